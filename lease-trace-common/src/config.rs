@@ -1,0 +1,139 @@
+//! What userspace hands over at load time: offsets from BTF and modes. It becomes `.rodata`, so
+//! the verifier takes every field for a constant and drops the branches that are off.
+
+/// Offsets in bytes into kernel structures, read from BTF. [`ABSENT`] where a structure of this
+/// kernel has no such field.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `file.f_mapping`
+    pub file_mapping: u32,
+    /// `file.f_path.dentry`
+    pub file_dentry: u32,
+    /// `file.f_path.mnt`
+    pub file_mnt: u32,
+    /// `file.f_count.counter`, or `file.f_ref.refcnt.counter` from 6.14 on
+    pub file_count: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `inode.i_sb`
+    pub inode_sb: u32,
+    /// `inode.i_flags`
+    pub inode_flags: u32,
+    /// `inode.i_generation`
+    pub inode_generation: u32,
+    /// `inode.i_flctx`
+    pub inode_flctx: u32,
+    /// `inode.i_dentry.first`
+    pub inode_dentry: u32,
+    /// `super_block.s_dev`
+    pub sb_dev: u32,
+    /// `address_space.host`
+    pub mapping_host: u32,
+    /// `file_lock_context.flc_lease`
+    pub flctx_lease: u32,
+    /// `file_lock.fl_list`, or `file_lease.c.flc_list` from 6.9 on
+    pub fl_list: u32,
+    /// `fl_file` / `c.flc_file`
+    pub fl_file: u32,
+    /// `fl_flags` / `c.flc_flags`
+    pub fl_flags: u32,
+    /// `fl_type` / `c.flc_type`
+    pub fl_type: u32,
+    /// `fl_pid` / `c.flc_pid`
+    pub fl_pid: u32,
+    /// `dentry.d_parent`
+    pub dentry_parent: u32,
+    /// `dentry.d_name.name`
+    pub dentry_name: u32,
+    /// `dentry.d_name.len`
+    pub dentry_len: u32,
+    /// `dentry.d_hash.pprev`: NULL when unlinked
+    pub dentry_hashed: u32,
+    /// `dentry.d_u.d_alias`
+    pub dentry_alias: u32,
+    /// `vfsmount.mnt_root`
+    pub vfsmount_root: u32,
+    /// `mount.mnt`
+    pub mount_mnt: u32,
+    /// `mount.mnt_parent`
+    pub mount_parent: u32,
+    /// `mount.mnt_mountpoint`
+    pub mount_mountpoint: u32,
+    /// `page.compound_head`, `page.compound_info` from 7.2 on
+    pub page_head: u32,
+    /// `folio.mapping`
+    pub folio_mapping: u32,
+    /// `folio._refcount`
+    pub folio_refcount: u32,
+    /// `folio._pincount`
+    pub folio_pincount: u32,
+    /// `folio.flags`
+    pub folio_flags: u32,
+    /// `sizeof(struct page)`
+    pub page_size: u32,
+    /// `folio_batch.nr`
+    pub batch_nr: u32,
+    /// `folio_batch.folios`
+    pub batch_folios: u32,
+    /// `vm_area_struct.vm_start`
+    pub vma_start: u32,
+    /// `vm_area_struct.vm_end`
+    pub vma_end: u32,
+    /// `vm_area_struct.vm_flags`
+    pub vma_flags: u32,
+    /// `vm_area_struct.vm_file`
+    pub vma_file: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.mm`
+    pub task_mm: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
+    /// `task_struct.exit_code`
+    pub task_exit_code: u32,
+    /// `task_struct.group_leader`
+    pub task_leader: u32,
+    /// `task_struct.comm`
+    pub task_comm: u32,
+    /// `task_struct.thread_info.status`
+    pub task_status: u32,
+    /// `mm_struct.owner`
+    pub mm_owner: u32,
+    /// `pt_regs.orig_ax`
+    pub regs_syscall: u32,
+    /// `pt_regs.si`
+    pub regs_second: u32,
+    /// `io_ring_ctx.exit_work`
+    pub ring_exit_work: u32,
+    /// `io_ring_ctx.mm_account`
+    pub ring_mm: u32,
+    /// Bit of `folio.flags` that marks a large folio (`PG_head`)
+    pub folio_head_bit: u32,
+}
+
+/// The offset of a field that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Everything the programs are told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    pub offsets: Offsets,
+    /// `FOLL_LONGTERM` of this kernel.
+    pub foll_longterm: u32,
+    /// 1: short-term pins are tracked like long-term ones (`--pins all`).
+    pub pins_all: u32,
+    /// 1: `file.f_ref` (dead when negative), 0: `file.f_count` (dead when zero).
+    pub file_ref: u32,
+    /// 1: the iterators also enter what they find into the maps.
+    pub adopt: u32,
+    /// Thread group id of lease-trace itself.
+    pub self_tgid: u32,
+}
+
+crate::pod!(Config);

@@ -1,0 +1,78 @@
+//! Counters kept in the kernel: what was seen and what was lost. One per-CPU array, indexed by
+//! these; the sums are shown by every command that reads the stakes.
+
+/// Index into the array of counters.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Notifications written.
+    Events = 0,
+    /// Notifications that found no room in the ring buffer. The stakes are right all the same.
+    LostRing = 1,
+    /// Leases that found no room in `LEASES`.
+    LostLeases = 2,
+    /// Inodes that found no room in `INODES`.
+    LostInodes = 3,
+    /// Stakes that found no room in `STAKES`.
+    LostStakes = 4,
+    /// Paths that found no room or could not be read.
+    LostPaths = 5,
+    /// Calls that found no room in `CALLS` and were not counted.
+    LostCalls = 6,
+    /// Folios that left the page cache while pinned and found no room in `DETACHED`.
+    LostDetached = 7,
+    /// Pins whose page could not be read.
+    LostPages = 8,
+    /// Pin references dropped that were never counted.
+    Excess = 9,
+    /// Pin references dropped that no single owner could be credited with.
+    Unattributed = 10,
+    /// Pin references taken on tracked files.
+    Pinned = 11,
+    /// Pin references dropped on tracked files.
+    Unpinned = 12,
+    /// Zombies born.
+    Zombies = 13,
+    /// Zombies laid to rest.
+    AtRest = 14,
+}
+
+impl Count {
+    /// Number of counters.
+    pub const LEN: usize = 15;
+
+    pub const ALL: [Self; Self::LEN] = [
+        Self::Events,
+        Self::LostRing,
+        Self::LostLeases,
+        Self::LostInodes,
+        Self::LostStakes,
+        Self::LostPaths,
+        Self::LostCalls,
+        Self::LostDetached,
+        Self::LostPages,
+        Self::Excess,
+        Self::Unattributed,
+        Self::Pinned,
+        Self::Unpinned,
+        Self::Zombies,
+        Self::AtRest,
+    ];
+
+    /// What a growing counter means, for those that mean a loss.
+    pub const fn loss(self) -> Option<&'static str> {
+        match self {
+            Self::LostRing => Some("notifications found no room in the ring buffer"),
+            Self::LostLeases => Some("leases found no room in the LEASES map"),
+            Self::LostInodes => Some("inodes found no room in the INODES map"),
+            Self::LostStakes => Some("stakes found no room in the STAKES map"),
+            Self::LostPaths => Some("paths could not be kept"),
+            Self::LostCalls => Some("calls were not counted: no room in the CALLS map"),
+            Self::LostDetached => Some("truncated folios found no room in the DETACHED map"),
+            Self::LostPages => Some("pinned pages could not be read"),
+            Self::Excess => Some("pin references were dropped that had not been counted"),
+            Self::Unattributed => Some("pin releases could not be credited to one owner"),
+            Self::Events | Self::Pinned | Self::Unpinned | Self::Zombies | Self::AtRest => None,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Notifications of transitions, as they cross the ring buffer. Never the only copy of anything:
+//! the stakes in the maps are the truth.
+
+use crate::{STACK_LEN, lease::LeaseInfo, stake::Task};
+
+/// What happened.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    LeaseSet = 1,
+    LeaseEnd = 2,
+    Zombie = 3,
+    AtRest = 4,
+    BarePin = 5,
+}
+
+impl EventKind {
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        [
+            Self::LeaseSet,
+            Self::LeaseEnd,
+            Self::Zombie,
+            Self::AtRest,
+            Self::BarePin,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u32 == raw)
+    }
+}
+
+/// One notification; `path_len` bytes of path follow it in the ring buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// CLOCK_BOOTTIME, ns.
+    pub time_ns: u64,
+    /// [`EventKind`].
+    pub kind: u32,
+    pub path_len: u32,
+    /// Set of [`crate::stake::path_flag`].
+    pub path_flags: u32,
+    pub dev: u32,
+    pub ino: u64,
+    /// Inode id, see [`crate::stake::Inode::id`].
+    pub inode_id: u64,
+    /// Owner of the stake; for `LeaseSet` and `LeaseEnd` the setter of the lease.
+    pub owner: Task,
+    /// Who let the lease go (`LeaseEnd`, `Zombie`), who dropped the last pin (`AtRest`).
+    pub releaser: Task,
+    /// The lease meant; `is_lease()` is false for a bare pin.
+    pub lease: LeaseInfo,
+    /// Pin references now; at an `AtRest`, the most there were.
+    pub pins: u64,
+    /// When the lease went (`Zombie`, `AtRest`); when the first pin was taken (`BarePin`).
+    pub since_ns: u64,
+    /// Stack of the first pin.
+    pub stack: [u64; STACK_LEN],
+}
+
+const _: () = assert!(size_of::<Event>() == 40 + 2 * 32 + 24 + 16 + STACK_LEN * 8);
+
+crate::pod!(Event);
+
+impl Event {
+    /// Reads one ring-buffer record: the event and its path.
+    ///
+    /// Returns `None` if the record is shorter than its own header or than the path it announces.
+    #[cfg(feature = "user")]
+    pub fn parse(record: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = record.split_at_checked(size_of::<Self>())?;
+        // SAFETY: `head` has exactly the size of an `Event`, for which every bit pattern is a
+        // value; the read does not assume alignment.
+        let event = unsafe { core::ptr::read_unaligned(head.as_ptr().cast::<Self>()) };
+        let path = rest.get(..event.path_len as usize)?;
+        Some((event, path))
+    }
+}

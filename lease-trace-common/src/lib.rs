@@ -1,0 +1,36 @@
+//! What the kernel side and the user side of lease-trace agree on: the records in the maps and in
+//! the ring buffer, the state machine of a stake, and the constants handed over at load time.
+//!
+//! Everything here is plain data and pure functions. Nothing reads kernel memory, nothing talks
+//! to a map: the same code runs in the kernel and in host tests.
+#![no_std]
+
+#[cfg(feature = "user")]
+extern crate std;
+
+pub mod cause;
+pub mod config;
+pub mod count;
+pub mod event;
+pub mod lease;
+pub mod stake;
+
+/// Length of `task_struct.comm` (include/linux/sched.h, TASK_COMM_LEN).
+pub const COMM_LEN: usize = 16;
+
+/// Bytes kept of a path, leaf side first kept. Longer ones are marked as truncated.
+pub const PATH_LEN: usize = 2032;
+
+/// Frames kept of the stack that asked for a pin.
+pub const STACK_LEN: usize = 16;
+
+/// Lets a record cross the map boundary in userspace.
+macro_rules! pod {
+    ($($record:ty),+ $(,)?) => {$(
+        // SAFETY: `repr(C)`, made of integers and arrays of them, without padding (asserted on
+        // the type), so that every bit pattern is a value.
+        #[cfg(feature = "user")]
+        unsafe impl aya::Pod for $record {}
+    )+};
+}
+pub(crate) use pod;

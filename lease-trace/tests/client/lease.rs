@@ -1,0 +1,95 @@
+//! Leases and delegations, set and released through fcntl(2).
+
+use crate::actor::Actor;
+use crate::command::{Arguments, Command};
+use crate::reply::{DONE, Reply, value};
+use crate::sys;
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "setlease",
+        arguments: "SLOT r|w|u",
+        summary: "F_SETLEASE: a read lease, a write lease, or unlock",
+        run: setlease,
+    },
+    Command {
+        name: "getlease",
+        arguments: "SLOT",
+        summary: "F_GETLEASE: what is held, r w or u",
+        run: getlease,
+    },
+    Command {
+        name: "setdeleg",
+        arguments: "SLOT r|w|u",
+        summary: "F_SETDELEG: the same for a delegation (Linux 6.19 and later)",
+        run: setdeleg,
+    },
+    Command {
+        name: "getdeleg",
+        arguments: "SLOT",
+        summary: "F_GETDELEG: what is held, r w or u",
+        run: getdeleg,
+    },
+];
+
+const F_GETDELEG: libc::c_int = 1039;
+const F_SETDELEG: libc::c_int = 1040;
+
+const MODES: &[(&str, i16)] = &[
+    ("r", libc::F_RDLCK as i16),
+    ("w", libc::F_WRLCK as i16),
+    ("u", libc::F_UNLCK as i16),
+];
+
+/// `struct delegation` of linux/fcntl.h.
+#[repr(C)]
+#[derive(Default)]
+pub struct Delegation {
+    flags: u32,
+    mode: u16,
+    padding: u16,
+}
+
+fn setlease(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    sys::fcntl(
+        fd,
+        libc::F_SETLEASE,
+        i32::from(arguments.choice(1, MODES)?),
+        "F_SETLEASE",
+    )?;
+    DONE
+}
+
+fn getlease(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    Ok(value(letter(sys::fcntl(
+        fd,
+        libc::F_GETLEASE,
+        0,
+        "F_GETLEASE",
+    )?)))
+}
+
+fn setdeleg(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    let mode = arguments.choice(1, MODES)?.cast_unsigned();
+    let mut delegation = Delegation {
+        mode,
+        ..Delegation::default()
+    };
+    sys::fcntl_delegation(fd, F_SETDELEG, &mut delegation, "F_SETDELEG")?;
+    DONE
+}
+
+fn getdeleg(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    let mut delegation = Delegation::default();
+    sys::fcntl_delegation(fd, F_GETDELEG, &mut delegation, "F_GETDELEG")?;
+    Ok(value(letter(i32::from(delegation.mode))))
+}
+
+fn letter(mode: i32) -> String {
+    let known = MODES.iter().find(|(_, value)| i32::from(*value) == mode);
+    known.map_or_else(|| mode.to_string(), |(letter, _)| (*letter).to_owned())
+}

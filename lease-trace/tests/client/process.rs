@@ -1,0 +1,176 @@
+//! The actor as a process: who it is, its signals, and the ways it ends or becomes another program.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command as Program;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use libc::c_int;
+
+use crate::actor::Actor;
+use crate::command::{self, Arguments, Command};
+use crate::reply::{self, Answer, DONE, Failure, Reply, usage, value};
+use crate::sys;
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "pid",
+        arguments: "",
+        summary: "the process id",
+        run: |_, _| Ok(value(std::process::id())),
+    },
+    Command {
+        name: "comm",
+        arguments: "NAME",
+        summary: "PR_SET_NAME: what the kernel calls this thread",
+        run: comm,
+    },
+    Command {
+        name: "setuid",
+        arguments: "UID",
+        summary: "setresuid(2)",
+        run: setuid,
+    },
+    Command {
+        name: "signals",
+        arguments: "ignore|default SIGNAL",
+        summary: "a signal's disposition; IO, sent for a lease break, is ignored at first",
+        run: signals,
+    },
+    Command {
+        name: "thread",
+        arguments: "COMMAND ...",
+        summary: "performs a command on a thread that ends with it",
+        run: in_thread,
+    },
+    Command {
+        name: "exec-self",
+        arguments: "",
+        summary: "execve(2) of this very program; answers with the slots that survived",
+        run: exec_self,
+    },
+    Command {
+        name: "sleep",
+        arguments: "MS",
+        summary: "waits that long",
+        run: sleep,
+    },
+    Command {
+        name: "pause",
+        arguments: "",
+        summary: "answers, then does nothing until a signal ends it",
+        run: pause,
+    },
+    Command {
+        name: "exit",
+        arguments: "CODE",
+        summary: "exit_group(2), with everything still held; no answer",
+        run: exit,
+    },
+    Command {
+        name: "kill-self",
+        arguments: "SIGNAL",
+        summary: "the same by a signal, like KILL",
+        run: kill_self,
+    },
+];
+
+/// The argument that says: what follows are the slots an exec left open.
+pub const RESUME: &str = "--resume";
+
+/// Signals by the names that kill(1) takes.
+pub const SIGNALS: &[(&str, c_int)] = &[
+    ("KILL", libc::SIGKILL),
+    ("TERM", libc::SIGTERM),
+    ("INT", libc::SIGINT),
+    ("HUP", libc::SIGHUP),
+    ("QUIT", libc::SIGQUIT),
+    ("ABRT", libc::SIGABRT),
+    ("SEGV", libc::SIGSEGV),
+    ("BUS", libc::SIGBUS),
+    ("STOP", libc::SIGSTOP),
+    ("IO", libc::SIGIO),
+    ("USR1", libc::SIGUSR1),
+];
+
+/// Survives a lease break.
+pub fn ignore_lease_breaks() {
+    // SIGIO may always be ignored: the kernel refuses this for KILL and STOP only.
+    let _ = sys::set_signal(libc::SIGIO, true);
+}
+
+fn comm(_: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::set_comm(arguments.word(0))?;
+    DONE
+}
+
+fn setuid(_: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::set_uid(arguments.number(0)?)?;
+    DONE
+}
+
+fn signals(_: &mut Actor, arguments: &Arguments) -> Reply {
+    let ignore = arguments.choice(0, &[("ignore", true), ("default", false)])?;
+    sys::set_signal(signal(arguments.word(1))?, ignore)?;
+    DONE
+}
+
+fn signal(word: &str) -> Result<c_int, Failure> {
+    let name = word.strip_prefix("SIG").unwrap_or(word);
+    match SIGNALS.iter().find(|(known, _)| *known == name) {
+        Some((_, number)) => Ok(*number),
+        None => usage(format!("`{word}` is no signal known here")),
+    }
+}
+
+fn in_thread(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    // Forked from a thread, the child would be a process in the middle of that thread's scope.
+    if ["fork", "exec-self", "thread"].contains(&arguments.word(0)) {
+        return usage("a thread cannot be asked for that");
+    }
+    let line = arguments.rest();
+    thread::scope(|scope| {
+        let performed = scope.spawn(|| command::perform(actor, &line)).join();
+        performed.unwrap_or_else(|_| usage("the thread did not survive the command"))
+    })
+}
+
+fn exec_self(actor: &mut Actor, _: &Arguments) -> Reply {
+    // By its own path and not through the link, or the kernel would call the new program `exe`.
+    let link = PathBuf::from("/proc/self/exe");
+    let program = fs::read_link(&link)
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or(link);
+    let name = env::args_os().next().unwrap_or_else(|| "client".into());
+    let slots = actor.fds.iter().map(|(name, fd)| format!("{name}={fd}"));
+    let error = Program::new(&program)
+        .arg0(name)
+        .arg(RESUME)
+        .args(slots)
+        .exec();
+    Err(Failure::Kernel {
+        errno: error.raw_os_error().unwrap_or(0),
+        operation: format!("execve {}", program.display()),
+    })
+}
+
+fn sleep(_: &mut Actor, arguments: &Arguments) -> Reply {
+    thread::sleep(Duration::from_millis(arguments.number(0)?));
+    DONE
+}
+
+fn pause(_: &mut Actor, _: &Arguments) -> Reply {
+    reply::say(&DONE);
+    sys::pause()
+}
+
+fn exit(_: &mut Actor, arguments: &Arguments) -> Reply {
+    std::process::exit(arguments.number(0)?)
+}
+
+fn kill_self(_: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::kill(std::process::id().cast_signed(), signal(arguments.word(0))?)?;
+    Ok(Answer::Values("the signal was survived".to_owned()))
+}

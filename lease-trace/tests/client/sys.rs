@@ -1,0 +1,36 @@
+//! The system calls, one function each: what goes wrong comes back as the operation and its errno.
+
+mod channel;
+mod descriptor;
+mod memory;
+mod process;
+
+use std::io;
+
+pub use channel::{pair, pipe, read_line, receive_fd, send_fd, write_line};
+pub use descriptor::{
+    close, close_range, dup, dup2, fcntl, fcntl_delegation, io_uring_register, io_uring_setup,
+    is_open, memfd, open, pread, punch_hole, pwrite, set_cloexec, truncate,
+};
+pub use memory::{mmap, mremap, munmap, vm_read};
+pub use process::{fork, kill, pause, set_comm, set_signal, set_uid, wait};
+
+use crate::reply::Failure;
+
+/// The refusal that errno holds right now.
+fn refusal(operation: impl Into<String>) -> Failure {
+    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+    Failure::Kernel {
+        errno,
+        operation: operation.into(),
+    }
+}
+
+/// What a system call returned: -1 is a refusal.
+fn check<T: PartialEq + From<i8>>(returned: T, operation: impl Into<String>) -> Result<T, Failure> {
+    if returned == T::from(-1) {
+        Err(refusal(operation))
+    } else {
+        Ok(returned)
+    }
+}

@@ -1,0 +1,71 @@
+//! System calls on processes and signals.
+
+use std::ffi::{CString, c_int};
+
+use super::check;
+use crate::reply::{Failure, usage};
+
+/// fork(2): 0 in the child.
+pub fn fork() -> Result<i32, Failure> {
+    // SAFETY: every command runs while this process has one thread (`thread` refuses to fork), so
+    // the child may go on running Rust code.
+    check(unsafe { libc::fork() }, "fork")
+}
+
+/// Waits for a child's end and says how it was: `exited 0`, `killed SIGKILL`.
+pub fn wait(pid: i32) -> Result<String, Failure> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one integer.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) }, "waitpid")?;
+    if libc::WIFEXITED(status) {
+        return Ok(format!("exited {}", libc::WEXITSTATUS(status)));
+    }
+    let signal = libc::WTERMSIG(status);
+    let named = crate::process::SIGNALS
+        .iter()
+        .find(|(_, number)| *number == signal);
+    Ok(named.map_or_else(
+        || format!("killed {signal}"),
+        |(name, _)| format!("killed SIG{name}"),
+    ))
+}
+
+pub fn kill(pid: i32, signal: c_int) -> Result<(), Failure> {
+    // SAFETY: takes numbers, touches no memory.
+    check(unsafe { libc::kill(pid, signal) }, "kill").map(drop)
+}
+
+/// pause(2), for ever: a signal that is handled or ignored does not end it.
+pub fn pause() -> ! {
+    loop {
+        // SAFETY: takes nothing, touches no memory.
+        unsafe { libc::pause() };
+    }
+}
+
+/// Sets a signal's disposition to SIG_IGN or SIG_DFL.
+pub fn set_signal(signal: c_int, ignore: bool) -> Result<(), Failure> {
+    let disposition = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: no handler of ours is installed, so nothing runs in signal context.
+    if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
+        return Err(super::refusal("signal"));
+    }
+    Ok(())
+}
+
+pub fn set_comm(name: &str) -> Result<(), Failure> {
+    let Ok(name) = CString::new(name) else {
+        return usage("a name has no NUL in it");
+    };
+    // SAFETY: the kernel reads up to 16 bytes of a NUL-terminated string.
+    check(
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) },
+        "PR_SET_NAME",
+    )
+    .map(drop)
+}
+
+pub fn set_uid(uid: u32) -> Result<(), Failure> {
+    // SAFETY: takes numbers, touches no memory.
+    check(unsafe { libc::setresuid(uid, uid, uid) }, "setresuid").map(drop)
+}

@@ -1,0 +1,75 @@
+//! RDMA: memory regions, the long-term pins that need neither a writable mapping nor a ring.
+
+use crate::actor::Actor;
+use crate::command::{Arguments, Command};
+use crate::reply::{DONE, Reply, value};
+
+pub use crate::ibverbs::{Device, Region};
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "rdma-open",
+        arguments: "SLOT [DEVICE]",
+        summary: "opens an RDMA device, or the first one, with a protection domain",
+        run: open,
+    },
+    Command {
+        name: "rdma-close",
+        arguments: "SLOT",
+        summary: "closes it; its memory regions go with it",
+        run: close,
+    },
+    Command {
+        name: "reg-mr",
+        arguments: "SLOT DEVICE MAP ro|rw [OFFSET] [LEN]",
+        summary: "ibv_reg_mr(3): pins the mapping, or a part of it",
+        run: register,
+    },
+    Command {
+        name: "dereg-mr",
+        arguments: "SLOT",
+        summary: "ibv_dereg_mr(3): drops those pins",
+        run: deregister,
+    },
+];
+
+fn open(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let slot = arguments.word(0);
+    actor.devices.free(slot)?;
+    let device = Device::open(arguments.optional(1))?;
+    let name = device.name();
+    actor.devices.put(slot, device);
+    Ok(value(name))
+}
+
+fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    actor.devices.take(arguments.word(0))?.close()?;
+    DONE
+}
+
+fn register(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let slot = arguments.word(0);
+    actor.regions.free(slot)?;
+    let whole = *actor.maps.get(arguments.word(2))?;
+    let writable = arguments.choice(3, &[("ro", false), ("rw", true)])?;
+    let offset = arguments
+        .optional(4)
+        .map_or(Ok(0), |_| arguments.length(4))?;
+    let length = arguments
+        .optional(5)
+        .map_or(Ok(whole.length - offset.min(whole.length)), |_| {
+            arguments.length(5)
+        })?;
+    let map = whole.part(offset, length)?;
+    let region = actor
+        .devices
+        .get(arguments.word(1))?
+        .register(&map, writable)?;
+    actor.regions.put(slot, region);
+    DONE
+}
+
+fn deregister(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    actor.regions.take(arguments.word(0))?.deregister()?;
+    DONE
+}
