@@ -102,6 +102,18 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `task_struct.thread_info.status`
     pub task_status: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `cred.uid`
+    pub cred_uid: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`
+    pub css_default: u32,
+    /// `cgroup.kn`
+    pub cgroup_node: u32,
+    /// `kernfs_node.id`
+    pub node_id: u32,
     /// `mm_struct.owner`
     pub mm_owner: u32,
     /// `pt_regs.orig_ax`

@@ -57,9 +57,27 @@ pub struct Event {
     pub stack: [u64; STACK_LEN],
 }
 
+/// One reference to a leased file, as the iterators write it: a descriptor or a mapping.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Address of the `file_lease`.
+    pub lease: u64,
+    pub tgid: u32,
+    /// [`MAPPING`] for a mapping.
+    pub fd: u32,
+    /// Name of the thread group.
+    pub comm: [u8; crate::COMM_LEN],
+}
+
+/// [`Found::fd`] of a reference that is a mapping.
+pub const MAPPING: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<Found>() == 32);
+
 const _: () = assert!(size_of::<Event>() == 40 + 2 * 32 + 24 + 16 + STACK_LEN * 8);
 
-crate::pod!(Event);
+crate::pod!(Event, Found);
 
 impl Event {
     /// Reads one ring-buffer record: the event and its path.

@@ -99,8 +99,8 @@ impl LeaseInfo {
 pub struct Lease {
     /// Address of the leased `struct file`.
     pub file: u64,
-    /// Key of the inode's record: the address of the inode.
-    pub inode: u64,
+    /// Slot of the inode's record.
+    pub slot: u64,
     /// Inode id, see [`crate::stake::Inode::id`].
     pub inode_id: u64,
     pub info: LeaseInfo,

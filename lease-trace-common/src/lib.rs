@@ -19,7 +19,10 @@ pub mod stake;
 pub const COMM_LEN: usize = 16;
 
 /// Bytes kept of a path, leaf side first kept. Longer ones are marked as truncated.
-pub const PATH_LEN: usize = 2032;
+pub const PATH_LEN: usize = 1784;
+
+/// Longest name of one component (include/uapi/linux/limits.h, NAME_MAX), rounded up.
+pub const NAME_SLACK: usize = 256;
 
 /// Frames kept of the stack that asked for a pin.
 pub const STACK_LEN: usize = 16;

@@ -188,6 +188,8 @@ pub struct Stake {
     pub peak: u64,
     /// `mm_struct` of the owner, to credit a release that another task makes in its name.
     pub mm: u64,
+    /// Slot of the inode's record.
+    pub slot: u64,
     /// The `file_lease` inherited from another process that covers these pins, or 0.
     pub inherited: u64,
     /// The newest lease, or the one that ended last.
@@ -198,7 +200,8 @@ pub struct Stake {
     pub stack: [u64; STACK_LEN],
 }
 
-/// What all processes together have in one inode.
+/// What all processes together have in one inode. The records sit in the slots of an array, so
+/// that one look-up by address finds them and an evicted inode can still be found by its slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Inode {
@@ -213,6 +216,8 @@ pub struct Inode {
     pub unattributed: u64,
     /// Unique while lease-trace runs; never reused.
     pub id: u64,
+    /// Address of the `struct inode`; 0 once it was evicted.
+    pub address: u64,
     pub ino: u64,
     /// `super_block.s_dev`, in the kernel's own encoding (major << 20 | minor).
     pub dev: u32,
@@ -242,15 +247,24 @@ pub const fn sole_owner(owners: u64) -> Option<u32> {
     }
 }
 
-/// The path by which a file was leased or pinned.
+/// The path by which a file was leased or pinned, see [`Path::as_bytes`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Path {
-    /// Bytes used of `bytes`.
+    /// Bytes of the path.
     pub len: u32,
     /// Set of [`path_flag`].
     pub flags: u32,
-    pub bytes: [u8; crate::PATH_LEN],
+    /// The path ends at `PATH_LEN`; the slack behind it lets the verifier see that any name fits.
+    pub bytes: [u8; crate::PATH_LEN + crate::NAME_SLACK],
+}
+
+impl Path {
+    /// The path, without a terminating NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        let start = crate::PATH_LEN.saturating_sub(self.len as usize);
+        &self.bytes[start..crate::PATH_LEN]
+    }
 }
 
 /// What is known of a [`Path`] beside its bytes.
@@ -267,8 +281,10 @@ pub mod path_flag {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Detached {
-    /// Key of the inode's record.
-    pub inode: u64,
+    /// Slot of the inode's record.
+    pub slot: u64,
+    /// Inode id that the slot must still have.
+    pub inode_id: u64,
     /// Pin references left.
     pub pins: u64,
 }
@@ -276,10 +292,10 @@ pub struct Detached {
 const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
-    size_of::<Stake>() == 6 * 8 + 2 * size_of::<Task>() + size_of::<LeaseInfo>() + STACK_LEN * 8
+    size_of::<Stake>() == 7 * 8 + 2 * size_of::<Task>() + size_of::<LeaseInfo>() + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 56);
-const _: () = assert!(size_of::<Path>() == 8 + crate::PATH_LEN);
-const _: () = assert!(size_of::<Detached>() == 16);
+const _: () = assert!(size_of::<Inode>() == 64);
+const _: () = assert!(size_of::<Path>() == 2048);
+const _: () = assert!(size_of::<Detached>() == 24);
 
 crate::pod!(StakeKey, Task, Stake, Inode, Path, Detached);

@@ -1,2 +1,382 @@
+//! Attach points only. Each names the kernel prototype it relies on (kernels 6.1 to 7.3; a test
+//! compares them with BTF), takes its arguments from the registers and calls the module that does
+//! the work. Every point exists twice: as fentry/fexit and as kprobe/kretprobe.
 #![no_std]
 #![no_main]
+#![allow(internal_features, reason = "BPF atomics that return the old value are intrinsics only")]
+#![feature(core_intrinsics)]
+
+mod atomic;
+mod iter;
+mod lease;
+mod maps;
+mod notify;
+mod path;
+mod pin;
+mod read;
+mod release;
+mod stakes;
+mod tally;
+mod task;
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::{bpf_get_func_arg, bpf_get_func_ret},
+    macros::{fentry, fexit, kprobe, kretprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
+
+use crate::{
+    maps::Call,
+    read::{FileLease, Folio, InodePtr, Page},
+};
+
+/// Where a program finds what it was called with.
+trait Registers {
+    fn parameter(&self, n: u32) -> u64;
+}
+
+/// Where a program finds what the function returned.
+trait Returned {
+    fn returned(&self) -> i64;
+    fn raw(&self) -> *mut c_void;
+}
+
+impl Registers for FEntryContext {
+    #[inline(always)]
+    fn parameter(&self, n: u32) -> u64 {
+        let mut value = 0;
+        // SAFETY: the helper checks `n` and writes one word. Reading the context instead is
+        // refused for some pointer types before 7.x.
+        unsafe { bpf_get_func_arg(self.as_ptr(), n, &raw mut value) };
+        value
+    }
+}
+
+impl Registers for ProbeContext {
+    #[inline(always)]
+    fn parameter(&self, n: u32) -> u64 {
+        ProbeContext::arg::<u64>(self, n as usize).unwrap_or(0)
+    }
+}
+
+impl Returned for FExitContext {
+    #[inline(always)]
+    fn returned(&self) -> i64 {
+        let mut value = 0;
+        // SAFETY: the helper writes one word.
+        unsafe { bpf_get_func_ret(self.as_ptr(), &raw mut value) };
+        value as i64
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut c_void {
+        self.as_ptr()
+    }
+}
+
+impl Returned for RetProbeContext {
+    #[inline(always)]
+    fn returned(&self) -> i64 {
+        self.ret::<u64>() as i64
+    }
+
+    #[inline(always)]
+    fn raw(&self) -> *mut c_void {
+        self.as_ptr()
+    }
+}
+
+/// A point watched on entry.
+macro_rules! on_entry {
+    ($(#[$doc:meta])* $function:literal, $entry:ident, $probe:ident, |$ctx:ident| $body:expr) => {
+        $(#[$doc])*
+        #[fentry(function = $function)]
+        pub fn $entry($ctx: FEntryContext) -> i32 {
+            $body;
+            0
+        }
+
+        $(#[$doc])*
+        #[kprobe(function = $function)]
+        pub fn $probe($ctx: ProbeContext) -> u32 {
+            $body;
+            0
+        }
+    };
+}
+
+/// A point whose return counts: the arguments are kept on entry.
+macro_rules! on_return {
+    (
+        $(#[$doc:meta])* $function:literal,
+        $entry:ident, $exit:ident, $probe:ident, $ret_probe:ident,
+        |$ctx:ident| $enter:expr,
+        |$raw:ident, $call:ident, $ret:ident| $leave:expr
+    ) => {
+        on_entry!($(#[$doc])* $function, $entry, $probe, |$ctx| $enter);
+
+        $(#[$doc])*
+        #[fexit(function = $function)]
+        pub fn $exit(ctx: FExitContext) -> i32 {
+            if let Some($call) = pin::taken() {
+                let ($raw, $ret) = (ctx.raw(), ctx.returned());
+                $leave;
+            }
+            0
+        }
+
+        $(#[$doc])*
+        #[kretprobe(function = $function)]
+        pub fn $ret_probe(ctx: RetProbeContext) -> u32 {
+            if let Some($call) = pin::taken() {
+                let ($raw, $ret) = (ctx.raw(), ctx.returned());
+                $leave;
+            }
+            0
+        }
+    };
+}
+
+on_return!(
+    /// `int generic_setlease(struct file *filp, int arg, struct file_lease **flp, void **priv)`
+    /// (6.1: `long arg`, `struct file_lock **`; fs/locks.c)
+    "generic_setlease",
+    generic_setlease_enter, generic_setlease_leave, generic_setlease_probe, generic_setlease_ret,
+    |ctx| pin::keep(&Call {
+        start: ctx.parameter(0),
+        pages: 0,
+        mm: 0,
+        flags: ctx.parameter(1) as u32,
+        pinning: 0,
+    }),
+    |_raw, call, ret| if ret as i32 == 0 { lease::set(&call) }
+);
+
+on_entry!(
+    /// `int lease_modify(struct file_lease *fl, int arg, struct list_head *dispose)`
+    /// (6.1: `struct file_lock *`; fs/locks.c)
+    "lease_modify",
+    lease_modify_enter, lease_modify_probe,
+    |ctx| lease::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32)
+);
+
+on_return!(
+    /// `long pin_user_pages(unsigned long start, unsigned long nr_pages, unsigned int gup_flags,
+    /// struct page **pages)` (6.1: and `vmas`; mm/gup.c)
+    "pin_user_pages",
+    pin_user_pages_enter, pin_user_pages_leave, pin_user_pages_probe, pin_user_pages_ret,
+    |ctx| pin::enter(Call {
+        start: ctx.parameter(0),
+        pages: ctx.parameter(3),
+        mm: 0,
+        flags: ctx.parameter(2) as u32,
+        pinning: 0,
+    }),
+    |raw, call, ret| pin::leave(raw, &call, ret)
+);
+
+on_return!(
+    /// `int pin_user_pages_fast(unsigned long start, int nr_pages, unsigned int gup_flags,
+    /// struct page **pages)` (mm/gup.c)
+    "pin_user_pages_fast",
+    pin_user_pages_fast_enter, pin_user_pages_fast_leave,
+    pin_user_pages_fast_probe, pin_user_pages_fast_ret,
+    |ctx| pin::enter(Call {
+        start: ctx.parameter(0),
+        pages: ctx.parameter(3),
+        mm: 0,
+        flags: ctx.parameter(2) as u32,
+        pinning: 0,
+    }),
+    |raw, call, ret| pin::leave(raw, &call, i64::from(ret as i32))
+);
+
+on_return!(
+    /// `int pin_user_pages_fast_only(unsigned long start, int nr_pages, unsigned int gup_flags,
+    /// struct page **pages)` (6.1 only; mm/gup.c)
+    "pin_user_pages_fast_only",
+    pin_user_pages_fast_only_enter, pin_user_pages_fast_only_leave,
+    pin_user_pages_fast_only_probe, pin_user_pages_fast_only_ret,
+    |ctx| pin::enter(Call {
+        start: ctx.parameter(0),
+        pages: ctx.parameter(3),
+        mm: 0,
+        flags: ctx.parameter(2) as u32,
+        pinning: 0,
+    }),
+    |raw, call, ret| pin::leave(raw, &call, i64::from(ret as i32))
+);
+
+on_return!(
+    /// `long pin_user_pages_remote(struct mm_struct *mm, unsigned long start,
+    /// unsigned long nr_pages, unsigned int gup_flags, struct page **pages, ...)`
+    /// (then `int *locked`; 6.1: `vmas` before it; mm/gup.c)
+    "pin_user_pages_remote",
+    pin_user_pages_remote_enter, pin_user_pages_remote_leave,
+    pin_user_pages_remote_probe, pin_user_pages_remote_ret,
+    |ctx| pin::enter(Call {
+        start: ctx.parameter(1),
+        pages: ctx.parameter(4),
+        mm: ctx.parameter(0),
+        flags: ctx.parameter(3) as u32,
+        pinning: 0,
+    }),
+    |raw, call, ret| pin::leave(raw, &call, ret)
+);
+
+on_return!(
+    /// `long pin_user_pages_unlocked(unsigned long start, unsigned long nr_pages,
+    /// struct page **pages, unsigned int gup_flags)` (mm/gup.c)
+    "pin_user_pages_unlocked",
+    pin_user_pages_unlocked_enter, pin_user_pages_unlocked_leave,
+    pin_user_pages_unlocked_probe, pin_user_pages_unlocked_ret,
+    |ctx| pin::enter(Call {
+        start: ctx.parameter(0),
+        pages: ctx.parameter(2),
+        mm: 0,
+        flags: ctx.parameter(3) as u32,
+        pinning: 0,
+    }),
+    |raw, call, ret| pin::leave(raw, &call, ret)
+);
+
+on_return!(
+    /// `long memfd_pin_folios(struct file *memfd, loff_t start, loff_t end,
+    /// struct folio **folios, unsigned int max_folios, unsigned long *offset)` (6.11; mm/gup.c)
+    "memfd_pin_folios",
+    memfd_pin_folios_enter, memfd_pin_folios_leave,
+    memfd_pin_folios_probe, memfd_pin_folios_ret,
+    |ctx| pin::enter_long_term(Call {
+        start: ctx.parameter(0),
+        pages: 0,
+        mm: 0,
+        flags: 0,
+        pinning: 0,
+    }),
+    |raw, call, ret| pin::leave_memfd(raw, &call, ret)
+);
+
+on_entry!(
+    /// `void folio_add_pin(struct folio *folio)` (6.6; mm/gup.c)
+    "folio_add_pin",
+    folio_add_pin_enter, folio_add_pin_probe,
+    |ctx| pin::join_folio(Folio(ctx.parameter(0)), 1)
+);
+
+on_entry!(
+    /// `int folio_add_pins(struct folio *folio, unsigned int pins)` (6.18; mm/gup.c)
+    "folio_add_pins",
+    folio_add_pins_enter, folio_add_pins_probe,
+    |ctx| pin::join_folio(Folio(ctx.parameter(0)), u64::from(ctx.parameter(1) as u32))
+);
+
+on_entry!(
+    /// `void unpin_user_page(struct page *page)` (mm/gup.c)
+    "unpin_user_page",
+    unpin_user_page_enter, unpin_user_page_probe,
+    |ctx| release::page(Page(ctx.parameter(0)))
+);
+
+on_entry!(
+    /// `void unpin_user_pages(struct page **pages, unsigned long npages)` (mm/gup.c)
+    "unpin_user_pages",
+    unpin_user_pages_enter, unpin_user_pages_probe,
+    |ctx| release::pages(ctx.parameter(0), ctx.parameter(1))
+);
+
+on_entry!(
+    /// `void unpin_user_pages_dirty_lock(struct page **pages, unsigned long npages,
+    /// bool make_dirty)`; without `make_dirty` it calls `unpin_user_pages` (mm/gup.c)
+    "unpin_user_pages_dirty_lock",
+    unpin_user_pages_dirty_lock_enter, unpin_user_pages_dirty_lock_probe,
+    |ctx| if ctx.parameter(2) as u8 != 0 { release::pages(ctx.parameter(0), ctx.parameter(1)) }
+);
+
+on_entry!(
+    /// `void unpin_user_page_range_dirty_lock(struct page *page, unsigned long npages,
+    /// bool make_dirty)` (mm/gup.c)
+    "unpin_user_page_range_dirty_lock",
+    unpin_user_page_range_dirty_lock_enter, unpin_user_page_range_dirty_lock_probe,
+    |ctx| release::range(ctx.parameter(0), ctx.parameter(1))
+);
+
+on_entry!(
+    /// `void unpin_folio(struct folio *folio)` (6.11; mm/gup.c)
+    "unpin_folio",
+    unpin_folio_enter, unpin_folio_probe,
+    |ctx| release::folio(Folio(ctx.parameter(0)), 1)
+);
+
+on_entry!(
+    /// `void unpin_user_folio(struct folio *folio, unsigned long npages)` (6.12; mm/gup.c)
+    "unpin_user_folio",
+    unpin_user_folio_enter, unpin_user_folio_probe,
+    |ctx| release::folio(Folio(ctx.parameter(0)), ctx.parameter(1))
+);
+
+on_entry!(
+    /// `void unpin_folios(struct folio **folios, unsigned long nfolios)` (6.11; mm/gup.c)
+    "unpin_folios",
+    unpin_folios_enter, unpin_folios_probe,
+    |ctx| release::folios(ctx.parameter(0), ctx.parameter(1))
+);
+
+on_entry!(
+    /// `void __filemap_remove_folio(struct folio *folio, void *shadow)` (mm/filemap.c)
+    "__filemap_remove_folio",
+    filemap_remove_folio_enter, filemap_remove_folio_probe,
+    |ctx| release::detach(Folio(ctx.parameter(0)))
+);
+
+on_entry!(
+    /// `void delete_from_page_cache_batch(struct address_space *mapping,
+    /// struct folio_batch *fbatch)` (mm/filemap.c)
+    "delete_from_page_cache_batch",
+    delete_from_page_cache_batch_enter, delete_from_page_cache_batch_probe,
+    |ctx| release::detach_batch(ctx.parameter(1))
+);
+
+on_entry!(
+    /// `void __destroy_inode(struct inode *inode)` (fs/inode.c)
+    "__destroy_inode",
+    destroy_inode_enter, destroy_inode_probe,
+    |ctx| release::evict(InodePtr(ctx.parameter(0)))
+);
+
+on_return!(
+    /// `void io_ring_exit_work(struct work_struct *work)` (io_uring/io_uring.c)
+    "io_ring_exit_work",
+    io_ring_exit_work_enter, io_ring_exit_work_leave,
+    io_ring_exit_work_probe, io_ring_exit_work_ret,
+    |ctx| release::act_for(ctx.parameter(0)),
+    |_raw, _call, _ret| release::act_for_nobody()
+);
+
+/// `bpf_iter_task_file`: every open file of every task.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub fn walk_files(ctx: *mut c_void) -> i32 {
+    iter::task_file(ctx.cast());
+    0
+}
+
+/// `bpf_iter_task_vma`: every mapping of every task.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_vma")]
+pub fn walk_mappings(ctx: *mut c_void) -> i32 {
+    iter::task_vma(ctx.cast());
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers used here are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

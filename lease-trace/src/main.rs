@@ -1,1 +1,35 @@
-fn main() {}
+//! lease-trace: finds processes that let go of a file's lease while they still hold pins on the
+//! file's pages. This file only dispatches.
+
+mod cli;
+mod clock;
+mod commands;
+mod enrich;
+mod entries;
+mod exit;
+mod filter;
+#[cfg(test)]
+mod fixtures;
+mod kernel;
+mod ledger;
+mod record;
+#[cfg(test)]
+mod schema;
+mod session;
+mod sinks;
+mod tracer;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Monitor(flags) => commands::monitor::run(&flags),
+        Command::Report(flags) => commands::report::run(&flags),
+        Command::Doctor(flags) => commands::doctor::run(&flags),
+    };
+    exit::conclude(result).into()
+}

@@ -2,6 +2,7 @@
 //! locks that let several commands share it and the hashes that say whether a file is still right.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -47,7 +48,8 @@ pub fn lock(name: &str) -> Result<Lock> {
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
     if file.try_lock().is_err() {
         say(format!("waiting for another command that is making {name}"));
-        file.lock().with_context(|| format!("locking {}", path.display()))?;
+        file.lock()
+            .with_context(|| format!("locking {}", path.display()))?;
     }
     Ok(Lock { _file: file })
 }
@@ -88,7 +90,11 @@ pub fn key<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

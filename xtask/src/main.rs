@@ -1,1 +1,46 @@
-fn main() {}
+//! The project's own tools: `cargo xtask setup | guest | test | demo`. Only dispatches.
+
+mod cache;
+mod demo;
+mod guest;
+mod progress;
+mod setup;
+mod sh;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The tools of the lease-trace project
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install everything that building and testing need, and fetch the kernels
+    Setup(setup::Options),
+    /// Run a script as root in a Debian guest with lease-trace on its PATH
+    Guest(guest::command::Options),
+    /// Run all tests: on this machine, and in guests on every kernel
+    Test(test::Options),
+    /// Watch lease-trace catch zombie leases of real clients
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Task::Setup(options) => setup::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Guest(options) => guest::command::run(options),
+        Task::Test(options) => test::run(options),
+        Task::Demo(options) => demo::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        progress::say(format!("error: {error:#}"));
+        ExitCode::from(125)
+    })
+}

@@ -27,6 +27,9 @@ pub fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = work();
     bar.finish_and_clear();
     let outcome = if result.is_ok() { "done" } else { "failed" };
-    say(format!("{name}: {outcome} in {:.1} s", start.elapsed().as_secs_f32()));
+    say(format!(
+        "{name}: {outcome} in {:.1} s",
+        start.elapsed().as_secs_f32()
+    ));
     result
 }

@@ -61,7 +61,11 @@ impl Run for Command {
             .stdin(Stdio::null())
             .output()
             .with_context(|| format!("could not start: {}", self.line()))?;
-        check(output.status, &self.line(), &String::from_utf8_lossy(&output.stderr))?;
+        check(
+            output.status,
+            &self.line(),
+            &String::from_utf8_lossy(&output.stderr),
+        )?;
         String::from_utf8(output.stdout)
             .with_context(|| format!("output is not UTF-8: {}", self.line()))
     }
@@ -129,7 +133,9 @@ mod tests {
 
     #[test]
     fn a_failure_shows_the_command_and_what_it_said() {
-        let error = Command::new("sh").args(["-c", "echo no such luck; exit 3"]).quiet();
+        let error = Command::new("sh")
+            .args(["-c", "echo no such luck; exit 3"])
+            .quiet();
         let text = format!("{:#}", error.unwrap_err());
         assert!(text.contains("sh -c 'echo no such luck; exit 3'"), "{text}");
         assert!(text.ends_with("no such luck"), "{text}");

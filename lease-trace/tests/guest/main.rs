@@ -1,1 +1,23 @@
+//! The scenarios: real leases and real pins on a real kernel, and what lease-trace says about them.
+//!
+//! They run as root inside a guest, one at a time (`--test-threads=1`), because a tracer sees the
+//! whole machine. `LEASE_TRACE` is the tool, `CLIENT` the actor that does what it is told, and
+//! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
+//! `rdma::` need a userland with rdma-core and mkfs; all others run from an initramfs.
+//!
+//! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
+//! makes it impossible, and says so.
 
+mod break_timeout;
+mod doctor;
+mod fork;
+mod harness;
+mod killed;
+mod lease;
+mod monitor;
+mod path;
+mod pin;
+mod rdma;
+mod refusal;
+mod report;
+mod zombie;

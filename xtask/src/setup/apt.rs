@@ -44,9 +44,15 @@ impl Suite {
             cache::make(&folder.join(part))?;
         }
         let list = folder.join("sources.list");
-        let line = format!("deb [signed-by={KEYRING}] {} {name} main\n", sources::mirror()?);
+        let line = format!(
+            "deb [signed-by={KEYRING}] {} {name} main\n",
+            sources::mirror()?
+        );
         fs::write(&list, line).with_context(|| format!("writing {}", list.display()))?;
-        let suite = Self { name: name.to_owned(), folder };
+        let suite = Self {
+            name: name.to_owned(),
+            folder,
+        };
         step(&format!("reading the package index of {name}"), || {
             suite.apt("apt-get").arg("update").quiet()
         })?;
@@ -75,33 +81,54 @@ impl Suite {
     }
 
     /// Every version of a package that the suite offers, the newest first.
-    pub fn versions(&self, name: &str) -> Result<Vec<Package>> {
+    pub fn versions(&self, name: &str) -> Vec<Package> {
         // apt-cache fails where the name is unknown, which is an answer here.
-        let text = self.apt("apt-cache").args(["show", name]).read().unwrap_or_default();
-        Ok(text.split("\n\n").filter_map(package).collect())
+        let text = self
+            .apt("apt-cache")
+            .args(["show", name])
+            .read()
+            .unwrap_or_default();
+        text.split("\n\n").filter_map(package).collect()
     }
 
     /// The package as the suite would install it.
     pub fn package(&self, name: &str) -> Result<Package> {
-        let newest = self.versions(name)?.into_iter().next();
+        let newest = self.versions(name).into_iter().next();
         newest.with_context(|| {
-            format!("finding the package {name}: Debian's suite {} does not have it", self.name)
+            format!(
+                "finding the package {name}: Debian's suite {} does not have it",
+                self.name
+            )
         })
     }
 
     /// Fetches a package into a folder and holds it to the index's hash.
     pub fn download(&self, package: &Package, folder: &Path) -> Result<PathBuf> {
-        let Package { name, version, sha256, .. } = package;
+        let Package {
+            name,
+            version,
+            sha256,
+            ..
+        } = package;
         let before = debs(folder)?;
-        step(&format!("fetching {name} {version} from {}", self.name), || {
-            self.apt("apt-get")
-                .args(["download", &format!("{name}={version}")])
-                .current_dir(folder)
-                .quiet()
-        })?;
-        let new: Vec<_> = debs(folder)?.into_iter().filter(|deb| !before.contains(deb)).collect();
+        step(
+            &format!("fetching {name} {version} from {}", self.name),
+            || {
+                self.apt("apt-get")
+                    .args(["download", &format!("{name}={version}")])
+                    .current_dir(folder)
+                    .quiet()
+            },
+        )?;
+        let new: Vec<_> = debs(folder)?
+            .into_iter()
+            .filter(|deb| !before.contains(deb))
+            .collect();
         let [deb] = new.as_slice() else {
-            bail!("fetching {name}: expected one new file in {}, found {new:?}", folder.display());
+            bail!(
+                "fetching {name}: expected one new file in {}, found {new:?}",
+                folder.display()
+            );
         };
         let found = cache::sha256(deb)?;
         ensure!(
@@ -128,9 +155,18 @@ impl Suite {
 
 /// Unpacks a package's files into a folder.
 pub fn unpack(deb: &Path, folder: &Path) -> Result<()> {
-    step(&format!("unpacking {}", deb.file_name().unwrap_or_default().display()), || {
-        Command::new("dpkg-deb").arg("--extract").args([deb, folder]).quiet()
-    })
+    step(
+        &format!(
+            "unpacking {}",
+            deb.file_name().unwrap_or_default().display()
+        ),
+        || {
+            Command::new("dpkg-deb")
+                .arg("--extract")
+                .args([deb, folder])
+                .quiet()
+        },
+    )
 }
 
 fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -138,18 +174,25 @@ fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .with_context(|| format!("listing {}", folder.display()))?;
     let paths = found.iter().map(fs::DirEntry::path);
-    Ok(paths.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect())
+    Ok(paths
+        .filter(|path| path.extension().is_some_and(|end| end == "deb"))
+        .collect())
 }
 
 fn package(stanza: &str) -> Option<Package> {
     let field = |name: &str| {
-        stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+        stanza
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            .map(str::to_owned)
     };
     Some(Package {
         name: field("Package")?,
         version: field("Version")?,
         sha256: field("SHA256")?,
-        depends: field("Depends").map(|text| names(&text)).unwrap_or_default(),
+        depends: field("Depends")
+            .map(|text| names(&text))
+            .unwrap_or_default(),
     })
 }
 
@@ -164,7 +207,14 @@ fn names(depends: &str) -> Vec<String> {
 
 /// The packages of apt-get's simulated installation (`Inst NAME (VERSION ...`).
 fn installs(text: &str) -> Vec<String> {
-    let name = |line: &str| Some(line.strip_prefix("Inst ")?.split_whitespace().next()?.to_owned());
+    let name = |line: &str| {
+        Some(
+            line.strip_prefix("Inst ")?
+                .split_whitespace()
+                .next()?
+                .to_owned(),
+        )
+    };
     text.lines().filter_map(name).collect()
 }
 
@@ -183,7 +233,11 @@ mod tests {
                 name: "linux-image-amd64".into(),
                 version: "7.3.4-1~bpo13+1".into(),
                 sha256: "ab12".into(),
-                depends: vec!["dracut".into(), "linux-base-7.3.4+deb13-amd64".into(), "kmod".into()],
+                depends: vec![
+                    "dracut".into(),
+                    "linux-base-7.3.4+deb13-amd64".into(),
+                    "kmod".into()
+                ],
             })
         );
         assert_eq!(package("Package: x\nVersion: 1\n"), None);

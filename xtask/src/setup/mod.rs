@@ -22,7 +22,11 @@ pub fn run(options: &Options) -> Result<()> {
     packages::ensure()?;
     toolchain::ensure()?;
     for name in kernels::NAMES {
-        let kernel = if *update { kernels::refreshed(name) } else { kernels::find(name) }?;
+        let kernel = if *update {
+            kernels::refreshed(name)
+        } else {
+            kernels::find(name)
+        }?;
         say(format!("kernel {name}: {}", kernel.release));
     }
     say("everything is there");

@@ -42,8 +42,11 @@ pub fn ensure() -> Result<()> {
     if DONE.get().is_some() {
         return Ok(());
     }
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|needed| is_missing(needed)).map(|(name, _)| *name).collect();
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|needed| is_missing(needed))
+        .map(|(name, _)| *name)
+        .collect();
     if !missing.is_empty() {
         install(&missing)?;
     }
@@ -63,12 +66,22 @@ fn install(missing: &[&str]) -> Result<()> {
     say(format!("missing packages: {}", missing.join(" ")));
     let apt = || {
         let mut command = as_root("env");
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]);
+        command.args([
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ]);
         command
     };
-    step("reading this machine's package index", || apt().arg("update").quiet())?;
+    step("reading this machine's package index", || {
+        apt().arg("update").quiet()
+    })?;
     step(&format!("installing {}", missing.join(" ")), || {
-        apt().args(["install", "-y", "--no-install-recommends"]).args(missing).quiet()
+        apt()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(missing)
+            .quiet()
     })
     .context("installing packages: the same command by hand shows more")
 }

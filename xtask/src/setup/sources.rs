@@ -7,7 +7,15 @@ use anyhow::{Context as _, Result, bail};
 
 /// Suites that are a release of Debian as such: not its updates, security fixes or backports.
 const RELEASES: &[&str] = &[
-    "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldstable", "stable", "testing",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldstable",
+    "stable",
+    "testing",
     "unstable",
 ];
 
@@ -39,7 +47,9 @@ pub fn mirror() -> Result<String> {
 }
 
 fn debian(entries: &[Entry]) -> Option<String> {
-    let entry = entries.iter().find(|entry| RELEASES.contains(&entry.suite.as_str()))?;
+    let entry = entries
+        .iter()
+        .find(|entry| RELEASES.contains(&entry.suite.as_str()))?;
     Some(entry.uri.clone())
 }
 
@@ -60,7 +70,8 @@ fn entries(etc: &Path) -> Result<Vec<Entry>> {
             Some("sources") => deb822,
             _ => continue,
         };
-        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let text =
+            fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         entries.extend(parse(&text));
     }
     Ok(entries)
@@ -76,7 +87,10 @@ fn one_line(text: &str) -> Vec<Entry> {
             None => rest,
         };
         let mut words = rest.split_whitespace();
-        Some(Entry { uri: words.next()?.to_owned(), suite: words.next()?.to_owned() })
+        Some(Entry {
+            uri: words.next()?.to_owned(),
+            suite: words.next()?.to_owned(),
+        })
     };
     text.lines().filter_map(entry).collect()
 }
@@ -89,7 +103,11 @@ fn deb822(text: &str) -> Vec<Entry> {
 fn stanza(text: &str) -> Vec<Entry> {
     let mut fields: Vec<(String, Vec<String>)> = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         if line.starts_with([' ', '\t']) {
             if let Some((_, values)) = fields.last_mut() {
                 values.extend(words(line));
@@ -100,9 +118,13 @@ fn stanza(text: &str) -> Vec<Entry> {
     }
     let field = |wanted: &str| {
         let found = fields.iter().find(|(name, _)| name == wanted);
-        found.map(|(_, values)| values.as_slice()).unwrap_or_default()
+        found
+            .map(|(_, values)| values.as_slice())
+            .unwrap_or_default()
     };
-    if field("enabled").first().is_some_and(|value| value.eq_ignore_ascii_case("no"))
+    if field("enabled")
+        .first()
+        .is_some_and(|value| value.eq_ignore_ascii_case("no"))
         || !field("types").iter().any(|kind| kind == "deb")
     {
         return Vec::new();
@@ -110,7 +132,12 @@ fn stanza(text: &str) -> Vec<Entry> {
     let suites = field("suites");
     field("uris")
         .iter()
-        .flat_map(|uri| suites.iter().map(|suite| Entry { uri: uri.clone(), suite: suite.clone() }))
+        .flat_map(|uri| {
+            suites.iter().map(|suite| Entry {
+                uri: uri.clone(),
+                suite: suite.clone(),
+            })
+        })
         .collect()
 }
 
@@ -119,7 +146,10 @@ mod tests {
     use super::*;
 
     fn entry(uri: &str, suite: &str) -> Entry {
-        Entry { uri: uri.to_owned(), suite: suite.to_owned() }
+        Entry {
+            uri: uri.to_owned(),
+            suite: suite.to_owned(),
+        }
     }
 
     #[test]
@@ -131,7 +161,10 @@ mod tests {
         let found = one_line(text);
         assert_eq!(
             found,
-            [entry("http://m/debian-security", "bookworm-security"), entry("http://m/debian", "bookworm")]
+            [
+                entry("http://m/debian-security", "bookworm-security"),
+                entry("http://m/debian", "bookworm")
+            ]
         );
         assert_eq!(debian(&found).as_deref(), Some("http://m/debian"));
     }
@@ -163,10 +196,21 @@ mod tests {
         let etc = tempfile::tempdir().unwrap();
         let parts = etc.path().join("sources.list.d");
         fs::create_dir(&parts).unwrap();
-        fs::write(parts.join("debian.sources"), "Types: deb\nURIs: http://b/\nSuites: sid\n").unwrap();
+        fs::write(
+            parts.join("debian.sources"),
+            "Types: deb\nURIs: http://b/\nSuites: sid\n",
+        )
+        .unwrap();
         fs::write(parts.join("off.list.disabled"), "deb http://c/ sid main\n").unwrap();
-        fs::write(etc.path().join("sources.list"), "deb http://a/ stable main\n").unwrap();
+        fs::write(
+            etc.path().join("sources.list"),
+            "deb http://a/ stable main\n",
+        )
+        .unwrap();
         let found = entries(etc.path()).unwrap();
-        assert_eq!(found, [entry("http://a/", "stable"), entry("http://b/", "sid")]);
+        assert_eq!(
+            found,
+            [entry("http://a/", "stable"), entry("http://b/", "sid")]
+        );
     }
 }

@@ -29,7 +29,10 @@ pub fn ensure() -> Result<()> {
 
 fn bpf_linker() -> Result<()> {
     let wanted = format!("bpf-linker {BPF_LINKER}");
-    let found = Command::new("bpf-linker").arg("--version").read().unwrap_or_default();
+    let found = Command::new("bpf-linker")
+        .arg("--version")
+        .read()
+        .unwrap_or_default();
     if found.trim() == wanted {
         return Ok(());
     }
@@ -38,7 +41,14 @@ fn bpf_linker() -> Result<()> {
         found => format!("missing: {wanted} (found {found})"),
     });
     Command::new("cargo")
-        .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            BPF_LINKER,
+            "--locked",
+            "--force",
+        ])
         .run()
         .context("installing bpf-linker")?;
     if Command::new("bpf-linker").arg("--version").read().is_err() {
@@ -59,7 +69,10 @@ fn rust_src() -> Result<()> {
         return Ok(());
     }
     let version = release()?;
-    say(format!("missing: the source of core of rustc {version}, in {}", library.display()));
+    say(format!(
+        "missing: the source of core of rustc {version}, in {}",
+        library.display()
+    ));
     let reason = match from_debian(&version, &library) {
         Ok(()) => return Ok(()),
         Err(error) => error,
@@ -72,7 +85,9 @@ fn rust_src() -> Result<()> {
         );
     }
     step("asking rustup for rust-src", || {
-        Command::new("rustup").args(["component", "add", "rust-src"]).quiet()
+        Command::new("rustup")
+            .args(["component", "add", "rust-src"])
+            .quiet()
     })
 }
 
@@ -80,7 +95,10 @@ fn rust_src() -> Result<()> {
 fn release() -> Result<String> {
     let text = Command::new("rustc").arg("-vV").read()?;
     let release = text.lines().find_map(|line| line.strip_prefix("release: "));
-    Ok(release.context("`rustc -vV` names no release")?.trim().to_owned())
+    Ok(release
+        .context("`rustc -vV` names no release")?
+        .trim()
+        .to_owned())
 }
 
 fn from_debian(version: &str, library: &Path) -> Result<()> {
@@ -89,7 +107,7 @@ fn from_debian(version: &str, library: &Path) -> Result<()> {
     }
     for name in RUST_SRC_SUITES {
         let suite = Suite::refreshed(name)?;
-        let versions = suite.versions("rust-src")?;
+        let versions = suite.versions("rust-src");
         let upstream = |full: &str| full.split('+').next() == Some(version);
         let Some(package) = versions.iter().find(|package| upstream(&package.version)) else {
             continue;
@@ -97,22 +115,45 @@ fn from_debian(version: &str, library: &Path) -> Result<()> {
         let scratch = cache::scratch()?;
         let deb = suite.download(package, scratch.path())?;
         apt::unpack(&deb, scratch.path())?;
-        let unpacked = scratch.path().join(format!("usr/src/rustc-{version}/library"));
+        let unpacked = scratch
+            .path()
+            .join(format!("usr/src/rustc-{version}/library"));
         if !unpacked.join("Cargo.lock").exists() {
-            bail!("the package rust-src of {name} holds no {}", unpacked.display());
+            bail!(
+                "the package rust-src of {name} holds no {}",
+                unpacked.display()
+            );
         }
         return place(&unpacked, library);
     }
-    bail!("none of its suites {} has rust-src {version}", RUST_SRC_SUITES.join(", "))
+    bail!(
+        "none of its suites {} has rust-src {version}",
+        RUST_SRC_SUITES.join(", ")
+    )
 }
 
 /// Copies the sources into the toolchain, as root where the toolchain is root's.
 fn place(unpacked: &Path, library: &Path) -> Result<()> {
-    let parent = library.parent().context("the library folder has no parent")?;
+    let parent = library
+        .parent()
+        .context("the library folder has no parent")?;
     let own = fs::create_dir_all(parent).is_ok() && tempfile::tempfile_in(parent).is_ok();
-    let command = |program: &str| if own { Command::new(program) } else { as_root(program) };
-    step(&format!("copying the source of core to {}", library.display()), || {
-        command("mkdir").arg("-p").arg(parent).quiet()?;
-        command("cp").args(["-r", "--no-preserve=ownership"]).arg(unpacked).arg(library).quiet()
-    })
+    let command = |program: &str| {
+        if own {
+            Command::new(program)
+        } else {
+            as_root(program)
+        }
+    };
+    step(
+        &format!("copying the source of core to {}", library.display()),
+        || {
+            command("mkdir").arg("-p").arg(parent).quiet()?;
+            command("cp")
+                .args(["-r", "--no-preserve=ownership"])
+                .arg(unpacked)
+                .arg(library)
+                .quiet()
+        },
+    )
 }

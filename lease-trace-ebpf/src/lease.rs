@@ -1,0 +1,283 @@
+//! Leases set, changed and ended.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::bpf_for_each_map_elem,
+};
+use lease_trace_common::{
+    cause::Cause,
+    count::Count,
+    event::EventKind,
+    lease::{F_UNLCK, Lease, LeaseInfo, known},
+    stake::{LEASE, Stake, StakeKey, Task},
+};
+
+use crate::{
+    maps::{Call, LEASES, STAKES, count},
+    notify::{self, Notice},
+    path,
+    read::{self, File, FileLease, InodePtr, TaskPtr},
+    stakes::{InodeRef, StakeRef},
+    tally, task,
+};
+
+/// Leases of one inode looked through for the one on a given file.
+const MAX_LEASES: u32 = 1 << 16;
+
+/// `generic_setlease` returned 0: if it set a lease, enters it.
+#[inline(always)]
+pub fn set(call: &Call) {
+    if call.flags == F_UNLCK {
+        return;
+    }
+    let file = File(call.start);
+    if let Some(lease) = find(file)
+        && LEASES.get_ptr(lease.0).is_none()
+    {
+        enter(file, lease, 0);
+    }
+}
+
+#[inline(always)]
+fn enter(file: File, lease: FileLease, adopted_from: u64) {
+    lease_enter(file.0, lease.0, adopted_from);
+    if find(file).is_none() {
+        // It ended before it was entered: its end found nothing to end.
+        lease_over(lease.0, Cause::Other as u64);
+    }
+}
+
+/// Enters a lease that is older than the tool; `who` is a task that keeps it alive. Its setter is
+/// described once a task of that thread group comes along.
+#[inline(always)]
+pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
+    let Some(known) = LEASES.get_ptr_mut(lease.0) else {
+        enter(file, lease, who.0);
+        return;
+    };
+    // SAFETY: a live map value; only a walk describes setters it did not see before.
+    unsafe {
+        if (*known).setter.tgid == who.tgid() && (*known).setter.comm[0] == 0 {
+            (*known).setter = task::describe_other(who);
+        }
+    }
+}
+
+/// Enters a lease into the maps: one that the current task has just set, or, with the address of
+/// a task that keeps it alive, one that is older than the tool. A function of its own for the
+/// verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
+    let (file, lease) = (File(file), FileLease(lease));
+    let Some(inode_ptr) = file.pages_inode() else { return 0 };
+    let Some(inode) = InodeRef::add(inode_ptr, LEASE) else { return 0 };
+    let adopted = adopted_from != 0;
+    let setter = setter(lease, TaskPtr(adopted_from));
+    let kernel = !adopted && task::is_kthread();
+    let id = inode.get().id;
+    let record = Lease {
+        file: file.0,
+        slot: u64::from(inode.slot),
+        inode_id: id,
+        info: LeaseInfo {
+            set_ns: if adopted { 0 } else { task::now() },
+            flags: lease.flags(),
+            mode: lease.mode(),
+            cause: 0,
+            known: known::LEASED | if kernel { known::KERNEL } else { 0 },
+        },
+        setter,
+        heirs: 0,
+    };
+    if !kernel && let Some(stake) = StakeRef::find_or_make(&record.setter, inode) {
+        stake.add_lease(&record.info);
+    }
+    if LEASES.insert(lease.0, &record, BPF_NOEXIST.into()).is_err() {
+        // Entered by another CPU in the meantime, or no room: take back what was counted.
+        if LEASES.get_ptr(lease.0).is_none() {
+            count(Count::LostLeases, 1);
+        }
+        if !kernel && let Some(stake) = StakeRef::find(record.setter.tgid, id) {
+            stake.end_lease(inode, &record.info, &record.setter);
+            stake.forget_if_empty();
+        }
+        inode.drop_lease();
+        inode.forget_if_empty();
+        return 0;
+    }
+    path::record(id, Some(file), inode_ptr);
+    notify_lease(EventKind::LeaseSet, inode, &record, &NOBODY);
+    0
+}
+
+/// Who set a lease: the current task, or what the task `from` tells about an adopted one.
+#[inline(always)]
+fn setter(lease: FileLease, from: TaskPtr) -> Task {
+    if from.0 == 0 {
+        return task::describe();
+    }
+    let tgid = lease.setter();
+    if tgid == from.tgid() {
+        task::describe_other(from)
+    } else {
+        Task { tgid, uid: 0, cgroup: 0, comm: [0; 16] }
+    }
+}
+
+#[inline(always)]
+fn notify_lease(kind: EventKind, inode: InodeRef, record: &Lease, releaser: &Task) {
+    notify::notify(&Notice {
+        kind: kind as u32,
+        inode: inode.get(),
+        owner: &record.setter,
+        releaser,
+        lease: &record.info,
+        pins: 0,
+        since_ns: record.info.set_ns,
+        stack: None,
+    });
+}
+
+static NOBODY: Task = Task { tgid: 0, uid: 0, cgroup: 0, comm: [0; 16] };
+
+/// The newest lease on this open file description.
+#[inline(always)]
+pub fn find(file: File) -> Option<FileLease> {
+    match lease_find(file.0) {
+        0 => None,
+        lease => Some(FileLease(lease as u64)),
+    }
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn lease_find(file: u64) -> i64 {
+    let file = File(file);
+    let Some(head) = file.inode().and_then(InodePtr::lease_list) else { return 0 };
+    let Some(entry) = read::list_prev(head) else { return 0 };
+    let mut search = Search { file, head, entry, found: 0 };
+    tally::repeat(MAX_LEASES, is_on_file, &mut search);
+    search.found as i64
+}
+
+struct Search {
+    file: File,
+    head: u64,
+    entry: u64,
+    found: u64,
+}
+
+unsafe extern "C" fn is_on_file(_index: u64, search: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `find` gave it.
+    let search = unsafe { &mut *search.cast::<Search>() };
+    if search.entry == search.head {
+        return 1;
+    }
+    let lease = FileLease::of_list(search.entry);
+    if lease.file() == Some(search.file) {
+        search.found = lease.0;
+        return 1;
+    }
+    match read::list_prev(search.entry) {
+        Some(previous) => search.entry = previous,
+        None => return 1,
+    }
+    0
+}
+
+/// `lease_modify` was entered: the one place every release passes. Runs under `flc_lock`.
+#[inline(always)]
+pub fn modify(lease: FileLease, mode: u32) {
+    let Some(found) = LEASES.get_ptr_mut(lease.0) else { return };
+    if mode != F_UNLCK {
+        // SAFETY: a live map value.
+        unsafe { (*found).info.mode = mode };
+        return;
+    }
+    // SAFETY: a live map value.
+    let (file, known) = unsafe { ((*found).file, (*found).info.known) };
+    let cause = task::cause(File(file), lease.flags(), known & known::KERNEL != 0);
+    lease_over(lease.0, cause as u64);
+}
+
+/// Takes a lease out of the maps and judges everybody it covered. A function of its own for the
+/// verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
+    let Some(found) = LEASES.get_ptr_mut(lease) else { return 0 };
+    // SAFETY: a live map value.
+    let mut record = unsafe { *found };
+    record.info.cause = cause as u32;
+    if LEASES.remove(lease).is_err() {
+        return 0;
+    }
+    let Some(inode) = InodeRef::find_slot(record.slot, record.inode_id) else { return 0 };
+    let releaser = task::describe();
+    notify_lease(EventKind::LeaseEnd, inode, &record, &releaser);
+    if let Some(stake) = StakeRef::find(record.setter.tgid, record.inode_id) {
+        stake.end_lease(inode, &record.info, &releaser);
+        stake.forget_if_empty();
+    }
+    if record.heirs > 0 {
+        let mut end = EndForHeirs { inode, lease, info: record.info, releaser };
+        // SAFETY: `end_for_heir` has the signature the helper wants, and `end` outlives the call.
+        unsafe {
+            bpf_for_each_map_elem(
+                (&raw const STAKES).cast_mut().cast(),
+                end_for_heir as *mut c_void,
+                (&raw mut end).cast(),
+                0,
+            )
+        };
+    }
+    inode.drop_lease();
+    inode.forget_if_empty();
+    0
+}
+
+struct EndForHeirs {
+    inode: InodeRef,
+    lease: u64,
+    info: LeaseInfo,
+    releaser: Task,
+}
+
+/// One step of the walk over all stakes: ends the lease for a stake that inherited it.
+unsafe extern "C" fn end_for_heir(
+    _map: *mut c_void,
+    key: *mut StakeKey,
+    stake: *mut Stake,
+    end: *mut EndForHeirs,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `lease_over` gave it.
+    unsafe {
+        if (*stake).inherited == (*end).lease {
+            (*stake).inherited = 0;
+            let stake = StakeRef::of_walk(*key, stake);
+            stake.end_lease((*end).inode, &(*end).info, &(*end).releaser);
+        }
+    }
+    0
+}
+
+/// Lets a process's stake be covered by the lease on `file`, which it holds without having set
+/// it (fork, SCM_RIGHTS), if there is one.
+#[inline(always)]
+pub fn inherit(stake: StakeRef, file: File) -> bool {
+    let Some(lease) = find(file) else { return false };
+    let Some(found) = LEASES.get_ptr_mut(lease.0) else { return false };
+    // SAFETY: a live map value; `stake` is one, too.
+    unsafe {
+        if (*stake.get_ptr()).inherited == lease.0 {
+            return true;
+        }
+        crate::atomic::add(&raw mut (*found).heirs, 1);
+        (*stake.get_ptr()).inherited = lease.0;
+        let info = (*found).info;
+        stake.add_lease(&info);
+    }
+    true
+}
+

@@ -1,0 +1,131 @@
+//! Every map, and the globals.
+//!
+//! Maps whose number of entries depends on load are allocated on demand (`BPF_F_NO_PREALLOC`), so
+//! an idle tracer costs little memory.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+};
+use lease_trace_common::{
+    STACK_LEN,
+    config::Config,
+    count::Count,
+    lease::Lease,
+    stake::{Detached, Inode, Path, Stake, StakeKey},
+};
+
+/// Set by userspace before loading; constant for the verifier.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = blank();
+
+/// Leases in force, by the address of their `file_lease`.
+#[map]
+pub static LEASES: HashMap<u64, Lease> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Slots in `INODES`.
+pub const SLOTS: u32 = 65_536;
+
+/// Inodes with leases or pins, by slot.
+#[map]
+pub static INODES: Array<Inode> = Array::with_max_entries(SLOTS, 0);
+
+/// Slots of the inodes that are in memory, by address.
+#[map]
+pub static SLOT_OF: HashMap<u64, u32> = HashMap::with_max_entries(SLOTS, BPF_F_NO_PREALLOC);
+
+/// Slots given back, oldest first: with the slots never used before taken first, a slot comes
+/// round again only after all others.
+#[map]
+pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(SLOTS, 0);
+
+/// The single source of truth: what each process has in each inode.
+#[map]
+pub static STAKES: HashMap<StakeKey, Stake> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Paths, by inode id.
+#[map]
+pub static PATHS: HashMap<u64, Path> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Folios that left the page cache while pinned, by their address.
+#[map]
+pub static DETACHED: HashMap<u64, Detached> =
+    HashMap::with_max_entries(1_048_576, BPF_F_NO_PREALLOC);
+
+/// Calls entered and not yet left, by thread: their arguments, and the mark that says a pin
+/// call is under way.
+#[map]
+pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Stacks of pin calls on their way into a stake, by thread.
+#[map]
+pub static STACKS: HashMap<u64, [u64; STACK_LEN]> =
+    HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+
+/// Threads that release pins in the name of another process: thread to that process's `mm`.
+#[map]
+pub static ACTING: HashMap<u64, u64> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+
+/// Notifications.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Pid and start time of the monitor, for whoever finds its pinned maps. Written by userspace.
+#[map]
+pub static OWNER: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Counters, see [`Count`].
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Count::LEN as u32, 0);
+
+/// Inode records there are: 0 lets the release hooks return at once.
+#[unsafe(no_mangle)]
+pub static mut TRACKED: u64 = 0;
+
+/// Long-term pin calls under way on all CPUs: 0 spares a look-up at each release.
+#[unsafe(no_mangle)]
+pub static mut PINNING: u64 = 0;
+
+/// Slots of `INODES` ever used.
+#[unsafe(no_mangle)]
+pub static mut USED_SLOTS: u64 = 0;
+
+/// Always zero, which the verifier does not know.
+#[unsafe(no_mangle)]
+pub static mut ZERO: u64 = 0;
+
+/// The last inode id given.
+#[unsafe(no_mangle)]
+pub static mut LAST_ID: u64 = 0;
+
+/// A call entered and not yet left.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Call {
+    /// First address to pin; for `generic_setlease` and `memfd_pin_folios` the file.
+    pub start: u64,
+    /// `struct page **`.
+    pub pages: u64,
+    /// Address space pinned, 0 for the current one.
+    pub mm: u64,
+    /// FOLL flags; for `generic_setlease` the mode asked for.
+    pub flags: u32,
+    /// 1 if this call is counted in [`PINNING`].
+    pub pinning: u32,
+}
+
+const fn blank() -> Config {
+    // SAFETY: `Config` is made of integers only, for which zero is a value.
+    unsafe { core::mem::zeroed() }
+}
+
+/// Adds to a counter.
+#[inline(always)]
+pub fn count(which: Count, n: u64) {
+    if let Some(slot) = COUNTS.get_ptr_mut(which as u32) {
+        // SAFETY: the map hands out a valid pointer to this CPU's slot; a preempting program on
+        // the same CPU could lose one increment, which atomics rule out.
+        unsafe { crate::atomic::add(slot, n) };
+    }
+}

@@ -1,0 +1,347 @@
+//! Pins taken. A call over one shared mapping is attributed once, through its VMA; where that
+//! cannot answer (private mappings, ranges over several VMAs, a busy mmap lock), page by page.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_find_vma, bpf_get_current_task_btf, bpf_get_stack,
+};
+use lease_trace_common::{
+    STACK_LEN,
+    count::Count,
+    event::EventKind,
+    lease::LeaseInfo,
+    stake::{PIN, Pinned, Task, leases, pins},
+};
+
+use crate::{
+    atomic, lease,
+    maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
+    notify, path,
+    read::{self, Backing, File, Folio, InodePtr, Page, TaskPtr, Vma},
+    stakes::{InodeRef, StakeRef},
+    tally::{self, Tally},
+    task,
+};
+
+const PAGE_SHIFT: u64 = 12;
+
+/// Whether pins with these FOLL flags are wanted as pins of their own.
+#[inline(always)]
+pub fn is_long_term(flags: u32) -> bool {
+    // SAFETY: fields of a static, see `read::offset!`.
+    let (long_term, all) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const CONFIG.foll_longterm),
+            core::ptr::read_volatile(&raw const CONFIG.pins_all),
+        )
+    };
+    all != 0 || flags & long_term != 0
+}
+
+/// A pin call begins: its arguments are kept until it returns, and mark the thread, since what
+/// is unpinned meanwhile (the kernel's own retries) was never counted.
+#[inline(always)]
+pub fn enter(call: Call) {
+    let mut call = call;
+    if is_long_term(call.flags) {
+        call.pinning = 1;
+    }
+    keep(&call);
+}
+
+/// A call that always pins for the long term begins.
+#[inline(always)]
+pub fn enter_long_term(call: Call) {
+    keep(&Call { pinning: 1, ..call });
+}
+
+/// Keeps the arguments of any call until it returns.
+#[inline(always)]
+pub fn keep(call: &Call) {
+    if CALLS.insert(task::pid_tgid(), call, 0).is_err() {
+        count(Count::LostCalls, 1);
+    } else if call.pinning != 0 {
+        // SAFETY: a global of this object.
+        unsafe { atomic::add(&raw mut PINNING, 1) };
+    }
+}
+
+/// Takes back what [`keep`] kept.
+#[inline(always)]
+pub fn taken() -> Option<Call> {
+    let thread = task::pid_tgid();
+    // SAFETY: the entry belongs to this thread, which is here.
+    let call = unsafe { *CALLS.get_ptr(thread)? };
+    _ = CALLS.remove(thread);
+    if call.pinning != 0 {
+        // SAFETY: a global of this object.
+        unsafe { atomic::sub(&raw mut PINNING, 1) };
+    }
+    Some(call)
+}
+
+/// Whether this thread is inside a pin call.
+#[inline(always)]
+pub fn under_way() -> bool {
+    // SAFETY: a global of this object.
+    if unsafe { atomic::load(&raw const PINNING) } == 0 {
+        return false;
+    }
+    // SAFETY: the entry belongs to this thread.
+    CALLS.get_ptr(task::pid_tgid()).is_some_and(|call| unsafe { (*call).pinning != 0 })
+}
+
+/// Pins of one call, summed up by inode address.
+struct Pins {
+    ctx: *mut c_void,
+    /// `struct page **`.
+    array: u64,
+    /// Address space they were taken in, 0 for the current one.
+    mm: u64,
+    /// Address of the open file through which all of them were taken, 0 if not known.
+    file: u64,
+    tally: Tally,
+}
+
+/// A call over user addresses returned `pinned` pages.
+#[inline(always)]
+pub fn leave(ctx: *mut c_void, call: &Call, pinned: i64) {
+    if pinned <= 0 {
+        return;
+    }
+    let n = pinned as u64;
+    if !is_long_term(call.flags) {
+        short_term(call, n);
+        return;
+    }
+    let mut pins = Pins { ctx, array: call.pages, mm: call.mm, file: 0, tally: Tally::new() };
+    let shared = shared_file(call, n);
+    match shared.and_then(|file| Some((file, file.pages_inode()?))) {
+        Some((file, inode)) => {
+            pins.file = file.0;
+            pins.tally.add(inode.0, n);
+        }
+        None => tally::for_each_page(n, one_page, &mut pins),
+    }
+    take_all(&mut pins);
+}
+
+/// The file behind all `n` pages if one shared mapping spans them.
+#[inline(always)]
+fn shared_file(call: &Call, n: u64) -> Option<File> {
+    if call.mm != 0 && call.mm != task::current().mm() {
+        return None;
+    }
+    let mut vma = Found { file: 0, end: 0 };
+    // SAFETY: the task is what the helper returned; `in_vma` has the signature wanted.
+    unsafe {
+        bpf_find_vma(
+            bpf_get_current_task_btf(),
+            call.start,
+            in_vma as *mut c_void,
+            (&raw mut vma).cast(),
+            0,
+        )
+    };
+    let first = call.start >> PAGE_SHIFT << PAGE_SHIFT;
+    if vma.file != 0 && first + (n << PAGE_SHIFT) <= vma.end { Some(File(vma.file)) } else { None }
+}
+
+/// `memfd_pin_folios` returned `pinned` folios, one reference each.
+#[inline(always)]
+pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
+    if pinned > 0
+        && let Some(inode) = File(call.start).pages_inode()
+    {
+        let mut pins =
+            Pins { ctx, array: 0, mm: 0, file: call.start, tally: Tally::new() };
+        pins.tally.add(inode.0, pinned as u64);
+        take_all(&mut pins);
+    }
+}
+
+/// More references on a folio that is pinned already.
+#[inline(always)]
+pub fn join_folio(folio: Folio, n: u64) {
+    if let Some(Backing::File(inode)) = folio.backing() {
+        join(inode, n);
+    }
+}
+
+/// What the VMA at an address says.
+struct Found {
+    /// Address of the mapped file if the mapping is shared, else 0.
+    file: u64,
+    end: u64,
+}
+
+unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, found: *mut c_void) -> i64 {
+    let vma = Vma(vma as u64);
+    // SAFETY: bpf_find_vma hands over what `shared_file` gave it.
+    let found = unsafe { &mut *found.cast::<Found>() };
+    found.end = vma.end();
+    if vma.is_shared()
+        && let Some(file) = vma.file()
+    {
+        found.file = file.0;
+    }
+    0
+}
+
+/// Reads one page and counts it under its inode.
+unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `leave` gave it.
+    let pins = unsafe { &mut *pins.cast::<Pins>() };
+    let Some(folio) = read::element(pins.array, index).and_then(|page| Page(page).folio()) else {
+        count(Count::LostPages, 1);
+        return 0;
+    };
+    let inode = match folio.backing() {
+        Some(Backing::File(inode)) => inode.0,
+        _ => 0,
+    };
+    pins.tally.add(inode, 1);
+    0
+}
+
+#[inline(always)]
+fn take_all(pins: &mut Pins) {
+    pins.tally.close_run();
+    tally::for_each_entry(take_entry, pins);
+}
+
+unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `take_all` gave it.
+    let pins = unsafe { &*pins.cast::<Pins>() };
+    let Some((inode, n)) = pins.tally.entry(index) else { return 1 };
+    if pin_is_first(inode, pins.mm) != 0 {
+        keep_stack(pins.ctx);
+    }
+    pin_take(inode, n, pins.file, pins.mm);
+    0
+}
+
+/// Keeps the stack of this call for [`pin_take`], which has no context to take it from.
+#[inline(always)]
+fn keep_stack(ctx: *mut c_void) {
+    let thread = task::pid_tgid();
+    if STACKS.insert(thread, &NO_STACK, 0).is_ok()
+        && let Some(stack) = STACKS.get_ptr_mut(thread)
+    {
+        // SAFETY: a live map value with room for STACK_LEN addresses.
+        unsafe { bpf_get_stack(ctx, stack.cast(), (STACK_LEN * 8) as u32, 0) };
+    }
+}
+
+static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
+
+/// Short-term pins count only on files that have long-term ones: there, their release could not
+/// be told apart.
+#[inline(never)]
+fn short_term(call: &Call, n: u64) {
+    let Some(inode) = read::element(call.pages, 0)
+        .and_then(|page| Page(page).folio())
+        .and_then(Folio::backing)
+    else {
+        return;
+    };
+    if let Backing::File(inode) = inode {
+        join(inode, n);
+    }
+}
+
+/// Counts pins of unknown term if the inode has pins already.
+#[inline(always)]
+pub fn join(inode: InodePtr, n: u64) {
+    if let Some(inode) = InodeRef::find(inode.0)
+        && pins(inode.word()) > 0
+    {
+        inode.raise(n * PIN);
+        inode.add_short_term(n);
+        count(Count::Pinned, n);
+    }
+}
+
+/// Whether pins that the owner of `mm` takes in the inode at this address are its first.
+#[unsafe(no_mangle)]
+extern "C" fn pin_is_first(inode: u64, mm: u64) -> i64 {
+    let Some(inode) = InodeRef::find(inode) else { return 1 };
+    match StakeRef::find(owner_tgid(mm), inode.get().id) {
+        Some(stake) => i64::from(pins(stake.word()) == 0),
+        None => 1,
+    }
+}
+
+/// Attributes `n` pins in the inode at this address to the process that took them; `file` and
+/// `mm` as in [`Pins`]. A function of its own for the verifier: checked once, not once for each
+/// call.
+#[unsafe(no_mangle)]
+extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
+    let inode_ptr = InodePtr(inode);
+    if inode_ptr.is_private() {
+        return 0;
+    }
+    let Some(inode) = InodeRef::add(inode_ptr, n * PIN) else { return 0 };
+    let owner = owner(mm);
+    let id = inode.get().id;
+    let Some(stake) = StakeRef::find_or_make(&owner, inode) else {
+        inode.drop_pins(n);
+        inode.forget_if_empty();
+        return 0;
+    };
+    count(Count::Pinned, n);
+    let word = stake.word();
+    if pins(word) == 0 {
+        describe(stake, mm);
+    }
+    if leases(word) == 0 && leases(inode.word()) > 0 && file != 0 {
+        lease::inherit(stake, File(file));
+    }
+    if stake.add_pins(inode, n) == Pinned::Bare {
+        path::record(id, Some(File(file)).filter(|file| file.0 != 0), inode_ptr);
+        // SAFETY: a live map value: no lease is behind these pins.
+        unsafe { (*stake.get_ptr()).lease = NO_LEASE };
+        notify::stake(EventKind::BarePin, inode, stake, n);
+    }
+    0
+}
+
+const NO_LEASE: LeaseInfo = LeaseInfo { set_ns: 0, flags: 0, mode: 0, cause: 0, known: 0 };
+
+/// The process that owns `mm` if that is not the current one.
+#[inline(always)]
+fn other_owner(mm: u64) -> Option<TaskPtr> {
+    if mm == 0 || mm == task::current().mm() { None } else { read::mm_owner(mm) }
+}
+
+#[inline(always)]
+fn owner_tgid(mm: u64) -> u32 {
+    other_owner(mm).map_or(task::tgid(), TaskPtr::tgid)
+}
+
+/// Whose pins: the current process's, or those of the process that owns `mm`.
+#[inline(always)]
+fn owner(mm: u64) -> Task {
+    match other_owner(mm) {
+        None => task::describe(),
+        Some(other) => task::describe_other(other),
+    }
+}
+
+/// Notes when and by which call the first pins were taken.
+#[inline(always)]
+fn describe(stake: StakeRef, mm: u64) {
+    let record = stake.get_ptr();
+    let thread = task::pid_tgid();
+    let stack = STACKS.get_ptr(thread);
+    // SAFETY: live map values.
+    unsafe {
+        (*record).pinned_ns = task::now();
+        (*record).mm = if mm == 0 { task::current().mm() } else { mm };
+        if let Some(stack) = stack {
+            (*record).stack = *stack;
+        }
+    }
+    _ = STACKS.remove(thread);
+}

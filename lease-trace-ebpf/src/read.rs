@@ -1,0 +1,398 @@
+//! Every read of kernel memory, behind a named function. Addresses are wrapped in the type they
+//! belong to; offsets come from BTF through [`CONFIG`]. A failed read is `None`, never a guess.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use lease_trace_common::config::{ABSENT, Offsets};
+
+use crate::maps::CONFIG;
+
+/// Reads an offset as a constant of the verifier.
+macro_rules! offset {
+    // SAFETY: a field of a static, initialised before load; volatile keeps the compiler from
+    // folding in the blank value.
+    ($field:ident) => { unsafe { core::ptr::read_volatile(&raw const CONFIG.offsets.$field) } };
+}
+
+const _: fn(&Offsets) -> u32 = |offsets| offsets.file_inode;
+
+#[inline(always)]
+fn at<T>(base: u64, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: bpf_probe_read_kernel checks the address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T).ok() }
+}
+
+#[inline(always)]
+fn pointer(base: u64, offset: u32) -> Option<u64> {
+    at::<u64>(base, offset).filter(|address| *address != 0)
+}
+
+/// `struct page *`, element `index` of an array of them.
+#[inline(always)]
+pub fn element(array: u64, index: u64) -> Option<u64> {
+    pointer(array + index * 8, 0)
+}
+
+/// Word `index` of a program's own context, as a number: the verifier would otherwise take it for
+/// a typed pointer, which functions of their own do not accept. `None` for zero.
+#[inline(always)]
+pub fn word(context: u64, index: u64) -> Option<u64> {
+    element(context, index)
+}
+
+macro_rules! addresses {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        pub struct $name(pub u64);
+    )+};
+}
+
+addresses! {
+    /// `struct file *`
+    File,
+    /// `struct inode *`
+    InodePtr,
+    /// `struct file_lease *` (`struct file_lock *` before 6.9)
+    FileLease,
+    /// `struct page *`
+    Page,
+    /// `struct folio *`
+    Folio,
+    /// `struct dentry *`
+    Dentry,
+    /// `struct vfsmount *`
+    VfsMount,
+    /// `struct vm_area_struct *`
+    Vma,
+    /// `struct task_struct *`
+    TaskPtr,
+}
+
+impl File {
+    /// The inode that was opened: it carries the leases.
+    #[inline(always)]
+    pub fn inode(self) -> Option<InodePtr> {
+        pointer(self.0, offset!(file_inode)).map(InodePtr)
+    }
+
+    /// The inode that owns the pages.
+    #[inline(always)]
+    pub fn pages_inode(self) -> Option<InodePtr> {
+        let mapping = pointer(self.0, offset!(file_mapping))?;
+        pointer(mapping, offset!(mapping_host)).map(InodePtr)
+    }
+
+    #[inline(always)]
+    pub fn dentry(self) -> Option<Dentry> {
+        pointer(self.0, offset!(file_dentry)).map(Dentry)
+    }
+
+    #[inline(always)]
+    pub fn mount(self) -> Option<VfsMount> {
+        pointer(self.0, offset!(file_mnt)).map(VfsMount)
+    }
+
+    /// Whether the last reference is gone (`__fput` runs).
+    ///
+    /// `f_count` is zero then (fs/file_table.c, up to 6.13); `f_ref` is in its dead zone, which
+    /// is negative (include/linux/file_ref.h, FILE_REF_DEAD, from 6.14).
+    #[inline(always)]
+    pub fn is_last_reference(self) -> bool {
+        let Some(count) = at::<i64>(self.0, offset!(file_count)) else { return false };
+        // SAFETY: a field of a static, see `offset!`.
+        let biased = unsafe { core::ptr::read_volatile(&raw const CONFIG.file_ref) } != 0;
+        if biased { count < 0 } else { count == 0 }
+    }
+}
+
+impl InodePtr {
+    #[inline(always)]
+    pub fn number(self) -> u64 {
+        at(self.0, offset!(inode_ino)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn generation(self) -> u32 {
+        at(self.0, offset!(inode_generation)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn device(self) -> u32 {
+        pointer(self.0, offset!(inode_sb))
+            .and_then(|sb| at(sb, offset!(sb_dev)))
+            .unwrap_or(0)
+    }
+
+    /// `S_PRIVATE`: memory the kernel keeps in a file of its own (shared anonymous mappings,
+    /// System V segments); no process can open it, so none can lease it.
+    #[inline(always)]
+    pub fn is_private(self) -> bool {
+        const S_PRIVATE: u32 = 512;
+        at::<u32>(self.0, offset!(inode_flags)).is_some_and(|flags| flags & S_PRIVATE != 0)
+    }
+
+    /// Some name of the inode.
+    #[inline(always)]
+    pub fn alias(self) -> Option<Dentry> {
+        pointer(self.0, offset!(inode_dentry))
+            .map(|node| Dentry(node - u64::from(offset!(dentry_alias))))
+    }
+
+    /// Head of the list of leases, if a lock of any kind was ever set.
+    #[inline(always)]
+    pub fn lease_list(self) -> Option<u64> {
+        pointer(self.0, offset!(inode_flctx)).map(|ctx| ctx + u64::from(offset!(flctx_lease)))
+    }
+}
+
+/// Previous entry of a `list_head`.
+#[inline(always)]
+pub fn list_prev(entry: u64) -> Option<u64> {
+    pointer(entry, 8)
+}
+
+impl FileLease {
+    #[inline(always)]
+    pub fn of_list(entry: u64) -> Self {
+        Self(entry - u64::from(offset!(fl_list)))
+    }
+
+    #[inline(always)]
+    pub fn file(self) -> Option<File> {
+        pointer(self.0, offset!(fl_file)).map(File)
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u32 {
+        at(self.0, offset!(fl_flags)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn mode(self) -> u32 {
+        u32::from(at::<u8>(self.0, offset!(fl_type)).unwrap_or(0))
+    }
+
+    /// Thread group that set it.
+    #[inline(always)]
+    pub fn setter(self) -> u32 {
+        at(self.0, offset!(fl_pid)).unwrap_or(0)
+    }
+}
+
+impl Page {
+    /// The folio of this page (include/linux/page-flags.h, `_compound_head`).
+    ///
+    /// Bit 0 of `compound_head` marks a tail page. The rest is the head's address or, from 7.2
+    /// on where `struct page` allows it, a mask to apply to the page's own address; a mask has
+    /// all upper bits set, which no address of a page has.
+    #[inline(always)]
+    pub fn folio(self) -> Option<Folio> {
+        let info = at::<u64>(self.0, offset!(page_head))?;
+        Some(Folio(if info & 1 == 0 {
+            self.0
+        } else if info >> 40 == 0xff_ffff {
+            self.0 & info
+        } else {
+            info - 1
+        }))
+    }
+
+    /// The `n`th page after this one (`memmap` is virtually contiguous on x86-64).
+    #[inline(always)]
+    pub fn nth(self, n: u64) -> Self {
+        Self(self.0 + n * u64::from(offset!(page_size)))
+    }
+}
+
+/// What backs a folio.
+pub enum Backing {
+    /// Pages of a file.
+    File(InodePtr),
+    /// Anonymous or merged memory: not a file.
+    Anonymous,
+    /// No mapping: the folio left the page cache, or never was in it.
+    None,
+}
+
+impl Folio {
+    #[inline(always)]
+    pub fn backing(self) -> Option<Backing> {
+        let mapping = at::<u64>(self.0, offset!(folio_mapping))?;
+        Some(if mapping == 0 {
+            Backing::None
+        } else if mapping & 3 != 0 {
+            Backing::Anonymous
+        } else {
+            Backing::File(InodePtr(pointer(mapping, offset!(mapping_host))?))
+        })
+    }
+
+    /// Pin references on the folio; for a small one an upper bound that a great many ordinary
+    /// references could raise (include/linux/mm.h, `folio_maybe_dma_pinned`).
+    #[inline(always)]
+    pub fn pins(self) -> u64 {
+        const GUP_PIN_COUNTING_BIAS: u32 = 1024;
+        let flags = at::<u64>(self.0, offset!(folio_flags)).unwrap_or(0);
+        if flags >> offset!(folio_head_bit) & 1 != 0 {
+            u64::from(at::<u32>(self.0, offset!(folio_pincount)).unwrap_or(0))
+        } else {
+            let count = at::<u32>(self.0, offset!(folio_refcount)).unwrap_or(0);
+            u64::from(count / GUP_PIN_COUNTING_BIAS)
+        }
+    }
+}
+
+/// Folio `index` of a `folio_batch`, and how many it has.
+#[inline(always)]
+pub fn batch_len(batch: u64) -> u64 {
+    u64::from(at::<u8>(batch, offset!(batch_nr)).unwrap_or(0))
+}
+
+#[inline(always)]
+pub fn batch_folio(batch: u64, index: u64) -> Option<Folio> {
+    element(batch + u64::from(offset!(batch_folios)), index).map(Folio)
+}
+
+impl Dentry {
+    #[inline(always)]
+    pub fn parent(self) -> Option<Self> {
+        pointer(self.0, offset!(dentry_parent)).map(Self)
+    }
+
+    #[inline(always)]
+    pub fn name(self) -> Option<(u64, u32)> {
+        Some((pointer(self.0, offset!(dentry_name))?, at(self.0, offset!(dentry_len))?))
+    }
+
+    /// `d_unlinked`: neither hashed nor a root.
+    #[inline(always)]
+    pub fn is_unlinked(self) -> bool {
+        at::<u64>(self.0, offset!(dentry_hashed)) == Some(0) && self.parent() != Some(self)
+    }
+}
+
+impl VfsMount {
+    #[inline(always)]
+    pub fn root(self) -> Option<Dentry> {
+        pointer(self.0, offset!(vfsmount_root)).map(Dentry)
+    }
+
+    /// Where this mount hangs: the mount below and the dentry there; `None` at the root of the
+    /// mount namespace.
+    #[inline(always)]
+    pub fn mountpoint(self) -> Option<(Self, Dentry)> {
+        let mount = self.0 - u64::from(offset!(mount_mnt));
+        let parent = pointer(mount, offset!(mount_parent))?;
+        if parent == mount {
+            return None;
+        }
+        let at = pointer(mount, offset!(mount_mountpoint))?;
+        Some((Self(parent + u64::from(offset!(mount_mnt))), Dentry(at)))
+    }
+}
+
+impl Vma {
+    #[inline(always)]
+    pub fn end(self) -> u64 {
+        at(self.0, offset!(vma_end)).unwrap_or(0)
+    }
+
+    /// `VM_SHARED`: every page of the mapping belongs to the file.
+    #[inline(always)]
+    pub fn is_shared(self) -> bool {
+        const VM_SHARED: u64 = 8;
+        at::<u64>(self.0, offset!(vma_flags)).is_some_and(|flags| flags & VM_SHARED != 0)
+    }
+
+    #[inline(always)]
+    pub fn file(self) -> Option<File> {
+        pointer(self.0, offset!(vma_file)).map(File)
+    }
+}
+
+impl TaskPtr {
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        at(self.0, offset!(task_tgid)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn pid(self) -> u32 {
+        at(self.0, offset!(task_pid)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn mm(self) -> u64 {
+        at(self.0, offset!(task_mm)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u32 {
+        at(self.0, offset!(task_flags)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn exit_code(self) -> u32 {
+        at(self.0, offset!(task_exit_code)).unwrap_or(0)
+    }
+
+    /// Name of the thread group: that of its leader.
+    #[inline(always)]
+    pub fn comm(self) -> [u8; 16] {
+        let leader = pointer(self.0, offset!(task_leader)).unwrap_or(self.0);
+        at(leader, offset!(task_comm)).unwrap_or([0; 16])
+    }
+
+    /// `from_kuid(&init_user_ns, task_uid(task))`
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        pointer(self.0, offset!(task_cred))
+            .and_then(|cred| at(cred, offset!(cred_uid)))
+            .unwrap_or(0)
+    }
+
+    /// Id of the cgroup in the unified hierarchy, as `bpf_get_current_cgroup_id` has it.
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        pointer(self.0, offset!(task_cgroups))
+            .and_then(|set| pointer(set, offset!(css_default)))
+            .and_then(|cgroup| pointer(cgroup, offset!(cgroup_node)))
+            .and_then(|node| at(node, offset!(node_id)))
+            .unwrap_or(0)
+    }
+
+    /// `TS_COMPAT`: in a system call made through the 32-bit entry.
+    #[inline(always)]
+    pub fn is_compat(self) -> bool {
+        const TS_COMPAT: u32 = 2;
+        at::<u32>(self.0, offset!(task_status)).is_some_and(|status| status & TS_COMPAT != 0)
+    }
+}
+
+/// The task that owns an address space (`CONFIG_MEMCG`), `None` once it has exited.
+#[inline(always)]
+pub fn mm_owner(mm: u64) -> Option<TaskPtr> {
+    pointer(mm, offset!(mm_owner)).map(TaskPtr)
+}
+
+/// The system call number and second argument in user registers at `regs`.
+#[inline(always)]
+pub fn syscall(regs: u64) -> (i64, u32) {
+    (
+        at(regs, offset!(regs_syscall)).unwrap_or(-1),
+        at::<u64>(regs, offset!(regs_second)).unwrap_or(0) as u32,
+    )
+}
+
+/// `io_ring_ctx.mm_account` of the ring whose `exit_work` this is.
+#[inline(always)]
+pub fn ring_mm(work: u64) -> Option<u64> {
+    let offset = offset!(ring_exit_work);
+    if offset == ABSENT {
+        return None;
+    }
+    pointer(work - u64::from(offset), offset!(ring_mm))
+}

@@ -1,0 +1,368 @@
+//! Pins dropped, and folios that leave the page cache while pinned.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::generated::bpf_for_each_map_elem,
+};
+use lease_trace_common::{
+    count::Count,
+    stake::{Detached, Stake, StakeKey, owner_count, pins, sole_owner},
+};
+
+use crate::{
+    atomic,
+    maps::{ACTING, Call, DETACHED, SLOT_OF, STAKES, TRACKED, count},
+    pin,
+    read::{self, Backing, Folio, InodePtr, Page},
+    stakes::{InodeRef, StakeRef},
+    tally::{self, Tally},
+    task,
+};
+
+/// Nothing is tracked: every hook here returns at once.
+#[inline(always)]
+fn idle() -> bool {
+    // SAFETY: a global of this object.
+    unsafe { atomic::load(&raw const TRACKED) == 0 }
+}
+
+/// What the pages of one call are and how to find the next one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// `struct page **`
+    Pages,
+    /// `struct page *`, consecutive
+    Range,
+    /// `struct folio **`
+    Folios,
+}
+
+/// References dropped by one call, summed up by [`key_of`].
+struct Drops {
+    base: u64,
+    shape: Shape,
+    tally: Tally,
+}
+
+/// `unpin_user_pages(pages, n)` and its kin.
+#[inline(always)]
+pub fn pages(array: u64, n: u64) {
+    many(array, n, Shape::Pages);
+}
+
+/// `unpin_user_page_range_dirty_lock(page, n)`.
+#[inline(always)]
+pub fn range(first: u64, n: u64) {
+    many(first, n, Shape::Range);
+}
+
+/// `unpin_folios(folios, n)`.
+#[inline(always)]
+pub fn folios(array: u64, n: u64) {
+    many(array, n, Shape::Folios);
+}
+
+/// `n` references on one folio.
+#[inline(always)]
+pub fn folio(folio: Folio, n: u64) {
+    if !idle() {
+        credit(key_of(folio, n), n);
+    }
+}
+
+/// One reference on one page.
+#[inline(always)]
+pub fn page(page: Page) {
+    if idle() {
+        return;
+    }
+    if let Some(found) = page.folio() {
+        credit(key_of(found, 1), 1);
+    }
+}
+
+#[inline(always)]
+fn many(base: u64, n: u64, shape: Shape) {
+    if idle() {
+        return;
+    }
+    let mut drops = Drops { base, shape, tally: Tally::new() };
+    tally::for_each_page(n, one_page, &mut drops);
+    drops.tally.close_run();
+    tally::for_each_entry(credit_entry, &mut drops);
+}
+
+unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `many` gave it.
+    let drops = unsafe { &mut *drops.cast::<Drops>() };
+    let folio = match drops.shape {
+        Shape::Pages => read::element(drops.base, index).and_then(|page| Page(page).folio()),
+        Shape::Range => Page(drops.base).nth(index).folio(),
+        Shape::Folios => read::element(drops.base, index).map(Folio),
+    };
+    match folio {
+        Some(folio) => drops.tally.add(key_of(folio, 1), 1),
+        None => count(Count::LostPages, 1),
+    }
+    0
+}
+
+unsafe extern "C" fn credit_entry(index: u64, drops: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `many` gave it.
+    let drops = unsafe { &*drops.cast::<Drops>() };
+    let Some((key, n)) = drops.tally.entry(index) else { return 1 };
+    credit(key, n);
+    0
+}
+
+/// What a folio is accounted under: the address of its inode (upper half of the address space),
+/// or slot and id of the inode's record if the folio left the page cache (lower half; `n` is then
+/// taken from what the folio had). 0: it cannot be tracked.
+#[inline(always)]
+fn key_of(folio: Folio, n: u64) -> u64 {
+    match folio.backing() {
+        Some(Backing::File(inode)) => inode.0,
+        Some(Backing::None) => key_of_detached(folio, n),
+        Some(Backing::Anonymous) | None => 0,
+    }
+}
+
+const SLOT_BITS: u32 = 16;
+
+#[inline(always)]
+fn key_of_detached(folio: Folio, n: u64) -> u64 {
+    let Some(detached) = DETACHED.get_ptr_mut(folio.0) else { return 0 };
+    // SAFETY: a live map value.
+    unsafe {
+        let key = (*detached).inode_id << SLOT_BITS | (*detached).slot;
+        if atomic::sub(&raw mut (*detached).pins, n) <= n {
+            _ = DETACHED.remove(folio.0);
+        }
+        key
+    }
+}
+
+/// Credits `n` dropped references to the process that owned them.
+#[inline(always)]
+fn credit(key: u64, n: u64) {
+    if key != 0 {
+        release_credit(key, n);
+    }
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn release_credit(key: u64, n: u64) -> i64 {
+    let inode = if (key as i64) < 0 {
+        InodeRef::find(key)
+    } else {
+        InodeRef::find_slot(key & ((1 << SLOT_BITS) - 1), key >> SLOT_BITS)
+    };
+    if let Some(inode) = inode {
+        credit_inode(inode, n);
+    }
+    0
+}
+
+#[inline(always)]
+fn credit_inode(inode: InodeRef, n: u64) {
+    if pins(inode.word()) == 0 || pin::under_way() {
+        return;
+    }
+    count(Count::Unpinned, n);
+    let own = n - inode.take_short_term(n);
+    let missing = if own == 0 { 0 } else { credit_owner(inode, own) };
+    if missing > 0 {
+        if owner_count(inode.owners()) > 0 {
+            inode.add_unattributed(missing);
+        } else {
+            count(Count::Excess, missing);
+        }
+    }
+    if inode.drop_pins(n) == 0 {
+        if inode.get().unattributed > 0 {
+            settle(inode);
+        }
+        inode.forget_if_empty();
+    }
+}
+
+/// Takes `n` pins from the stake they belong to; returns how many found no owner.
+///
+/// A sole owner is certain. Among several it is the current process if it has pins, else the one
+/// in whose name this thread acts.
+#[inline(always)]
+fn credit_owner(inode: InodeRef, n: u64) -> u64 {
+    let id = inode.get().id;
+    let stake = if let Some(tgid) = sole_owner(inode.owners()) {
+        StakeRef::find(tgid, id)
+    } else {
+        match StakeRef::find(task::tgid(), id) {
+            Some(stake) if pins(stake.word()) > 0 => Some(stake),
+            _ => acting_for(id),
+        }
+    };
+    let Some(stake) = stake else { return n };
+    let missing = stake.drop_pins(inode, n);
+    stake.forget_if_empty();
+    missing
+}
+
+/// The stake of the process in whose name this kernel thread tears down a ring.
+#[inline(always)]
+fn acting_for(inode_id: u64) -> Option<StakeRef> {
+    let mm = ACTING.get_ptr(task::pid_tgid())?;
+    let mut search = Search { inode: inode_id, mm: 0, tgid: 0 };
+    // SAFETY: a live map value; `same_mm` has the signature wanted and `search` outlives it.
+    unsafe {
+        search.mm = *mm;
+        bpf_for_each_map_elem(
+            (&raw const STAKES).cast_mut().cast(),
+            same_mm as *mut c_void,
+            (&raw mut search).cast(),
+            0,
+        )
+    };
+    if search.tgid == 0 { None } else { StakeRef::find(search.tgid, inode_id) }
+}
+
+struct Search {
+    inode: u64,
+    mm: u64,
+    tgid: u32,
+}
+
+unsafe extern "C" fn same_mm(
+    _map: *mut c_void,
+    key: *mut StakeKey,
+    stake: *mut Stake,
+    search: *mut Search,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `acting_for` gave it.
+    unsafe {
+        if (*key).inode == (*search).inode && (*stake).mm == (*search).mm {
+            (*search).tgid = (*key).tgid;
+            return 1;
+        }
+    }
+    0
+}
+
+/// No pin of any owner is left, and some releases had no known owner: whoever still seems to
+/// have pins has none.
+#[inline(always)]
+fn settle(inode: InodeRef) {
+    let mut settle = Settle { slot: u64::from(inode.slot), inode: inode.get().id };
+    // SAFETY: `settle_one` has the signature wanted, and `settle` outlives it.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const STAKES).cast_mut().cast(),
+            settle_one as *mut c_void,
+            (&raw mut settle).cast(),
+            0,
+        )
+    };
+}
+
+struct Settle {
+    slot: u64,
+    inode: u64,
+}
+
+unsafe extern "C" fn settle_one(
+    _map: *mut c_void,
+    key: *mut StakeKey,
+    stake: *mut Stake,
+    settle: *mut Settle,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `settle` gave it.
+    unsafe {
+        if (*key).inode == (*settle).inode
+            && let Some(inode) = InodeRef::find_slot((*settle).slot, (*settle).inode)
+        {
+            let stake = StakeRef::of_walk(*key, stake);
+            let left = pins(stake.word());
+            if left > 0 {
+                stake.drop_pins(inode, left);
+            }
+        }
+    }
+    0
+}
+
+/// A folio is about to leave the page cache: if it is pinned and its inode is tracked, its pins
+/// are remembered by folio.
+#[inline(always)]
+pub fn detach(folio: Folio) {
+    if idle() {
+        return;
+    }
+    detach_one(folio);
+}
+
+#[inline(never)]
+fn detach_one(folio: Folio) -> i64 {
+    let held = folio.pins();
+    if held == 0 {
+        return 0;
+    }
+    let Some(Backing::File(inode)) = folio.backing() else { return 0 };
+    let Some(found) = InodeRef::find(inode.0) else { return 0 };
+    if pins(found.word()) == 0 {
+        return 0;
+    }
+    let record =
+        Detached { slot: u64::from(found.slot), inode_id: found.get().id, pins: held };
+    if DETACHED.insert(folio.0, &record, BPF_ANY.into()).is_err() {
+        count(Count::LostDetached, held);
+    }
+    0
+}
+
+/// `delete_from_page_cache_batch(mapping, batch)`.
+#[inline(always)]
+pub fn detach_batch(batch: u64) {
+    const BATCH: u64 = 31;
+    if idle() {
+        return;
+    }
+    let len = read::batch_len(batch);
+    for index in 0..BATCH {
+        if index >= len {
+            return;
+        }
+        if let Some(folio) = read::batch_folio(batch, index) {
+            detach_one(folio);
+        }
+    }
+}
+
+/// `__destroy_inode`: the address may be used again for another inode.
+#[inline(always)]
+pub fn evict(inode: InodePtr) {
+    if !idle()
+        && let Some(found) = InodeRef::find(inode.0)
+        && SLOT_OF.remove(inode.0).is_ok()
+    {
+        found.evicted();
+    }
+}
+
+/// A kernel thread begins to tear down a ring: what it unpins belongs to the ring's creator.
+#[inline(always)]
+pub fn act_for(exit_work: u64) {
+    if !idle()
+        && let Some(mm) = read::ring_mm(exit_work)
+    {
+        _ = ACTING.insert(task::pid_tgid(), &mm, 0);
+        pin::keep(&Call { start: 0, pages: 0, mm, flags: 0, pinning: 0 });
+    }
+}
+
+/// It is done.
+#[inline(always)]
+pub fn act_for_nobody() {
+    _ = ACTING.remove(task::pid_tgid());
+}

@@ -1,0 +1,101 @@
+//! Pages of one call summed up by what they belong to, so that the heavy part runs once for each
+//! inode and not once for each page, and so that the verifier sees it once.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+use lease_trace_common::count::Count;
+
+use crate::maps::{ZERO, count};
+
+/// Different inodes told apart in one call; pages of further ones are counted as unread.
+const ENTRIES: usize = 4;
+/// Pages looked at in one call.
+const MAX_PAGES: u64 = 1 << 23;
+
+/// Page counts by key; 0 is no key.
+pub struct Tally {
+    /// The run under way: neighbours mostly belong together.
+    key: u64,
+    run: u64,
+    entries: [(u64, u64); ENTRIES],
+}
+
+impl Tally {
+    #[inline(always)]
+    pub fn new() -> Self {
+        let zero = zero();
+        Self { key: zero, run: zero, entries: [(zero, zero); ENTRIES] }
+    }
+
+    /// Counts `n` pages under `key`.
+    #[inline(always)]
+    pub fn add(&mut self, key: u64, n: u64) {
+        if key == 0 {
+            return;
+        }
+        if key != self.key {
+            self.close_run();
+            self.key = key;
+        }
+        self.run += n;
+    }
+
+    /// Puts the run under way with the others.
+    #[inline(always)]
+    pub fn close_run(&mut self) {
+        let (key, run) = (self.key, self.run);
+        self.run = zero();
+        if key == 0 {
+            return;
+        }
+        for entry in &mut self.entries {
+            if entry.0 == 0 || entry.0 == key {
+                *entry = (key, entry.1 + run);
+                return;
+            }
+        }
+        count(Count::LostPages, run);
+    }
+
+    /// The `index`th key and its pages.
+    #[inline(always)]
+    pub fn entry(&self, index: u64) -> Option<(u64, u64)> {
+        self.entries.get(index as usize).copied().filter(|entry| entry.0 != 0)
+    }
+}
+
+/// A callback of bpf_loop: index and state; 1 ends the loop.
+pub type Callback = unsafe extern "C" fn(u64, *mut c_void) -> i64;
+
+/// Calls `page` for each of `n` pages, as many as are looked at.
+#[inline(always)]
+pub fn for_each_page<T>(n: u64, page: Callback, state: &mut T) {
+    let looked_at = if n > MAX_PAGES { MAX_PAGES } else { n };
+    if n > looked_at {
+        count(Count::LostPages, n - looked_at);
+    }
+    repeat(looked_at as u32, page, state);
+}
+
+/// Calls `each` for every entry of a tally.
+#[inline(always)]
+pub fn for_each_entry<T>(each: Callback, state: &mut T) {
+    repeat(ENTRIES as u32, each, state);
+}
+
+/// bpf_loop.
+#[inline(always)]
+pub fn repeat<T>(n: u32, callback: Callback, state: &mut T) {
+    // SAFETY: the callback has the signature the helper wants, and `state` outlives the call;
+    // that the callback takes it for what it is, is up to the caller.
+    unsafe { bpf_loop(n, callback as *mut c_void, core::ptr::from_mut(state).cast(), 0) };
+}
+
+/// Zero, read from a global that is never written: the verifier takes it for any number, so that
+/// every turn of a loop looks the same to it and it need not follow the count.
+#[inline(always)]
+fn zero() -> u64 {
+    // SAFETY: a global of this object.
+    unsafe { core::ptr::read_volatile(&raw const ZERO) }
+}

@@ -1,0 +1,93 @@
+//! Who is running: the current task, as a person would name it.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
+    bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
+};
+use lease_trace_common::{
+    cause::{Cause, Facts, classify},
+    stake::Task,
+};
+
+use crate::read::{self, File, TaskPtr};
+
+const PF_EXITING: u32 = 0x4;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// CLOCK_BOOTTIME in ns.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Thread group id and thread id, packed as the kernel does.
+#[inline(always)]
+pub fn pid_tgid() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// Thread group id.
+#[inline(always)]
+pub fn tgid() -> u32 {
+    (pid_tgid() >> 32) as u32
+}
+
+/// `current`.
+#[inline(always)]
+pub fn current() -> TaskPtr {
+    // SAFETY: a helper without arguments.
+    TaskPtr(unsafe { bpf_get_current_task_btf() } as u64)
+}
+
+/// `current` is a kernel thread.
+#[inline(always)]
+pub fn is_kthread() -> bool {
+    current().flags() & PF_KTHREAD != 0
+}
+
+/// Describes the current thread group.
+#[inline(always)]
+pub fn describe() -> Task {
+    Task {
+        tgid: tgid(),
+        // SAFETY: a helper without arguments.
+        uid: unsafe { bpf_get_current_uid_gid() } as u32,
+        // SAFETY: a helper without arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        comm: current().comm(),
+    }
+}
+
+/// Describes the thread group of another task.
+#[inline(always)]
+pub fn describe_other(task: TaskPtr) -> Task {
+    Task { tgid: task.tgid(), uid: task.uid(), cgroup: task.cgroup(), comm: task.comm() }
+}
+
+/// Why a lease on `file` is ending now.
+#[inline(always)]
+pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
+    let task = current();
+    let flags = task.flags();
+    let kthread = flags & PF_KTHREAD != 0;
+    let (syscall, command) = if kthread {
+        (-1, 0)
+    } else {
+        // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
+        let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+        read::syscall(regs as u64)
+    };
+    classify(&Facts {
+        kernel_lease,
+        last_reference: file.is_last_reference(),
+        lease_flags,
+        kthread,
+        exiting: flags & PF_EXITING != 0,
+        exit_code: task.exit_code(),
+        syscall,
+        compat: task.is_compat(),
+        command,
+    })
+}

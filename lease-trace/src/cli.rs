@@ -1,0 +1,203 @@
+//! The command line, as typed. What it means is worked out where it is used: `Filter` and the
+//! settings of each command check these values and say what is wrong with them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::tracer;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done (a closed pipe on stdout included)
+  1  there are zombies (`report` and `report zombies`)
+  2  error
+  3  this kernel cannot do it";
+
+/// Finds zombie leases: a process let go of a file's lease while it still holds pins on the
+/// file's pages.
+#[derive(Debug, Parser)]
+#[command(name = "lease-trace", version, after_help = EXIT_STATUS, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show each zombie as it comes to be and as it is laid to rest
+    Monitor(MonitorFlags),
+    /// Show the zombies, leases or stakes there are now
+    Report(ReportFlags),
+    /// Say what this kernel offers and lacks
+    Doctor(DoctorFlags),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct MonitorFlags {
+    /// Form of the output; json is one object a line, see docs/ndjson.schema.json
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+
+    /// Show leases set and ended, too
+    #[arg(long)]
+    pub all_events: bool,
+
+    #[command(flatten)]
+    pub filter: FilterFlags,
+
+    /// End after this time, e.g. 90s, 10min, 1h 30m
+    #[arg(short, long, value_name = "DURATION")]
+    pub duration: Option<String>,
+
+    /// Which pins count
+    #[arg(long, value_enum, default_value_t = Pins::LongTerm)]
+    pub pins: Pins,
+
+    #[command(flatten)]
+    pub attach: AttachFlags,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct FilterFlags {
+    /// Only what this process owns or lets go; may be given several times
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+
+    /// Only processes in this cgroup and those below it: a path under /sys/fs/cgroup, or absolute
+    #[arg(short, long, value_name = "CGROUP")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Only this file, or the files below this folder; files whose path is not fully known are
+    /// shown as well
+    #[arg(long, value_name = "PREFIX")]
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct AttachFlags {
+    /// How to attach to the kernel: auto takes fentry wherever the kernel has it
+    #[arg(long, value_enum, default_value_t = Attach::Auto)]
+    pub attach: Attach,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch the user may type"
+)]
+pub struct ReportFlags {
+    /// What to show
+    #[arg(value_enum, default_value_t = Subject::Zombies)]
+    pub subject: Subject,
+
+    /// One JSON object instead of a table
+    #[arg(short = 'J', long, conflicts_with_all = ["columns", "noheadings", "raw", "notruncate"])]
+    pub json: bool,
+
+    /// Columns to show, e.g. PID,PATH; +UID adds to the usual ones
+    #[arg(short = 'o', long = "output", value_name = "COLUMN,...")]
+    pub columns: Option<String>,
+
+    /// No line of headings
+    #[arg(short, long)]
+    pub noheadings: bool,
+
+    /// One blank between columns, blanks in values as \x20
+    #[arg(short, long)]
+    pub raw: bool,
+
+    /// Do not shorten values to fit the terminal
+    #[arg(short = 'u', long)]
+    pub notruncate: bool,
+
+    #[command(flatten)]
+    pub attach: AttachFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct DoctorFlags {
+    /// One JSON object instead of a table
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pins {
+    /// Long-term ones: what a device or a ring keeps
+    LongTerm,
+    /// Short-term ones as well: direct I/O in flight
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    Auto,
+    Fentry,
+    Kprobe,
+}
+
+impl From<Attach> for tracer::AttachMode {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => Self::Auto,
+            Attach::Fentry => Self::Fentry,
+            Attach::Kprobe => Self::Kprobe,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    Zombies,
+    Leases,
+    Stakes,
+}
+
+impl Subject {
+    /// The member of the JSON object.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zombies => "zombies",
+            Self::Leases => "leases",
+            Self::Stakes => "stakes",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn report_means_zombies() {
+        let cli = Cli::try_parse_from(["lease-trace", "report", "-nr"]).expect("parses");
+        let Command::Report(flags) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(flags.subject, Subject::Zombies);
+        assert!(flags.noheadings && flags.raw);
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_two() {
+        let error = Cli::try_parse_from(["lease-trace", "report", "ghosts"]).expect_err("refused");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

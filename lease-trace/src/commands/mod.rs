@@ -1,0 +1,6 @@
+//! The subcommands: flags in, an exit status out.
+
+pub mod doctor;
+pub mod monitor;
+pub mod report;
+pub mod signals;

@@ -1,0 +1,178 @@
+//! `lease-trace monitor`: shows each zombie as it comes to be and as it is laid to rest.
+
+use std::{
+    fs,
+    io::{self, BufWriter},
+    process,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::{
+    runtime,
+    time::{self, MissedTickBehavior},
+};
+
+use super::signals::Signals;
+use crate::{
+    cli::{Format, MonitorFlags, Pins},
+    clock::Zone,
+    enrich::{Names, cgroup::Cgroups},
+    exit::Exit,
+    filter::Filter,
+    record::Start,
+    session::Session,
+    sinks::{
+        Sink, WriteError,
+        json::Json,
+        table::Table,
+        terminal::{Look, reader_is_gone},
+    },
+    tracer::{self, Tracer},
+};
+
+/// How often losses are looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the flags mean.
+struct Settings {
+    filter: Filter,
+    cgroups: Cgroups,
+    duration: Option<Duration>,
+    options: tracer::Options,
+}
+
+impl Settings {
+    fn resolve(flags: &MonitorFlags) -> anyhow::Result<Self> {
+        let cgroups = Cgroups::of_host();
+        Ok(Self {
+            filter: Filter::resolve(&flags.filter, &cgroups)?,
+            cgroups,
+            duration: flags.duration.as_deref().map(parse_duration).transpose()?,
+            options: tracer::Options {
+                attach: flags.attach.attach.into(),
+                pins_all: flags.pins == Pins::All,
+            },
+        })
+    }
+}
+
+pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
+    let Settings {
+        filter,
+        cgroups,
+        duration,
+        options,
+    } = Settings::resolve(flags)?;
+    let sink = sink(flags.output);
+    let session = Session::new(sink, filter, Names::new(cgroups), flags.all_events);
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(async {
+        // Before anything is attached: a signal during the start must not leave it behind.
+        let mut signals = Signals::catch().context("cannot catch signals")?;
+        let mut tracer = Tracer::start(&options)?;
+        let watched = watch(session, &mut tracer, &mut signals, duration).await;
+        tracer.stop();
+        watched.map(|()| Exit::Done)
+    })
+}
+
+/// From the first record to the last.
+async fn watch(
+    mut session: Session,
+    tracer: &mut Tracer,
+    signals: &mut Signals,
+    duration: Option<Duration>,
+) -> anyhow::Result<()> {
+    let deadline = async {
+        match duration {
+            Some(duration) => time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
+    let mut tick = time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    session.start(Start {
+        pid: process::id(),
+        kernel: kernel_release(),
+        attach: tracer.attached(),
+        cannot: tracer.cannot(),
+        recovered: tracer.recovered().map(str::to_owned),
+    })?;
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.any() => break,
+            () = &mut deadline => break,
+            _ = tick.tick() => {
+                session.losses(&tracer.counts()?)?;
+                if reader_is_gone() {
+                    return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
+                }
+            }
+            notifications = tracer.next() => session.batch(&notifications?)?,
+        }
+    }
+    session.batch(&tracer.drain())?;
+    session.losses(&tracer.counts()?)?;
+    // The ledger knows the zombies, too, if the maps cannot be read any more.
+    session.end(tracer.snapshot().ok().as_ref())?;
+    Ok(())
+}
+
+fn sink(format: Format) -> Box<dyn Sink> {
+    // Flushed after every batch, so that nothing waits in it.
+    let out = BufWriter::new(io::stdout().lock());
+    match format {
+        Format::Json => Box::new(Json::new(out)),
+        Format::Table => Box::new(Table::new(
+            out,
+            io::stderr(),
+            Look::of_stdout(),
+            Zone::Local,
+        )),
+    }
+}
+
+fn parse_duration(typed: &str) -> anyhow::Result<Duration> {
+    let duration = humantime::parse_duration(typed)
+        .map_err(|error| anyhow!("-d {typed}: {error}; write e.g. 90s, 10min or 1h 30m"))?;
+    if duration.is_zero() {
+        bail!("-d {typed}: nothing can be seen in no time; leave -d out to watch until Ctrl-C");
+    }
+    Ok(duration)
+}
+
+fn kernel_release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_people_do() {
+        let parsed = parse_duration("1h 30m").expect("a duration");
+        assert_eq!(parsed, Duration::from_mins(90));
+    }
+
+    #[test]
+    fn wrong_durations_say_what_to_write() {
+        let refused = |typed| parse_duration(typed).expect_err("refused").to_string();
+        insta::assert_snapshot!(refused("0s"), @r#"-d 0s: nothing can be seen in no time; leave -d out to watch until Ctrl-C"#);
+        insta::assert_snapshot!(refused("10"), @r#"-d 10: time unit needed, for example 10sec or 10ms; write e.g. 90s, 10min or 1h 30m"#);
+        insta::assert_snapshot!(refused("soon"), @r#"-d soon: expected number at 0; write e.g. 90s, 10min or 1h 30m"#);
+    }
+
+    #[test]
+    fn the_kernel_has_a_release() {
+        assert!(!kernel_release().is_empty());
+    }
+}

@@ -1,0 +1,136 @@
+//! `lease-trace report`: the zombies, leases or stakes there are now.
+
+use std::io::{self, BufWriter, Write as _};
+
+use lease_trace_common::count::Count;
+
+use crate::{
+    cli::{ReportFlags, Subject},
+    clock::Clock,
+    enrich::{Names, cgroup::Cgroups, locks},
+    entries,
+    exit::Exit,
+    session::losses,
+    sinks::{
+        columns::Column,
+        report::{Layout, Report},
+        terminal::Look,
+        text,
+    },
+    tracer::{self, snapshot::Snapshot},
+};
+
+const TALK_WIDTH: usize = 80;
+
+pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
+    let layout = layout(flags)?;
+    let snapshot = tracer::snapshot(&tracer::Options {
+        attach: flags.attach.attach.into(),
+        pins_all: false,
+    })?;
+    let report = report(flags.subject, &snapshot);
+    explain(&report);
+    let mut out = BufWriter::new(io::stdout().lock());
+    if flags.json {
+        report.json(&mut out)?;
+    } else {
+        report.table(&layout, &mut out)?;
+    }
+    Ok(exit(&report))
+}
+
+fn layout(flags: &ReportFlags) -> anyhow::Result<Layout> {
+    let columns = flags.columns.as_deref();
+    let look = Look::of_stdout();
+    Ok(Layout {
+        columns: columns
+            .map(|typed| Column::choose(typed, flags.subject))
+            .transpose()?,
+        headings: !flags.noheadings,
+        raw: flags.raw,
+        look: if flags.notruncate { Look::PLAIN } else { look },
+    })
+}
+
+fn report(subject: Subject, snapshot: &Snapshot) -> Report {
+    let clock = Clock::sample();
+    let mut names = Names::new(Cgroups::of_host());
+    let entries = match subject {
+        Subject::Zombies => entries::zombies(snapshot, &clock, &mut names),
+        Subject::Stakes => entries::stakes(snapshot, &clock, &mut names),
+        Subject::Leases => {
+            let listed = locks::leases().unwrap_or_else(|error| {
+                say(&format!(
+                    "cannot read /proc/locks to check the leases against: {error}"
+                ));
+                Vec::new()
+            });
+            entries::leases(snapshot, &listed, &clock, &mut names)
+        }
+    };
+    Report {
+        subject,
+        entries,
+        monitor: snapshot.monitor,
+        lost: losses(&snapshot.counts, &[0; Count::LEN]),
+    }
+}
+
+/// What the figures leave out: never let them look complete when they are not.
+fn explain(report: &Report) {
+    if report.monitor.is_none() {
+        say(match report.subject {
+            Subject::Zombies => {
+                "no monitor is running, so nothing is known of pins, and a zombie cannot be told; \
+                 start `lease-trace monitor` and keep it running"
+            }
+            Subject::Leases => {
+                "no monitor is running, so nothing is known of pins: PINS is ?, with all that the \
+                 holders have pinned anywhere (VmPin) in brackets"
+            }
+            Subject::Stakes => {
+                "no monitor is running, so nothing is known of pins: these are the stakes that \
+                 have a lease"
+            }
+        });
+    }
+    for lost in &report.lost {
+        say(&format!("lost {}: {}", lost.count, lost.what));
+    }
+}
+
+fn say(sentence: &str) {
+    let line = text::wrap(&format!("lease-trace: {sentence}"), TALK_WIDTH, 2);
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn exit(report: &Report) -> Exit {
+    if report.subject == Subject::Zombies && !report.entries.is_empty() {
+        Exit::Zombies
+    } else {
+        Exit::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixtures, record::Entry};
+
+    fn of(subject: Subject, entries: Vec<Entry>) -> Report {
+        Report {
+            subject,
+            entries,
+            monitor: Some(1),
+            lost: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_zombies_change_the_exit_status() {
+        let zombie = || vec![fixtures::entry()];
+        assert_eq!(exit(&of(Subject::Zombies, zombie())), Exit::Zombies);
+        assert_eq!(exit(&of(Subject::Zombies, Vec::new())), Exit::Done);
+        assert_eq!(exit(&of(Subject::Stakes, zombie())), Exit::Done);
+    }
+}

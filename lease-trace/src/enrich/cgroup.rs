@@ -1,0 +1,129 @@
+//! Cgroups: an id (the inode number of the cgroup's directory) as a path in the unified
+//! hierarchy, written as in /proc/PID/cgroup.
+//!
+//! Ids are never reused, so what was found once stays true, and an id that a full walk did not
+//! find belongs to a cgroup that is gone.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::process;
+
+/// Where the unified hierarchy is mounted: alone, or beside the old ones.
+const MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// The cgroups of this host.
+#[derive(Default)]
+pub struct Cgroups {
+    root: Option<PathBuf>,
+    known: HashMap<u64, Option<String>>,
+}
+
+impl Cgroups {
+    /// The hierarchy of this host, if it has one.
+    pub fn of_host() -> Self {
+        // Every directory of the unified hierarchy has this file, the root included.
+        let mounted = |point: &&str| Path::new(point).join("cgroup.controllers").exists();
+        Self {
+            root: MOUNT_POINTS.into_iter().find(mounted).map(PathBuf::from),
+            known: HashMap::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn at(root: &Path) -> Self {
+        Self {
+            root: Some(root.to_owned()),
+            known: HashMap::new(),
+        }
+    }
+
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The path of the cgroup `id`, in which the process `pid` was.
+    pub fn path(&mut self, id: u64, pid: u32) -> Option<&str> {
+        if !self.known.contains_key(&id) {
+            let root = self.root.clone()?;
+            let found = of_process(pid).filter(|path| number(&below(&root, path)).ok() == Some(id));
+            if found.is_none() {
+                self.walk(&root, "");
+            }
+            // `None` as well: a cgroup that is gone does not come back.
+            self.known.entry(id).or_insert(found);
+        }
+        self.known.get(&id)?.as_deref()
+    }
+
+    fn walk(&mut self, folder: &Path, path: &str) {
+        if let Ok(id) = number(folder) {
+            let path = if path.is_empty() { "/" } else { path };
+            self.known.insert(id, Some(path.to_owned()));
+        }
+        // A cgroup may go while it is looked at: then there is nothing to find below it.
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let name = entry.file_name();
+                self.walk(&entry.path(), &format!("{path}/{}", name.to_string_lossy()));
+            }
+        }
+    }
+}
+
+fn number(folder: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(folder)?.ino())
+}
+
+/// `path`, which begins with a slash, below `root`.
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn of_process(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(process::file(pid, "cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_found_by_its_number() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let service = root.path().join("system.slice/db.service");
+        fs::create_dir_all(&service).expect("creates");
+        let mut cgroups = Cgroups::at(root.path());
+        let id = number(&service).expect("exists");
+        assert_eq!(cgroups.path(id, 0), Some("/system.slice/db.service"));
+        let id = number(root.path()).expect("exists");
+        assert_eq!(cgroups.path(id, 0), Some("/"));
+    }
+
+    #[test]
+    fn what_was_known_outlives_the_cgroup() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let job = root.path().join("job");
+        fs::create_dir(&job).expect("creates");
+        let id = number(&job).expect("exists");
+        let mut cgroups = Cgroups::at(root.path());
+        assert_eq!(cgroups.path(id, 0), Some("/job"));
+        fs::remove_dir(&job).expect("removes");
+        assert_eq!(cgroups.path(id, 0), Some("/job"));
+        assert_eq!(cgroups.path(u64::MAX, 0), None);
+    }
+
+    #[test]
+    fn without_a_hierarchy_nothing_is_known() {
+        assert_eq!(Cgroups::default().path(1, 0), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! A snapshot as the entries of a report.
+
+use std::collections::{BTreeSet, HashMap};
+
+use lease_trace_common::{
+    STACK_LEN,
+    cause::Cause,
+    lease::Kind,
+    stake::{self, State},
+};
+
+use crate::{
+    clock::{Clock, elapsed_ms},
+    enrich::{Names, locks::LockLine, process, size},
+    ledger,
+    record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
+    tracer::snapshot::{InodeView, LeaseView, Snapshot, StakeView},
+};
+
+/// The zombies, the longest first.
+pub fn zombies(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entry> {
+    let mut entries: Vec<_> = snapshot
+        .stakes
+        .iter()
+        .filter(|view| state(view) == State::Zombie)
+        .map(|view| stake(view, snapshot, clock, names))
+        .collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.age_ms));
+    entries
+}
+
+/// All stakes with anything in them, by process.
+pub fn stakes(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entry> {
+    let mut entries: Vec<_> = snapshot
+        .stakes
+        .iter()
+        .filter(|view| state(view) != State::Empty)
+        .map(|view| stake(view, snapshot, clock, names))
+        .collect();
+    sort(&mut entries);
+    entries
+}
+
+/// All leases in force, by process. Those that the kernel lists in /proc/locks and the snapshot
+/// does not have are added with the little that is known of them.
+pub fn leases(
+    snapshot: &Snapshot,
+    listed: &[LockLine],
+    clock: &Clock,
+    names: &mut Names,
+) -> Vec<Entry> {
+    let mut entries: Vec<_> = snapshot
+        .leases
+        .iter()
+        .map(|view| lease(view, snapshot, clock, names))
+        .collect();
+    let missing = missing(&entries, listed);
+    entries.extend(missing.into_iter().map(|line| lock(line, snapshot)));
+    sort(&mut entries);
+    entries
+}
+
+fn sort(entries: &mut [Entry]) {
+    entries.sort_by_key(|entry| {
+        let dev = entry.file.dev.map(|dev| (dev.major(), dev.minor()));
+        (entry.owner.person.pid, dev, entry.file.ino)
+    });
+}
+
+/// Pins that a lease inherited from another process covers are no bare pins.
+fn state(view: &StakeView) -> State {
+    match stake::state(view.stake.word) {
+        State::BarePin if view.stake.inherited != 0 => State::Covered,
+        state => state,
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Empty => "empty",
+        State::Leased => "leased",
+        State::Covered => "covered",
+        State::Zombie => "zombie",
+        State::BarePin => "bare-pin",
+    }
+}
+
+fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Entry {
+    let StakeView { stake, inode, .. } = view;
+    let state = state(view);
+    let leases = stake::leases(stake.word);
+    let pins = stake::pins(stake.word);
+    // Without a monitor, only leases are seen: no pin is then not the same as none known.
+    let known = snapshot.monitor.is_some() || pins > 0;
+    let (since_ns, until_ns) = match state {
+        State::Zombie => (stake.released_ns, stake.released_ns),
+        State::Leased => (stake.lease.set_ns, clock.boot_ns()),
+        State::Covered | State::BarePin | State::Empty => (stake.pinned_ns, clock.boot_ns()),
+    };
+    let cause = (leases == 0)
+        .then(|| Cause::from_raw(stake.lease.cause))
+        .flatten();
+    let owner = names.owner(&stake.owner);
+    let file = file(inode);
+    Entry {
+        releaser: cause.and_then(|_| ledger::releaser(&stake.releaser)),
+        state: known.then(|| state_name(state)),
+        lease: Lease::of(&stake.lease, until_ns),
+        cause,
+        leases: Some(leases),
+        pins: known.then_some(pins),
+        peak_pins: known.then_some(stake.peak.max(pins)),
+        vm_pin_bytes: if known {
+            None
+        } else {
+            process::pinned_bytes(owner.person.pid)
+        },
+        asker: if pins > 0 {
+            names.asker(stake.owner.tgid, &stake.stack)
+        } else {
+            Asker::default()
+        },
+        ends_by_itself: (state == State::Zombie).then(|| cause.is_some_and(Cause::ends_by_itself)),
+        age_ms: (since_ns != 0).then(|| elapsed_ms(since_ns, clock.boot_ns())),
+        size_bytes: size::of(owner.person.pid, &file, &[]),
+        holders: None,
+        owner,
+        file,
+    }
+}
+
+fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Entry {
+    let LeaseView { id, lease, inode } = view;
+    let mut holders: Vec<_> = snapshot
+        .holders
+        .iter()
+        .filter(|holder| holder.lease == *id)
+        .collect();
+    holders.sort();
+    let keepers: BTreeSet<u32> = holders
+        .iter()
+        .map(|holder| holder.tgid)
+        .chain([lease.setter.tgid])
+        .collect();
+    let holders: Vec<_> = holders
+        .into_iter()
+        .map(|holder| Holder {
+            person: Person {
+                pid: holder.tgid,
+                comm: holder.comm.clone(),
+            },
+            fd: holder.fd,
+        })
+        .collect();
+    let pinned: Vec<_> = snapshot
+        .stakes
+        .iter()
+        .filter(|view| {
+            view.key.inode == lease.inode_id
+                && keepers.contains(&view.key.tgid)
+                && stake::pins(view.stake.word) > 0
+        })
+        .collect();
+    let pins: u64 = pinned.iter().map(|view| stake::pins(view.stake.word)).sum();
+    let known = snapshot.monitor.is_some() || pins > 0;
+    let stack = pinned.first().map_or(([0; STACK_LEN], 0), |view| {
+        (view.stake.stack, view.key.tgid)
+    });
+    let owner = names.owner(&lease.setter);
+    let file = file(inode);
+    Entry {
+        releaser: None,
+        state: None,
+        lease: Lease::of(&lease.info, clock.boot_ns()),
+        cause: None,
+        leases: None,
+        pins: known.then_some(pins),
+        peak_pins: None,
+        vm_pin_bytes: if known { None } else { vm_pin(&keepers) },
+        asker: names.asker(stack.1, &stack.0),
+        ends_by_itself: None,
+        age_ms: (lease.info.set_ns != 0).then(|| elapsed_ms(lease.info.set_ns, clock.boot_ns())),
+        size_bytes: size::of(owner.person.pid, &file, &holders),
+        holders: Some(holders),
+        owner,
+        file,
+    }
+}
+
+/// What /proc/locks says of a lease that nothing else is known of.
+fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
+    let LockLine {
+        delegation,
+        write,
+        pid,
+        dev,
+        ino,
+    } = *line;
+    Entry {
+        owner: Owner {
+            person: Person {
+                pid,
+                comm: process::comm(pid).unwrap_or_default(),
+            },
+            uid: process::uid(pid),
+            cgroup: None,
+        },
+        releaser: None,
+        file: File {
+            path: None,
+            dev: Some(dev),
+            ino: Some(ino),
+        },
+        state: None,
+        lease: Some(Lease {
+            kind: if delegation { Kind::Deleg } else { Kind::Lease },
+            mode: if write { "write" } else { "read" },
+            held_ms: None,
+        }),
+        cause: None,
+        leases: None,
+        pins: None,
+        peak_pins: None,
+        vm_pin_bytes: match snapshot.monitor {
+            Some(_) => None,
+            None => process::pinned_bytes(pid),
+        },
+        asker: Asker::default(),
+        ends_by_itself: None,
+        age_ms: None,
+        size_bytes: None,
+        holders: None,
+    }
+}
+
+/// The lines that no entry stands for. Each entry stands for one line; the pids are looked at
+/// last, for /proc/locks has those of our pid namespace.
+fn missing<'a>(entries: &[Entry], listed: &'a [LockLine]) -> Vec<&'a LockLine> {
+    let mut found: HashMap<(u32, u64), Vec<u32>> = HashMap::new();
+    for entry in entries {
+        if let (Some(Dev(dev)), Some(ino)) = (entry.file.dev, entry.file.ino) {
+            found
+                .entry((dev, ino))
+                .or_default()
+                .push(entry.owner.person.pid);
+        }
+    }
+    let (same, other): (Vec<_>, Vec<_>) = listed.iter().partition(|line| {
+        let pids = found.get_mut(&(line.dev.0, line.ino));
+        pids.is_some_and(|pids| {
+            let at = pids.iter().position(|pid| *pid == line.pid);
+            at.map(|at| pids.swap_remove(at)).is_some()
+        })
+    });
+    drop(same);
+    other
+        .into_iter()
+        .filter(|line| {
+            let pids = found.get_mut(&(line.dev.0, line.ino));
+            pids.is_none_or(|pids| pids.pop().is_none())
+        })
+        .collect()
+}
+
+fn vm_pin(pids: &BTreeSet<u32>) -> Option<u64> {
+    let known = pids.iter().filter_map(|pid| process::pinned_bytes(*pid));
+    known.reduce(u64::saturating_add)
+}
+
+fn file(view: &InodeView) -> File {
+    File {
+        path: view.path.as_deref().and_then(FilePath::of),
+        dev: view.inode.map(|inode| Dev(inode.dev)),
+        ino: view.inode.map(|inode| inode.ino),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! What is asked of the running kernel, and the only place that knows its names: BTF, symbols,
+//! capabilities, and the probe points with what is lost when one is missing.
+
+pub mod btf;
+pub mod doctor;
+pub mod host;
+pub mod offsets;
+pub mod points;
+pub mod symbols;

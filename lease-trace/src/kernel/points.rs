@@ -1,0 +1,248 @@
+//! The probe points: every kernel function watched, what it is for, and what is lost without it.
+
+/// What a point is for. Points are attached in this order, so that nothing is counted in that
+/// could not be counted out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    PinsDropped,
+    PageCache,
+    Context,
+    PinsTaken,
+    Leases,
+}
+
+impl Group {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PinsDropped => "pins dropped",
+            Self::PageCache => "page cache",
+            Self::Context => "context",
+            Self::PinsTaken => "pins taken",
+            Self::Leases => "leases",
+        }
+    }
+}
+
+/// How much depends on a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Without it there is no main job.
+    Required,
+    /// Where the kernel has the function it must be watched; a kernel without it has no need.
+    IfPresent,
+    /// Without it something is less exact.
+    Optional,
+}
+
+/// One watched function.
+#[derive(Debug)]
+pub struct Point {
+    pub function: &'static str,
+    /// Common beginning of the names of its programs (`STEM_enter`, `STEM_leave`, ...).
+    pub stem: &'static str,
+    pub group: Group,
+    pub need: Need,
+    /// Watched on return, too.
+    pub returns: bool,
+    /// What is lost without it.
+    pub loss: &'static str,
+    /// The prototypes relied on, as [`super::btf::Btf::prototype`] spells them. The kernel's may
+    /// go on with more parameters.
+    pub prototypes: &'static [&'static str],
+}
+
+const fn point(
+    function: &'static str,
+    group: Group,
+    need: Need,
+    returns: bool,
+    loss: &'static str,
+    prototypes: &'static [&'static str],
+) -> Point {
+    Point { function, stem: function, group, need, returns, loss, prototypes }
+}
+
+const UNSEEN_RELEASE: &str = "pins dropped this way are counted as held for ever";
+const UNSEEN_PINS: &str = "pins taken this way are not seen";
+
+/// All of them.
+pub static POINTS: &[Point] = &[
+    point(
+        "unpin_user_page",
+        Group::PinsDropped,
+        Need::Required,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct page *)"],
+    ),
+    point(
+        "unpin_user_pages",
+        Group::PinsDropped,
+        Need::Required,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct page **, long unsigned int)"],
+    ),
+    point(
+        "unpin_user_pages_dirty_lock",
+        Group::PinsDropped,
+        Need::Required,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct page **, long unsigned int, bool)"],
+    ),
+    point(
+        "unpin_user_page_range_dirty_lock",
+        Group::PinsDropped,
+        Need::IfPresent,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct page *, long unsigned int, bool)"],
+    ),
+    point(
+        "unpin_folio",
+        Group::PinsDropped,
+        Need::IfPresent,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct folio *)"],
+    ),
+    point(
+        "unpin_user_folio",
+        Group::PinsDropped,
+        Need::IfPresent,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct folio *, long unsigned int)"],
+    ),
+    point(
+        "unpin_folios",
+        Group::PinsDropped,
+        Need::IfPresent,
+        false,
+        UNSEEN_RELEASE,
+        &["void(struct folio **, long unsigned int)"],
+    ),
+    Point {
+        stem: "filemap_remove_folio",
+        ..point(
+            "__filemap_remove_folio",
+            Group::PageCache,
+            Need::Optional,
+            false,
+            "pins on pages truncated while pinned are counted as held for ever",
+            &["void(struct folio *, void *)"],
+        )
+    },
+    point(
+        "delete_from_page_cache_batch",
+        Group::PageCache,
+        Need::Optional,
+        false,
+        "pins on pages truncated while pinned are counted as held for ever",
+        &["void(struct address_space *, struct folio_batch *)"],
+    ),
+    Point {
+        stem: "destroy_inode",
+        ..point(
+            "__destroy_inode",
+            Group::PageCache,
+            Need::Optional,
+            false,
+            "pins on a file deleted while pinned may be credited to a newer file",
+            &["void(struct inode *)"],
+        )
+    },
+    point(
+        "io_ring_exit_work",
+        Group::Context,
+        Need::Optional,
+        true,
+        "where several processes pin one file, a ring's tear-down cannot be credited to one",
+        &["void(struct work_struct *)"],
+    ),
+    point(
+        "pin_user_pages",
+        Group::PinsTaken,
+        Need::Required,
+        true,
+        UNSEEN_PINS,
+        &["long int(long unsigned int, long unsigned int, unsigned int, struct page **"],
+    ),
+    point(
+        "pin_user_pages_fast",
+        Group::PinsTaken,
+        Need::Required,
+        true,
+        UNSEEN_PINS,
+        &["int(long unsigned int, int, unsigned int, struct page **)"],
+    ),
+    point(
+        "pin_user_pages_fast_only",
+        Group::PinsTaken,
+        Need::IfPresent,
+        true,
+        UNSEEN_PINS,
+        &["int(long unsigned int, int, unsigned int, struct page **)"],
+    ),
+    point(
+        "pin_user_pages_remote",
+        Group::PinsTaken,
+        Need::IfPresent,
+        true,
+        UNSEEN_PINS,
+        &["long int(struct mm_struct *, long unsigned int, long unsigned int, unsigned int, \
+           struct page **"],
+    ),
+    point(
+        "pin_user_pages_unlocked",
+        Group::PinsTaken,
+        Need::IfPresent,
+        true,
+        UNSEEN_PINS,
+        &["long int(long unsigned int, long unsigned int, struct page **, unsigned int)"],
+    ),
+    point(
+        "memfd_pin_folios",
+        Group::PinsTaken,
+        Need::IfPresent,
+        true,
+        UNSEEN_PINS,
+        &["long int(struct file *, loff_t, loff_t, struct folio **, unsigned int, \
+           long unsigned int *)"],
+    ),
+    point(
+        "folio_add_pin",
+        Group::PinsTaken,
+        Need::IfPresent,
+        false,
+        UNSEEN_PINS,
+        &["void(struct folio *)"],
+    ),
+    point(
+        "folio_add_pins",
+        Group::PinsTaken,
+        Need::IfPresent,
+        false,
+        UNSEEN_PINS,
+        &["int(struct folio *, unsigned int)"],
+    ),
+    point(
+        "lease_modify",
+        Group::Leases,
+        Need::Required,
+        false,
+        "the end of a lease is not seen",
+        &["int(struct file_lease *, int, struct list_head *)",
+          "int(struct file_lock *, int, struct list_head *)"],
+    ),
+    point(
+        "generic_setlease",
+        Group::Leases,
+        Need::Required,
+        true,
+        "new leases are not seen",
+        &["int(struct file *, int, struct file_lease **, void **)",
+          "int(struct file *, long int, struct file_lock **, void **)"],
+    ),
+];

@@ -1,0 +1,214 @@
+//! The ledger: what a run of `monitor` has seen, as the user side knows it.
+//!
+//! It turns notifications into records and remembers the zombies that are alive, so that their
+//! end can be told with what was known at their beginning, when their process may still have been
+//! there to ask. The truth stays in the maps.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lease_trace_common::{
+    STACK_LEN,
+    cause::Cause,
+    event::{Event, EventKind},
+    stake::Task,
+};
+
+use crate::{
+    clock::{Clock, elapsed_ms},
+    enrich::Names,
+    record::{Asker, Detail, Dev, File, FilePath, Lease, Name, Owner, Person, Record, Transition},
+};
+
+/// What a run has seen.
+#[derive(Default)]
+pub struct Ledger {
+    /// By inode id and owner.
+    alive: HashMap<(u64, u32), Remembered>,
+    by_event: BTreeMap<Name, u64>,
+}
+
+/// What was known of a zombie when it was born.
+struct Remembered {
+    owner: Owner,
+    asker: Asker,
+}
+
+impl Ledger {
+    /// Enters a notification and tells it.
+    pub fn enter(
+        &mut self,
+        kind: EventKind,
+        event: &Event,
+        path: &[u8],
+        clock: &Clock,
+        names: &mut Names,
+    ) -> Record {
+        let name = Name::from(kind);
+        *self.by_event.entry(name).or_default() += 1;
+        Record {
+            time: clock.at(event.time_ns),
+            event: name,
+            detail: Detail::Transition(Box::new(self.transition(kind, event, path, names))),
+        }
+    }
+
+    /// How many records of which event.
+    pub const fn by_event(&self) -> &BTreeMap<Name, u64> {
+        &self.by_event
+    }
+
+    /// Zombies born and not yet at rest, as far as notifications tell.
+    pub fn zombies(&self) -> u64 {
+        self.alive.len() as u64
+    }
+
+    fn transition(
+        &mut self,
+        kind: EventKind,
+        event: &Event,
+        path: &[u8],
+        names: &mut Names,
+    ) -> Transition {
+        let key = (event.inode_id, event.owner.tgid);
+        let remembered = match kind {
+            EventKind::AtRest => self.alive.remove(&key),
+            _ => None,
+        };
+        let Remembered { owner, asker } = remembered.unwrap_or_else(|| Remembered {
+            owner: names.owner(&event.owner),
+            asker: names.asker(event.owner.tgid, pinned_by(kind, event)),
+        });
+        if kind == EventKind::Zombie {
+            let remembered = Remembered {
+                owner: owner.clone(),
+                asker: asker.clone(),
+            };
+            self.alive.insert(key, remembered);
+        }
+        let ended = match kind {
+            EventKind::LeaseSet | EventKind::BarePin => None,
+            EventKind::LeaseEnd | EventKind::Zombie | EventKind::AtRest => {
+                Cause::from_raw(event.lease.cause)
+            }
+        };
+        // A lease is held until it goes: now, or when the zombie was born.
+        let until_ns = match kind {
+            EventKind::AtRest => event.since_ns,
+            _ => event.time_ns,
+        };
+        let lease = Lease::of(&event.lease, until_ns).map(|lease| match kind {
+            EventKind::LeaseSet => Lease {
+                held_ms: None,
+                ..lease
+            },
+            _ => lease,
+        });
+        Transition {
+            owner,
+            releaser: ended.and_then(|_| releaser(&event.releaser)),
+            file: File {
+                path: FilePath::new(path, event.path_flags),
+                dev: Some(Dev(event.dev)),
+                ino: Some(event.ino),
+            },
+            lease,
+            cause: ended,
+            pins: has_pins(kind).then_some(event.pins),
+            asker,
+            ends_by_itself: match kind {
+                EventKind::Zombie | EventKind::AtRest => ended.map(Cause::ends_by_itself),
+                _ => None,
+            },
+            zombie_ms: (kind == EventKind::AtRest)
+                .then(|| elapsed_ms(event.since_ns, event.time_ns)),
+        }
+    }
+}
+
+const fn has_pins(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Zombie | EventKind::AtRest | EventKind::BarePin
+    )
+}
+
+fn pinned_by(kind: EventKind, event: &Event) -> &[u64; STACK_LEN] {
+    const NOBODY: &[u64; STACK_LEN] = &[0; STACK_LEN];
+    if has_pins(kind) { &event.stack } else { NOBODY }
+}
+
+/// A task that was not recorded is all zeroes.
+pub fn releaser(task: &Task) -> Option<Person> {
+    (task.tgid != 0 || task.comm[0] != 0).then(|| Person::of(task))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{enrich::cgroup::Cgroups, fixtures};
+
+    fn enter(ledger: &mut Ledger, event: &Event) -> Transition {
+        let kind = EventKind::from_raw(event.kind).expect("a known kind");
+        let mut names = Names::new(Cgroups::default());
+        let record = ledger.enter(kind, event, b"/f", &fixtures::clock(), &mut names);
+        match record.detail {
+            Detail::Transition(transition) => *transition,
+            other => panic!("not a transition: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_zombie_is_alive_until_it_is_at_rest() {
+        let mut ledger = Ledger::default();
+        enter(&mut ledger, &fixtures::event(EventKind::Zombie));
+        assert_eq!(ledger.zombies(), 1);
+        enter(&mut ledger, &fixtures::event(EventKind::AtRest));
+        assert_eq!(ledger.zombies(), 0);
+        assert_eq!(ledger.by_event()[&Name::Zombie], 1);
+    }
+
+    #[test]
+    fn a_lease_at_rest_was_held_until_the_zombie_was_born() {
+        let event = fixtures::event(EventKind::AtRest);
+        let at_rest = enter(&mut Ledger::default(), &event);
+        let held = at_rest.lease.and_then(|lease| lease.held_ms);
+        assert_eq!(held, Some(elapsed_ms(event.lease.set_ns, event.since_ns)));
+        assert_eq!(
+            at_rest.zombie_ms,
+            Some(elapsed_ms(event.since_ns, event.time_ns))
+        );
+    }
+
+    #[test]
+    fn a_lease_older_than_the_tool_has_no_age() {
+        let mut event = fixtures::event(EventKind::Zombie);
+        event.lease.set_ns = 0;
+        let zombie = enter(&mut Ledger::default(), &event);
+        assert_eq!(zombie.lease.map(|lease| lease.held_ms), Some(None));
+    }
+
+    #[test]
+    fn what_does_not_apply_is_left_out() {
+        let set = enter(
+            &mut Ledger::default(),
+            &fixtures::event(EventKind::LeaseSet),
+        );
+        assert!(set.cause.is_none() && set.pins.is_none() && set.releaser.is_none());
+        let bare = enter(&mut Ledger::default(), &fixtures::event(EventKind::BarePin));
+        assert!(bare.lease.is_none() && bare.cause.is_none() && bare.pins.is_some());
+    }
+
+    #[test]
+    fn a_process_that_is_going_away_ends_its_zombies_itself() {
+        let mut event = fixtures::event(EventKind::Zombie);
+        assert_eq!(
+            enter(&mut Ledger::default(), &event).ends_by_itself,
+            Some(false)
+        );
+        event.lease.cause = Cause::Killed as u32;
+        assert_eq!(
+            enter(&mut Ledger::default(), &event).ends_by_itself,
+            Some(true)
+        );
+    }
+}

@@ -1,0 +1,351 @@
+//! What the product says, as data: the output contract, member by member.
+//!
+//! Records of `monitor` and entries of `report` share these types, so a thing has one name
+//! wherever it is shown. Members that do not apply are absent. docs/ndjson.schema.json describes
+//! the same, and a test of the JSON sink holds one to the other.
+
+use std::collections::BTreeMap;
+
+use lease_trace_common::{
+    cause::Cause,
+    event::EventKind,
+    lease::{Kind, LeaseInfo},
+    stake::{Path, Task, path_flag},
+};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use crate::clock::Timestamp;
+
+/// One line of `monitor`.
+#[derive(Debug, Serialize)]
+pub struct Record {
+    pub time: Timestamp,
+    pub event: Name,
+    #[serde(flatten)]
+    pub detail: Detail,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Name {
+    Start,
+    LeaseSet,
+    LeaseEnd,
+    Zombie,
+    AtRest,
+    BarePin,
+    Lost,
+    End,
+}
+
+impl Name {
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::LeaseSet => "lease-set",
+            Self::LeaseEnd => "lease-end",
+            Self::Zombie => "zombie",
+            Self::AtRest => "at-rest",
+            Self::BarePin => "bare-pin",
+            Self::Lost => "lost",
+            Self::End => "end",
+        }
+    }
+}
+
+impl From<EventKind> for Name {
+    fn from(kind: EventKind) -> Self {
+        match kind {
+            EventKind::LeaseSet => Self::LeaseSet,
+            EventKind::LeaseEnd => Self::LeaseEnd,
+            EventKind::Zombie => Self::Zombie,
+            EventKind::AtRest => Self::AtRest,
+            EventKind::BarePin => Self::BarePin,
+        }
+    }
+}
+
+/// The members that belong to a [`Name`].
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Detail {
+    Transition(Box<Transition>),
+    Start(Start),
+    Lost(Lost),
+    End(End),
+}
+
+/// A change of one stake.
+#[derive(Debug, Serialize)]
+pub struct Transition {
+    /// The owner of the pins; of the lease, where there are no pins.
+    #[serde(flatten)]
+    pub owner: Owner,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub releaser: Option<Person>,
+    #[serde(flatten)]
+    pub file: File,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pins: Option<u64>,
+    #[serde(flatten)]
+    pub asker: Asker,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_by_itself: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zombie_ms: Option<u64>,
+}
+
+/// The first record of a run.
+#[derive(Debug, Serialize)]
+pub struct Start {
+    pub pid: u32,
+    pub kernel: String,
+    pub attach: Vec<String>,
+    pub cannot: Vec<String>,
+    /// What a monitor that did not end by itself had left behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<String>,
+}
+
+/// Something that was lost since the last record of this kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    pub what: &'static str,
+    pub count: u64,
+}
+
+/// The last record of a run.
+#[derive(Debug, Serialize)]
+pub struct End {
+    /// Records of transitions that were written.
+    pub events: u64,
+    /// The same by their names.
+    pub by_event: BTreeMap<Name, u64>,
+    /// The sum of all `lost` records.
+    pub lost: u64,
+    /// Zombies that are still there.
+    pub zombies: u64,
+    #[serde(skip)]
+    pub left: Vec<Entry>,
+    #[serde(skip)]
+    pub duration_ms: u64,
+}
+
+/// Who: a process and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    #[serde(flatten)]
+    pub person: Person,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// As in /proc/PID/cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+}
+
+/// Who: a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Person {
+    pub pid: u32,
+    pub comm: String,
+}
+
+impl Person {
+    pub fn of(task: &Task) -> Self {
+        let end = task.comm.iter().position(|byte| *byte == 0);
+        let comm = &task.comm[..end.unwrap_or(task.comm.len())];
+        Self {
+            pid: task.tgid,
+            comm: String::from_utf8_lossy(comm).into_owned(),
+        }
+    }
+}
+
+/// Which file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    #[serde(flatten)]
+    pub path: Option<FilePath>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<Dev>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ino: Option<u64>,
+}
+
+/// The name by which a file was leased or pinned. It may have any bytes but 0 in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePath {
+    pub bytes: Vec<u8>,
+    /// The beginning is missing: too long to keep, or the mount point is not known.
+    pub partial: bool,
+    pub deleted: bool,
+}
+
+impl FilePath {
+    /// From a ring-buffer record; `None` if the path is not known.
+    pub fn new(bytes: &[u8], flags: u32) -> Option<Self> {
+        (!bytes.is_empty()).then(|| Self {
+            bytes: bytes.to_vec(),
+            partial: flags & (path_flag::TRUNCATED | path_flag::NO_MOUNT) != 0,
+            deleted: flags & path_flag::DELETED != 0,
+        })
+    }
+
+    /// From a map.
+    pub fn of(path: &Path) -> Option<Self> {
+        Self::new(path.as_bytes(), path.flags)
+    }
+}
+
+impl Serialize for FilePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let mut members = serializer.serialize_struct("FilePath", 2)?;
+        if self.partial {
+            members.serialize_field("path", &format!("…{text}"))?;
+        } else {
+            members.serialize_field("path", &text)?;
+        }
+        if self.deleted {
+            members.serialize_field("deleted", &true)?;
+        }
+        members.end()
+    }
+}
+
+/// A device number in the kernel's own encoding, shown as `MAJ:MIN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dev(pub u32);
+
+impl Dev {
+    const MINOR_BITS: u32 = 20;
+
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self(major << Self::MINOR_BITS | minor)
+    }
+
+    pub const fn major(self) -> u32 {
+        self.0 >> Self::MINOR_BITS
+    }
+
+    pub const fn minor(self) -> u32 {
+        self.0 & ((1 << Self::MINOR_BITS) - 1)
+    }
+}
+
+impl std::fmt::Display for Dev {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}:{}", self.major(), self.minor())
+    }
+}
+
+impl Serialize for Dev {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The lease meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lease {
+    pub kind: Kind,
+    pub mode: &'static str,
+    /// How long it was held (so far, in a report); absent if it is older than the tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_ms: Option<u64>,
+}
+
+impl Lease {
+    /// The lease as of `until_ns` on the kernel's clock; `None` if the record stands for none.
+    pub fn of(info: &LeaseInfo, until_ns: u64) -> Option<Self> {
+        info.is_lease().then(|| Self {
+            kind: info.kind(),
+            mode: info.mode_name(),
+            held_ms: (info.set_ns != 0).then(|| crate::clock::elapsed_ms(info.set_ns, until_ns)),
+        })
+    }
+}
+
+/// What asked for the pins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asker {
+    /// The driver or subsystem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+    /// The RDMA device, where there can be only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+}
+
+/// One entry of a report: a lease or a stake.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    #[serde(flatten)]
+    pub owner: Owner,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub releaser: Option<Person>,
+    #[serde(flatten)]
+    pub file: File,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Leases that the process has on the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leases: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pins: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_pins: Option<u64>,
+    /// Where pins are not known: all that the process has pinned, whatever it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm_pin_bytes: Option<u64>,
+    #[serde(flatten)]
+    pub asker: Asker,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_by_itself: Option<bool>,
+    /// How long it has been what it is: a zombie, pinned, leased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Size of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Everybody who keeps the lease alive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Vec<Holder>>,
+}
+
+/// One reference to a leased file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    #[serde(flatten)]
+    pub person: Person,
+    /// Absent: a mapping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fd: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_number_is_read_in_the_kernels_encoding() {
+        assert_eq!(Dev(0x0080_0011).to_string(), "8:17");
+        assert_eq!(Dev::new(259, 0x4_0001), Dev(0x1034_0001));
+    }
+
+    #[test]
+    fn a_partial_path_says_so() {
+        let path = FilePath::new(b"/b", path_flag::NO_MOUNT);
+        let text = serde_json::to_string(&path).expect("serializes");
+        assert_eq!(text, r#"{"path":"…/b"}"#);
+    }
+}

@@ -1,0 +1,157 @@
+//! One run of `monitor`, without the kernel: notifications in, records out to a sink.
+
+use lease_trace_common::{
+    count::Count,
+    event::{Event, EventKind},
+};
+
+use crate::{
+    clock::{Clock, elapsed_ms},
+    enrich::Names,
+    entries,
+    filter::Filter,
+    ledger::Ledger,
+    record::{Detail, End, Lost, Name, Record, Start},
+    sinks::{Sink, WriteError},
+    tracer::snapshot::Snapshot,
+};
+
+/// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
+const UNREADABLE: &str = "notifications could not be read";
+
+/// What a run needs and what it has seen.
+pub struct Session {
+    sink: Box<dyn Sink>,
+    filter: Filter,
+    names: Names,
+    ledger: Ledger,
+    /// Leases set and ended are shown, too.
+    all_events: bool,
+    started_ns: u64,
+    /// The losses told so far.
+    told: [u64; Count::LEN],
+    lost: u64,
+}
+
+impl Session {
+    pub fn new(sink: Box<dyn Sink>, filter: Filter, names: Names, all_events: bool) -> Self {
+        Self {
+            sink,
+            filter,
+            names,
+            ledger: Ledger::default(),
+            all_events,
+            started_ns: Clock::sample().boot_ns(),
+            told: [0; Count::LEN],
+            lost: 0,
+        }
+    }
+
+    /// Tells what is watched, and what cannot be.
+    pub fn start(&mut self, mut start: Start) -> Result<(), WriteError> {
+        if let Err(error) = self.names.prepare() {
+            start.cannot.push(format!("consumers: {error}"));
+        }
+        self.tell(Name::Start, Detail::Start(start))?;
+        self.sink.flush()
+    }
+
+    /// Tells what these notifications say, as far as it is asked for.
+    pub fn batch(&mut self, notifications: &[Vec<u8>]) -> Result<(), WriteError> {
+        let clock = Clock::sample();
+        let mut unreadable = 0;
+        for bytes in notifications {
+            match Event::parse(bytes) {
+                Some((event, path)) => match EventKind::from_raw(event.kind) {
+                    Some(kind) => self.notification(kind, &event, path, &clock)?,
+                    None => unreadable += 1,
+                },
+                None => unreadable += 1,
+            }
+        }
+        self.lose(UNREADABLE, unreadable)?;
+        self.sink.flush()
+    }
+
+    /// Tells the losses that have grown since they were last told.
+    pub fn losses(&mut self, counts: &[u64; Count::LEN]) -> Result<(), WriteError> {
+        for lost in losses(counts, &self.told) {
+            self.lose(lost.what, lost.count)?;
+        }
+        self.told = *counts;
+        self.sink.flush()
+    }
+
+    /// Tells what the run came to. The zombies that are left are those of the maps, where the
+    /// maps could be read.
+    pub fn end(mut self, snapshot: Option<&Snapshot>) -> Result<(), WriteError> {
+        let clock = Clock::sample();
+        let left = snapshot.map(|snapshot| {
+            let mut left = entries::zombies(snapshot, &clock, &mut self.names);
+            left.retain(|zombie| self.filter.admits_entry(zombie));
+            left
+        });
+        let by_event = self.ledger.by_event().clone();
+        let end = End {
+            events: by_event.values().sum(),
+            by_event,
+            lost: self.lost,
+            zombies: left
+                .as_ref()
+                .map_or_else(|| self.ledger.zombies(), |left| left.len() as u64),
+            left: left.unwrap_or_default(),
+            duration_ms: elapsed_ms(self.started_ns, clock.boot_ns()),
+        };
+        self.tell(Name::End, Detail::End(end))?;
+        self.sink.flush()
+    }
+
+    fn notification(
+        &mut self,
+        kind: EventKind,
+        event: &Event,
+        path: &[u8],
+        clock: &Clock,
+    ) -> Result<(), WriteError> {
+        let of_a_lease = matches!(kind, EventKind::LeaseSet | EventKind::LeaseEnd);
+        if of_a_lease && !self.all_events {
+            return Ok(());
+        }
+        if !self.filter.admits(event, path, &mut self.names.cgroups) {
+            return Ok(());
+        }
+        let record = self.ledger.enter(kind, event, path, clock, &mut self.names);
+        self.sink.write(&record)
+    }
+
+    fn lose(&mut self, what: &'static str, count: u64) -> Result<(), WriteError> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.lost += count;
+        self.tell(Name::Lost, Detail::Lost(Lost { what, count }))
+    }
+
+    fn tell(&mut self, event: Name, detail: Detail) -> Result<(), WriteError> {
+        self.sink.write(&Record {
+            time: Clock::sample().now(),
+            event,
+            detail,
+        })
+    }
+}
+
+/// The counters that mean a loss and have grown, by how much.
+pub fn losses(counts: &[u64; Count::LEN], before: &[u64; Count::LEN]) -> Vec<Lost> {
+    Count::ALL
+        .into_iter()
+        .filter_map(|count| {
+            let what = count.loss()?;
+            let grown = counts[count as usize].saturating_sub(before[count as usize]);
+            (grown > 0).then_some(Lost { what, count: grown })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

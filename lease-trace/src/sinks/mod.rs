@@ -1,0 +1,31 @@
+//! Sinks: what becomes of records. They write what they are given and decide nothing.
+
+pub mod columns;
+pub mod json;
+pub mod report;
+pub mod table;
+pub mod terminal;
+pub mod text;
+
+use std::io;
+
+use crate::record::Record;
+
+/// A format for the records of `monitor`.
+pub trait Sink {
+    fn write(&mut self, record: &Record) -> Result<(), WriteError>;
+
+    /// Hands over everything written so far.
+    fn flush(&mut self) -> Result<(), WriteError>;
+}
+
+/// stdout took no more: a closed pipe, which is a success, or a full disk, which is not.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout: {0}; make room there, or send the output elsewhere")]
+pub struct WriteError(pub io::Error);
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}

@@ -1,0 +1,290 @@
+//! A report, all of it at once: a table without lines, raw columns, or one JSON object.
+
+use std::io::Write;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::{WriteError, columns::Column, terminal::Look, text};
+use crate::{
+    cli::Subject,
+    record::{Entry, Lost},
+};
+
+/// On a terminal too narrow for all the usual columns, these go first, in this order.
+const DISPENSABLE: [Column; 3] = [Column::Dev, Column::Inode, Column::Kind];
+/// What a path should have before columns go.
+const GOOD_PATH: usize = 24;
+/// What it is never squeezed below.
+const LEAST_PATH: usize = 12;
+
+/// How to lay out a table.
+#[derive(Debug)]
+pub struct Layout {
+    /// The columns asked for; `None`: the usual ones.
+    pub columns: Option<Vec<Column>>,
+    pub headings: bool,
+    pub raw: bool,
+    pub look: Look,
+}
+
+/// What is reported.
+pub struct Report {
+    pub subject: Subject,
+    pub entries: Vec<Entry>,
+    pub monitor: Option<u32>,
+    pub lost: Vec<Lost>,
+}
+
+impl Report {
+    /// One JSON object, described by docs/ndjson.schema.json.
+    pub fn json(&self, out: &mut impl Write) -> Result<(), WriteError> {
+        serde_json::to_writer_pretty(&mut *out, self).map_err(std::io::Error::from)?;
+        out.write_all(b"\n")?;
+        Ok(out.flush()?)
+    }
+
+    /// Columns, `layout` as asked for.
+    pub fn table(&self, layout: &Layout, out: &mut impl Write) -> Result<(), WriteError> {
+        let usual = Column::usual(self.subject).to_vec();
+        let columns = layout.columns.clone().unwrap_or(usual);
+        let mut rows: Vec<Vec<String>> = self
+            .entries
+            .iter()
+            .map(|entry| columns.iter().map(|column| column.cell(entry)).collect())
+            .collect();
+        if layout.headings {
+            rows.insert(
+                0,
+                columns
+                    .iter()
+                    .map(|column| column.name().to_owned())
+                    .collect(),
+            );
+        }
+        if layout.raw {
+            for row in rows {
+                let words: Vec<_> = row.iter().map(|cell| text::raw_word(cell)).collect();
+                writeln!(out, "{}", words.join(" "))?;
+            }
+            return Ok(out.flush()?);
+        }
+        let columns = fit(layout, columns, &mut rows);
+        if !rows.is_empty() {
+            writeln!(out, "{}", align(&columns, rows))?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            subject,
+            entries,
+            monitor,
+            lost,
+        } = self;
+        let mut object = serializer.serialize_map(None)?;
+        object.serialize_entry(subject.name(), entries)?;
+        object.serialize_entry("monitor", monitor)?;
+        object.serialize_entry("lost", lost)?;
+        object.end()
+    }
+}
+
+/// Makes the rows fit a terminal: drops what is dispensable (if nobody asked for it by name),
+/// then shortens paths.
+fn fit(layout: &Layout, mut columns: Vec<Column>, rows: &mut [Vec<String>]) -> Vec<Column> {
+    let Some(limit) = layout.look.width else {
+        return columns;
+    };
+    let room = |columns: &[Column], rows: &[Vec<String>]| {
+        let others = columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| **column != Column::Path)
+            .map(|(at, _)| widest(rows, at) + 1);
+        limit.saturating_sub(others.sum())
+    };
+    if layout.columns.is_none() {
+        for dispensable in DISPENSABLE {
+            let at = columns.iter().position(|column| *column == dispensable);
+            if let Some(at) = at
+                && room(&columns, rows) < GOOD_PATH
+            {
+                columns.remove(at);
+                for row in &mut *rows {
+                    row.remove(at);
+                }
+            }
+        }
+    }
+    let room = room(&columns, rows).max(LEAST_PATH);
+    if let Some(at) = columns.iter().position(|column| *column == Column::Path) {
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(at)) {
+            *cell = text::shorten_path(cell, room);
+        }
+    }
+    columns
+}
+
+fn widest(rows: &[Vec<String>], at: usize) -> usize {
+    let cells = rows.iter().filter_map(|row| row.get(at));
+    cells
+        .flat_map(|cell| cell.lines().map(text::width))
+        .max()
+        .unwrap_or(0)
+}
+
+fn align(columns: &[Column], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for row in rows {
+        table.add_row(row.into_iter().map(Cell::new));
+    }
+    for (column, name) in table.column_iter_mut().zip(columns) {
+        column.set_padding((0, 1));
+        if name.is_figure() {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::{fixtures, record::Holder, schema};
+
+    fn report(subject: Subject) -> Report {
+        let zombie = fixtures::entry();
+        let mut other = fixtures::entry();
+        other.owner = fixtures::owner(1_048_577, "ib_write_bw");
+        other.file = fixtures::file("/mnt/a b");
+        other.age_ms = Some(90_000_000);
+        other.asker.consumer = Some("rdma_rxe".to_owned());
+        if subject == Subject::Leases {
+            other.pins = None;
+            other.vm_pin_bytes = Some(3 << 20);
+            other.cause = None;
+            other.asker.consumer = None;
+            other.holders = Some(vec![
+                Holder {
+                    person: fixtures::person(982, "fio"),
+                    fd: Some(3),
+                },
+                Holder {
+                    person: fixtures::person(983, "fio child"),
+                    fd: None,
+                },
+            ]);
+        }
+        Report {
+            subject,
+            entries: vec![zombie, other],
+            monitor: Some(812),
+            lost: Vec::new(),
+        }
+    }
+
+    fn layout(width: Option<usize>) -> Layout {
+        Layout {
+            columns: None,
+            headings: true,
+            raw: false,
+            look: Look {
+                width,
+                colour: false,
+            },
+        }
+    }
+
+    fn table(report: &Report, layout: &Layout) -> String {
+        let mut out = Vec::new();
+        report.table(layout, &mut out).expect("a Vec takes it");
+        String::from_utf8(out).expect("escaped")
+    }
+
+    #[test]
+    fn all_columns_go_to_a_pipe() {
+        assert_snapshot!(table(&report(Subject::Zombies), &layout(None)), @r#"
+        COMMAND         PID KIND  MODE  CAUSE    AGE PINS SIZE CONSUMER DEV   INODE PATH
+        fio             982 lease write unlock 12.3s  256   1M io_uring 0:45 131090 /srv/database/segments/000017.hot.db
+        ib_write_bw 1048577 lease write unlock 1d01h  256   1M rdma_rxe 0:45 131090 /mnt/a b
+        "#);
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_what_matters() {
+        let shown = table(&report(Subject::Zombies), &layout(Some(80)));
+        assert!(shown.lines().all(|line| text::width(line) <= 80));
+        assert_snapshot!(shown, @r#"
+        COMMAND         PID MODE  CAUSE    AGE PINS SIZE CONSUMER PATH
+        fio             982 write unlock 12.3s  256   1M io_uring /srv/da…/000017.hot.db
+        ib_write_bw 1048577 write unlock 1d01h  256   1M rdma_rxe /mnt/a b
+        "#);
+    }
+
+    #[test]
+    fn leases_name_their_holders() {
+        assert_snapshot!(table(&report(Subject::Leases), &layout(None)), @r#"
+        COMMAND         PID KIND  MODE    AGE  PINS SIZE CONSUMER DEV   INODE PATH                                 HOLDERS
+        fio             982 lease write 12.3s   256   1M io_uring 0:45 131090 /srv/database/segments/000017.hot.db ?
+        ib_write_bw 1048577 lease write 1d01h ?(3M)   1M ?        0:45 131090 /mnt/a b                             982,fio,3
+                                                                                                                   983,fio child,mem
+        "#);
+    }
+
+    #[test]
+    fn stakes_have_a_state() {
+        assert_snapshot!(table(&report(Subject::Stakes), &layout(Some(100))), @r#"
+        COMMAND         PID STATE  KIND  MODE    AGE PINS SIZE CONSUMER DEV   INODE PATH
+        fio             982 zombie lease write 12.3s  256   1M io_uring 0:45 131090 /srv/da…ts/000017.hot.db
+        ib_write_bw 1048577 zombie lease write 1d01h  256   1M rdma_rxe 0:45 131090 /mnt/a b
+        "#);
+    }
+
+    #[test]
+    fn raw_columns_are_for_scripts() {
+        let columns = vec![Column::Pid, Column::Path, Column::Holders, Column::Releaser];
+        let layout = Layout {
+            columns: Some(columns),
+            headings: false,
+            raw: true,
+            ..layout(None)
+        };
+        assert_snapshot!(table(&report(Subject::Leases), &layout), @r#"
+        982 /srv/database/segments/000017.hot.db ? 983,fio-child
+        1048577 /mnt/a\x20b 982,fio,3\x0a983,fio\x20child,mem 983,fio-child
+        "#);
+    }
+
+    #[test]
+    fn nothing_is_a_line_of_headings_or_nothing() {
+        let nothing = Report {
+            entries: Vec::new(),
+            ..report(Subject::Zombies)
+        };
+        let shown = table(&nothing, &layout(None));
+        assert!(shown.starts_with("COMMAND PID KIND") && shown.lines().count() == 1);
+        let bare = Layout {
+            headings: false,
+            ..layout(None)
+        };
+        assert_eq!(table(&nothing, &bare), "");
+    }
+
+    #[test]
+    fn json_keeps_to_the_schema() {
+        let validator = schema::validator("report");
+        for subject in [Subject::Zombies, Subject::Leases, Subject::Stakes] {
+            let mut out = Vec::new();
+            report(subject).json(&mut out).expect("a Vec takes it");
+            let text = String::from_utf8(out).expect("JSON is UTF-8");
+            schema::assert_valid(&validator, &text);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The attach plan at work: for every probe point fentry/fexit first, kprobe/kretprobe where that
+//! is refused. What is possible is found out by loading and attaching, never from a version.
+
+use aya::{
+    Btf, Ebpf,
+    programs::{FEntry, FExit, KProbe, Program, ProgramError},
+};
+
+use super::{
+    AttachMode,
+    error::{Error, chain, is_eperm, program_reason},
+};
+use crate::kernel::{
+    host,
+    points::{Need, POINTS, Point},
+    symbols::Symbols,
+};
+
+/// How a point is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Trampoline,
+    Probe,
+}
+
+/// What became of one point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Watched; with the reason why the preferred hook was not taken, if there is one.
+    Attached { hook: Hook, instead: Option<String> },
+    /// This kernel has no such function.
+    Absent,
+    /// The function is there and cannot be watched.
+    Failed { reason: String },
+}
+
+/// A point and what became of it.
+pub struct Attachment {
+    pub point: &'static Point,
+    pub outcome: Outcome,
+}
+
+impl Attachment {
+    /// `pin_user_pages: fentry+fexit`
+    pub fn describe(&self) -> Option<String> {
+        let Outcome::Attached { hook, .. } = &self.outcome else { return None };
+        let how = match (hook, self.point.returns) {
+            (Hook::Trampoline, true) => "fentry+fexit",
+            (Hook::Trampoline, false) => "fentry",
+            (Hook::Probe, true) => "kprobe+kretprobe",
+            (Hook::Probe, false) => "kprobe",
+        };
+        Some(format!("{}: {how}", self.point.function))
+    }
+
+    /// What cannot be shown, and why.
+    pub fn loss(&self) -> Option<String> {
+        let Point { function, loss, .. } = self.point;
+        match &self.outcome {
+            Outcome::Attached { .. } => None,
+            Outcome::Absent if self.point.need == Need::IfPresent => None,
+            Outcome::Absent => Some(format!("{loss}: this kernel has no {function}")),
+            Outcome::Failed { reason } => Some(format!("{loss}: {function}: {reason}")),
+        }
+    }
+}
+
+/// Symbols of all points that the running kernel has.
+pub fn symbols() -> Result<Symbols, Error> {
+    let wanted: Vec<&str> = POINTS.iter().map(|point| point.function).collect();
+    Symbols::of_kernel(&wanted).map_err(|error| Error::Load(format!("{error:#}")))
+}
+
+/// Attaches every point there is, in the order of their groups.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    symbols: &Symbols,
+    mode: AttachMode,
+) -> Result<Vec<Attachment>, Error> {
+    let mut points: Vec<&'static Point> = POINTS.iter().collect();
+    points.sort_by_key(|point| point.group);
+    let mut attachments = Vec::with_capacity(points.len());
+    for point in points {
+        let outcome = if symbols.has(point.function) {
+            attach_point(ebpf, btf, point, mode)?
+        } else {
+            Outcome::Absent
+        };
+        log::debug!("{}: {outcome:?}", point.function);
+        let attachment = Attachment { point, outcome };
+        if point.need == Need::Required
+            && let Some(reason) = match &attachment.outcome {
+                Outcome::Attached { .. } => None,
+                Outcome::Absent => Some("this kernel has no such function".to_owned()),
+                Outcome::Failed { reason } => Some(reason.clone()),
+            }
+        {
+            return Err(Error::Point { function: point.function, reason, loss: point.loss });
+        }
+        attachments.push(attachment);
+    }
+    Ok(attachments)
+}
+
+fn attach_point(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    point: &'static Point,
+    mode: AttachMode,
+) -> Result<Outcome, Error> {
+    let mut instead = None;
+    if mode != AttachMode::Kprobe {
+        match with_trampoline(ebpf, btf, point) {
+            Ok(()) => {
+                return Ok(Outcome::Attached { hook: Hook::Trampoline, instead: None });
+            }
+            Err(reason) => instead = Some(format!("fentry: {}", reason.refine()?)),
+        }
+    }
+    if mode == AttachMode::Fentry {
+        return Ok(Outcome::Failed { reason: instead.unwrap_or_default() });
+    }
+    if let Some(obstacle) = host::kprobes() {
+        let reason = match instead {
+            Some(instead) => format!("{instead}; {obstacle}"),
+            None => obstacle.to_string(),
+        };
+        return Ok(Outcome::Failed { reason });
+    }
+    match with_probe(ebpf, point) {
+        Ok(()) => Ok(Outcome::Attached { hook: Hook::Probe, instead }),
+        Err(reason) => {
+            let probe = reason.refine()?;
+            let reason = match instead {
+                Some(instead) => format!("{instead}; kprobe: {probe}"),
+                None => format!("kprobe: {probe}"),
+            };
+            Ok(Outcome::Failed { reason })
+        }
+    }
+}
+
+/// Why one hook was refused.
+enum Refusal {
+    Program(ProgramError),
+    /// The object lacks a program that the table of points names.
+    NoProgram(String),
+}
+
+impl Refusal {
+    /// EPERM concerns every program: it ends the start. Anything else concerns this hook.
+    fn refine(self) -> Result<String, Error> {
+        match self {
+            Self::Program(error) if is_eperm(&error) => {
+                Err(Error::Refused { call: "bpf(2) for loading a program".to_owned() })
+            }
+            Self::Program(error @ ProgramError::LoadError { .. }) => Ok(program_reason(&error)),
+            Self::Program(error) => Ok(chain(&error)),
+            Self::NoProgram(name) => Ok(format!("the object has no program {name}")),
+        }
+    }
+}
+
+impl From<ProgramError> for Refusal {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {
+    ebpf.program_mut(name).ok_or_else(|| Refusal::NoProgram(name.to_owned()))
+}
+
+/// The return side goes first: a call whose entry was seen is always seen to leave.
+fn with_trampoline(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> Result<(), Refusal> {
+    let (enter, leave) = (format!("{}_enter", point.stem), format!("{}_leave", point.stem));
+    let mut exit_link = None;
+    if point.returns {
+        let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
+        exit.load(point.function, btf)?;
+        exit_link = Some(exit.attach()?);
+    }
+    let attached = (|| {
+        let entry: &mut FEntry = program(ebpf, &enter)?.try_into()?;
+        entry.load(point.function, btf)?;
+        entry.attach()?;
+        Ok(())
+    })();
+    if attached.is_err()
+        && let Some(link) = exit_link
+    {
+        let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
+        exit.detach(link)?;
+    }
+    attached
+}
+
+fn with_probe(ebpf: &mut Ebpf, point: &Point) -> Result<(), Refusal> {
+    let mut names = vec![format!("{}_probe", point.stem)];
+    if point.returns {
+        names.insert(0, format!("{}_ret", point.stem));
+    }
+    for name in names {
+        let probe: &mut KProbe = program(ebpf, &name)?.try_into()?;
+        probe.load()?;
+        probe.attach(point.function, 0)?;
+    }
+    Ok(())
+}

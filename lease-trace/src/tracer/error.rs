@@ -1,0 +1,138 @@
+//! Why tracing is not possible.
+
+use std::io;
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, links::LinkError},
+    sys::SyscallError,
+};
+use thiserror::Error;
+
+use crate::kernel::host::{self, Obstacle};
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("{0}")]
+    Obstacle(Obstacle),
+    /// Neither fentry nor kprobe is possible for a required point.
+    #[error(
+        "cannot watch {function}: {reason}; without it {loss}. The kernel needs \
+         CONFIG_FUNCTION_TRACER with BTF, or CONFIG_KPROBES (`lease-trace doctor` shows both)"
+    )]
+    Point { function: &'static str, reason: String, loss: &'static str },
+    /// bpf(2) said EPERM although the capabilities are there.
+    #[error("{call} was refused (EPERM): {}", host::refusal())]
+    Refused { call: String },
+    #[error("cannot load the BPF object: {0}")]
+    Load(String),
+    #[error("{operation} {object}: {reason}")]
+    Maps { operation: &'static str, object: String, reason: String },
+    #[error(
+        "a monitor is running already (pid {pid}); `lease-trace report` reads its stakes, or stop \
+         it first"
+    )]
+    AlreadyRunning { pid: u32 },
+    #[error("cannot walk the open files of all tasks: {0}")]
+    Walk(String),
+    #[error("cannot wait for events: {0}")]
+    Wait(io::Error),
+}
+
+impl Error {
+    /// This kernel cannot do it, whoever asks (exit status 3).
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            Self::Obstacle(obstacle) => obstacle.kernel,
+            Self::Point { .. } => true,
+            _ => false,
+        }
+    }
+
+    pub fn maps(operation: &'static str, object: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Maps { operation, object: object.into(), reason: reason.to_string() }
+    }
+}
+
+impl From<Obstacle> for Error {
+    fn from(obstacle: Obstacle) -> Self {
+        Self::Obstacle(obstacle)
+    }
+}
+
+impl From<EbpfError> for Error {
+    fn from(error: EbpfError) -> Self {
+        if is_eperm(&error) {
+            return Self::Refused { call: "bpf(2) for loading maps and BTF".to_owned() };
+        }
+        Self::Load(chain(&error))
+    }
+}
+
+/// One line that explains why a program was not loaded or attached. The verifier's log goes to
+/// the debug log, its last words are kept.
+pub fn program_reason(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            log::debug!("{log}");
+            let last = log
+                .lines()
+                .rev()
+                .find(|line| !line.trim().is_empty() && !is_statistics(line))
+                .unwrap_or_default()
+                .trim();
+            if last.is_empty() { io_error.to_string() } else { format!("{io_error}: {last}") }
+        }
+        other => chain(other),
+    }
+}
+
+/// What the verifier appends to its log whatever happened.
+fn is_statistics(line: &str) -> bool {
+    ["processed ", "stack depth ", "verification time ", "insns processed "]
+        .iter()
+        .any(|start| line.starts_with(start))
+}
+
+/// Whether EPERM is at the bottom.
+pub fn is_eperm(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        let io = error
+            .downcast_ref::<io::Error>()
+            .or_else(|| error.downcast_ref::<SyscallError>().map(|error| &error.io_error))
+            .or_else(|| match error.downcast_ref::<ProgramError>() {
+                Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
+                _ => None,
+            })
+            .or_else(|| match error.downcast_ref::<MapError>() {
+                Some(MapError::CreateError { io_error, .. }) => Some(io_error),
+                _ => None,
+            })
+            .or_else(|| match error.downcast_ref::<LinkError>() {
+                Some(LinkError::SyscallError(error)) => Some(&error.io_error),
+                _ => None,
+            });
+        if io.is_some_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+            return true;
+        }
+        current = error.source();
+    }
+    false
+}
+
+/// An error and its sources on one line, without repeating what is contained already.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut current = error.source();
+    while let Some(source) = current {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        current = source.source();
+    }
+    text
+}

@@ -1,0 +1,51 @@
+//! The compiled object: loaded with what this kernel's BTF says.
+
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use lease_trace_common::config::Config;
+
+use super::{Options, error::Error};
+use crate::kernel::{host, offsets};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
+
+/// The object with its maps made and its programs not yet loaded.
+pub struct Object {
+    pub ebpf: Ebpf,
+    /// The same BTF, as aya wants it.
+    pub btf: Btf,
+}
+
+/// Whether walks also enter what they find into the maps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Adopt {
+    Yes,
+    No,
+}
+
+/// Checks what can be checked beforehand, then makes the maps.
+pub fn load(options: &Options, adopt: Adopt) -> Result<Object, Error> {
+    if let Some(obstacle) = host::capabilities() {
+        return Err(obstacle.into());
+    }
+    let kernel_btf = host::btf()?;
+    if let Some(obstacle) = host::helpers(&kernel_btf) {
+        return Err(obstacle.into());
+    }
+    let config = Config {
+        pins_all: u32::from(options.pins_all),
+        adopt: u32::from(adopt == Adopt::Yes),
+        self_tgid: std::process::id(),
+        ..offsets::config(&kernel_btf).map_err(|error| host::Obstacle {
+            what: error.to_string(),
+            remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
+            kernel: true,
+        })?
+    };
+    let btf = Btf::from_sys_fs().map_err(|error| Error::Load(error.to_string()))?;
+    let mut loader = EbpfLoader::new();
+    let ebpf = loader
+        .btf(Some(&btf))
+        .override_global("CONFIG", &config, true)
+        .load(OBJECT)?;
+    Ok(Object { ebpf, btf })
+}

@@ -1,0 +1,55 @@
+//! What every scenario stands on: actors, the tool, files, and the kernel's own figures.
+
+mod actor;
+mod end;
+mod leftovers;
+mod locks;
+mod monitor;
+mod mounts;
+mod recipe;
+mod rxe;
+mod scratch;
+mod setting;
+mod tool;
+mod vmstat;
+
+use std::time::{Duration, Instant};
+
+pub use actor::Actor;
+pub use leftovers::Leftovers;
+pub use locks::leases_on;
+pub use monitor::{Monitor, integer, text};
+pub use mounts::{BindMount, Filesystem, LoopMount, hide};
+pub use recipe::{
+    PAGES, assert_about, assert_released_by, expect_rest, expect_zombie, open_lease_and_pin,
+    pin_without_lease,
+};
+pub use rxe::Rxe;
+pub use scratch::{Scratch, Subject};
+pub use setting::Setting;
+pub use tool::{Ran, Tool};
+pub use vmstat::Pinned;
+
+/// How long anything may take. A guest without hardware virtualisation is slow.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `done` answers true, and says whether it ever did.
+pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Says on stderr what this kernel cannot do, with the errno that proved it.
+pub fn cannot(what: &str, errno: i32) {
+    let reason = std::io::Error::from_raw_os_error(errno);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    eprintln!("not on {}: {what}: {reason}", kernel.trim());
+}

@@ -1,0 +1,149 @@
+//! A process that does what it is told: the `client` example, one command at a time.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::{env, fmt, fs, thread};
+
+use super::PATIENCE;
+use super::end::{interrupt, wait};
+
+/// One actor. Dropped, it is told to end, and what it holds goes with it.
+pub struct Actor {
+    process: Child,
+    commands: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+/// What the kernel answered to a command that failed.
+#[derive(Debug)]
+pub struct Refusal {
+    pub errno: i32,
+    pub detail: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "errno {}: {}", self.errno, self.detail)
+    }
+}
+
+impl Actor {
+    pub fn start() -> Self {
+        let client = env::var_os("CLIENT").expect("CLIENT names the actor's program");
+        Self::spawn(Command::new(client))
+    }
+
+    /// Starts a copy of the actor's program, for those who want it under another name.
+    pub fn start_as(program: &Path) -> Self {
+        fs::copy(env::var_os("CLIENT").expect("CLIENT is set"), program).expect("copying CLIENT");
+        Self::spawn(Command::new(program))
+    }
+
+    fn spawn(mut program: Command) -> Self {
+        let program = program.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = program
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program:?}: {error}"));
+        let answers = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            for line in answers.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let commands = process.stdin.take();
+        Self {
+            process,
+            commands,
+            answers: receiver,
+        }
+    }
+
+    pub fn pid(&self) -> i64 {
+        i64::from(self.process.id())
+    }
+
+    /// Performs a command that must work, and returns its values.
+    pub fn ok(&self, command: &str) -> String {
+        self.attempt(command)
+            .unwrap_or_else(|refusal| panic!("`{command}`: {refusal}"))
+    }
+
+    /// Performs a command that must fail with this errno.
+    pub fn err(&self, command: &str, errno: i32) {
+        match self.attempt(command) {
+            Ok(values) => panic!("`{command}` answered `ok {values}`, not errno {errno}"),
+            Err(refusal) => assert_eq!(refusal.errno, errno, "`{command}`: {refusal}"),
+        }
+    }
+
+    /// Performs commands that must work, in order.
+    pub fn all(&self, commands: &[&str]) {
+        for command in commands {
+            self.ok(command);
+        }
+    }
+
+    /// Performs a command that may fail for a reason of the kernel's.
+    pub fn attempt(&self, command: &str) -> Result<String, Refusal> {
+        self.tell(command);
+        let answer = self.answers.recv_timeout(PATIENCE * 2);
+        let answer = answer.unwrap_or_else(|_| panic!("`{command}` got no answer"));
+        if let Some(values) = answer.strip_prefix("ok") {
+            return Ok(values.trim().to_owned());
+        }
+        let mut words = answer.splitn(4, ' ').skip(2);
+        let errno = words.next().and_then(|errno| errno.parse().ok());
+        match errno {
+            Some(errno) if errno != 0 => Err(Refusal {
+                errno,
+                detail: words.next().unwrap_or_default().to_owned(),
+            }),
+            // A mistake in the scenario, not an answer of the kernel's.
+            _ => panic!("`{command}`: {answer}"),
+        }
+    }
+
+    /// Performs a command that ends the actor, and waits until it is gone.
+    pub fn end(&mut self, command: &str) {
+        self.tell(command);
+        assert!(
+            wait(&mut self.process, PATIENCE).is_some(),
+            "`{command}` did not end the actor"
+        );
+    }
+
+    /// Forks it; the child answers to `NAME: COMMAND`. Returns the child's pid.
+    pub fn fork(&self, name: &str) -> i64 {
+        self.ok(&format!("fork {name}"))
+            .parse()
+            .expect("fork answers with a pid")
+    }
+
+    fn tell(&self, command: &str) {
+        let mut commands = self.commands.as_ref().expect("the actor takes commands");
+        commands
+            .write_all(format!("{command}\n").as_bytes())
+            .unwrap_or_else(|error| panic!("`{command}`: the actor is gone: {error}"));
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.commands = None;
+        if wait(&mut self.process, PATIENCE).is_none() {
+            interrupt(&self.process, libc::SIGKILL);
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// A live process' name.
+pub fn comm_of(pid: i64) -> String {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).expect("the process is alive");
+    comm.trim_end().to_owned()
+}

@@ -1,0 +1,178 @@
+//! Mounts: file systems on loop devices, the same file under a second path.
+
+use std::ffi::{CString, c_ulong};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::{io, ptr};
+
+use super::rxe::run;
+use super::scratch::{c_path, unused_folder};
+
+/// mount(2), or the test is over.
+#[track_caller]
+pub fn mount(source: &str, target: &Path, kind: &str, flags: c_ulong, options: &str) {
+    let error = try_mount(source, target, kind, flags, options).err();
+    assert!(
+        error.is_none(),
+        "mount {source} on {}: {error:?}",
+        target.display()
+    );
+}
+
+fn try_mount(
+    source: &str,
+    target: &Path,
+    kind: &str,
+    flags: c_ulong,
+    options: &str,
+) -> io::Result<()> {
+    let (c_source, c_target) = (CString::new(source)?, c_path(target));
+    let (c_kind, c_options) = (CString::new(kind)?, CString::new(options)?);
+    // SAFETY: four NUL-terminated strings that outlive the call.
+    let returned = unsafe {
+        libc::mount(
+            c_source.as_ptr(),
+            c_target.as_ptr(),
+            c_kind.as_ptr(),
+            flags,
+            c_options.as_ptr().cast(),
+        )
+    };
+    if returned == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Takes a mount away, also while somebody still has a file on it.
+pub fn umount(target: &Path) {
+    let target = c_path(target);
+    // SAFETY: a NUL-terminated string that outlives the call.
+    unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+}
+
+/// A folder seen a second time at another place.
+pub struct BindMount {
+    folder: PathBuf,
+}
+
+impl BindMount {
+    pub fn of(source: &Path) -> Self {
+        let folder = unused_folder();
+        mount(
+            source.to_str().expect("ASCII"),
+            &folder,
+            "none",
+            libc::MS_BIND,
+            "",
+        );
+        Self { folder }
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("ASCII").to_owned()
+    }
+}
+
+impl Drop for BindMount {
+    fn drop(&mut self) {
+        umount(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+/// A file system whose files a device may want to pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filesystem {
+    Ext4,
+    Xfs,
+}
+
+/// One on a loop device over a sparse image file.
+pub struct LoopMount {
+    folder: PathBuf,
+    image: PathBuf,
+}
+
+impl LoopMount {
+    pub fn new(filesystem: Filesystem) -> Self {
+        // mkfs.xfs refuses less than 300 MB.
+        let (name, mkfs, size) = match filesystem {
+            Filesystem::Ext4 => ("ext4", "mkfs.ext4", 64 << 20),
+            Filesystem::Xfs => ("xfs", "mkfs.xfs", 320 << 20),
+        };
+        let folder = unused_folder();
+        let image = folder.with_extension("img");
+        let sparse = File::create(&image).and_then(|file| file.set_len(size));
+        sparse.expect("an image file in the root");
+        let image_name = image.to_str().expect("ASCII");
+        run(mkfs, &["-q", image_name]);
+        run(
+            "mount",
+            &[
+                "-t",
+                name,
+                "-o",
+                "loop",
+                image_name,
+                folder.to_str().expect("ASCII"),
+            ],
+        );
+        Self { folder, image }
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("ASCII").to_owned()
+    }
+}
+
+impl Drop for LoopMount {
+    fn drop(&mut self) {
+        umount(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
+        let _ = fs::remove_file(&self.image);
+    }
+}
+
+/// In a mount namespace of its own, hides what is at `target` behind an empty tmpfs, or takes the
+/// mount there away. Only system calls: it runs between fork and exec.
+pub fn hide(target: &CString, take_away: bool) -> io::Result<()> {
+    // SAFETY: takes flags; the new namespace is this process' alone.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: with MS_PRIVATE only the target is read, a literal.
+    let returned = unsafe {
+        libc::mount(
+            ptr::null(),
+            c"/".as_ptr(),
+            ptr::null(),
+            private,
+            ptr::null(),
+        )
+    };
+    check(returned)?;
+    if take_away {
+        // SAFETY: a NUL-terminated string that the closure owns.
+        return check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) });
+    }
+    // SAFETY: literals, and a NUL-terminated string that the closure owns.
+    let returned = unsafe {
+        libc::mount(
+            c"tmpfs".as_ptr(),
+            target.as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            ptr::null(),
+        )
+    };
+    check(returned)
+}
+
+fn check(returned: libc::c_int) -> io::Result<()> {
+    if returned == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
