@@ -50,13 +50,11 @@ pub fn task_vma(ctx: *const Context) {
 #[inline(always)]
 fn found(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
     let Some(lease) = lease::find(file) else { return };
-    let tgid = who.tgid();
-    let comm = who.comm();
     // SAFETY: a field of a static, see `read::offset!`.
     if unsafe { core::ptr::read_volatile(&raw const CONFIG.adopt) } != 0 {
         lease::adopt(file, lease, who);
     }
-    let record = Found { lease: lease.0, tgid, fd, comm };
+    let record = Found { lease: lease.0, tgid: who.tgid(), fd, comm: who.comm() };
     // SAFETY: the kernel hands over this context, and `seq` is the iterator's own sequence file;
     // the record is plain data.
     unsafe {

@@ -53,16 +53,26 @@ fn enter(file: File, lease: FileLease, adopted_from: u64) {
 /// described once a task of that thread group comes along.
 #[inline(always)]
 pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
-    let Some(known) = LEASES.get_ptr_mut(lease.0) else {
+    if LEASES.get_ptr(lease.0).is_some() {
+        lease_describe(lease.0, who.0);
+    } else {
         enter(file, lease, who.0);
-        return;
-    };
+    }
+}
+
+/// Describes the setter of an adopted lease by its task. A function of its own, so that its stack
+/// is free again for what follows.
+#[unsafe(no_mangle)]
+extern "C" fn lease_describe(lease: u64, who: u64) -> i64 {
+    let who = TaskPtr(who);
+    let Some(found) = LEASES.get_ptr_mut(lease) else { return 0 };
     // SAFETY: a live map value; only a walk describes setters it did not see before.
     unsafe {
-        if (*known).setter.tgid == who.tgid() && (*known).setter.comm[0] == 0 {
-            (*known).setter = task::describe_other(who);
+        if (*found).setter.tgid == who.tgid() && (*found).setter.comm[0] == 0 {
+            (*found).setter = task::describe_other(who);
         }
     }
+    0
 }
 
 /// Enters a lease into the maps: one that the current task has just set, or, with the address of
@@ -100,7 +110,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
             count(Count::LostLeases, 1);
         }
         if !kernel && let Some(stake) = StakeRef::find(record.setter.tgid, id) {
-            stake.end_lease(inode, &record.info, &record.setter);
+            stake.take_back_lease();
             stake.forget_if_empty();
         }
         inode.drop_lease();
@@ -108,7 +118,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         return 0;
     }
     path::record(id, Some(file), inode_ptr);
-    notify_lease(EventKind::LeaseSet, inode, &record, &NOBODY);
+    notify_lease(EventKind::LeaseSet, inode, &record.setter, &record.info, &NOBODY);
     0
 }
 
@@ -127,15 +137,21 @@ fn setter(lease: FileLease, from: TaskPtr) -> Task {
 }
 
 #[inline(always)]
-fn notify_lease(kind: EventKind, inode: InodeRef, record: &Lease, releaser: &Task) {
+fn notify_lease(
+    kind: EventKind,
+    inode: InodeRef,
+    setter: &Task,
+    info: &LeaseInfo,
+    releaser: &Task,
+) {
     notify::notify(&Notice {
         kind: kind as u32,
         inode: inode.get(),
-        owner: &record.setter,
+        owner: setter,
         releaser,
-        lease: &record.info,
+        lease: info,
         pins: 0,
-        since_ns: record.info.set_ns,
+        since_ns: info.set_ns,
         stack: None,
     });
 }
@@ -208,20 +224,19 @@ pub fn modify(lease: FileLease, mode: u32) {
 extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     let Some(found) = LEASES.get_ptr_mut(lease) else { return 0 };
     // SAFETY: a live map value.
-    let mut record = unsafe { *found };
-    record.info.cause = cause as u32;
+    let record = unsafe { *found };
     if LEASES.remove(lease).is_err() {
         return 0;
     }
     let Some(inode) = InodeRef::find_slot(record.slot, record.inode_id) else { return 0 };
-    let releaser = task::describe();
-    notify_lease(EventKind::LeaseEnd, inode, &record, &releaser);
+    let mut end = End { inode, lease, info: record.info, releaser: task::describe() };
+    end.info.cause = cause as u32;
+    notify_lease(EventKind::LeaseEnd, inode, &record.setter, &end.info, &end.releaser);
     if let Some(stake) = StakeRef::find(record.setter.tgid, record.inode_id) {
-        stake.end_lease(inode, &record.info, &releaser);
+        stake.end_lease(inode, &end.info, &end.releaser);
         stake.forget_if_empty();
     }
     if record.heirs > 0 {
-        let mut end = EndForHeirs { inode, lease, info: record.info, releaser };
         // SAFETY: `end_for_heir` has the signature the helper wants, and `end` outlives the call.
         unsafe {
             bpf_for_each_map_elem(
@@ -237,7 +252,8 @@ extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     0
 }
 
-struct EndForHeirs {
+/// The end of a lease, as everybody it covered is told.
+struct End {
     inode: InodeRef,
     lease: u64,
     info: LeaseInfo,
@@ -249,7 +265,7 @@ unsafe extern "C" fn end_for_heir(
     _map: *mut c_void,
     key: *mut StakeKey,
     stake: *mut Stake,
-    end: *mut EndForHeirs,
+    end: *mut End,
 ) -> i64 {
     // SAFETY: the helper hands over a live key and value, and what `lease_over` gave it.
     unsafe {

@@ -338,6 +338,13 @@ impl StakeRef {
         }
     }
 
+    /// Undoes [`Self::add_lease`] for a lease that could not be entered: nobody is judged.
+    #[inline(always)]
+    pub fn take_back_lease(self) {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::sub(self.word_ptr(), LEASE) };
+    }
+
     /// A lease that covered this stake is over. If pins remain and it was the last: a zombie.
     #[inline(always)]
     pub fn end_lease(self, inode: InodeRef, info: &LeaseInfo, releaser: &Task) {

@@ -24,7 +24,7 @@ fn the_same_comes_as_json() {
 /// It works beside a monitor, and does not disturb it.
 #[test]
 fn it_may_be_asked_while_a_monitor_runs() {
-    let monitor = crate::harness::Monitor::start();
+    let monitor = crate::harness::Monitor::alone();
     Tool::run(&["doctor"]).exits(0);
     monitor.barrier();
     let stopped = monitor.stop();

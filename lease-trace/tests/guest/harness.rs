@@ -10,6 +10,7 @@ mod recipe;
 mod rxe;
 mod scratch;
 mod setting;
+mod shared;
 mod tool;
 mod vmstat;
 
@@ -27,11 +28,15 @@ pub use recipe::{
 pub use rxe::Rxe;
 pub use scratch::{Scratch, Subject};
 pub use setting::Setting;
+pub use shared::retire as no_monitor;
 pub use tool::{Ran, Tool};
 pub use vmstat::Pinned;
 
 /// How long anything may take. A guest without hardware virtualisation is slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a monitor may take until it has attached: the kernel checks every program first.
+pub const START_PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits until `done` answers true, and says whether it ever did.
 pub fn eventually(mut done: impl FnMut() -> bool) -> bool {

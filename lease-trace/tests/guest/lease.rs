@@ -74,7 +74,7 @@ fn one_that_is_older_than_the_tool_is_known() {
     actor.ok(&format!("open f {} rw,creat", scratch.file("f")));
     actor.all(&["write-all f 1M", "setlease f w", "mmap m f 1M shared rw"]);
     let file = Subject::at(&scratch.file("f"));
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     let report = Tool::run(&["report", "leases", "-J"]).exits(0);
     let rows = report.rows("leases", actor.pid());
     assert_eq!(rows.len(), 1, "{report}");
@@ -103,7 +103,7 @@ fn one_that_is_older_and_held_by_a_mapping_is_known() {
     ]);
     let file = Subject::at(&scratch.file("f"));
     assert_eq!(leases_on(&file).len(), 1);
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     actor.all(&["register-buffers ring m", "munmap m"]);
     expect_zombie_of_old_lease(&monitor, &actor, &file);
 }

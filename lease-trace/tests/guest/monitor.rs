@@ -14,7 +14,7 @@ use crate::harness::{
 fn the_start_says_what_is_attached_and_the_end_sums_up() {
     let leftovers = Leftovers::before();
     let scratch = Scratch::new();
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     assert_eq!(monitor.start["pid"], monitor.pid(), "{}", monitor.start);
     assert!(
         !monitor.start["attach"]
@@ -45,7 +45,7 @@ fn the_start_says_what_is_attached_and_the_end_sums_up() {
 #[test]
 fn sigterm_ends_it_as_sigint_does() {
     let leftovers = Leftovers::before();
-    let stopped = Monitor::start().stop_by(libc::SIGTERM);
+    let stopped = Monitor::alone().stop_by(libc::SIGTERM);
     assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
     leftovers.assert_none();
 }
@@ -212,7 +212,7 @@ fn a_full_disk_ends_it_with_an_error() {
 #[test]
 fn many_actors_are_kept_apart() {
     let scratch = Scratch::new();
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     let actors: Vec<_> = (0..8).map(|_| Actor::start()).collect();
     let files: Vec<_> = actors
         .iter()

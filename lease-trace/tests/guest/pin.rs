@@ -237,7 +237,7 @@ fn those_older_than_the_tool_are_not_made_up() {
     let scratch = Scratch::new();
     let actor = Actor::start();
     open_lease_and_pin(&actor, &scratch.file("f"));
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     actor.all(&["unregister-buffers ring", "setlease f u"]);
     monitor.barrier();
     monitor.none_for(actor.pid(), "zombie");

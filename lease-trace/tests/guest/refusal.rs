@@ -166,7 +166,7 @@ fn a_process_that_does_not_exist_is_named() {
 #[test]
 fn a_second_monitor_names_the_first() {
     let scratch = Scratch::new();
-    let first = Monitor::start();
+    let first = Monitor::alone();
     let pid = first.pid().to_string();
     let second: Ran = Tool::run(&["monitor", "-o", "json", "-d", "1s"]).says(&[&pid]);
     // It may join and read, or refuse; either way the first goes on undisturbed.
@@ -186,8 +186,8 @@ fn a_second_monitor_names_the_first() {
 fn a_dead_monitors_pins_are_recovered() {
     let leftovers = Leftovers::before();
     let scratch = Scratch::new();
-    Monitor::start().kill();
-    let monitor = Monitor::start();
+    Monitor::alone().kill();
+    let monitor = Monitor::alone();
     let talk = monitor.talk();
     assert!(
         talk.contains("/sys/fs/bpf/lease-trace"),

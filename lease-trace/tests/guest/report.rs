@@ -4,13 +4,13 @@ use std::fs::File;
 
 use crate::harness::{
     Actor, Leftovers, Monitor, PAGES, Scratch, Subject, Tool, assert_about, expect_zombie, integer,
-    leases_on, open_lease_and_pin,
+    leases_on, no_monitor, open_lease_and_pin,
 };
 
 #[test]
 fn beside_a_monitor_it_shows_what_the_monitor_saw() {
     let scratch = Scratch::new();
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     Tool::run(&["report"]).exits(0);
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &scratch.file("f"));
@@ -88,6 +88,7 @@ fn holder_fds(lease: &serde_json::Value, pid: i64) -> Vec<i64> {
 /// Everybody who keeps the lease alive is named: its setter need not be one of them.
 #[test]
 fn every_holder_of_a_lease_is_named() {
+    no_monitor();
     let scratch = Scratch::new();
     let parent = Actor::start();
     parent.ok(&format!("open f {} rw,creat", scratch.file("f")));
@@ -97,7 +98,7 @@ fn every_holder_of_a_lease_is_named() {
     parent.all(&["child: comm keeper", "close f", "close copy"]);
     assert_eq!(leases_on(&file).len(), 1, "the child keeps it");
     for beside_a_monitor in [false, true] {
-        let _monitor = beside_a_monitor.then(Monitor::start);
+        let _monitor = beside_a_monitor.then(Monitor::alone);
         let report = Tool::run(&["report", "leases", "-J"]).exits(0);
         let rows = report.json()["leases"]
             .as_array()
@@ -118,7 +119,7 @@ fn every_holder_of_a_lease_is_named() {
 fn after_a_monitors_sudden_death_it_shows_what_is() {
     let leftovers = Leftovers::before();
     let scratch = Scratch::new();
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &scratch.file("f"));
     actor.ok("setlease f u");
@@ -132,7 +133,7 @@ fn after_a_monitors_sudden_death_it_shows_what_is() {
     assert_eq!(leases.rows("leases", actor.pid()).len(), 1, "{leases}");
 
     // The next monitor takes over as if nothing had been, and clears up behind itself.
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     actor.all(&["register-buffers ring m", "setlease f u"]);
     expect_zombie(&monitor, actor.pid(), &file, "unlock");
     monitor.stop();

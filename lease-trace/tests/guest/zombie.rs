@@ -11,7 +11,7 @@ use crate::harness::{
 fn unlock_makes_one_and_unregistering_lays_it_to_rest() {
     let scratch = Scratch::new();
     let pinned = Pinned::now();
-    let monitor = Monitor::start();
+    let monitor = Monitor::alone();
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &scratch.file("f"));
     assert_eq!(pinned.since(), PAGES);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::eventually;
+use super::{eventually, shared};
 
 /// The folder a running monitor pins its maps in.
 const PIN_FOLDER: &str = "/sys/fs/bpf/lease-trace";
@@ -17,7 +17,9 @@ pub struct Leftovers {
 const WALKS: [(&str, libc::c_int); 3] = [("program", 11), ("map", 12), ("link", 31)];
 
 impl Leftovers {
+    /// As it is without any monitor.
     pub fn before() -> Self {
+        shared::retire();
         Self { before: objects() }
     }
 

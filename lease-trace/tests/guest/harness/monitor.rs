@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::end::{interrupt, wait};
-use super::{Actor, PATIENCE, Scratch, Tool};
+use super::shared::Shared;
+use super::{Actor, PATIENCE, START_PATIENCE, Scratch, Tool};
 
-/// A monitor that has attached. Dropped, it is stopped.
+/// A monitor that has attached and can be asked what it said. Dropped, it is stopped.
 pub struct Monitor {
     process: Child,
     lines: Receiver<String>,
@@ -34,8 +36,13 @@ pub struct Stopped {
 }
 
 impl Monitor {
-    /// Everything, of everybody.
-    pub fn start() -> Self {
+    /// The shared one, which sees everything of everybody.
+    pub fn start() -> Shared {
+        Shared::borrow()
+    }
+
+    /// One of the scenario's own, which sees the same.
+    pub fn alone() -> Self {
         Self::with(&["--all-events"])
     }
 
@@ -71,12 +78,22 @@ impl Monitor {
             talk,
             start: Value::Null,
         };
-        monitor.start = monitor.expect("start", |_| true);
+        monitor.start = monitor.expect_within(START_PATIENCE, "start", |_| true);
         monitor
     }
 
     pub fn pid(&self) -> i64 {
         i64::from(self.process.id())
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        Path::new(&format!("/proc/{}/fd/0", self.pid())).exists()
+    }
+
+    /// Drops what was heard, for a scenario that begins.
+    pub fn forget(&self) {
+        self.seen.borrow_mut().clear();
     }
 
     /// What it said on stderr so far.
@@ -87,8 +104,18 @@ impl Monitor {
     /// Waits for an event that nobody claimed yet, and claims it.
     #[track_caller]
     pub fn expect(&self, event: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        self.expect_within(PATIENCE, event, matches)
+    }
+
+    #[track_caller]
+    fn expect_within(
+        &self,
+        patience: Duration,
+        event: &str,
+        matches: impl Fn(&Value) -> bool,
+    ) -> Value {
         let wanted = |value: &Value| value["event"] == event && matches(value);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some((value, claimed)) = self
                 .seen

@@ -8,8 +8,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::PATIENCE;
 use super::end::{interrupt, wait};
+use super::{PATIENCE, shared};
 
 /// An invocation of the tool.
 pub struct Tool {
@@ -28,7 +28,12 @@ pub struct Ran {
 
 impl Tool {
     /// The tool with these arguments, and with `--attach` where the run asks for one.
+    ///
+    /// A `monitor` needs the machine for itself, so the shared one is retired.
     pub fn new(arguments: &[&str]) -> Self {
+        if arguments.first() == Some(&"monitor") {
+            shared::retire();
+        }
         let path = env::var_os("LEASE_TRACE").expect("LEASE_TRACE names the tool");
         let mut command = Command::new(path);
         command
