@@ -29,26 +29,45 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let workspace = manifest.parent().ok_or("lease-trace is not inside its workspace")?;
+    let workspace = manifest
+        .parent()
+        .ok_or("lease-trace is not inside its workspace")?;
     let out = PathBuf::from(variable("OUT_DIR")?);
     for watched in ["lease-trace-ebpf", "lease-trace-common/src", "Cargo.lock"] {
-        println!("cargo:rerun-if-changed={}", workspace.join(watched).display());
+        println!(
+            "cargo:rerun-if-changed={}",
+            workspace.join(watched).display()
+        );
     }
 
     let target_dir = out.join("ebpf");
     let mut command = Command::new(variable("CARGO")?);
     command
         .current_dir(workspace)
-        .args(["build", "--release", "--package", PACKAGE, "--target", TARGET])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            PACKAGE,
+            "--target",
+            TARGET,
+        ])
         .args(["-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
     // The outer build's wrapper and profile are not meant for this target.
-    for inherited in ["RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS"] {
+    for inherited in [
+        "RUSTC",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTFLAGS",
+    ] {
         command.env_remove(inherited);
     }
-    let status = command.status().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
     if !status.success() {
         return Err(format!(
             "building the eBPF object failed ({status}). It needs bpf-linker and the rust-src of \
@@ -61,9 +80,13 @@ fn build() -> Result<(), String> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    std::fs::copy(from, to)
-        .map(|_| ())
-        .map_err(|error| format!("cannot copy {} to {}: {error}", from.display(), to.display()))
+    std::fs::copy(from, to).map(|_| ()).map_err(|error| {
+        format!(
+            "cannot copy {} to {}: {error}",
+            from.display(),
+            to.display()
+        )
+    })
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

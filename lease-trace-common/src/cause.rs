@@ -81,14 +81,24 @@ impl Cause {
         }
     }
 
-    /// Whether the pins go by themselves because their process is ending.
-    pub const fn ends_by_itself(self) -> bool {
+    /// Whether the process that let go is ending.
+    pub const fn is_ending(self) -> bool {
         matches!(self, Self::Exit | Self::Killed)
+    }
+
+    /// The same of the number in a record.
+    #[inline(always)]
+    pub const fn is_ending_raw(raw: u32) -> bool {
+        raw == Self::Exit as u32 || raw == Self::Killed as u32
     }
 }
 
 /// What is true when a lease ends.
 #[derive(Clone, Copy, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Facts {
     /// The lease belongs to the kernel (nfsd), not to a process.
     pub kernel_lease: bool,

@@ -73,6 +73,8 @@ pub mod known {
     pub const LEASED: u32 = 1;
     /// The holder is the kernel itself (nfsd).
     pub const KERNEL: u32 = 2;
+    /// The lease went because the owner of the pins is ending: they will go by themselves.
+    pub const ENDING: u32 = 4;
 }
 
 impl LeaseInfo {
@@ -86,6 +88,11 @@ impl LeaseInfo {
         } else {
             "read"
         }
+    }
+
+    /// Whether the pins go by themselves because their process is ending.
+    pub const fn ends_by_itself(&self) -> bool {
+        self.known & known::ENDING != 0
     }
 
     pub const fn is_lease(&self) -> bool {

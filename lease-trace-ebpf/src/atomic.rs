@@ -51,11 +51,9 @@ pub unsafe fn and(word: *mut u64, bits: u64) -> u64 {
 pub unsafe fn swap_if(word: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: the caller guarantees the pointer.
     let (_, swapped) = unsafe {
-        intrinsics::atomic_cxchg::<
-            u64,
-            { AtomicOrdering::SeqCst },
-            { AtomicOrdering::SeqCst },
-        >(word, old, new)
+        intrinsics::atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+            word, old, new,
+        )
     };
     swapped
 }

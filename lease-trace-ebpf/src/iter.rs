@@ -29,8 +29,11 @@ struct Meta {
 /// One descriptor of one task.
 #[inline(always)]
 pub fn task_file(ctx: *const Context) {
-    let (task, fd, file) =
-        (read::word(ctx as u64, 1), read::word(ctx as u64, 2), read::word(ctx as u64, 3));
+    let (task, fd, file) = (
+        read::word(ctx as u64, 1),
+        read::word(ctx as u64, 2),
+        read::word(ctx as u64, 3),
+    );
     if let (Some(task), Some(file)) = (task, file) {
         found(ctx, TaskPtr(task), fd.unwrap_or(0) as u32, File(file));
     }
@@ -49,12 +52,19 @@ pub fn task_vma(ctx: *const Context) {
 
 #[inline(always)]
 fn found(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
-    let Some(lease) = lease::find(file) else { return };
+    let Some(lease) = lease::find(file) else {
+        return;
+    };
     // SAFETY: a field of a static, see `read::offset!`.
     if unsafe { core::ptr::read_volatile(&raw const CONFIG.adopt) } != 0 {
         lease::adopt(file, lease, who);
     }
-    let record = Found { lease: lease.0, tgid: who.tgid(), fd, comm: who.comm() };
+    let record = Found {
+        lease: lease.0,
+        tgid: who.tgid(),
+        fd,
+        comm: who.comm(),
+    };
     // SAFETY: the kernel hands over this context, and `seq` is the iterator's own sequence file;
     // the record is plain data.
     unsafe {

@@ -2,10 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::generated::bpf_for_each_map_elem,
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_for_each_map_elem};
 use lease_trace_common::{
     cause::Cause,
     count::Count,
@@ -16,10 +13,9 @@ use lease_trace_common::{
 
 use crate::{
     maps::{Call, LEASES, STAKES, count},
-    notify::{self, Notice},
-    path,
+    notify, path,
     read::{self, File, FileLease, InodePtr, TaskPtr},
-    stakes::{InodeRef, StakeRef},
+    stakes::{self, InodeRef, StakeRef},
     tally, task,
 };
 
@@ -36,16 +32,11 @@ pub fn set(call: &Call) {
     if let Some(lease) = find(file)
         && LEASES.get_ptr(lease.0).is_none()
     {
-        enter(file, lease, 0);
-    }
-}
-
-#[inline(always)]
-fn enter(file: File, lease: FileLease, adopted_from: u64) {
-    lease_enter(file.0, lease.0, adopted_from);
-    if find(file).is_none() {
-        // It ended before it was entered: its end found nothing to end.
-        lease_over(lease.0, Cause::Other as u64);
+        lease_enter(file.0, lease.0, 0);
+        if find(file).is_none() {
+            // It ended before it was entered: its end found nothing to end.
+            lease_over(lease.0, Cause::Other as u64);
+        }
     }
 }
 
@@ -56,7 +47,11 @@ pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
     if LEASES.get_ptr(lease.0).is_some() {
         lease_describe(lease.0, who.0);
     } else {
-        enter(file, lease, who.0);
+        lease_enter(file.0, lease.0, who.0);
+        if find(file).is_none() {
+            // It ended while the walk looked at it: as if it had ended before.
+            lease_forget(lease.0);
+        }
     }
 }
 
@@ -65,7 +60,9 @@ pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
 #[unsafe(no_mangle)]
 extern "C" fn lease_describe(lease: u64, who: u64) -> i64 {
     let who = TaskPtr(who);
-    let Some(found) = LEASES.get_ptr_mut(lease) else { return 0 };
+    let Some(found) = LEASES.get_ptr_mut(lease) else {
+        return 0;
+    };
     // SAFETY: a live map value; only a walk describes setters it did not see before.
     unsafe {
         if (*found).setter.tgid == who.tgid() && (*found).setter.comm[0] == 0 {
@@ -81,8 +78,12 @@ extern "C" fn lease_describe(lease: u64, who: u64) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     let (file, lease) = (File(file), FileLease(lease));
-    let Some(inode_ptr) = file.pages_inode() else { return 0 };
-    let Some(inode) = InodeRef::add(inode_ptr, LEASE) else { return 0 };
+    let Some(inode_ptr) = file.pages_inode() else {
+        return 0;
+    };
+    let Some(inode) = InodeRef::add(inode_ptr, LEASE) else {
+        return 0;
+    };
     let adopted = adopted_from != 0;
     let setter = setter(lease, TaskPtr(adopted_from));
     let kernel = !adopted && task::is_kthread();
@@ -118,7 +119,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         return 0;
     }
     path::record(id, Some(file), inode_ptr);
-    notify_lease(EventKind::LeaseSet, inode, &record.setter, &record.info, &NOBODY);
+    notify::lease(EventKind::LeaseSet, lease, 0);
     0
 }
 
@@ -132,31 +133,14 @@ fn setter(lease: FileLease, from: TaskPtr) -> Task {
     if tgid == from.tgid() {
         task::describe_other(from)
     } else {
-        Task { tgid, uid: 0, cgroup: 0, comm: [0; 16] }
+        Task {
+            tgid,
+            uid: 0,
+            cgroup: 0,
+            comm: [0; 16],
+        }
     }
 }
-
-#[inline(always)]
-fn notify_lease(
-    kind: EventKind,
-    inode: InodeRef,
-    setter: &Task,
-    info: &LeaseInfo,
-    releaser: &Task,
-) {
-    notify::notify(&Notice {
-        kind: kind as u32,
-        inode: inode.get(),
-        owner: setter,
-        releaser,
-        lease: info,
-        pins: 0,
-        since_ns: info.set_ns,
-        stack: None,
-    });
-}
-
-static NOBODY: Task = Task { tgid: 0, uid: 0, cgroup: 0, comm: [0; 16] };
 
 /// The newest lease on this open file description.
 #[inline(always)]
@@ -171,9 +155,18 @@ pub fn find(file: File) -> Option<FileLease> {
 #[unsafe(no_mangle)]
 extern "C" fn lease_find(file: u64) -> i64 {
     let file = File(file);
-    let Some(head) = file.inode().and_then(InodePtr::lease_list) else { return 0 };
-    let Some(entry) = read::list_prev(head) else { return 0 };
-    let mut search = Search { file, head, entry, found: 0 };
+    let Some(head) = file.inode().and_then(InodePtr::lease_list) else {
+        return 0;
+    };
+    let Some(entry) = read::list_prev(head) else {
+        return 0;
+    };
+    let mut search = Search {
+        file,
+        head,
+        entry,
+        found: 0,
+    };
     tally::repeat(MAX_LEASES, is_on_file, &mut search);
     search.found as i64
 }
@@ -206,7 +199,9 @@ unsafe extern "C" fn is_on_file(_index: u64, search: *mut c_void) -> i64 {
 /// `lease_modify` was entered: the one place every release passes. Runs under `flc_lock`.
 #[inline(always)]
 pub fn modify(lease: FileLease, mode: u32) {
-    let Some(found) = LEASES.get_ptr_mut(lease.0) else { return };
+    let Some(found) = LEASES.get_ptr_mut(lease.0) else {
+        return;
+    };
     if mode != F_UNLCK {
         // SAFETY: a live map value.
         unsafe { (*found).info.mode = mode };
@@ -222,21 +217,32 @@ pub fn modify(lease: FileLease, mode: u32) {
 /// verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr_mut(lease) else { return 0 };
+    let Some(found) = LEASES.get_ptr(lease) else {
+        return 0;
+    };
+    notify::lease(EventKind::LeaseEnd, FileLease(lease), cause as u32);
     // SAFETY: a live map value.
-    let record = unsafe { *found };
+    let (slot, id, setter, heirs, mut info) = unsafe {
+        let Lease {
+            slot,
+            inode_id,
+            setter: Task { tgid, .. },
+            heirs,
+            info,
+            ..
+        } = &*found;
+        (*slot, *inode_id, *tgid, *heirs, *info)
+    };
+    info.cause = cause as u32;
     if LEASES.remove(lease).is_err() {
         return 0;
     }
-    let Some(inode) = InodeRef::find_slot(record.slot, record.inode_id) else { return 0 };
-    let mut end = End { inode, lease, info: record.info, releaser: task::describe() };
-    end.info.cause = cause as u32;
-    notify_lease(EventKind::LeaseEnd, inode, &record.setter, &end.info, &end.releaser);
-    if let Some(stake) = StakeRef::find(record.setter.tgid, record.inode_id) {
-        stake.end_lease(inode, &end.info, &end.releaser);
-        stake.forget_if_empty();
-    }
-    if record.heirs > 0 {
+    let Some(inode) = InodeRef::find_slot(slot, id) else {
+        return 0;
+    };
+    stakes::end_lease(setter, inode, &info);
+    if heirs > 0 {
+        let mut end = End { inode, lease, info };
         // SAFETY: `end_for_heir` has the signature the helper wants, and `end` outlives the call.
         unsafe {
             bpf_for_each_map_elem(
@@ -252,12 +258,33 @@ extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     0
 }
 
+/// Takes a lease out of the maps without judging anybody.
+#[unsafe(no_mangle)]
+extern "C" fn lease_forget(lease: u64) -> i64 {
+    let Some(found) = LEASES.get_ptr(lease) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let (slot, id, setter) = unsafe { ((*found).slot, (*found).inode_id, (*found).setter.tgid) };
+    if LEASES.remove(lease).is_err() {
+        return 0;
+    }
+    if let Some(stake) = StakeRef::find(setter, id) {
+        stake.take_back_lease();
+        stake.forget_if_empty();
+    }
+    if let Some(inode) = InodeRef::find_slot(slot, id) {
+        inode.drop_lease();
+        inode.forget_if_empty();
+    }
+    0
+}
+
 /// The end of a lease, as everybody it covered is told.
 struct End {
     inode: InodeRef,
     lease: u64,
     info: LeaseInfo,
-    releaser: Task,
 }
 
 /// One step of the walk over all stakes: ends the lease for a stake that inherited it.
@@ -271,8 +298,7 @@ unsafe extern "C" fn end_for_heir(
     unsafe {
         if (*stake).inherited == (*end).lease {
             (*stake).inherited = 0;
-            let stake = StakeRef::of_walk(*key, stake);
-            stake.end_lease((*end).inode, &(*end).info, &(*end).releaser);
+            stakes::end_lease((*key).tgid, (*end).inode, &(*end).info);
         }
     }
     0
@@ -282,8 +308,12 @@ unsafe extern "C" fn end_for_heir(
 /// it (fork, SCM_RIGHTS), if there is one.
 #[inline(always)]
 pub fn inherit(stake: StakeRef, file: File) -> bool {
-    let Some(lease) = find(file) else { return false };
-    let Some(found) = LEASES.get_ptr_mut(lease.0) else { return false };
+    let Some(lease) = find(file) else {
+        return false;
+    };
+    let Some(found) = LEASES.get_ptr_mut(lease.0) else {
+        return false;
+    };
     // SAFETY: a live map value; `stake` is one, too.
     unsafe {
         if (*stake.get_ptr()).inherited == lease.0 {
@@ -296,4 +326,3 @@ pub fn inherit(stake: StakeRef, file: File) -> bool {
     }
     true
 }
-

@@ -3,7 +3,10 @@
 //! the work. Every point exists twice: as fentry/fexit and as kprobe/kretprobe.
 #![no_std]
 #![no_main]
-#![allow(internal_features, reason = "BPF atomics that return the old value are intrinsics only")]
+#![allow(
+    internal_features,
+    reason = "BPF atomics that return the old value are intrinsics only"
+)]
 #![feature(core_intrinsics)]
 
 mod atomic;
@@ -121,9 +124,10 @@ macro_rules! on_return {
         $(#[$doc])*
         #[fexit(function = $function)]
         pub fn $exit(ctx: FExitContext) -> i32 {
-            if let Some($call) = pin::taken() {
+            if let Some($call) = pin::kept() {
                 let ($raw, $ret) = (ctx.raw(), ctx.returned());
                 $leave;
+                pin::done($call);
             }
             0
         }
@@ -131,9 +135,10 @@ macro_rules! on_return {
         $(#[$doc])*
         #[kretprobe(function = $function)]
         pub fn $ret_probe(ctx: RetProbeContext) -> u32 {
-            if let Some($call) = pin::taken() {
+            if let Some($call) = pin::kept() {
                 let ($raw, $ret) = (ctx.raw(), ctx.returned());
                 $leave;
+                pin::done($call);
             }
             0
         }
@@ -152,7 +157,7 @@ on_return!(
         flags: ctx.parameter(1) as u32,
         pinning: 0,
     }),
-    |_raw, call, ret| if ret as i32 == 0 { lease::set(&call) }
+    |_raw, call, ret| if ret as i32 == 0 { lease::set(call) }
 );
 
 on_entry!(
@@ -175,7 +180,7 @@ on_return!(
         flags: ctx.parameter(2) as u32,
         pinning: 0,
     }),
-    |raw, call, ret| pin::leave(raw, &call, ret)
+    |raw, call, ret| pin::leave(raw, call, ret)
 );
 
 on_return!(
@@ -191,7 +196,7 @@ on_return!(
         flags: ctx.parameter(2) as u32,
         pinning: 0,
     }),
-    |raw, call, ret| pin::leave(raw, &call, i64::from(ret as i32))
+    |raw, call, ret| pin::leave(raw, call, i64::from(ret as i32))
 );
 
 on_return!(
@@ -207,7 +212,7 @@ on_return!(
         flags: ctx.parameter(2) as u32,
         pinning: 0,
     }),
-    |raw, call, ret| pin::leave(raw, &call, i64::from(ret as i32))
+    |raw, call, ret| pin::leave(raw, call, i64::from(ret as i32))
 );
 
 on_return!(
@@ -224,7 +229,7 @@ on_return!(
         flags: ctx.parameter(3) as u32,
         pinning: 0,
     }),
-    |raw, call, ret| pin::leave(raw, &call, ret)
+    |raw, call, ret| pin::leave(raw, call, ret)
 );
 
 on_return!(
@@ -240,7 +245,7 @@ on_return!(
         flags: ctx.parameter(3) as u32,
         pinning: 0,
     }),
-    |raw, call, ret| pin::leave(raw, &call, ret)
+    |raw, call, ret| pin::leave(raw, call, ret)
 );
 
 on_return!(
@@ -256,7 +261,7 @@ on_return!(
         flags: 0,
         pinning: 0,
     }),
-    |raw, call, ret| pin::leave_memfd(raw, &call, ret)
+    |raw, call, ret| pin::leave_memfd(raw, call, ret)
 );
 
 on_entry!(

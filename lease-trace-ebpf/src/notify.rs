@@ -11,7 +11,8 @@ use lease_trace_common::{
 };
 
 use crate::{
-    maps::{EVENTS, PATHS, count},
+    maps::{EVENTS, LEASES, PATHS, count},
+    read::{FileLease, opaque},
     stakes::{InodeRef, StakeRef},
     task,
 };
@@ -31,11 +32,12 @@ pub struct Notice<'a> {
     pub kind: u32,
     pub inode: &'a Inode,
     pub owner: &'a Task,
-    pub releaser: &'a Task,
+    /// `None`: the current process.
+    pub releaser: Option<&'a Task>,
     pub lease: &'a LeaseInfo,
     pub pins: u64,
     pub since_ns: u64,
-    pub stack: Option<&'a [u64; STACK_LEN]>,
+    pub stack: &'a [u64; STACK_LEN],
 }
 
 /// Notifies of something a stake went through. Who dropped the last pin of a zombie is the
@@ -54,21 +56,22 @@ pub fn stake(kind: EventKind, inode: InodeRef, stake: StakeRef, pins: u64) {
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins: u64) -> i64 {
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else { return 0 };
-    let Some(found) = StakeRef::find(tgid as u32, inode_id) else { return 0 };
-    let stake = found.get();
-    let current;
-    let releaser = if kind == EventKind::AtRest as u64 {
-        current = task::describe();
-        &current
-    } else {
-        &stake.releaser
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
     };
+    let Some(found) = StakeRef::find(tgid as u32, inode_id) else {
+        return 0;
+    };
+    let stake = found.get();
     notify(&Notice {
         kind: kind as u32,
         inode: inode.get(),
         owner: &stake.owner,
-        releaser,
+        releaser: if kind == EventKind::AtRest as u64 {
+            None
+        } else {
+            Some(&stake.releaser)
+        },
         lease: &stake.lease,
         pins,
         since_ns: if kind == EventKind::BarePin as u64 {
@@ -76,10 +79,57 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         } else {
             stake.released_ns
         },
-        stack: Some(&stake.stack),
+        stack: &stake.stack,
     });
     0
 }
+
+/// Notifies of a lease set or ended; the current process is the one who ended it.
+#[inline(always)]
+pub fn lease(kind: EventKind, lease: FileLease, cause: u32) {
+    notify_lease(kind as u64, lease.0, u64::from(cause));
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn notify_lease(kind: u64, lease: u64, cause: u64) -> i64 {
+    let Some(found) = LEASES.get_ptr(lease) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let lease = unsafe { &*found };
+    let Some(inode) = InodeRef::find_slot(lease.slot, lease.inode_id) else {
+        return 0;
+    };
+    let info = LeaseInfo {
+        cause: cause as u32,
+        ..lease.info
+    };
+    notify(&Notice {
+        kind: kind as u32,
+        inode: inode.get(),
+        owner: &lease.setter,
+        releaser: if kind == EventKind::LeaseEnd as u64 {
+            None
+        } else {
+            Some(&NOBODY)
+        },
+        lease: &info,
+        pins: 0,
+        since_ns: info.set_ns,
+        stack: &NO_STACK,
+    });
+    0
+}
+
+static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
+
+static NOBODY: Task = Task {
+    tgid: 0,
+    uid: 0,
+    cgroup: 0,
+    comm: [0; 16],
+};
 
 /// Writes the record.
 #[inline(always)]
@@ -92,24 +142,37 @@ pub fn notify(notice: &Notice<'_>) {
     } else {
         write::<PATH_LEN>(notice, path, len)
     };
-    count(if written { Count::Events } else { Count::LostRing }, 1);
+    count(
+        if written {
+            Count::Events
+        } else {
+            Count::LostRing
+        },
+        1,
+    );
 }
 
 #[inline(always)]
 fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u32) -> bool {
-    let Some(mut slot) = EVENTS.reserve::<Record<N>>(0) else { return false };
+    let Some(mut slot) = EVENTS.reserve::<Record<N>>(0) else {
+        return false;
+    };
     let record = slot.as_mut_ptr();
     let mut path_len = 0;
     let mut path_flags = 0;
+    let len = opaque(u64::from(len));
     if let Some(path) = path
-        && len as usize <= N
+        && len <= N as u64
     {
         // SAFETY: `path` is a live map value whose path ends at PATH_LEN; `record` has room for
         // N bytes, and len <= N.
         unsafe {
-            let from = (&raw const (*path).bytes).cast::<u8>().add(PATH_LEN - len as usize);
-            if bpf_probe_read_kernel((&raw mut (*record).path).cast(), len, from.cast()) == 0 {
-                path_len = len;
+            let from = (&raw const (*path).bytes)
+                .cast::<u8>()
+                .add(PATH_LEN - len as usize);
+            if bpf_probe_read_kernel((&raw mut (*record).path).cast(), len as u32, from.cast()) == 0
+            {
+                path_len = len as u32;
                 path_flags = (*path).flags;
             }
         }
@@ -125,14 +188,19 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         (*event).ino = notice.inode.ino;
         (*event).inode_id = notice.inode.id;
         (*event).owner = *notice.owner;
-        (*event).releaser = *notice.releaser;
+        (*event).releaser = match notice.releaser {
+            Some(releaser) => *releaser,
+            None => task::describe(),
+        };
         (*event).lease = *notice.lease;
         (*event).pins = notice.pins;
         (*event).since_ns = notice.since_ns;
-        (*event).stack = match notice.stack {
-            Some(stack) => *stack,
-            None => [0; STACK_LEN],
-        };
+        // A helper, since a copy in Rust would be a call that needs stack of its own.
+        bpf_probe_read_kernel(
+            (&raw mut (*event).stack).cast(),
+            (STACK_LEN * 8) as u32,
+            core::ptr::from_ref(notice.stack).cast(),
+        );
     }
     slot.submit(0);
     true

@@ -6,10 +6,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_ANY,
-    helpers::generated::bpf_probe_read_kernel,
-};
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_probe_read_kernel};
 use lease_trace_common::{
     NAME_SLACK, PATH_LEN,
     count::Count,
@@ -18,7 +15,7 @@ use lease_trace_common::{
 
 use crate::{
     maps::{PATHS, count},
-    read::{Dentry, File, InodePtr, VfsMount},
+    read::{Dentry, File, InodePtr, VfsMount, opaque},
     tally,
 };
 
@@ -26,7 +23,11 @@ const MAX_COMPONENTS: u32 = 96;
 const MAX_NAME: u32 = 255;
 
 /// What is inserted first: a value too large for the stack.
-static BLANK: Path = Path { len: 0, flags: 0, bytes: [0; PATH_LEN + NAME_SLACK] };
+static BLANK: Path = Path {
+    len: 0,
+    flags: 0,
+    bytes: [0; PATH_LEN + NAME_SLACK],
+};
 
 struct Walk {
     id: u64,
@@ -64,11 +65,27 @@ extern "C" fn path_walk(id: u64, dentry: u64, mount: u64, flags: u64) -> i64 {
         count(Count::LostPaths, 1);
         return 0;
     }
-    let mut state = Walk { id, dentry, mount, len: 0, done: 0 };
+    let mut state = Walk {
+        id,
+        dentry,
+        mount,
+        len: 0,
+        done: 0,
+    };
     tally::repeat(MAX_COMPONENTS, step, &mut state);
-    let Some(path) = PATHS.get_ptr_mut(id) else { return 0 };
-    let deleted = if dentry.is_unlinked() { path_flag::DELETED } else { 0 };
-    let truncated = if state.done == 0 { path_flag::TRUNCATED } else { 0 };
+    let Some(path) = PATHS.get_ptr_mut(id) else {
+        return 0;
+    };
+    let deleted = if dentry.is_unlinked() {
+        path_flag::DELETED
+    } else {
+        0
+    };
+    let truncated = if state.done == 0 {
+        path_flag::TRUNCATED
+    } else {
+        0
+    };
     // SAFETY: a live map value; only this program writes to a path being recorded.
     unsafe {
         (*path).len = state.len;
@@ -95,12 +112,16 @@ unsafe extern "C" fn step(_index: u64, state: *mut c_void) -> i64 {
             }
         }
     }
-    let Some(parent) = walk.dentry.parent() else { return 1 };
+    let Some(parent) = walk.dentry.parent() else {
+        return 1;
+    };
     if parent == walk.dentry {
         walk.done = 1;
         return 1;
     }
-    let Some((name, len)) = walk.dentry.name() else { return 1 };
+    let Some((name, len)) = walk.dentry.name() else {
+        return 1;
+    };
     let len = if len > MAX_NAME { MAX_NAME } else { len };
     let used = walk.len + len + 1;
     if used > PATH_LEN as u32 {
@@ -117,7 +138,9 @@ unsafe extern "C" fn step(_index: u64, state: *mut c_void) -> i64 {
 /// Writes `/name` so that it begins `used` bytes before the end of the path.
 #[inline(always)]
 fn prepend(id: u64, used: u32, len: u32, name: u64) -> bool {
-    let Some(path) = PATHS.get_ptr_mut(id) else { return false };
+    let Some(path) = PATHS.get_ptr_mut(id) else {
+        return false;
+    };
     let start = opaque((PATH_LEN as u64).wrapping_sub(u64::from(used))) as usize;
     if start >= PATH_LEN {
         return false;
@@ -127,15 +150,10 @@ fn prepend(id: u64, used: u32, len: u32, name: u64) -> bool {
     unsafe {
         let bytes = (&raw mut (*path).bytes).cast::<u8>();
         *bytes.add(start) = b'/';
-        bpf_probe_read_kernel(bytes.add(start + 1).cast(), len & MAX_NAME, name as *const c_void)
-            == 0
+        bpf_probe_read_kernel(
+            bytes.add(start + 1).cast(),
+            len & MAX_NAME,
+            name as *const c_void,
+        ) == 0
     }
-}
-
-/// Hides where a number came from, so that the test behind it is made on the register that is
-/// used as an index: the verifier does not connect two copies of a number.
-#[inline(always)]
-fn opaque(number: u64) -> u64 {
-    // SAFETY: reads the local it is given.
-    unsafe { core::ptr::read_volatile(&raw const number) }
 }

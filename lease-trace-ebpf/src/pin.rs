@@ -3,9 +3,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{
-    bpf_find_vma, bpf_get_current_task_btf, bpf_get_stack,
-};
+use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf, bpf_get_stack};
 use lease_trace_common::{
     STACK_LEN,
     count::Count,
@@ -67,18 +65,24 @@ pub fn keep(call: &Call) {
     }
 }
 
-/// Takes back what [`keep`] kept.
+/// What [`keep`] kept for this thread; [`done`] must follow.
 #[inline(always)]
-pub fn taken() -> Option<Call> {
-    let thread = task::pid_tgid();
-    // SAFETY: the entry belongs to this thread, which is here.
-    let call = unsafe { *CALLS.get_ptr(thread)? };
-    _ = CALLS.remove(thread);
+pub fn kept<'a>() -> Option<&'a Call> {
+    // SAFETY: a live map value; the entry belongs to this thread, which is here and removes it
+    // only in `done`.
+    CALLS
+        .get_ptr(task::pid_tgid())
+        .map(|call| unsafe { &*call })
+}
+
+/// The call has been dealt with.
+#[inline(always)]
+pub fn done(call: &Call) {
     if call.pinning != 0 {
         // SAFETY: a global of this object.
         unsafe { atomic::sub(&raw mut PINNING, 1) };
     }
-    Some(call)
+    _ = CALLS.remove(task::pid_tgid());
 }
 
 /// Whether this thread is inside a pin call.
@@ -89,7 +93,9 @@ pub fn under_way() -> bool {
         return false;
     }
     // SAFETY: the entry belongs to this thread.
-    CALLS.get_ptr(task::pid_tgid()).is_some_and(|call| unsafe { (*call).pinning != 0 })
+    CALLS
+        .get_ptr(task::pid_tgid())
+        .is_some_and(|call| unsafe { (*call).pinning != 0 })
 }
 
 /// Pins of one call, summed up by inode address.
@@ -115,7 +121,13 @@ pub fn leave(ctx: *mut c_void, call: &Call, pinned: i64) {
         short_term(call, n);
         return;
     }
-    let mut pins = Pins { ctx, array: call.pages, mm: call.mm, file: 0, tally: Tally::new() };
+    let mut pins = Pins {
+        ctx,
+        array: call.pages,
+        mm: call.mm,
+        file: 0,
+        tally: Tally::new(),
+    };
     let shared = shared_file(call, n);
     match shared.and_then(|file| Some((file, file.pages_inode()?))) {
         Some((file, inode)) => {
@@ -145,7 +157,11 @@ fn shared_file(call: &Call, n: u64) -> Option<File> {
         )
     };
     let first = call.start >> PAGE_SHIFT << PAGE_SHIFT;
-    if vma.file != 0 && first + (n << PAGE_SHIFT) <= vma.end { Some(File(vma.file)) } else { None }
+    if vma.file != 0 && first + (n << PAGE_SHIFT) <= vma.end {
+        Some(File(vma.file))
+    } else {
+        None
+    }
 }
 
 /// `memfd_pin_folios` returned `pinned` folios, one reference each.
@@ -154,8 +170,13 @@ pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
     if pinned > 0
         && let Some(inode) = File(call.start).pages_inode()
     {
-        let mut pins =
-            Pins { ctx, array: 0, mm: 0, file: call.start, tally: Tally::new() };
+        let mut pins = Pins {
+            ctx,
+            array: 0,
+            mm: 0,
+            file: call.start,
+            tally: Tally::new(),
+        };
         pins.tally.add(inode.0, pinned as u64);
         take_all(&mut pins);
     }
@@ -214,7 +235,9 @@ fn take_all(pins: &mut Pins) {
 unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `take_all` gave it.
     let pins = unsafe { &*pins.cast::<Pins>() };
-    let Some((inode, n)) = pins.tally.entry(index) else { return 1 };
+    let Some((inode, n)) = pins.tally.entry(index) else {
+        return 1;
+    };
     if pin_is_first(inode, pins.mm) != 0 {
         keep_stack(pins.ctx);
     }
@@ -266,7 +289,9 @@ pub fn join(inode: InodePtr, n: u64) {
 /// Whether pins that the owner of `mm` takes in the inode at this address are its first.
 #[unsafe(no_mangle)]
 extern "C" fn pin_is_first(inode: u64, mm: u64) -> i64 {
-    let Some(inode) = InodeRef::find(inode) else { return 1 };
+    let Some(inode) = InodeRef::find(inode) else {
+        return 1;
+    };
     match StakeRef::find(owner_tgid(mm), inode.get().id) {
         Some(stake) => i64::from(pins(stake.word()) == 0),
         None => 1,
@@ -282,7 +307,9 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
     if inode_ptr.is_private() {
         return 0;
     }
-    let Some(inode) = InodeRef::add(inode_ptr, n * PIN) else { return 0 };
+    let Some(inode) = InodeRef::add(inode_ptr, n * PIN) else {
+        return 0;
+    };
     let owner = owner(mm);
     let id = inode.get().id;
     let Some(stake) = StakeRef::find_or_make(&owner, inode) else {
@@ -307,12 +334,22 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
     0
 }
 
-const NO_LEASE: LeaseInfo = LeaseInfo { set_ns: 0, flags: 0, mode: 0, cause: 0, known: 0 };
+const NO_LEASE: LeaseInfo = LeaseInfo {
+    set_ns: 0,
+    flags: 0,
+    mode: 0,
+    cause: 0,
+    known: 0,
+};
 
 /// The process that owns `mm` if that is not the current one.
 #[inline(always)]
 fn other_owner(mm: u64) -> Option<TaskPtr> {
-    if mm == 0 || mm == task::current().mm() { None } else { read::mm_owner(mm) }
+    if mm == 0 || mm == task::current().mm() {
+        None
+    } else {
+        read::mm_owner(mm)
+    }
 }
 
 #[inline(always)]

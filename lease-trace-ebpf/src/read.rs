@@ -10,7 +10,9 @@ use crate::maps::CONFIG;
 macro_rules! offset {
     // SAFETY: a field of a static, initialised before load; volatile keeps the compiler from
     // folding in the blank value.
-    ($field:ident) => { unsafe { core::ptr::read_volatile(&raw const CONFIG.offsets.$field) } };
+    ($field:ident) => {
+        unsafe { core::ptr::read_volatile(&raw const CONFIG.offsets.$field) }
+    };
 }
 
 const _: fn(&Offsets) -> u32 = |offsets| offsets.file_inode;
@@ -101,7 +103,9 @@ impl File {
     /// is negative (include/linux/file_ref.h, FILE_REF_DEAD, from 6.14).
     #[inline(always)]
     pub fn is_last_reference(self) -> bool {
-        let Some(count) = at::<i64>(self.0, offset!(file_count)) else { return false };
+        let Some(count) = at::<i64>(self.0, offset!(file_count)) else {
+            return false;
+        };
         // SAFETY: a field of a static, see `offset!`.
         let biased = unsafe { core::ptr::read_volatile(&raw const CONFIG.file_ref) } != 0;
         if biased { count < 0 } else { count == 0 }
@@ -264,7 +268,10 @@ impl Dentry {
 
     #[inline(always)]
     pub fn name(self) -> Option<(u64, u32)> {
-        Some((pointer(self.0, offset!(dentry_name))?, at(self.0, offset!(dentry_len))?))
+        Some((
+            pointer(self.0, offset!(dentry_name))?,
+            at(self.0, offset!(dentry_len))?,
+        ))
     }
 
     /// `d_unlinked`: neither hashed nor a root.
@@ -395,4 +402,12 @@ pub fn ring_mm(work: u64) -> Option<u64> {
         return None;
     }
     pointer(work - u64::from(offset), offset!(ring_mm))
+}
+
+/// Hides where a number came from, so that the test behind it is made on the register that is
+/// used as an index: the verifier does not connect two copies of a number.
+#[inline(always)]
+pub fn opaque(number: u64) -> u64 {
+    // SAFETY: reads the local it is given.
+    unsafe { core::ptr::read_volatile(&raw const number) }
 }

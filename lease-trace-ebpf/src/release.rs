@@ -2,10 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_ANY,
-    helpers::generated::bpf_for_each_map_elem,
-};
+use aya_ebpf::{bindings::BPF_ANY, helpers::generated::bpf_for_each_map_elem};
 use lease_trace_common::{
     count::Count,
     stake::{Detached, Stake, StakeKey, owner_count, pins, sole_owner},
@@ -88,7 +85,11 @@ fn many(base: u64, n: u64, shape: Shape) {
     if idle() {
         return;
     }
-    let mut drops = Drops { base, shape, tally: Tally::new() };
+    let mut drops = Drops {
+        base,
+        shape,
+        tally: Tally::new(),
+    };
     tally::for_each_page(n, one_page, &mut drops);
     drops.tally.close_run();
     tally::for_each_entry(credit_entry, &mut drops);
@@ -112,7 +113,9 @@ unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
 unsafe extern "C" fn credit_entry(index: u64, drops: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `many` gave it.
     let drops = unsafe { &*drops.cast::<Drops>() };
-    let Some((key, n)) = drops.tally.entry(index) else { return 1 };
+    let Some((key, n)) = drops.tally.entry(index) else {
+        return 1;
+    };
     credit(key, n);
     0
 }
@@ -133,7 +136,9 @@ const SLOT_BITS: u32 = 16;
 
 #[inline(always)]
 fn key_of_detached(folio: Folio, n: u64) -> u64 {
-    let Some(detached) = DETACHED.get_ptr_mut(folio.0) else { return 0 };
+    let Some(detached) = DETACHED.get_ptr_mut(folio.0) else {
+        return 0;
+    };
     // SAFETY: a live map value.
     unsafe {
         let key = (*detached).inode_id << SLOT_BITS | (*detached).slot;
@@ -173,7 +178,11 @@ fn credit_inode(inode: InodeRef, n: u64) {
     }
     count(Count::Unpinned, n);
     let own = n - inode.take_short_term(n);
-    let missing = if own == 0 { 0 } else { credit_owner(inode, own) };
+    let missing = if own == 0 {
+        0
+    } else {
+        credit_owner(inode, own)
+    };
     if missing > 0 {
         if owner_count(inode.owners()) > 0 {
             inode.add_unattributed(missing);
@@ -214,7 +223,11 @@ fn credit_owner(inode: InodeRef, n: u64) -> u64 {
 #[inline(always)]
 fn acting_for(inode_id: u64) -> Option<StakeRef> {
     let mm = ACTING.get_ptr(task::pid_tgid())?;
-    let mut search = Search { inode: inode_id, mm: 0, tgid: 0 };
+    let mut search = Search {
+        inode: inode_id,
+        mm: 0,
+        tgid: 0,
+    };
     // SAFETY: a live map value; `same_mm` has the signature wanted and `search` outlives it.
     unsafe {
         search.mm = *mm;
@@ -225,7 +238,11 @@ fn acting_for(inode_id: u64) -> Option<StakeRef> {
             0,
         )
     };
-    if search.tgid == 0 { None } else { StakeRef::find(search.tgid, inode_id) }
+    if search.tgid == 0 {
+        None
+    } else {
+        StakeRef::find(search.tgid, inode_id)
+    }
 }
 
 struct Search {
@@ -254,7 +271,10 @@ unsafe extern "C" fn same_mm(
 /// have pins has none.
 #[inline(always)]
 fn settle(inode: InodeRef) {
-    let mut settle = Settle { slot: u64::from(inode.slot), inode: inode.get().id };
+    let mut settle = Settle {
+        slot: u64::from(inode.slot),
+        inode: inode.get().id,
+    };
     // SAFETY: `settle_one` has the signature wanted, and `settle` outlives it.
     unsafe {
         bpf_for_each_map_elem(
@@ -308,13 +328,20 @@ fn detach_one(folio: Folio) -> i64 {
     if held == 0 {
         return 0;
     }
-    let Some(Backing::File(inode)) = folio.backing() else { return 0 };
-    let Some(found) = InodeRef::find(inode.0) else { return 0 };
+    let Some(Backing::File(inode)) = folio.backing() else {
+        return 0;
+    };
+    let Some(found) = InodeRef::find(inode.0) else {
+        return 0;
+    };
     if pins(found.word()) == 0 {
         return 0;
     }
-    let record =
-        Detached { slot: u64::from(found.slot), inode_id: found.get().id, pins: held };
+    let record = Detached {
+        slot: u64::from(found.slot),
+        inode_id: found.get().id,
+        pins: held,
+    };
     if DETACHED.insert(folio.0, &record, BPF_ANY.into()).is_err() {
         count(Count::LostDetached, held);
     }
@@ -357,7 +384,13 @@ pub fn act_for(exit_work: u64) {
         && let Some(mm) = read::ring_mm(exit_work)
     {
         _ = ACTING.insert(task::pid_tgid(), &mm, 0);
-        pin::keep(&Call { start: 0, pages: 0, mm, flags: 0, pinning: 0 });
+        pin::keep(&Call {
+            start: 0,
+            pages: 0,
+            mm,
+            flags: 0,
+            pinning: 0,
+        });
     }
 }
 

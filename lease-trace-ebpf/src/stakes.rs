@@ -3,9 +3,10 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
+    cause::Cause,
     count::Count,
     event::EventKind,
-    lease::LeaseInfo,
+    lease::{LeaseInfo, known},
     stake::{
         self, DEAD, Inode, LEASE, PIN, Pinned, Stake, StakeKey, Task, Unpinned, ZOMBIE, owner, pins,
     },
@@ -44,7 +45,11 @@ impl InodeRef {
         let slot = unsafe { *SLOT_OF.get_ptr(address)? };
         let found = Self::at(slot)?;
         // SAFETY: `record` is a live map value.
-        if unsafe { (*found.record).address } == address { Some(found) } else { None }
+        if unsafe { (*found.record).address } == address {
+            Some(found)
+        } else {
+            None
+        }
     }
 
     /// The record in a slot if it still is that of the inode with this id.
@@ -52,7 +57,11 @@ impl InodeRef {
     pub fn find_slot(slot: u64, id: u64) -> Option<Self> {
         let found = Self::at(slot as u32)?;
         // SAFETY: `record` is a live map value.
-        if unsafe { (*found.record).id } == id { Some(found) } else { None }
+        if unsafe { (*found.record).id } == id {
+            Some(found)
+        } else {
+            None
+        }
     }
 
     #[inline(always)]
@@ -202,7 +211,9 @@ impl InodeRef {
 extern "C" fn inode_make(address: u64) -> i64 {
     let inode = InodePtr(address);
     let Some(slot) = take_slot() else { return -1 };
-    let Some(made) = InodeRef::at(slot) else { return -1 };
+    let Some(made) = InodeRef::at(slot) else {
+        return -1;
+    };
     let record = Inode {
         word: 0,
         owners: 0,
@@ -345,29 +356,6 @@ impl StakeRef {
         unsafe { atomic::sub(self.word_ptr(), LEASE) };
     }
 
-    /// A lease that covered this stake is over. If pins remain and it was the last: a zombie.
-    #[inline(always)]
-    pub fn end_lease(self, inode: InodeRef, info: &LeaseInfo, releaser: &Task) {
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::sub(self.word_ptr(), LEASE) };
-        let Some(left) = stake::after_lease_end(old) else {
-            return;
-        };
-        // SAFETY: `record` is a live map value. The description is complete before the mark, so
-        // that whoever sees the mark sees it, too.
-        let old = unsafe {
-            (*self.record).lease = *info;
-            (*self.record).releaser = *releaser;
-            (*self.record).released_ns = task::now();
-            atomic::or(self.word_ptr(), ZOMBIE)
-        };
-        count(Count::Zombies, 1);
-        notify::stake(EventKind::Zombie, inode, self, left);
-        if stake::after_mark(old) {
-            self.rest(inode);
-        }
-    }
-
     /// Adds `n` pins that the current process took.
     #[inline(always)]
     pub fn add_pins(self, inode: InodeRef, n: u64) -> Pinned {
@@ -432,4 +420,64 @@ impl StakeRef {
             _ = STAKES.remove(self.key);
         }
     }
+}
+
+/// A lease that covered a process's stake is let go by the current process. If pins remain and it
+/// was the last: a zombie.
+#[inline(always)]
+pub fn end_lease(tgid: u32, inode: InodeRef, info: &LeaseInfo) {
+    let facts = u64::from(info.flags) << 32
+        | u64::from(info.cause) << 16
+        | u64::from(info.known) << 8
+        | u64::from(info.mode);
+    stake_end_lease(
+        u64::from(tgid),
+        u64::from(inode.slot),
+        inode.get().id,
+        info.set_ns,
+        facts,
+    );
+}
+
+/// [`end_lease`] with its arguments packed. A function of its own for the verifier: checked once,
+/// not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn stake_end_lease(tgid: u64, slot: u64, inode_id: u64, set_ns: u64, facts: u64) -> i64 {
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
+    };
+    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
+        return 0;
+    };
+    // SAFETY: `record` is a live map value.
+    let old = unsafe { atomic::sub(stake.word_ptr(), LEASE) };
+    if let Some(left) = stake::after_lease_end(old) {
+        let cause = facts as u32 >> 16;
+        let ending = if Cause::is_ending_raw(cause) && tgid as u32 == task::tgid() {
+            known::ENDING
+        } else {
+            0
+        };
+        // SAFETY: `record` is a live map value. The description is complete before the mark, so
+        // that whoever sees the mark sees it, too.
+        let old = unsafe {
+            (*stake.record).lease = LeaseInfo {
+                set_ns,
+                flags: (facts >> 32) as u32,
+                mode: facts as u32 & 0xff,
+                cause,
+                known: (facts as u32 >> 8 & 0xff) | ending,
+            };
+            (*stake.record).releaser = task::describe();
+            (*stake.record).released_ns = task::now();
+            atomic::or(stake.word_ptr(), ZOMBIE)
+        };
+        count(Count::Zombies, 1);
+        notify::stake(EventKind::Zombie, inode, stake, left);
+        if stake::after_mark(old) {
+            stake.rest(inode);
+        }
+    }
+    stake.forget_if_empty();
+    0
 }

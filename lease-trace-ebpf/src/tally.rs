@@ -25,7 +25,11 @@ impl Tally {
     #[inline(always)]
     pub fn new() -> Self {
         let zero = zero();
-        Self { key: zero, run: zero, entries: [(zero, zero); ENTRIES] }
+        Self {
+            key: zero,
+            run: zero,
+            entries: [(zero, zero); ENTRIES],
+        }
     }
 
     /// Counts `n` pages under `key`.
@@ -61,7 +65,10 @@ impl Tally {
     /// The `index`th key and its pages.
     #[inline(always)]
     pub fn entry(&self, index: u64) -> Option<(u64, u64)> {
-        self.entries.get(index as usize).copied().filter(|entry| entry.0 != 0)
+        self.entries
+            .get(index as usize)
+            .copied()
+            .filter(|entry| entry.0 != 0)
     }
 }
 
@@ -89,7 +96,14 @@ pub fn for_each_entry<T>(each: Callback, state: &mut T) {
 pub fn repeat<T>(n: u32, callback: Callback, state: &mut T) {
     // SAFETY: the callback has the signature the helper wants, and `state` outlives the call;
     // that the callback takes it for what it is, is up to the caller.
-    unsafe { bpf_loop(n, callback as *mut c_void, core::ptr::from_mut(state).cast(), 0) };
+    unsafe {
+        bpf_loop(
+            n,
+            callback as *mut c_void,
+            core::ptr::from_mut(state).cast(),
+            0,
+        )
+    };
 }
 
 /// Zero, read from a global that is never written: the verifier takes it for any number, so that

@@ -63,7 +63,12 @@ pub fn describe() -> Task {
 /// Describes the thread group of another task.
 #[inline(always)]
 pub fn describe_other(task: TaskPtr) -> Task {
-    Task { tgid: task.tgid(), uid: task.uid(), cgroup: task.cgroup(), comm: task.comm() }
+    Task {
+        tgid: task.tgid(),
+        uid: task.uid(),
+        cgroup: task.cgroup(),
+        comm: task.comm(),
+    }
 }
 
 /// Why a lease on `file` is ending now.

@@ -120,7 +120,7 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         } else {
             Asker::default()
         },
-        ends_by_itself: (state == State::Zombie).then(|| cause.is_some_and(Cause::ends_by_itself)),
+        ends_by_itself: (state == State::Zombie).then(|| stake.lease.ends_by_itself()),
         age_ms: (since_ns != 0).then(|| elapsed_ms(since_ns, clock.boot_ns())),
         size_bytes: size::of(owner.person.pid, &file, &[]),
         holders: None,

@@ -123,7 +123,7 @@ fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> 
         cause: Some(cause),
         pins: Some(pins),
         asker: asker(consumer),
-        ends_by_itself: Some(cause.ends_by_itself()),
+        ends_by_itself: Some(cause.is_ending()),
         zombie_ms: None,
     }
 }

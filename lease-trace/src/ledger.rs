@@ -116,7 +116,7 @@ impl Ledger {
             pins: has_pins(kind).then_some(event.pins),
             asker,
             ends_by_itself: match kind {
-                EventKind::Zombie | EventKind::AtRest => ended.map(Cause::ends_by_itself),
+                EventKind::Zombie | EventKind::AtRest => Some(event.lease.ends_by_itself()),
                 _ => None,
             },
             zombie_ms: (kind == EventKind::AtRest)
@@ -206,6 +206,7 @@ mod tests {
             Some(false)
         );
         event.lease.cause = Cause::Killed as u32;
+        event.lease.known |= lease_trace_common::lease::known::ENDING;
         assert_eq!(
             enter(&mut Ledger::default(), &event).ends_by_itself,
             Some(true)

@@ -16,7 +16,7 @@ const POINT_WIDTH: usize = 34;
 const INDENT: usize = 2 + STATE_WIDTH + 1;
 
 pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
-    let examination = doctor::examine();
+    let examination = doctor::examine()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if flags.json {
         serde_json::to_writer_pretty(&mut out, &examination)
@@ -97,7 +97,6 @@ const fn state_name(state: FindingState) -> &'static str {
         FindingState::Ok => "ok",
         FindingState::Degraded => "degraded",
         FindingState::Missing => "missing",
-        FindingState::Unknown => "unknown",
     }
 }
 

@@ -92,7 +92,12 @@ impl Btf {
         if end > data.len() || strings > data.len() {
             return Err(bad("section sizes"));
         }
-        let mut btf = Self { data, strings, types: Vec::new(), structures: HashMap::new() };
+        let mut btf = Self {
+            data,
+            strings,
+            types: Vec::new(),
+            structures: HashMap::new(),
+        };
         let mut at = first;
         while at < end {
             btf.types.push(at);
@@ -110,7 +115,9 @@ impl Btf {
     /// and finds members of anonymous ones by their own name.
     pub fn offset(&self, of: &str, path: &str) -> Result<u32, Error> {
         let no_field = || Error::NoField(of.to_owned(), path.to_owned());
-        let mut id = self.structure(of).ok_or_else(|| Error::NoType(of.to_owned()))?;
+        let mut id = self
+            .structure(of)
+            .ok_or_else(|| Error::NoType(of.to_owned()))?;
         let mut bits = 0;
         for name in path.split('.') {
             let (offset, of_type) = self.member(id, name).ok_or_else(no_field)?;
@@ -122,8 +129,12 @@ impl Btf {
 
     /// Size in bytes of a structure.
     pub fn size_of(&self, name: &str) -> Result<u32, Error> {
-        let id = self.structure(name).ok_or_else(|| Error::NoType(name.to_owned()))?;
-        self.head(id).map(|head| head.size_or_type).ok_or_else(|| Error::NoType(name.to_owned()))
+        let id = self
+            .structure(name)
+            .ok_or_else(|| Error::NoType(name.to_owned()))?;
+        self.head(id)
+            .map(|head| head.size_or_type)
+            .ok_or_else(|| Error::NoType(name.to_owned()))
     }
 
     /// Value of an enumerator, whatever enumeration it is in.
@@ -134,22 +145,26 @@ impl Btf {
                 KIND_ENUM64 => 12,
                 _ => return None,
             };
-            (0..head.len as usize).map(|i| head.rest + i * stride).find_map(|at| {
-                if !self.is_named(self.word(at)?, name) {
-                    return None;
-                }
-                let low = u64::from(self.word(at + 4)?);
-                let high = if stride == 12 { u64::from(self.word(at + 8)?) } else { 0 };
-                Some(high << 32 | low)
-            })
+            (0..head.len as usize)
+                .map(|i| head.rest + i * stride)
+                .find_map(|at| {
+                    if !self.is_named(self.word(at)?, name) {
+                        return None;
+                    }
+                    let low = u64::from(self.word(at + 4)?);
+                    let high = if stride == 12 {
+                        u64::from(self.word(at + 8)?)
+                    } else {
+                        0
+                    };
+                    Some(high << 32 | low)
+                })
         })
     }
 
     /// C prototype of a function, spelled as in the source without parameter names.
     pub fn prototype(&self, function: &str) -> Option<String> {
-        let (_, func) = self.heads().find(|(_, head)| {
-            head.kind == KIND_FUNC && self.is_named(head.name, function)
-        })?;
+        let func = self.head(self.function_id(function)?)?;
         let proto = self.head(func.size_or_type)?;
         if proto.kind != KIND_FUNC_PROTO {
             return None;
@@ -157,13 +172,23 @@ impl Btf {
         let parameters: Option<Vec<String>> = (0..proto.len as usize)
             .map(|i| Some(self.spell(self.word(proto.rest + i * 8 + 4)?)))
             .collect();
-        Some(format!("{}({})", self.spell(proto.size_or_type), parameters?.join(", ")))
+        Some(format!(
+            "{}({})",
+            self.spell(proto.size_or_type),
+            parameters?.join(", ")
+        ))
     }
 
     /// Whether BTF knows the function, so that a trampoline can be attached to it.
     pub fn has_function(&self, name: &str) -> bool {
+        self.function_id(name).is_some()
+    }
+
+    /// Type id of a function.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
         self.heads()
-            .any(|(_, head)| head.kind == KIND_FUNC && self.is_named(head.name, name))
+            .find(|(_, head)| head.kind == KIND_FUNC && self.is_named(head.name, name))
+            .map(|(id, _)| id)
     }
 
     fn structure(&self, name: &str) -> Option<u32> {
@@ -180,7 +205,11 @@ impl Btf {
             let at = head.rest + i * 12;
             let (member_name, of_type) = (self.word(at)?, self.word(at + 4)?);
             let raw = self.word(at + 8)?;
-            let bits = if head.bitfields { raw & 0x00ff_ffff } else { raw };
+            let bits = if head.bitfields {
+                raw & 0x00ff_ffff
+            } else {
+                raw
+            };
             if member_name == 0 {
                 if let Some((inner, found)) = self.member(self.resolve(of_type), name) {
                     return Some((bits + inner, found));
@@ -206,7 +235,9 @@ impl Btf {
     }
 
     fn spell(&self, id: u32) -> String {
-        let Some(head) = self.head(id) else { return "void".to_owned() };
+        let Some(head) = self.head(id) else {
+            return "void".to_owned();
+        };
         let name = || String::from_utf8_lossy(self.string(head.name)).into_owned();
         match head.kind {
             KIND_PTR => format!("{} *", self.spell(head.size_or_type)).replace("* *", "**"),
@@ -255,7 +286,9 @@ impl Btf {
     }
 
     fn word(&self, at: usize) -> Option<u32> {
-        Some(u32::from_le_bytes(self.data.get(at..at + 4)?.try_into().ok()?))
+        Some(u32::from_le_bytes(
+            self.data.get(at..at + 4)?.try_into().ok()?,
+        ))
     }
 
     fn is_named(&self, offset: u32, name: &str) -> bool {
@@ -266,7 +299,10 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> &[u8] {
-        let rest = self.data.get(self.strings + offset as usize..).unwrap_or_default();
+        let rest = self
+            .data
+            .get(self.strings + offset as usize..)
+            .unwrap_or_default();
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }

@@ -41,7 +41,9 @@ pub fn capabilities() -> Option<Obstacle> {
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
@@ -55,7 +57,13 @@ pub fn btf() -> Result<Btf, Obstacle> {
 }
 
 /// BPF helpers that every program here relies on, all there since Linux 5.17.
-const HELPERS: &[&str] = &["loop", "find_vma", "get_func_arg", "task_pt_regs", "for_each_map_elem"];
+const HELPERS: &[&str] = &[
+    "loop",
+    "find_vma",
+    "get_func_arg",
+    "task_pt_regs",
+    "for_each_map_elem",
+];
 
 /// Whether the kernel has the helpers.
 pub fn helpers(btf: &Btf) -> Option<Obstacle> {
@@ -134,5 +142,8 @@ pub fn kprobes() -> Option<Obstacle> {
 
 /// `uname -r`.
 pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }

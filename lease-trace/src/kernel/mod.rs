@@ -7,3 +7,4 @@ pub mod host;
 pub mod offsets;
 pub mod points;
 pub mod symbols;
+mod trial;

@@ -43,7 +43,10 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
         fl_type: lease("c.flc_type", "fl_type")?,
         fl_pid: lease("c.flc_pid", "fl_pid")?,
         dentry_parent: one("dentry", "d_parent")?,
-        dentry_name: any(btf, &[("dentry", "d_name.name"), ("dentry", "__d_name.name")])?,
+        dentry_name: any(
+            btf,
+            &[("dentry", "d_name.name"), ("dentry", "__d_name.name")],
+        )?,
         dentry_len: any(btf, &[("dentry", "d_name.len"), ("dentry", "__d_name.len")])?,
         dentry_hashed: one("dentry", "d_hash.pprev")?,
         dentry_alias: any(btf, &[("dentry", "d_u.d_alias"), ("dentry", "d_alias")])?,
@@ -99,5 +102,6 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
 /// (include/linux/mm.h of 6.1) and so not in BTF.
 fn foll_longterm(btf: &Btf) -> u32 {
     const MACRO: u32 = 0x10000;
-    btf.enumerator("FOLL_LONGTERM").map_or(MACRO, |value| value as u32)
+    btf.enumerator("FOLL_LONGTERM")
+        .map_or(MACRO, |value| value as u32)
 }

@@ -59,7 +59,15 @@ const fn point(
     loss: &'static str,
     prototypes: &'static [&'static str],
 ) -> Point {
-    Point { function, stem: function, group, need, returns, loss, prototypes }
+    Point {
+        function,
+        stem: function,
+        group,
+        need,
+        returns,
+        loss,
+        prototypes,
+    }
 }
 
 const UNSEEN_RELEASE: &str = "pins dropped this way are counted as held for ever";
@@ -191,8 +199,10 @@ pub static POINTS: &[Point] = &[
         Need::IfPresent,
         true,
         UNSEEN_PINS,
-        &["long int(struct mm_struct *, long unsigned int, long unsigned int, unsigned int, \
-           struct page **"],
+        &[
+            "long int(struct mm_struct *, long unsigned int, long unsigned int, unsigned int, \
+           struct page **",
+        ],
     ),
     point(
         "pin_user_pages_unlocked",
@@ -208,8 +218,10 @@ pub static POINTS: &[Point] = &[
         Need::IfPresent,
         true,
         UNSEEN_PINS,
-        &["long int(struct file *, loff_t, loff_t, struct folio **, unsigned int, \
-           long unsigned int *)"],
+        &[
+            "long int(struct file *, loff_t, loff_t, struct folio **, unsigned int, \
+           long unsigned int *)",
+        ],
     ),
     point(
         "folio_add_pin",
@@ -233,8 +245,10 @@ pub static POINTS: &[Point] = &[
         Need::Required,
         false,
         "the end of a lease is not seen",
-        &["int(struct file_lease *, int, struct list_head *)",
-          "int(struct file_lock *, int, struct list_head *)"],
+        &[
+            "int(struct file_lease *, int, struct list_head *)",
+            "int(struct file_lock *, int, struct list_head *)",
+        ],
     ),
     point(
         "generic_setlease",
@@ -242,7 +256,9 @@ pub static POINTS: &[Point] = &[
         Need::Required,
         true,
         "new leases are not seen",
-        &["int(struct file *, int, struct file_lease **, void **)",
-          "int(struct file *, long int, struct file_lock **, void **)"],
+        &[
+            "int(struct file *, int, struct file_lease **, void **)",
+            "int(struct file *, long int, struct file_lock **, void **)",
+        ],
     ),
 ];

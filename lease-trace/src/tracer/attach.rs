@@ -9,9 +9,10 @@ use aya::{
 use super::{
     AttachMode,
     error::{Error, chain, is_eperm, program_reason},
+    object::Object,
 };
 use crate::kernel::{
-    host,
+    self, host,
     points::{Need, POINTS, Point},
     symbols::Symbols,
 };
@@ -41,16 +42,22 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// `pin_user_pages: fentry+fexit`
-    pub fn describe(&self) -> Option<String> {
-        let Outcome::Attached { hook, .. } = &self.outcome else { return None };
-        let how = match (hook, self.point.returns) {
+    /// `fentry+fexit`, if it is watched.
+    pub fn how(&self) -> Option<&'static str> {
+        let Outcome::Attached { hook, .. } = &self.outcome else {
+            return None;
+        };
+        Some(match (hook, self.point.returns) {
             (Hook::Trampoline, true) => "fentry+fexit",
             (Hook::Trampoline, false) => "fentry",
             (Hook::Probe, true) => "kprobe+kretprobe",
             (Hook::Probe, false) => "kprobe",
-        };
-        Some(format!("{}: {how}", self.point.function))
+        })
+    }
+
+    /// `pin_user_pages: fentry+fexit`
+    pub fn describe(&self) -> Option<String> {
+        Some(format!("{}: {}", self.point.function, self.how()?))
     }
 
     /// What cannot be shown, and why.
@@ -71,10 +78,10 @@ pub fn symbols() -> Result<Symbols, Error> {
     Symbols::of_kernel(&wanted).map_err(|error| Error::Load(format!("{error:#}")))
 }
 
-/// Attaches every point there is, in the order of their groups.
+/// Attaches every point there is, in the order of their groups. An error is one that concerns all
+/// of them.
 pub fn attach(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
+    object: &mut Object,
     symbols: &Symbols,
     mode: AttachMode,
 ) -> Result<Vec<Attachment>, Error> {
@@ -82,25 +89,51 @@ pub fn attach(
     points.sort_by_key(|point| point.group);
     let mut attachments = Vec::with_capacity(points.len());
     for point in points {
-        let outcome = if symbols.has(point.function) {
-            attach_point(ebpf, btf, point, mode)?
-        } else {
+        let outcome = if !symbols.has(point.function) {
             Outcome::Absent
+        } else if let Some(reason) = stranger(&object.types, point) {
+            Outcome::Failed { reason }
+        } else {
+            attach_point(&mut object.ebpf, &object.btf, point, mode)?
         };
         log::debug!("{}: {outcome:?}", point.function);
-        let attachment = Attachment { point, outcome };
-        if point.need == Need::Required
-            && let Some(reason) = match &attachment.outcome {
-                Outcome::Attached { .. } => None,
-                Outcome::Absent => Some("this kernel has no such function".to_owned()),
-                Outcome::Failed { reason } => Some(reason.clone()),
-            }
-        {
-            return Err(Error::Point { function: point.function, reason, loss: point.loss });
-        }
-        attachments.push(attachment);
+        attachments.push(Attachment { point, outcome });
     }
     Ok(attachments)
+}
+
+/// Fails if a point that the main job depends on is not watched.
+pub fn require(attachments: &[Attachment]) -> Result<(), Error> {
+    for Attachment { point, outcome } in attachments {
+        let reason = match outcome {
+            _ if point.need != Need::Required => continue,
+            Outcome::Attached { .. } => continue,
+            Outcome::Absent => "this kernel has no such function".to_owned(),
+            Outcome::Failed { reason } => reason.clone(),
+        };
+        return Err(Error::Point {
+            function: point.function,
+            reason,
+            loss: point.loss,
+        });
+    }
+    Ok(())
+}
+
+/// Why a function is not the one this point relies on: its prototype is another. What BTF does
+/// not describe cannot be compared.
+fn stranger(types: &kernel::btf::Btf, point: &Point) -> Option<String> {
+    let prototype = types.prototype(point.function)?;
+    if point
+        .prototypes
+        .iter()
+        .any(|known| prototype.starts_with(known))
+    {
+        return None;
+    }
+    Some(format!(
+        "its prototype `{prototype}` is not one that lease-trace knows"
+    ))
 }
 
 fn attach_point(
@@ -113,13 +146,18 @@ fn attach_point(
     if mode != AttachMode::Kprobe {
         match with_trampoline(ebpf, btf, point) {
             Ok(()) => {
-                return Ok(Outcome::Attached { hook: Hook::Trampoline, instead: None });
+                return Ok(Outcome::Attached {
+                    hook: Hook::Trampoline,
+                    instead: None,
+                });
             }
             Err(reason) => instead = Some(format!("fentry: {}", reason.refine()?)),
         }
     }
     if mode == AttachMode::Fentry {
-        return Ok(Outcome::Failed { reason: instead.unwrap_or_default() });
+        return Ok(Outcome::Failed {
+            reason: instead.unwrap_or_default(),
+        });
     }
     if let Some(obstacle) = host::kprobes() {
         let reason = match instead {
@@ -129,7 +167,10 @@ fn attach_point(
         return Ok(Outcome::Failed { reason });
     }
     match with_probe(ebpf, point) {
-        Ok(()) => Ok(Outcome::Attached { hook: Hook::Probe, instead }),
+        Ok(()) => Ok(Outcome::Attached {
+            hook: Hook::Probe,
+            instead,
+        }),
         Err(reason) => {
             let probe = reason.refine()?;
             let reason = match instead {
@@ -152,9 +193,9 @@ impl Refusal {
     /// EPERM concerns every program: it ends the start. Anything else concerns this hook.
     fn refine(self) -> Result<String, Error> {
         match self {
-            Self::Program(error) if is_eperm(&error) => {
-                Err(Error::Refused { call: "bpf(2) for loading a program".to_owned() })
-            }
+            Self::Program(error) if is_eperm(&error) => Err(Error::Refused {
+                call: "bpf(2) for loading a program".to_owned(),
+            }),
             Self::Program(error @ ProgramError::LoadError { .. }) => Ok(program_reason(&error)),
             Self::Program(error) => Ok(chain(&error)),
             Self::NoProgram(name) => Ok(format!("the object has no program {name}")),
@@ -169,12 +210,16 @@ impl From<ProgramError> for Refusal {
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {
-    ebpf.program_mut(name).ok_or_else(|| Refusal::NoProgram(name.to_owned()))
+    ebpf.program_mut(name)
+        .ok_or_else(|| Refusal::NoProgram(name.to_owned()))
 }
 
 /// The return side goes first: a call whose entry was seen is always seen to leave.
 fn with_trampoline(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> Result<(), Refusal> {
-    let (enter, leave) = (format!("{}_enter", point.stem), format!("{}_leave", point.stem));
+    let (enter, leave) = (
+        format!("{}_enter", point.stem),
+        format!("{}_leave", point.stem),
+    );
     let mut exit_link = None;
     if point.returns {
         let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;

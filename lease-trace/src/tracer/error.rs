@@ -21,14 +21,22 @@ pub enum Error {
         "cannot watch {function}: {reason}; without it {loss}. The kernel needs \
          CONFIG_FUNCTION_TRACER with BTF, or CONFIG_KPROBES (`lease-trace doctor` shows both)"
     )]
-    Point { function: &'static str, reason: String, loss: &'static str },
+    Point {
+        function: &'static str,
+        reason: String,
+        loss: &'static str,
+    },
     /// bpf(2) said EPERM although the capabilities are there.
     #[error("{call} was refused (EPERM): {}", host::refusal())]
     Refused { call: String },
     #[error("cannot load the BPF object: {0}")]
     Load(String),
     #[error("{operation} {object}: {reason}")]
-    Maps { operation: &'static str, object: String, reason: String },
+    Maps {
+        operation: &'static str,
+        object: String,
+        reason: String,
+    },
     #[error(
         "a monitor is running already (pid {pid}); `lease-trace report` reads its stakes, or stop \
          it first"
@@ -50,8 +58,16 @@ impl Error {
         }
     }
 
-    pub fn maps(operation: &'static str, object: impl Into<String>, reason: impl ToString) -> Self {
-        Self::Maps { operation, object: object.into(), reason: reason.to_string() }
+    pub fn maps(
+        operation: &'static str,
+        object: impl Into<String>,
+        reason: impl std::fmt::Display,
+    ) -> Self {
+        Self::Maps {
+            operation,
+            object: object.into(),
+            reason: format!("{reason}"),
+        }
     }
 }
 
@@ -64,7 +80,9 @@ impl From<Obstacle> for Error {
 impl From<EbpfError> for Error {
     fn from(error: EbpfError) -> Self {
         if is_eperm(&error) {
-            return Self::Refused { call: "bpf(2) for loading maps and BTF".to_owned() };
+            return Self::Refused {
+                call: "bpf(2) for loading maps and BTF".to_owned(),
+            };
         }
         Self::Load(chain(&error))
     }
@@ -74,7 +92,10 @@ impl From<EbpfError> for Error {
 /// the debug log, its last words are kept.
 pub fn program_reason(error: &ProgramError) -> String {
     match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
             let log = verifier_log.to_string();
             log::debug!("{log}");
             let last = log
@@ -83,7 +104,11 @@ pub fn program_reason(error: &ProgramError) -> String {
                 .find(|line| !line.trim().is_empty() && !is_statistics(line))
                 .unwrap_or_default()
                 .trim();
-            if last.is_empty() { io_error.to_string() } else { format!("{io_error}: {last}") }
+            if last.is_empty() {
+                io_error.to_string()
+            } else {
+                format!("{io_error}: {last}")
+            }
         }
         other => chain(other),
     }
@@ -91,9 +116,14 @@ pub fn program_reason(error: &ProgramError) -> String {
 
 /// What the verifier appends to its log whatever happened.
 fn is_statistics(line: &str) -> bool {
-    ["processed ", "stack depth ", "verification time ", "insns processed "]
-        .iter()
-        .any(|start| line.starts_with(start))
+    [
+        "processed ",
+        "stack depth ",
+        "verification time ",
+        "insns processed ",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
 }
 
 /// Whether EPERM is at the bottom.
@@ -102,7 +132,11 @@ pub fn is_eperm(error: &(dyn std::error::Error + 'static)) -> bool {
     while let Some(error) = current {
         let io = error
             .downcast_ref::<io::Error>()
-            .or_else(|| error.downcast_ref::<SyscallError>().map(|error| &error.io_error))
+            .or_else(|| {
+                error
+                    .downcast_ref::<SyscallError>()
+                    .map(|error| &error.io_error)
+            })
             .or_else(|| match error.downcast_ref::<ProgramError>() {
                 Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
                 _ => None,

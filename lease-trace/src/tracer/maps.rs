@@ -43,7 +43,11 @@ impl<T: Borrow<MapData>> Maps<T> {
         let stakes = entries("STAKES", &self.stakes)?;
         Ok(stakes
             .into_iter()
-            .map(|(key, stake)| StakeView { key, inode: self.inode(stake.slot, key.inode), stake })
+            .map(|(key, stake)| StakeView {
+                key,
+                inode: self.inode(stake.slot, key.inode),
+                stake,
+            })
             .collect())
     }
 
@@ -52,7 +56,10 @@ impl<T: Borrow<MapData>> Maps<T> {
             .ok()
             .and_then(|slot| self.inodes.get(&slot, 0).ok())
             .filter(|inode| inode.id == id);
-        InodeView { inode, path: self.paths.get(&id, 0).ok().map(Box::new) }
+        InodeView {
+            inode,
+            path: self.paths.get(&id, 0).ok().map(Box::new),
+        }
     }
 
     /// Sums over all CPUs.

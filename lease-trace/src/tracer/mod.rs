@@ -16,8 +16,9 @@ use aya::{
 use lease_trace_common::count::Count;
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub use self::pinned::stale;
 pub use self::{
-    attach::{Attachment, Hook, Outcome},
+    attach::{Attachment, Outcome},
     error::Error,
     snapshot::Snapshot,
 };
@@ -59,8 +60,8 @@ impl Tracer {
         let symbols = attach::symbols()?;
         let mut object = object::load(options, Adopt::Yes)?;
         let (folder, recovered) = pinned::create(&mut object.ebpf)?;
-        let attachments =
-            attach::attach(&mut object.ebpf, &object.btf, &symbols, options.attach)?;
+        let attachments = attach::attach(&mut object, &symbols, options.attach)?;
+        attach::require(&attachments)?;
         walk::walk(&mut object.ebpf, &object.btf)?;
         let ring = ring(&mut object.ebpf)?;
         Ok(Self {
@@ -75,12 +76,18 @@ impl Tracer {
 
     /// One line for each point that is watched.
     pub fn attached(&self) -> Vec<String> {
-        self.attachments.iter().filter_map(Attachment::describe).collect()
+        self.attachments
+            .iter()
+            .filter_map(Attachment::describe)
+            .collect()
     }
 
     /// What this kernel cannot show, with the reason.
     pub fn cannot(&self) -> Vec<String> {
-        self.attachments.iter().filter_map(Attachment::loss).collect()
+        self.attachments
+            .iter()
+            .filter_map(Attachment::loss)
+            .collect()
     }
 
     /// What an earlier monitor left behind and this one removed.
@@ -137,13 +144,17 @@ fn take(ring: &mut RingBuf<MapData>) -> Vec<Vec<u8>> {
 }
 
 fn map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
-    ebpf.take_map(name).ok_or_else(|| Error::maps("cannot find the map", name, "not in the object"))
+    ebpf.take_map(name)
+        .ok_or_else(|| Error::maps("cannot find the map", name, "not in the object"))
 }
 
 fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, Error> {
     let ring = RingBuf::try_from(map(ebpf, "EVENTS")?)
         .map_err(|error| Error::maps("cannot open the map", "EVENTS", error))?;
-    AsyncFd::with_interest(ring, Interest::READABLE).map_err(Error::Wait)
+    // SAFETY: the descriptor of a ring buffer belongs to it and stays open as long as it lives,
+    // which is as long as the registration.
+    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+        .map_err(|error| Error::Wait(error.into()))
 }
 
 fn owned(ebpf: &mut Ebpf) -> Result<Maps<MapData>, Error> {
@@ -154,8 +165,7 @@ fn owned(ebpf: &mut Ebpf) -> Result<Maps<MapData>, Error> {
 fn of_monitor() -> Result<Maps<MapData>, Error> {
     assemble(|name| {
         let data = pinned::open(name)?;
-        Map::from_map_data(data)
-            .map_err(|error| Error::maps("cannot open the map", name, error))
+        Map::from_map_data(data).map_err(|error| Error::maps("cannot open the map", name, error))
     })
 }
 
@@ -176,10 +186,18 @@ fn assemble(mut get: impl FnMut(&str) -> Result<Map, Error>) -> Result<Maps<MapD
 /// behind.
 pub fn snapshot(options: &Options) -> Result<Snapshot, Error> {
     let monitor = pinned::living_owner();
-    let adopt = if monitor.is_some() { Adopt::No } else { Adopt::Yes };
+    let adopt = if monitor.is_some() {
+        Adopt::No
+    } else {
+        Adopt::Yes
+    };
     let mut object = object::load(options, adopt)?;
     let holders = walk::walk(&mut object.ebpf, &object.btf)?;
-    let maps = if monitor.is_some() { of_monitor()? } else { owned(&mut object.ebpf)? };
+    let maps = if monitor.is_some() {
+        of_monitor()?
+    } else {
+        owned(&mut object.ebpf)?
+    };
     Ok(Snapshot {
         leases: maps.leases()?,
         stakes: maps.stakes()?,
@@ -189,7 +207,9 @@ pub fn snapshot(options: &Options) -> Result<Snapshot, Error> {
     })
 }
 
-/// Whether a dead monitor's folder is in the way; the next monitor removes it.
-pub fn is_stale() -> bool {
-    pinned::is_stale()
+/// For `doctor`: attaches every point for a moment and tells what became of each.
+pub fn trial() -> Result<Vec<Attachment>, Error> {
+    let symbols = attach::symbols()?;
+    let mut object = object::load(&Options::default(), Adopt::No)?;
+    attach::attach(&mut object, &symbols, AttachMode::Auto)
 }

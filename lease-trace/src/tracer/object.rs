@@ -4,15 +4,17 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use lease_trace_common::config::Config;
 
 use super::{Options, error::Error};
-use crate::kernel::{host, offsets};
+use crate::kernel::{btf, host, offsets};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
 
 /// The object with its maps made and its programs not yet loaded.
 pub struct Object {
     pub ebpf: Ebpf,
-    /// The same BTF, as aya wants it.
+    /// The kernel's BTF, as aya wants it.
     pub btf: Btf,
+    /// The same, to be asked for prototypes.
+    pub types: btf::Btf,
 }
 
 /// Whether walks also enter what they find into the maps.
@@ -27,15 +29,15 @@ pub fn load(options: &Options, adopt: Adopt) -> Result<Object, Error> {
     if let Some(obstacle) = host::capabilities() {
         return Err(obstacle.into());
     }
-    let kernel_btf = host::btf()?;
-    if let Some(obstacle) = host::helpers(&kernel_btf) {
+    let types = host::btf()?;
+    if let Some(obstacle) = host::helpers(&types) {
         return Err(obstacle.into());
     }
     let config = Config {
         pins_all: u32::from(options.pins_all),
         adopt: u32::from(adopt == Adopt::Yes),
         self_tgid: std::process::id(),
-        ..offsets::config(&kernel_btf).map_err(|error| host::Obstacle {
+        ..offsets::config(&types).map_err(|error| host::Obstacle {
             what: error.to_string(),
             remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
             kernel: true,
@@ -47,5 +49,5 @@ pub fn load(options: &Options, adopt: Adopt) -> Result<Object, Error> {
         .btf(Some(&btf))
         .override_global("CONFIG", &config, true)
         .load(OBJECT)?;
-    Ok(Object { ebpf, btf })
+    Ok(Object { ebpf, btf, types })
 }

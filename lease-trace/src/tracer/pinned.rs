@@ -32,7 +32,10 @@ struct Owner {
 impl Owner {
     fn current() -> Option<Self> {
         let pid = std::process::id();
-        Some(Self { pid: u64::from(pid), started: started(pid)? })
+        Some(Self {
+            pid: u64::from(pid),
+            started: started(pid)?,
+        })
     }
 
     fn is_alive(self) -> bool {
@@ -78,7 +81,9 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
             return Err(Error::AlreadyRunning { pid });
         }
         remove(path).map_err(|error| Error::maps("cannot remove the stale", FOLDER, error))?;
-        recovered = Some(format!("removed {FOLDER}, left by a monitor that did not end by itself"));
+        recovered = Some(format!(
+            "removed {FOLDER}, left by a monitor that did not end by itself"
+        ));
     }
     fs::DirBuilder::new()
         .mode(0o700)
@@ -87,10 +92,12 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
     let folder = Folder(path.to_owned());
     claim(ebpf)?;
     for name in MAPS {
-        let map =
-            ebpf.map_mut(name).ok_or_else(|| Error::maps("cannot find the map", *name, "bug"))?;
+        let map = ebpf
+            .map_mut(name)
+            .ok_or_else(|| Error::maps("cannot find the map", *name, "bug"))?;
         let at = path.join(name);
-        pin(map, &at).map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
+        pin(map, &at)
+            .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
         fs::set_permissions(&at, fs::Permissions::from_mode(0o600))
             .map_err(|error| Error::maps("cannot restrict", at.display().to_string(), error))?;
     }
@@ -104,10 +111,14 @@ fn pin(map: &mut Map, at: &Path) -> Result<(), String> {
 fn claim(ebpf: &mut Ebpf) -> Result<(), Error> {
     let failed = |reason: String| Error::maps("cannot fill the map", OWNER, reason);
     let owner = Owner::current().ok_or_else(|| failed("/proc/self/stat is unreadable".into()))?;
-    let map = ebpf.map_mut(OWNER).ok_or_else(|| failed("it is not in the object".into()))?;
+    let map = ebpf
+        .map_mut(OWNER)
+        .ok_or_else(|| failed("it is not in the object".into()))?;
     let mut array = Array::<_, u64>::try_from(map).map_err(|error| failed(error.to_string()))?;
     for (index, value) in [owner.pid, owner.started].into_iter().enumerate() {
-        array.set(index as u32, value, 0).map_err(|error| failed(error.to_string()))?;
+        array
+            .set(index as u32, value, 0)
+            .map_err(|error| failed(error.to_string()))?;
     }
     Ok(())
 }
@@ -117,20 +128,27 @@ pub fn living_owner() -> Option<u32> {
     let data = MapData::from_pin(Path::new(FOLDER).join(OWNER)).ok()?;
     let map = Map::Array(data);
     let array = Array::<_, u64>::try_from(&map).ok()?;
-    let owner = Owner { pid: array.get(&0, 0).ok()?, started: array.get(&1, 0).ok()? };
+    let owner = Owner {
+        pid: array.get(&0, 0).ok()?,
+        started: array.get(&1, 0).ok()?,
+    };
     owner.is_alive().then_some(owner.pid as u32)
 }
 
-/// Whether a folder is there whose monitor is dead.
-pub fn is_stale() -> bool {
-    Path::new(FOLDER).exists() && living_owner().is_none()
+/// The folder of a monitor that is dead; the next monitor removes it.
+pub fn stale() -> Option<&'static str> {
+    (Path::new(FOLDER).exists() && living_owner().is_none()).then_some(FOLDER)
 }
 
 /// A pinned map of the running monitor.
 pub fn open(name: &str) -> Result<MapData, Error> {
     let path = Path::new(FOLDER).join(name);
     MapData::from_pin(&path).map_err(|error| {
-        Error::maps("cannot open", path.display().to_string(), super::error::chain(&error))
+        Error::maps(
+            "cannot open",
+            path.display().to_string(),
+            super::error::chain(&error),
+        )
     })
 }
 

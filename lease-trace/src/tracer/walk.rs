@@ -31,15 +31,20 @@ fn run(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<Vec<Holde
     match program.load(target, btf) {
         Ok(()) | Err(aya::programs::ProgramError::AlreadyLoaded) => {}
         Err(error) if is_eperm(&error) => {
-            return Err(Error::Refused { call: "bpf(2) for loading an iterator".to_owned() });
+            return Err(Error::Refused {
+                call: "bpf(2) for loading an iterator".to_owned(),
+            });
         }
         Err(error) => return Err(failed(program_reason(&error))),
     }
     let link = program.attach().map_err(|error| failed(chain(&error)))?;
-    let link = program.take_link(link).map_err(|error| failed(chain(&error)))?;
+    let link = program
+        .take_link(link)
+        .map_err(|error| failed(chain(&error)))?;
     let mut file = link.into_file().map_err(|error| failed(chain(&error)))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+    file.read_to_end(&mut bytes)
+        .map_err(|error| failed(error.to_string()))?;
     Ok(bytes.chunks_exact(size_of::<Found>()).map(holder).collect())
 }
 
@@ -56,6 +61,9 @@ fn holder(record: &[u8]) -> Holder {
 }
 
 fn comm(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
