@@ -78,8 +78,6 @@ pub struct Offsets {
     pub batch_nr: u32,
     /// `folio_batch.folios`
     pub batch_folios: u32,
-    /// `vm_area_struct.vm_start`
-    pub vma_start: u32,
     /// `vm_area_struct.vm_end`
     pub vma_end: u32,
     /// `vm_area_struct.vm_flags`
@@ -88,8 +86,6 @@ pub struct Offsets {
     pub vma_file: u32,
     /// `task_struct.tgid`
     pub task_tgid: u32,
-    /// `task_struct.pid`
-    pub task_pid: u32,
     /// `task_struct.mm`
     pub task_mm: u32,
     /// `task_struct.flags`
@@ -144,8 +140,6 @@ pub struct Config {
     pub file_ref: u32,
     /// 1: the iterators also enter what they find into the maps.
     pub adopt: u32,
-    /// Thread group id of lease-trace itself.
-    pub self_tgid: u32,
 }
 
 crate::pod!(Config);

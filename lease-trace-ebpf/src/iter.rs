@@ -55,8 +55,7 @@ fn found(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
     let Some(lease) = lease::find(file) else {
         return;
     };
-    // SAFETY: a field of a static, see `read::offset!`.
-    if unsafe { core::ptr::read_volatile(&raw const CONFIG.adopt) } != 0 {
+    if read::constant(&CONFIG.adopt) != 0 {
         lease::adopt(file, lease, who);
     }
     let record = Found {

@@ -22,10 +22,10 @@ use crate::{
 /// Leases of one inode looked through for the one on a given file.
 const MAX_LEASES: u32 = 1 << 16;
 
-/// `generic_setlease` returned 0: if it set a lease, enters it.
+/// `generic_setlease` returned: if it set a lease, enters it.
 #[inline(always)]
-pub fn set(call: &Call) {
-    if call.flags == F_UNLCK {
+pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
+    if ret as i32 != 0 || call.flags == F_UNLCK {
         return;
     }
     let file = File(call.start);

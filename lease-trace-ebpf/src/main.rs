@@ -7,6 +7,10 @@
     internal_features,
     reason = "BPF atomics that return the old value are intrinsics only"
 )]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, a record would go through the 512 bytes of stack"
+)]
 #![feature(core_intrinsics)]
 
 mod atomic;
@@ -157,7 +161,7 @@ on_return!(
         flags: ctx.parameter(1) as u32,
         pinning: 0,
     }),
-    |_raw, call, ret| if ret as i32 == 0 { lease::set(call) }
+    |raw, call, ret| lease::leave(raw, call, ret)
 );
 
 on_entry!(
@@ -357,13 +361,13 @@ on_return!(
     io_ring_exit_work_enter, io_ring_exit_work_leave,
     io_ring_exit_work_probe, io_ring_exit_work_ret,
     |ctx| release::act_for(ctx.parameter(0)),
-    |_raw, _call, _ret| release::act_for_nobody()
+    |raw, call, ret| release::act_for_nobody(raw, call, ret)
 );
 
 /// `bpf_iter_task_file`: every open file of every task.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
-pub fn walk_files(ctx: *mut c_void) -> i32 {
+pub extern "C" fn walk_files(ctx: *mut c_void) -> i32 {
     iter::task_file(ctx.cast());
     0
 }
@@ -371,7 +375,7 @@ pub fn walk_files(ctx: *mut c_void) -> i32 {
 /// `bpf_iter_task_vma`: every mapping of every task.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_vma")]
-pub fn walk_mappings(ctx: *mut c_void) -> i32 {
+pub extern "C" fn walk_mappings(ctx: *mut c_void) -> i32 {
     iter::task_vma(ctx.cast());
     0
 }

@@ -100,17 +100,13 @@ unsafe extern "C" fn step(_index: u64, state: *mut c_void) -> i64 {
     let walk = unsafe { &mut *state.cast::<Walk>() };
     let mount = VfsMount(walk.mount);
     if walk.mount != 0 && mount.root() == Some(walk.dentry) {
-        match mount.mountpoint() {
-            Some((below, at)) => {
-                walk.mount = below.0;
-                walk.dentry = at;
-                return 0;
-            }
-            None => {
-                walk.done = 1;
-                return 1;
-            }
-        }
+        let Some((below, at)) = mount.mountpoint() else {
+            walk.done = 1;
+            return 1;
+        };
+        walk.mount = below.0;
+        walk.dentry = at;
+        return 0;
     }
     let Some(parent) = walk.dentry.parent() else {
         return 1;

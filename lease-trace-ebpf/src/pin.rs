@@ -27,13 +27,8 @@ const PAGE_SHIFT: u64 = 12;
 /// Whether pins with these FOLL flags are wanted as pins of their own.
 #[inline(always)]
 pub fn is_long_term(flags: u32) -> bool {
-    // SAFETY: fields of a static, see `read::offset!`.
-    let (long_term, all) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const CONFIG.foll_longterm),
-            core::ptr::read_volatile(&raw const CONFIG.pins_all),
-        )
-    };
+    let long_term = read::constant(&CONFIG.foll_longterm);
+    let all = read::constant(&CONFIG.pins_all);
     all != 0 || flags & long_term != 0
 }
 

@@ -2,20 +2,24 @@
 //! belong to; offsets come from BTF through [`CONFIG`]. A failed read is `None`, never a guess.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
-use lease_trace_common::config::{ABSENT, Offsets};
+use lease_trace_common::config::ABSENT;
 
 use crate::maps::CONFIG;
 
-/// Reads an offset as a constant of the verifier.
+/// An offset, as a constant of the verifier.
 macro_rules! offset {
-    // SAFETY: a field of a static, initialised before load; volatile keeps the compiler from
-    // folding in the blank value.
     ($field:ident) => {
-        unsafe { core::ptr::read_volatile(&raw const CONFIG.offsets.$field) }
+        constant(&CONFIG.offsets.$field)
     };
 }
 
-const _: fn(&Offsets) -> u32 = |offsets| offsets.file_inode;
+/// Reads a field of [`CONFIG`]. Volatile keeps the compiler from folding in the blank value that
+/// is in the object.
+#[inline(always)]
+pub fn constant(field: &'static u32) -> u32 {
+    // SAFETY: a reference is valid to read.
+    unsafe { core::ptr::read_volatile(field) }
+}
 
 #[inline(always)]
 fn at<T>(base: u64, offset: u32) -> Option<T> {
@@ -106,8 +110,7 @@ impl File {
         let Some(count) = at::<i64>(self.0, offset!(file_count)) else {
             return false;
         };
-        // SAFETY: a field of a static, see `offset!`.
-        let biased = unsafe { core::ptr::read_volatile(&raw const CONFIG.file_ref) } != 0;
+        let biased = constant(&CONFIG.file_ref) != 0;
         if biased { count < 0 } else { count == 0 }
     }
 }
@@ -324,11 +327,6 @@ impl TaskPtr {
     #[inline(always)]
     pub fn tgid(self) -> u32 {
         at(self.0, offset!(task_tgid)).unwrap_or(0)
-    }
-
-    #[inline(always)]
-    pub fn pid(self) -> u32 {
-        at(self.0, offset!(task_pid)).unwrap_or(0)
     }
 
     #[inline(always)]

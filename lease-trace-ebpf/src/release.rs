@@ -396,6 +396,6 @@ pub fn act_for(exit_work: u64) {
 
 /// It is done.
 #[inline(always)]
-pub fn act_for_nobody() {
+pub fn act_for_nobody(_ctx: *mut c_void, _call: &Call, _ret: i64) {
     _ = ACTING.remove(task::pid_tgid());
 }

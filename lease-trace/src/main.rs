@@ -26,6 +26,10 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // Quiet unless asked: LEASE_TRACE_LOG=debug shows each attempt to attach, and what the
+    // verifier said to those that failed.
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("LEASE_TRACE_LOG", "warn"))
+        .init();
     let result = match Cli::parse().command {
         Command::Monitor(flags) => commands::monitor::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),

@@ -73,7 +73,7 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         // Before anything is attached: a signal during the start must not leave it behind.
         let mut signals = Signals::catch().context("cannot catch signals")?;
-        let mut tracer = Tracer::start(&options)?;
+        let mut tracer = Tracer::start(options)?;
         let watched = watch(session, &mut tracer, &mut signals, duration).await;
         tracer.stop();
         watched.map(|()| Exit::Done)

@@ -24,7 +24,7 @@ const TALK_WIDTH: usize = 80;
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
-    let snapshot = tracer::snapshot(&tracer::Options {
+    let snapshot = tracer::snapshot(tracer::Options {
         attach: flags.attach.attach.into(),
         pins_all: false,
     })?;
@@ -78,6 +78,12 @@ fn report(subject: Subject, snapshot: &Snapshot) -> Report {
 
 /// What the figures leave out: never let them look complete when they are not.
 fn explain(report: &Report) {
+    if let Some(folder) = tracer::stale() {
+        say(&format!(
+            "{folder} was left by a monitor that did not end by itself; it is not read, and the \
+             next monitor removes it"
+        ));
+    }
     if report.monitor.is_none() {
         say(match report.subject {
             Subject::Zombies => {

@@ -56,7 +56,7 @@ pub struct Tracer {
 impl Tracer {
     /// Loads, attaches, pins the maps and adopts the leases that exist already. Must be called
     /// inside a tokio runtime. On an error nothing stays attached or pinned.
-    pub fn start(options: &Options) -> Result<Self, Error> {
+    pub fn start(options: Options) -> Result<Self, Error> {
         let symbols = attach::symbols()?;
         let mut object = object::load(options, Adopt::Yes)?;
         let (folder, recovered) = pinned::create(&mut object.ebpf)?;
@@ -129,7 +129,9 @@ impl Tracer {
     }
 
     /// Detaches everything and removes the pinned maps.
-    pub fn stop(self) {}
+    pub fn stop(self) {
+        drop(self);
+    }
 }
 
 fn take(ring: &mut RingBuf<MapData>) -> Vec<Vec<u8>> {
@@ -184,7 +186,7 @@ fn assemble(mut get: impl FnMut(&str) -> Result<Map, Error>) -> Result<Maps<MapD
 
 /// For `report`: what the running monitor's maps say, else what a walk finds now. Leaves nothing
 /// behind.
-pub fn snapshot(options: &Options) -> Result<Snapshot, Error> {
+pub fn snapshot(options: Options) -> Result<Snapshot, Error> {
     let monitor = pinned::living_owner();
     let adopt = if monitor.is_some() {
         Adopt::No
@@ -210,6 +212,6 @@ pub fn snapshot(options: &Options) -> Result<Snapshot, Error> {
 /// For `doctor`: attaches every point for a moment and tells what became of each.
 pub fn trial() -> Result<Vec<Attachment>, Error> {
     let symbols = attach::symbols()?;
-    let mut object = object::load(&Options::default(), Adopt::No)?;
+    let mut object = object::load(Options::default(), Adopt::No)?;
     attach::attach(&mut object, &symbols, AttachMode::Auto)
 }

@@ -25,7 +25,7 @@ pub enum Adopt {
 }
 
 /// Checks what can be checked beforehand, then makes the maps.
-pub fn load(options: &Options, adopt: Adopt) -> Result<Object, Error> {
+pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     if let Some(obstacle) = host::capabilities() {
         return Err(obstacle.into());
     }
@@ -36,7 +36,6 @@ pub fn load(options: &Options, adopt: Adopt) -> Result<Object, Error> {
     let config = Config {
         pins_all: u32::from(options.pins_all),
         adopt: u32::from(adopt == Adopt::Yes),
-        self_tgid: std::process::id(),
         ..offsets::config(&types).map_err(|error| host::Obstacle {
             what: error.to_string(),
             remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
