@@ -75,12 +75,16 @@ pub enum Pinned {
     First,
     /// More of what was there.
     More,
+    /// The record was being deleted at that very moment: the pins are not counted.
+    Dead,
 }
 
 /// Reads the transition of `fetch_add(n * PIN)`, which returned `old`.
 #[inline(always)]
 pub const fn after_pin(old: u64) -> Pinned {
-    if pins(old) > 0 {
+    if old & DEAD != 0 {
+        Pinned::Dead
+    } else if pins(old) > 0 {
         Pinned::More
     } else if leases(old) == 0 {
         Pinned::Bare

@@ -2,7 +2,7 @@
 //! that keeps leases and pins apart.
 
 use lease_trace_common::stake::{
-    LEASE, PIN, Pinned, State, Unpinned, ZOMBIE, after_lease_end, after_mark, after_pin,
+    DEAD, LEASE, PIN, Pinned, State, Unpinned, ZOMBIE, after_lease_end, after_mark, after_pin,
     after_unpin, leases, owner, owner_count, pins, sole_owner, state,
 };
 use proptest::prelude::*;
@@ -58,7 +58,7 @@ impl Word {
                 self.0 = self.0.wrapping_add(n * PIN);
                 match after_pin(old) {
                     Pinned::Bare => Seen::Bare,
-                    Pinned::First | Pinned::More => Seen::Nothing,
+                    Pinned::First | Pinned::More | Pinned::Dead => Seen::Nothing,
                 }
             }
             Op::Unpin(n) => {
@@ -200,6 +200,12 @@ fn a_zombie_whose_pins_went_before_the_mark_is_reported_at_rest_by_the_marker() 
     );
     word -= 256 * PIN;
     assert!(after_mark(word));
+}
+
+#[test]
+fn a_record_that_is_being_deleted_takes_no_pins() {
+    assert_eq!(after_pin(DEAD), Pinned::Dead);
+    assert_eq!(after_pin(DEAD | PIN), Pinned::Dead);
 }
 
 #[test]

@@ -306,7 +306,6 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
         return 0;
     };
     let owner = owner(mm);
-    let id = inode.get().id;
     let Some(stake) = StakeRef::find_or_make(&owner, inode) else {
         inode.drop_pins(n);
         inode.forget_if_empty();
@@ -320,13 +319,28 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
     if leases(word) == 0 && leases(inode.word()) > 0 && file != 0 {
         lease::inherit(stake, File(file));
     }
-    if stake.add_pins(inode, n) == Pinned::Bare {
-        path::record(id, Some(File(file)).filter(|file| file.0 != 0), inode_ptr);
-        // SAFETY: a live map value: no lease is behind these pins.
-        unsafe { (*stake.get_ptr()).lease = NO_LEASE };
-        notify::stake(EventKind::BarePin, inode, stake, n);
+    match stake.add_pins(inode, n) {
+        Pinned::First | Pinned::More => {}
+        Pinned::Bare => bare(inode_ptr, inode, stake, file, n),
+        Pinned::Dead => {
+            count(Count::LostStakes, 1);
+            inode.drop_pins(n);
+        }
     }
     0
+}
+
+/// The first pins, and no lease covers them.
+#[inline(always)]
+fn bare(inode_ptr: InodePtr, inode: InodeRef, stake: StakeRef, file: u64, n: u64) {
+    path::record(
+        inode.get().id,
+        Some(File(file)).filter(|file| file.0 != 0),
+        inode_ptr,
+    );
+    // SAFETY: a live map value: no lease is behind these pins.
+    unsafe { (*stake.get_ptr()).lease = NO_LEASE };
+    notify::stake(EventKind::BarePin, inode, stake, n);
 }
 
 const NO_LEASE: LeaseInfo = LeaseInfo {

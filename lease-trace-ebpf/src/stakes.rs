@@ -369,7 +369,7 @@ impl StakeRef {
             }
         }
         let what = stake::after_pin(old);
-        if what != Pinned::More {
+        if matches!(what, Pinned::First | Pinned::Bare) {
             // SAFETY: `owners` is part of a live map value.
             unsafe { atomic::add(inode.owners_ptr(), owner(self.key.tgid)) };
         }

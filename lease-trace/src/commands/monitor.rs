@@ -74,6 +74,9 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
         // Before anything is attached: a signal during the start must not leave it behind.
         let mut signals = Signals::catch().context("cannot catch signals")?;
         let mut tracer = Tracer::start(options)?;
+        if let (Format::Json, Some(recovered)) = (flags.output, tracer.recovered()) {
+            eprintln!("lease-trace: {recovered}");
+        }
         let watched = watch(session, &mut tracer, &mut signals, duration).await;
         tracer.stop();
         watched.map(|()| Exit::Done)

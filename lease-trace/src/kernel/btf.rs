@@ -46,6 +46,7 @@ pub struct Btf {
     types: Vec<usize>,
     /// Structures and unions by name.
     structures: HashMap<Vec<u8>, u32>,
+    functions: HashMap<Vec<u8>, u32>,
 }
 
 /// A type's head.
@@ -97,17 +98,22 @@ impl Btf {
             strings,
             types: Vec::new(),
             structures: HashMap::new(),
+            functions: HashMap::new(),
         };
         let mut at = first;
         while at < end {
             btf.types.push(at);
             at = btf.end_of(at).ok_or(bad("type section"))?;
         }
-        btf.structures = btf
-            .heads()
-            .filter(|(_, head)| matches!(head.kind, KIND_STRUCT | KIND_UNION) && head.name != 0)
-            .map(|(id, head)| (btf.string(head.name).to_owned(), id))
-            .collect();
+        let named = |kinds: &[u32]| {
+            btf.heads()
+                .filter(|(_, head)| kinds.contains(&head.kind) && head.name != 0)
+                .map(|(id, head)| (btf.string(head.name).to_owned(), id))
+                .collect()
+        };
+        let structures = named(&[KIND_STRUCT, KIND_UNION]);
+        let functions = named(&[KIND_FUNC]);
+        (btf.structures, btf.functions) = (structures, functions);
         Ok(btf)
     }
 
@@ -186,9 +192,7 @@ impl Btf {
 
     /// Type id of a function.
     pub fn function_id(&self, name: &str) -> Option<u32> {
-        self.heads()
-            .find(|(_, head)| head.kind == KIND_FUNC && self.is_named(head.name, name))
-            .map(|(id, _)| id)
+        self.functions.get(name.as_bytes()).copied()
     }
 
     fn structure(&self, name: &str) -> Option<u32> {

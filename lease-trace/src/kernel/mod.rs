@@ -1,4 +1,4 @@
-//! What is asked of the running kernel, and the only place that knows its names: BTF, symbols,
+//! What is asked of the running kernel, and the only place that knows its names: BTF,
 //! capabilities, and the probe points with what is lost when one is missing.
 
 pub mod btf;
@@ -6,5 +6,4 @@ pub mod doctor;
 pub mod host;
 pub mod offsets;
 pub mod points;
-pub mod symbols;
 mod trial;

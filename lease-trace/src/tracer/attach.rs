@@ -14,7 +14,6 @@ use super::{
 use crate::kernel::{
     self, host,
     points::{Need, POINTS, Point},
-    symbols::Symbols,
 };
 
 /// How a point is watched.
@@ -72,24 +71,14 @@ impl Attachment {
     }
 }
 
-/// Symbols of all points that the running kernel has.
-pub fn symbols() -> Result<Symbols, Error> {
-    let wanted: Vec<&str> = POINTS.iter().map(|point| point.function).collect();
-    Symbols::of_kernel(&wanted).map_err(|error| Error::Load(format!("{error:#}")))
-}
-
 /// Attaches every point there is, in the order of their groups. An error is one that concerns all
 /// of them.
-pub fn attach(
-    object: &mut Object,
-    symbols: &Symbols,
-    mode: AttachMode,
-) -> Result<Vec<Attachment>, Error> {
+pub fn attach(object: &mut Object, mode: AttachMode) -> Result<Vec<Attachment>, Error> {
     let mut points: Vec<&'static Point> = POINTS.iter().collect();
     points.sort_by_key(|point| point.group);
     let mut attachments = Vec::with_capacity(points.len());
     for point in points {
-        let outcome = if !symbols.has(point.function) {
+        let outcome = if !object.types.has_function(point.function) {
             Outcome::Absent
         } else if let Some(reason) = stranger(&object.types, point) {
             Outcome::Failed { reason }

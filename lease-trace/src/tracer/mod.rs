@@ -57,10 +57,9 @@ impl Tracer {
     /// Loads, attaches, pins the maps and adopts the leases that exist already. Must be called
     /// inside a tokio runtime. On an error nothing stays attached or pinned.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let symbols = attach::symbols()?;
         let mut object = object::load(options, Adopt::Yes)?;
         let (folder, recovered) = pinned::create(&mut object.ebpf)?;
-        let attachments = attach::attach(&mut object, &symbols, options.attach)?;
+        let attachments = attach::attach(&mut object, options.attach)?;
         attach::require(&attachments)?;
         walk::walk(&mut object.ebpf, &object.btf)?;
         let ring = ring(&mut object.ebpf)?;
@@ -211,7 +210,6 @@ pub fn snapshot(options: Options) -> Result<Snapshot, Error> {
 
 /// For `doctor`: attaches every point for a moment and tells what became of each.
 pub fn trial() -> Result<Vec<Attachment>, Error> {
-    let symbols = attach::symbols()?;
     let mut object = object::load(Options::default(), Adopt::No)?;
-    attach::attach(&mut object, &symbols, AttachMode::Auto)
+    attach::attach(&mut object, AttachMode::Auto)
 }

@@ -42,11 +42,14 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
             kernel: true,
         })?
     };
+    log::debug!("offsets read");
     let btf = Btf::from_sys_fs().map_err(|error| Error::Load(error.to_string()))?;
+    log::debug!("BTF parsed");
     let mut loader = EbpfLoader::new();
     let ebpf = loader
         .btf(Some(&btf))
         .override_global("CONFIG", &config, true)
         .load(OBJECT)?;
+    log::debug!("maps made");
     Ok(Object { ebpf, btf, types })
 }

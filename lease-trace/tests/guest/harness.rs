@@ -22,8 +22,8 @@ pub use locks::leases_on;
 pub use monitor::{Monitor, integer, text};
 pub use mounts::{BindMount, Filesystem, LoopMount, hide};
 pub use recipe::{
-    PAGES, assert_about, assert_released_by, expect_rest, expect_zombie, open_lease_and_pin,
-    pin_without_lease,
+    PAGES, assert_about, assert_released_by, expect_rest, expect_zombie,
+    expect_zombie_of_older_lease, open_lease_and_pin, pin_without_lease,
 };
 pub use rxe::Rxe;
 pub use scratch::{Scratch, Subject};

@@ -3,8 +3,8 @@
 use std::fs::File;
 
 use crate::harness::{
-    Actor, Leftovers, Monitor, PAGES, Scratch, Subject, Tool, assert_about, expect_zombie, integer,
-    leases_on, no_monitor, open_lease_and_pin,
+    Actor, Leftovers, Monitor, PAGES, Scratch, Subject, Tool, assert_about, expect_zombie,
+    expect_zombie_of_older_lease, integer, leases_on, no_monitor, open_lease_and_pin,
 };
 
 #[test]
@@ -135,7 +135,7 @@ fn after_a_monitors_sudden_death_it_shows_what_is() {
     // The next monitor takes over as if nothing had been, and clears up behind itself.
     let monitor = Monitor::alone();
     actor.all(&["register-buffers ring m", "setlease f u"]);
-    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    expect_zombie_of_older_lease(&monitor, actor.pid(), &file, "unlock");
     monitor.stop();
     leftovers.assert_none();
 }

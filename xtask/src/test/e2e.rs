@@ -2,16 +2,23 @@
 //! each attach mode.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
+    num::NonZero,
     path::Path,
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 
 use super::{
+    labelled::Labelled,
     libtest::{Reader, Scanner, Tally, Word},
     plan::{self, ATTACH, PLACES, Place},
     summary::Row,
@@ -40,9 +47,10 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
         .with_context(|| format!("reading the scenarios from {}", scenarios.display()))?;
     let tests = list(&scenarios)?;
 
-    let mut rows = Vec::new();
-    for kernel in &kernels {
-        for place in &PLACES {
+    let mut jobs = Vec::new();
+    // The initramfs guests run most of the tests: they go first.
+    for place in &PLACES {
+        for kernel in &kernels {
             let selected = plan::select(&tests, place, filter);
             if selected.is_empty() && filter.is_some() {
                 continue;
@@ -69,9 +77,54 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
             guest
                 .command
                 .extend(selected.iter().map(|&test| test.to_owned()));
-            rows.extend(boot(&guest, kernel, place, selected.len())?);
+            jobs.push(Job {
+                guest,
+                kernel,
+                place,
+                count: selected.len(),
+            });
         }
     }
+    run_all(&jobs)
+}
+
+/// One boot.
+struct Job<'a> {
+    guest: Guest<'a>,
+    kernel: &'a Kernel,
+    place: &'a Place,
+    count: usize,
+}
+
+/// Runs all boots, two at a time where there are two processors; their rows come in order.
+fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
+    const AT_ONCE: usize = 2;
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = jobs.len().min(processors).min(AT_ONCE);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((job, boot(job, workers > 1)));
+        }
+        done
+    };
+    let done = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let joined: Vec<_> = workers
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .collect();
+        joined.into_iter().flatten().flatten().collect::<Vec<_>>()
+    });
+    let mut rows = Vec::new();
+    for (_, ran) in done {
+        rows.extend(ran?);
+    }
+    rows.sort_by_key(|row: &Row| {
+        let job = |job: &Job<'_>| job.kernel.name == row.kernel && job.place.name == row.userland;
+        jobs.iter().position(job)
+    });
     Ok(rows)
 }
 
@@ -103,9 +156,21 @@ fn env(place: &Place) -> Vec<(String, String)> {
     .to_vec()
 }
 
-fn boot(guest: &Guest, kernel: &Kernel, place: &Place, count: usize) -> Result<Vec<Row>> {
-    let log = Arc::new(Mutex::new(Log::new(kernel, place, count)));
-    let out = Scanner::new(Box::new(io::stdout()), Arc::clone(&log));
+fn boot(job: &Job<'_>, beside_others: bool) -> Result<Vec<Row>> {
+    let Job {
+        guest,
+        kernel,
+        place,
+        count,
+    } = job;
+    let log = Arc::new(Mutex::new(Log::new(kernel, place, *count)));
+    let stdout: Box<dyn Write + Send> = if beside_others {
+        let label = format!("{} {}", kernel.name, place.name);
+        Box::new(Labelled::new(label, io::stdout()))
+    } else {
+        Box::new(io::stdout())
+    };
+    let out = Scanner::new(stdout, Arc::clone(&log));
     let ran = guest.run(Box::new(out), Box::new(io::stderr()))?;
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(boot) = ran.boot {

@@ -2,6 +2,7 @@
 //! and attach mode; one table and one count at the end.
 
 mod e2e;
+mod labelled;
 mod libtest;
 mod plan;
 mod summary;
