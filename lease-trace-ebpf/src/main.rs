@@ -154,13 +154,7 @@ on_return!(
     /// (6.1: `long arg`, `struct file_lock **`; fs/locks.c)
     "generic_setlease",
     generic_setlease_enter, generic_setlease_leave, generic_setlease_probe, generic_setlease_ret,
-    |ctx| pin::keep(&Call {
-        start: ctx.parameter(0),
-        pages: 0,
-        mm: 0,
-        flags: ctx.parameter(1) as u32,
-        pinning: 0,
-    }),
+    |ctx| pin::keep(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
     |raw, call, ret| lease::leave(raw, call, ret)
 );
 
@@ -177,13 +171,7 @@ on_return!(
     /// struct page **pages)` (6.1: and `vmas`; mm/gup.c)
     "pin_user_pages",
     pin_user_pages_enter, pin_user_pages_leave, pin_user_pages_probe, pin_user_pages_ret,
-    |ctx| pin::enter(Call {
-        start: ctx.parameter(0),
-        pages: ctx.parameter(3),
-        mm: 0,
-        flags: ctx.parameter(2) as u32,
-        pinning: 0,
-    }),
+    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
     |raw, call, ret| pin::leave(raw, call, ret)
 );
 
@@ -193,13 +181,7 @@ on_return!(
     "pin_user_pages_fast",
     pin_user_pages_fast_enter, pin_user_pages_fast_leave,
     pin_user_pages_fast_probe, pin_user_pages_fast_ret,
-    |ctx| pin::enter(Call {
-        start: ctx.parameter(0),
-        pages: ctx.parameter(3),
-        mm: 0,
-        flags: ctx.parameter(2) as u32,
-        pinning: 0,
-    }),
+    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
     |raw, call, ret| pin::leave(raw, call, i64::from(ret as i32))
 );
 
@@ -209,13 +191,7 @@ on_return!(
     "pin_user_pages_fast_only",
     pin_user_pages_fast_only_enter, pin_user_pages_fast_only_leave,
     pin_user_pages_fast_only_probe, pin_user_pages_fast_only_ret,
-    |ctx| pin::enter(Call {
-        start: ctx.parameter(0),
-        pages: ctx.parameter(3),
-        mm: 0,
-        flags: ctx.parameter(2) as u32,
-        pinning: 0,
-    }),
+    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
     |raw, call, ret| pin::leave(raw, call, i64::from(ret as i32))
 );
 
@@ -227,11 +203,8 @@ on_return!(
     pin_user_pages_remote_enter, pin_user_pages_remote_leave,
     pin_user_pages_remote_probe, pin_user_pages_remote_ret,
     |ctx| pin::enter(Call {
-        start: ctx.parameter(1),
-        pages: ctx.parameter(4),
         mm: ctx.parameter(0),
-        flags: ctx.parameter(3) as u32,
-        pinning: 0,
+        ..Call::new(ctx.parameter(1), ctx.parameter(4), ctx.parameter(3) as u32)
     }),
     |raw, call, ret| pin::leave(raw, call, ret)
 );
@@ -242,13 +215,7 @@ on_return!(
     "pin_user_pages_unlocked",
     pin_user_pages_unlocked_enter, pin_user_pages_unlocked_leave,
     pin_user_pages_unlocked_probe, pin_user_pages_unlocked_ret,
-    |ctx| pin::enter(Call {
-        start: ctx.parameter(0),
-        pages: ctx.parameter(2),
-        mm: 0,
-        flags: ctx.parameter(3) as u32,
-        pinning: 0,
-    }),
+    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(2), ctx.parameter(3) as u32)),
     |raw, call, ret| pin::leave(raw, call, ret)
 );
 
@@ -258,13 +225,7 @@ on_return!(
     "memfd_pin_folios",
     memfd_pin_folios_enter, memfd_pin_folios_leave,
     memfd_pin_folios_probe, memfd_pin_folios_ret,
-    |ctx| pin::enter_long_term(Call {
-        start: ctx.parameter(0),
-        pages: 0,
-        mm: 0,
-        flags: 0,
-        pinning: 0,
-    }),
+    |ctx| pin::enter_long_term(Call::new(ctx.parameter(0), 0, 0)),
     |raw, call, ret| pin::leave_memfd(raw, call, ret)
 );
 

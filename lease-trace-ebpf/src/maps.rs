@@ -115,6 +115,20 @@ pub struct Call {
     pub pinning: u32,
 }
 
+impl Call {
+    /// A call with a file or an address, an array of pages and flags.
+    #[inline(always)]
+    pub const fn new(start: u64, pages: u64, flags: u32) -> Self {
+        Self {
+            start,
+            pages,
+            mm: 0,
+            flags,
+            pinning: 0,
+        }
+    }
+}
+
 const fn blank() -> Config {
     // SAFETY: `Config` is made of integers only, for which zero is a value.
     unsafe { core::mem::zeroed() }

@@ -385,11 +385,8 @@ pub fn act_for(exit_work: u64) {
     {
         _ = ACTING.insert(task::pid_tgid(), &mm, 0);
         pin::keep(&Call {
-            start: 0,
-            pages: 0,
             mm,
-            flags: 0,
-            pinning: 0,
+            ..Call::new(0, 0, 0)
         });
     }
 }

@@ -310,3 +310,6 @@ impl Btf {
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;
