@@ -108,6 +108,8 @@ impl LoopMount {
         sparse.expect("an image file in the root");
         let image_name = image.to_str().expect("ASCII");
         run(mkfs, &["-q", image_name]);
+        // mount(8) does not load the driver of loop devices where nobody answers its hotplug.
+        run("modprobe", &["loop"]);
         run(
             "mount",
             &[
