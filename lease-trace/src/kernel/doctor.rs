@@ -174,9 +174,25 @@ impl Examination {
         });
     }
 
-    /// Which ways out of a lease this kernel would let a program deny.
+    /// What could be done against a release: signals, and which ways out of a lease this kernel
+    /// would let a program deny.
     fn enforcement(&mut self, btf: &Btf) {
-        const GROUP: &str = "enforcement (deny)";
+        const GROUP: &str = "enforcement: deny";
+        let signal = btf
+            .enumerator("BPF_FUNC_send_signal")
+            .is_none()
+            .then(|| Obstacle {
+                what: "this kernel lacks the BPF helper send_signal".to_owned(),
+                remedy: "Linux 5.3 or later".to_owned(),
+                kernel: true,
+            });
+        self.note(
+            "enforcement: signal",
+            "SIGKILL, SIGSTOP",
+            "bpf_send_signal",
+            signal,
+            false,
+        );
         let lsm = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
         let bpf_lsm = lsm.trim().split(',').any(|name| name == "bpf");
         for (way, function) in WAYS_OUT {
