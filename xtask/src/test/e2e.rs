@@ -1,5 +1,4 @@
-//! The guest scenarios: one boot a kernel and userland, in which the test program runs once for
-//! each attach mode.
+//! The guest scenarios: one boot for each kernel, userland and attach mode, two at a time.
 
 use std::{
     fs,
@@ -48,9 +47,10 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
     let tests = list(&scenarios)?;
 
     let mut jobs = Vec::new();
-    // The initramfs guests run most of the tests: they go first.
+    // The initramfs guests run most of the tests, and newer kernels take longer: they go first,
+    // so that no processor is idle at the end.
     for place in &PLACES {
-        for kernel in &kernels {
+        for kernel in kernels.iter().rev() {
             let selected = plan::select(&tests, place, filter);
             if selected.is_empty() && filter.is_some() {
                 continue;
@@ -65,24 +65,27 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                     )
                 }
             };
-            let mut guest = Guest::new(kernel, userland);
-            guest.limit = LIMIT;
-            guest.programs = command::on_path(built.lease_trace.clone(), client);
-            guest.files = vec![
-                ("scenarios".to_owned(), data.clone()),
-                ("tests.sh".to_owned(), include_bytes!("tests.sh").to_vec()),
-            ];
-            guest.env = env(place);
-            guest.command = vec!["/run/guest/tests.sh".to_owned()];
-            guest
-                .command
-                .extend(selected.iter().map(|&test| test.to_owned()));
-            jobs.push(Job {
-                guest,
-                kernel,
-                place,
-                count: selected.len(),
-            });
+            for attach in &ATTACH {
+                let mut guest = Guest::new(kernel, userland.clone());
+                guest.limit = LIMIT;
+                guest.programs = command::on_path(built.lease_trace.clone(), client.clone());
+                guest.files = vec![
+                    ("scenarios".to_owned(), data.clone()),
+                    ("tests.sh".to_owned(), include_bytes!("tests.sh").to_vec()),
+                ];
+                guest.env = env(place, attach);
+                guest.command = vec!["/run/guest/tests.sh".to_owned()];
+                guest
+                    .command
+                    .extend(selected.iter().map(|&test| test.to_owned()));
+                jobs.push(Job {
+                    guest,
+                    kernel,
+                    place,
+                    attach: attach.0,
+                    count: selected.len(),
+                });
+            }
         }
     }
     run_all(&jobs)
@@ -93,6 +96,7 @@ struct Job<'a> {
     guest: Guest<'a>,
     kernel: &'a Kernel,
     place: &'a Place,
+    attach: &'static str,
     count: usize,
 }
 
@@ -119,11 +123,14 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
     });
     let mut rows = Vec::new();
     for (_, ran) in done {
-        rows.extend(ran?);
+        rows.push(ran?);
     }
     rows.sort_by_key(|row: &Row| {
-        let job = |job: &Job<'_>| job.kernel.name == row.kernel && job.place.name == row.userland;
-        jobs.iter().position(job)
+        jobs.iter().rposition(|job| {
+            job.kernel.name == row.kernel
+                && job.place.name == row.userland
+                && job.attach == row.attach
+        })
     });
     Ok(rows)
 }
@@ -141,31 +148,29 @@ fn list(scenarios: &Path) -> Result<Vec<String>> {
 }
 
 /// What the scenarios read.
-fn env(place: &Place) -> Vec<(String, String)> {
-    let modes = ATTACH
-        .map(|(name, value)| format!("{name}={value}"))
-        .join(" ");
+fn env(place: &Place, (name, value): &(&str, &str)) -> Vec<(String, String)> {
     [
         ("LEASE_TRACE", "/usr/local/bin/lease-trace"),
         ("CLIENT", "/usr/local/bin/client"),
         ("USERLAND", place.name),
         ("RUST_BACKTRACE", "1"),
-        ("ATTACH_MODES", &modes),
+        ("ATTACH_MODES", &format!("{name}={value}")),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
 }
 
-fn boot(job: &Job<'_>, beside_others: bool) -> Result<Vec<Row>> {
+fn boot(job: &Job<'_>, beside_others: bool) -> Result<Row> {
     let Job {
         guest,
         kernel,
         place,
+        attach,
         count,
     } = job;
-    let log = Arc::new(Mutex::new(Log::new(kernel, place, *count)));
+    let log = Arc::new(Mutex::new(Log::new(kernel, place, attach, *count)));
     let stdout: Box<dyn Write + Send> = if beside_others {
-        let label = format!("{} {}", kernel.name, place.name);
+        let label = format!("{} {} {attach}", kernel.name, place.name);
         Box::new(Labelled::new(label, io::stdout()))
     } else {
         Box::new(io::stdout())
@@ -187,76 +192,72 @@ fn boot(job: &Job<'_>, beside_others: bool) -> Result<Vec<Row>> {
             ran.ended, ran.last_words
         ));
     }
-    Ok(log.rows(&ran.ended))
+    Ok(log.row(&ran.ended))
 }
 
-/// The runs of one boot, as its output tells of them.
+/// The run of one boot, as its output tells of it.
 struct Log {
-    blank: Row,
+    row: Row,
     release: String,
     count: usize,
-    rows: Vec<Row>,
-    /// Since when the last row's tests run, if they still do.
+    /// Since when its tests run, if they still do.
     running: Option<Instant>,
+    began: bool,
 }
 
 impl Log {
-    fn new(kernel: &Kernel, place: &Place, count: usize) -> Self {
-        let blank = Row {
-            kernel: kernel.name.clone(),
-            userland: place.name.to_owned(),
-            attach: String::new(),
-            tally: Tally::default(),
-            took: Duration::ZERO,
-            failures: Vec::new(),
-            trouble: None,
-        };
+    fn new(kernel: &Kernel, place: &Place, attach: &str, count: usize) -> Self {
         Self {
-            blank,
+            row: Row {
+                kernel: kernel.name.clone(),
+                userland: place.name.to_owned(),
+                attach: attach.to_owned(),
+                tally: Tally::default(),
+                took: Duration::ZERO,
+                failures: Vec::new(),
+                trouble: None,
+            },
             release: kernel.release.clone(),
             count,
-            rows: Vec::new(),
             running: None,
+            began: false,
         }
     }
 
-    fn begin(&mut self, attach: &str) {
+    fn begin(&mut self) {
         let Row {
-            kernel, userland, ..
-        } = &self.blank;
+            kernel,
+            userland,
+            attach,
+            ..
+        } = &self.row;
         println!(
             "\n=== kernel {kernel} ({}), {userland}, attach {attach}: {} tests ===",
             self.release, self.count
         );
-        self.rows.push(Row {
-            attach: attach.to_owned(),
-            ..self.blank.clone()
-        });
+        self.began = true;
         self.running = Some(Instant::now());
     }
 
     fn end(&mut self, status: &str) {
-        if let (Some(row), Some(start)) = (self.rows.last_mut(), self.running.take()) {
-            row.took = start.elapsed();
+        if let Some(start) = self.running.take() {
+            self.row.took = start.elapsed();
             // A failed test explains the status.
-            if status != "0" && row.tally.failed == 0 {
-                row.trouble = Some(format!("the test program ended with status {status}"));
+            if status != "0" && self.row.tally.failed == 0 {
+                self.row.trouble = Some(format!("the test program ended with status {status}"));
             }
         }
     }
 
-    /// All runs that were planned, now that the guest has ended.
-    fn rows(&mut self, ended: &Ended) -> Vec<Row> {
-        if let (Some(row), Some(start)) = (self.rows.last_mut(), self.running.take()) {
-            row.took = start.elapsed();
-            row.trouble = Some(format!("the guest was ended: {ended}"));
+    /// The run, now that the guest has ended.
+    fn row(&mut self, ended: &Ended) -> Row {
+        if let Some(start) = self.running.take() {
+            self.row.took = start.elapsed();
+            self.row.trouble = Some(format!("the guest was ended: {ended}"));
+        } else if !self.began {
+            self.row.trouble = Some(format!("did not begin: {ended}"));
         }
-        let missing = ATTACH.iter().skip(self.rows.len()).map(|(attach, _)| Row {
-            attach: (*attach).to_owned(),
-            trouble: Some(format!("did not begin: {ended}")),
-            ..self.blank.clone()
-        });
-        self.rows.iter().cloned().chain(missing).collect()
+        self.row.clone()
     }
 }
 
@@ -264,20 +265,12 @@ impl Reader for Log {
     fn read(&mut self, word: Word<'_>) {
         match word {
             Word::Marked(text) => match text.split_once(' ') {
-                Some(("begin", attach)) => self.begin(attach),
+                Some(("begin", _)) => self.begin(),
                 Some(("end", status)) => self.end(status),
                 _ => {}
             },
-            Word::Failed(name) => {
-                if let Some(row) = self.rows.last_mut() {
-                    row.failures.push(name.to_owned());
-                }
-            }
-            Word::Result(tally) => {
-                if let Some(row) = self.rows.last_mut() {
-                    row.tally = tally;
-                }
-            }
+            Word::Failed(name) => self.row.failures.push(name.to_owned()),
+            Word::Result(tally) => self.row.tally = tally,
         }
     }
 }
