@@ -168,5 +168,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         current = source.source();
     }
-    text
+    // The kernel's own ENOTSUPP, which libc has no words for: a trampoline for more arguments
+    // than this kernel's trampolines take (arch/x86/net/bpf_jit_comp.c).
+    text.replace(
+        "Unknown error 524 (os error 524)",
+        "not supported by this kernel (ENOTSUPP)",
+    )
 }

@@ -1,4 +1,4 @@
-//! Reads the maps into a [`Snapshot`].
+//! Reads the maps into the views of a [`Snapshot`](super::snapshot::Snapshot).
 
 use std::{borrow::Borrow, collections::HashSet, hash::Hash};
 

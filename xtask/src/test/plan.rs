@@ -9,25 +9,42 @@ pub struct Place {
     pub name: &'static str,
     /// Debian with these packages; busybox alone if there are none.
     pub packages: Option<&'static [&'static str]>,
-    /// Whether a scenario of this name belongs here.
-    pub takes: fn(&str) -> bool,
+    /// Added to the kernel's command line.
+    pub cmdline: &'static str,
+    /// What the names of its scenarios begin with; without one it takes those of no other place.
+    pub prefix: Option<&'static str>,
 }
 
-pub const PLACES: [Place; 2] = [
+pub const PLACES: [Place; 3] = [
     Place {
         name: "initramfs",
         packages: None,
-        takes: |test| !needs_rdma(test),
+        cmdline: "",
+        prefix: None,
     },
     Place {
         name: "debian",
         packages: Some(image::RDMA),
-        takes: needs_rdma,
+        cmdline: "",
+        prefix: Some("rdma::"),
+    },
+    Place {
+        name: "lockdown",
+        packages: None,
+        cmdline: "lockdown=confidentiality",
+        prefix: Some("lockdown::"),
     },
 ];
 
-fn needs_rdma(test: &str) -> bool {
-    test.starts_with("rdma::")
+impl Place {
+    /// Whether a scenario of this name belongs here.
+    fn takes(&self, test: &str) -> bool {
+        let begins = |place: &Place| place.prefix.is_some_and(|prefix| test.starts_with(prefix));
+        match self.prefix {
+            Some(_) => begins(self),
+            None => !PLACES.iter().any(begins),
+        }
+    }
 }
 
 /// How lease-trace attaches: the name, and the value of LEASE_TRACE_ATTACH.
@@ -38,7 +55,7 @@ pub fn select<'a>(tests: &'a [String], place: &Place, filter: Option<&str>) -> V
     tests
         .iter()
         .map(String::as_str)
-        .filter(|test| (place.takes)(test) && filter.is_none_or(|part| test.contains(part)))
+        .filter(|test| place.takes(test) && filter.is_none_or(|part| test.contains(part)))
         .collect()
 }
 
@@ -48,8 +65,15 @@ mod tests {
 
     #[test]
     fn each_scenario_has_one_place() {
-        let tests = ["lease::unlock", "rdma::unlock", "rdma_like::x"].map(str::to_owned);
-        let [initramfs, debian] = &PLACES;
+        let tests = [
+            "lease::unlock",
+            "rdma::unlock",
+            "rdma_like::x",
+            "lockdown::a",
+        ]
+        .map(str::to_owned);
+        let [initramfs, debian, lockdown] = &PLACES;
+        assert_eq!(select(&tests, lockdown, None), ["lockdown::a"]);
         assert_eq!(
             select(&tests, initramfs, None),
             ["lease::unlock", "rdma_like::x"]
