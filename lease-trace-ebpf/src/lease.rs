@@ -12,10 +12,11 @@ use lease_trace_common::{
 };
 
 use crate::{
+    inodes::InodeRef,
     maps::{Call, LEASES, STAKES, count},
     notify, path,
     read::{self, File, FileLease, InodePtr, TaskPtr},
-    stakes::{self, InodeRef, StakeRef},
+    stakes::{self, StakeRef},
     tally, task,
 };
 

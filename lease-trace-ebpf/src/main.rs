@@ -14,6 +14,8 @@
 #![feature(core_intrinsics)]
 
 mod atomic;
+mod cache;
+mod inodes;
 mod iter;
 mod lease;
 mod maps;
@@ -298,7 +300,7 @@ on_entry!(
     /// `void __filemap_remove_folio(struct folio *folio, void *shadow)` (mm/filemap.c)
     "__filemap_remove_folio",
     filemap_remove_folio_enter, filemap_remove_folio_probe,
-    |ctx| release::detach(Folio(ctx.parameter(0)))
+    |ctx| cache::detach(Folio(ctx.parameter(0)))
 );
 
 on_entry!(
@@ -306,14 +308,14 @@ on_entry!(
     /// struct folio_batch *fbatch)` (mm/filemap.c)
     "delete_from_page_cache_batch",
     delete_from_page_cache_batch_enter, delete_from_page_cache_batch_probe,
-    |ctx| release::detach_batch(ctx.parameter(1))
+    |ctx| cache::detach_batch(ctx.parameter(1))
 );
 
 on_entry!(
     /// `void __destroy_inode(struct inode *inode)` (fs/inode.c)
     "__destroy_inode",
     destroy_inode_enter, destroy_inode_probe,
-    |ctx| release::evict(InodePtr(ctx.parameter(0)))
+    |ctx| cache::evict(InodePtr(ctx.parameter(0)))
 );
 
 on_return!(

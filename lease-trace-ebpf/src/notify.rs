@@ -11,9 +11,10 @@ use lease_trace_common::{
 };
 
 use crate::{
+    inodes::InodeRef,
     maps::{EVENTS, LEASES, PATHS, count},
     read::{FileLease, opaque},
-    stakes::{InodeRef, StakeRef},
+    stakes::StakeRef,
     task,
 };
 

@@ -13,11 +13,13 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic, lease,
+    atomic,
+    inodes::InodeRef,
+    lease,
     maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
     notify, path,
     read::{self, Backing, File, Folio, InodePtr, Page, TaskPtr, Vma},
-    stakes::{InodeRef, StakeRef},
+    stakes::StakeRef,
     tally::{self, Tally},
     task,
 };

@@ -1,0 +1,250 @@
+//! The records of inodes: found, made, changed and dropped. All atomics on their words are here.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use lease_trace_common::{
+    count::Count,
+    stake::{DEAD, Inode, LEASE, PIN, pins},
+};
+
+use crate::{
+    atomic,
+    maps::{FREE_SLOTS, INODES, LAST_ID, PATHS, SLOT_OF, SLOTS, TRACKED, USED_SLOTS, count},
+    read::InodePtr,
+};
+
+/// How often a record that is just being deleted is looked up again.
+pub const TRIES: u32 = 2;
+
+/// A live inode record and its slot.
+#[derive(Clone, Copy)]
+pub struct InodeRef {
+    pub slot: u32,
+    record: *mut Inode,
+}
+
+impl InodeRef {
+    /// The record of the inode at this address, if it is tracked.
+    #[inline(always)]
+    pub fn find(address: u64) -> Option<Self> {
+        // SAFETY: a live map value.
+        let slot = unsafe { *SLOT_OF.get_ptr(address)? };
+        let found = Self::at(slot)?;
+        // SAFETY: `record` is a live map value.
+        if unsafe { (*found.record).address } == address {
+            Some(found)
+        } else {
+            None
+        }
+    }
+
+    /// The record in a slot if it still is that of the inode with this id.
+    #[inline(always)]
+    pub fn find_slot(slot: u64, id: u64) -> Option<Self> {
+        let found = Self::at(slot as u32)?;
+        // SAFETY: `record` is a live map value.
+        if unsafe { (*found.record).id } == id {
+            Some(found)
+        } else {
+            None
+        }
+    }
+
+    #[inline(always)]
+    fn at(slot: u32) -> Option<Self> {
+        let record = INODES.get_ptr_mut(slot)?;
+        Some(Self { slot, record })
+    }
+
+    /// The inode's record, made if there is none, with `n` added to its word.
+    #[inline(always)]
+    pub fn add(inode: InodePtr, n: u64) -> Option<Self> {
+        for _ in 0..TRIES {
+            if let Some(found) = Self::find(inode.0) {
+                // SAFETY: a live map value.
+                let old = unsafe { atomic::add(found.word_ptr(), n) };
+                if old & DEAD == 0 {
+                    return Some(found);
+                }
+                continue;
+            }
+            if inode_make(inode.0) != 0 {
+                break;
+            }
+        }
+        count(Count::LostInodes, 1);
+        None
+    }
+
+    /// The inode is being destroyed: only its slot leads to the record from now on.
+    #[inline(always)]
+    pub fn evicted(self) {
+        // SAFETY: `record` is a live map value.
+        unsafe { (*self.record).address = 0 };
+        self.forget_if_empty();
+    }
+
+    #[inline(always)]
+    fn word_ptr(self) -> *mut u64 {
+        // SAFETY: `record` is a live map value.
+        unsafe { &raw mut (*self.record).word }
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> &Inode {
+        // SAFETY: `record` is a live map value; its words change only by atomics.
+        unsafe { &*self.record }
+    }
+
+    /// Leases and pins of all owners.
+    #[inline(always)]
+    pub fn word(self) -> u64 {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::load(self.word_ptr()) }
+    }
+
+    #[inline(always)]
+    pub fn owners(self) -> u64 {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::load(&raw const (*self.record).owners) }
+    }
+
+    #[inline(always)]
+    pub fn owners_ptr(self) -> *mut u64 {
+        // SAFETY: `record` is a live map value.
+        unsafe { &raw mut (*self.record).owners }
+    }
+
+    /// Counts short-term pins that joined long-term ones.
+    #[inline(always)]
+    pub fn add_short_term(self, n: u64) {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::add(&raw mut (*self.record).short_term, n) };
+    }
+
+    /// Takes up to `n` short-term pins out of the count; returns how many.
+    #[inline(always)]
+    pub fn take_short_term(self, n: u64) -> u64 {
+        // SAFETY: `record` is a live map value.
+        let there = unsafe { atomic::load(&raw const (*self.record).short_term) };
+        // A count below zero (two CPUs took the same) reads as a huge number: none are left.
+        if there == 0 || there > i64::MAX as u64 {
+            return 0;
+        }
+        let taken = if there < n { there } else { n };
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::sub(&raw mut (*self.record).short_term, taken) };
+        taken
+    }
+
+    #[inline(always)]
+    pub fn add_unattributed(self, n: u64) {
+        count(Count::Unattributed, n);
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::add(&raw mut (*self.record).unattributed, n) };
+    }
+
+    /// Adds to the word without making a record.
+    #[inline(always)]
+    pub fn raise(self, n: u64) {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::add(self.word_ptr(), n) };
+    }
+
+    /// Takes pins out of the word and returns how many of all owners are left.
+    #[inline(always)]
+    pub fn drop_pins(self, n: u64) -> u64 {
+        // SAFETY: `record` is a live map value.
+        let old = unsafe { atomic::sub(self.word_ptr(), n * PIN) };
+        let had = pins(old);
+        if had < n {
+            self.raise((n - had) * PIN);
+            return 0;
+        }
+        had - n
+    }
+
+    /// Takes a lease out of the word.
+    #[inline(always)]
+    pub fn drop_lease(self) {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::sub(self.word_ptr(), LEASE) };
+    }
+
+    /// Gives the slot back and drops the path once neither a lease nor a pin is left.
+    #[inline(always)]
+    pub fn forget_if_empty(self) {
+        if self.word() != 0 {
+            return;
+        }
+        let Inode { id, address, .. } = *self.get();
+        // SAFETY: `record` is a live map value.
+        if unsafe { atomic::swap_if(self.word_ptr(), 0, DEAD) } {
+            _ = PATHS.remove(id);
+            if address != 0 {
+                _ = SLOT_OF.remove(address);
+            }
+            _ = FREE_SLOTS.push(self.slot, 0);
+            // SAFETY: a global of this object.
+            unsafe { atomic::sub(&raw mut TRACKED, 1) };
+        }
+    }
+}
+
+/// Makes a record for the inode at this address; 0 if there is one now. A function of its own for
+/// the verifier: checked once, and its stack is free again for what follows.
+#[unsafe(no_mangle)]
+extern "C" fn inode_make(address: u64) -> i64 {
+    let inode = InodePtr(address);
+    let Some(slot) = take_slot() else { return -1 };
+    let Some(made) = InodeRef::at(slot) else {
+        return -1;
+    };
+    let record = Inode {
+        word: 0,
+        owners: 0,
+        short_term: 0,
+        unattributed: 0,
+        id: next_id(),
+        address,
+        ino: inode.number(),
+        dev: inode.device(),
+        generation: inode.generation(),
+    };
+    // SAFETY: a slot just taken belongs to this program.
+    unsafe { *made.record = record };
+    match SLOT_OF.insert(address, slot, BPF_NOEXIST.into()) {
+        Ok(()) => {
+            // SAFETY: a global of this object.
+            unsafe { atomic::add(&raw mut TRACKED, 1) };
+            0
+        }
+        Err(error) => {
+            _ = FREE_SLOTS.push(slot, 0);
+            if error == EEXIST { 0 } else { -1 }
+        }
+    }
+}
+
+/// A slot never used before, else the one given back longest ago.
+#[inline(always)]
+fn take_slot() -> Option<u32> {
+    // SAFETY: globals of this object.
+    unsafe {
+        if atomic::load(&raw const USED_SLOTS) < u64::from(SLOTS) {
+            let slot = atomic::add(&raw mut USED_SLOTS, 1);
+            if slot < u64::from(SLOTS) {
+                return Some(slot as u32);
+            }
+        }
+    }
+    FREE_SLOTS.pop().ok().flatten()
+}
+
+/// What inserting a key that is there already answers.
+pub const EEXIST: i32 = -17;
+
+#[inline(always)]
+fn next_id() -> u64 {
+    // SAFETY: a global of this object.
+    unsafe { atomic::add(&raw mut LAST_ID, 1) + 1 }
+}
