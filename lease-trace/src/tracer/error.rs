@@ -118,6 +118,7 @@ pub fn program_reason(error: &ProgramError) -> String {
 fn is_statistics(line: &str) -> bool {
     [
         "processed ",
+        "subprog ",
         "stack depth ",
         "verification time ",
         "insns processed ",

@@ -29,6 +29,13 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     if let Some(obstacle) = host::capabilities() {
         return Err(obstacle.into());
     }
+    // Asked beforehand, because in this mode the kernel hides the helpers from some program types
+    // and then says EINVAL.
+    if host::lockdown().is_some_and(|mode| mode == "confidentiality") {
+        return Err(Error::Refused {
+            call: "reading kernel memory with bpf(2)".to_owned(),
+        });
+    }
     let types = host::btf()?;
     if let Some(obstacle) = host::helpers(&types) {
         return Err(obstacle.into());
