@@ -1,7 +1,6 @@
 //! `lease-trace monitor`: shows each zombie as it comes to be and as it is laid to rest.
 
 use std::{
-    fs,
     io::{self, BufWriter},
     process,
     time::Duration,
@@ -20,6 +19,7 @@ use crate::{
     enrich::{Names, cgroup::Cgroups},
     exit::Exit,
     filter::Filter,
+    kernel::host,
     record::Start,
     session::Session,
     sinks::{
@@ -102,7 +102,7 @@ async fn watch(
 
     session.start(Start {
         pid: process::id(),
-        kernel: kernel_release(),
+        kernel: host::release(),
         attach: tracer.attached(),
         cannot: tracer.cannot(),
         recovered: tracer.recovered().map(str::to_owned),
@@ -151,11 +151,6 @@ fn parse_duration(typed: &str) -> anyhow::Result<Duration> {
     Ok(duration)
 }
 
-fn kernel_release() -> String {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    release.trim_end().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +171,6 @@ mod tests {
 
     #[test]
     fn the_kernel_has_a_release() {
-        assert!(!kernel_release().is_empty());
+        assert!(!host::release().is_empty());
     }
 }
