@@ -108,14 +108,42 @@ pub struct Offsets {
     pub css_default: u32,
     /// `cgroup.kn`
     pub cgroup_node: u32,
+    /// `cgroup.level`
+    pub cgroup_level: u32,
+    /// `cgroup.ancestors`
+    pub cgroup_ancestors: u32,
+    /// `cred.gid`
+    pub cred_gid: u32,
+    /// `task_struct.start_boottime`
+    pub task_start: u32,
+    /// `task_struct.pending.signal`
+    pub task_pending: u32,
+    /// `task_struct.files`
+    pub task_files: u32,
+    /// `files_struct.fdt`
+    pub files_table: u32,
+    /// `files_struct.count`
+    pub files_count: u32,
+    /// `fdtable.max_fds`
+    pub table_len: u32,
+    /// `fdtable.fd`
+    pub table_files: u32,
+    /// `dentry.d_inode`
+    pub dentry_inode: u32,
+    /// `vm_area_struct.vm_start`
+    pub vma_start: u32,
     /// `kernfs_node.id`
     pub node_id: u32,
     /// `mm_struct.owner`
     pub mm_owner: u32,
     /// `pt_regs.orig_ax`
     pub regs_syscall: u32,
+    /// `pt_regs.di`
+    pub regs_first: u32,
     /// `pt_regs.si`
     pub regs_second: u32,
+    /// `pt_regs.dx`
+    pub regs_third: u32,
     /// `io_ring_ctx.exit_work`
     pub ring_exit_work: u32,
     /// `io_ring_ctx.mm_account`
@@ -140,6 +168,8 @@ pub struct Config {
     pub file_ref: u32,
     /// 1: the iterators also enter what they find into the maps.
     pub adopt: u32,
+    /// Number of this object: the programs act only while `IN_CHARGE` says it.
+    pub object: u32,
 }
 
 crate::pod!(Config);

@@ -35,11 +35,27 @@ pub enum Count {
     Zombies = 13,
     /// Zombies laid to rest.
     AtRest = 14,
+    /// Releases denied.
+    Denied = 15,
+    /// SIGSTOP sent at the spot.
+    Stopped = 16,
+    /// SIGKILL sent at the spot.
+    Killed = 17,
+    /// Files that the monitor was asked to hold.
+    HoldRequests = 18,
+    /// Signals that the monitor was asked to send, since another task was current.
+    HandedOver = 19,
+    /// Actions not taken because they were spared: pid 1, ending tasks, bystanders, lease-trace.
+    Spared = 20,
+    /// Actions that came too late or that the kernel refused.
+    ActionsFailed = 21,
+    /// Actions that enforce mode would have taken.
+    Would = 22,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 15;
+    pub const LEN: usize = 23;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -57,6 +73,14 @@ impl Count {
         Self::Unpinned,
         Self::Zombies,
         Self::AtRest,
+        Self::Denied,
+        Self::Stopped,
+        Self::Killed,
+        Self::HoldRequests,
+        Self::HandedOver,
+        Self::Spared,
+        Self::ActionsFailed,
+        Self::Would,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -72,7 +96,19 @@ impl Count {
             Self::LostPages => Some("pinned pages could not be read"),
             Self::Excess => Some("pin references were dropped that had not been counted"),
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
-            Self::Events | Self::Pinned | Self::Unpinned | Self::Zombies | Self::AtRest => None,
+            Self::Events
+            | Self::Pinned
+            | Self::Unpinned
+            | Self::Zombies
+            | Self::AtRest
+            | Self::Denied
+            | Self::Stopped
+            | Self::Killed
+            | Self::HoldRequests
+            | Self::HandedOver
+            | Self::Spared
+            | Self::ActionsFailed
+            | Self::Would => None,
         }
     }
 }

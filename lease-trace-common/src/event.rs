@@ -1,7 +1,7 @@
 //! Notifications of transitions, as they cross the ring buffer. Never the only copy of anything:
 //! the stakes in the maps are the truth.
 
-use crate::{STACK_LEN, lease::LeaseInfo, stake::Task};
+use crate::{STACK_LEN, lease::LeaseInfo, policy, stake::Task};
 
 /// What happened.
 #[repr(u32)]
@@ -12,6 +12,12 @@ pub enum EventKind {
     Zombie = 3,
     AtRest = 4,
     BarePin = 5,
+    /// A rule matched a breach: see [`Event::action`].
+    Action = 6,
+    /// A stake has both a lease and pins, and a rule holds the file from now on.
+    Hold = 7,
+    /// The pins of a held stake are gone: the file can be let go.
+    Unhold = 8,
 }
 
 impl EventKind {
@@ -22,6 +28,9 @@ impl EventKind {
             Self::Zombie,
             Self::AtRest,
             Self::BarePin,
+            Self::Action,
+            Self::Hold,
+            Self::Unhold,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == raw)
@@ -53,7 +62,20 @@ pub struct Event {
     pub pins: u64,
     /// When the lease went (`Zombie`, `AtRest`); when the first pin was taken (`BarePin`).
     pub since_ns: u64,
-    /// Stack of the first pin.
+    /// [`crate::stake::Stake::started_ns`] of the owner.
+    pub started_ns: u64,
+    /// Thread that the event happened in.
+    pub thread: u32,
+    /// [`crate::policy::Action`] and [`crate::verdict::Outcome`] of an `Action`.
+    pub action: u32,
+    pub outcome: u32,
+    /// 1: in the name of a policy in enforce mode.
+    pub enforced: u32,
+    /// Grace time of the rule, ms.
+    pub grace_ms: u64,
+    /// Name of the rule, NUL-padded; empty without one.
+    pub rule: [u8; policy::NAME_LEN],
+    /// Stack of the first pin; of an `Action` the stack at the spot.
     pub stack: [u64; STACK_LEN],
 }
 
@@ -75,7 +97,8 @@ pub const MAPPING: u32 = u32::MAX;
 
 const _: () = assert!(size_of::<Found>() == 32);
 
-const _: () = assert!(size_of::<Event>() == 40 + 2 * 32 + 24 + 16 + STACK_LEN * 8);
+const _: () =
+    assert!(size_of::<Event>() == 40 + 2 * 32 + 24 + 48 + policy::NAME_LEN + STACK_LEN * 8);
 
 crate::pod!(Event, Found);
 

@@ -13,7 +13,9 @@ pub mod config;
 pub mod count;
 pub mod event;
 pub mod lease;
+pub mod policy;
 pub mod stake;
+pub mod verdict;
 
 /// Length of `task_struct.comm` (include/linux/sched.h, TASK_COMM_LEN).
 pub const COMM_LEN: usize = 16;

@@ -196,6 +196,14 @@ pub struct Stake {
     pub slot: u64,
     /// The `file_lease` inherited from another process that covers these pins, or 0.
     pub inherited: u64,
+    /// When the owner was started (`task_struct.start_boottime` of its leader, ns): with the
+    /// thread group id it names one process for ever.
+    pub started_ns: u64,
+    /// Address of the file of the lease that was set or ended last, or of the first pins; it may
+    /// be gone.
+    pub file: u64,
+    /// 1: the monitor was asked to hold the file.
+    pub held: u64,
     /// The newest lease, or the one that ended last.
     pub lease: LeaseInfo,
     /// Who let the last lease go.
@@ -296,7 +304,7 @@ pub struct Detached {
 const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
-    size_of::<Stake>() == 7 * 8 + 2 * size_of::<Task>() + size_of::<LeaseInfo>() + STACK_LEN * 8
+    size_of::<Stake>() == 10 * 8 + 2 * size_of::<Task>() + size_of::<LeaseInfo>() + STACK_LEN * 8
 );
 const _: () = assert!(size_of::<Inode>() == 64);
 const _: () = assert!(size_of::<Path>() == 2048);
