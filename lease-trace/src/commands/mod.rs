@@ -1,6 +1,8 @@
 //! The subcommands: flags in, an exit status out.
 
 pub mod doctor;
+pub mod enforce;
 pub mod monitor;
+pub mod plan;
 pub mod report;
 pub mod signals;
