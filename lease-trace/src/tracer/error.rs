@@ -10,7 +10,10 @@ use aya::{
 };
 use thiserror::Error;
 
-use crate::kernel::host::{self, Obstacle};
+use crate::kernel::{
+    bpf,
+    host::{self, Obstacle},
+};
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -98,33 +101,13 @@ pub fn program_reason(error: &ProgramError) -> String {
         } => {
             let log = verifier_log.to_string();
             log::debug!("{log}");
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty() && !is_statistics(line))
-                .unwrap_or_default()
-                .trim();
-            if last.is_empty() {
-                io_error.to_string()
-            } else {
-                format!("{io_error}: {last}")
+            match bpf::last_words(&log) {
+                Some(last) => format!("{io_error}: {last}"),
+                None => io_error.to_string(),
             }
         }
         other => chain(other),
     }
-}
-
-/// What the verifier appends to its log whatever happened.
-fn is_statistics(line: &str) -> bool {
-    [
-        "processed ",
-        "subprog ",
-        "stack depth ",
-        "verification time ",
-        "insns processed ",
-    ]
-    .iter()
-    .any(|start| line.starts_with(start))
 }
 
 /// Whether EPERM is at the bottom.

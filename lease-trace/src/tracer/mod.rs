@@ -6,6 +6,8 @@ mod error;
 mod maps;
 mod object;
 mod pinned;
+#[expect(dead_code, reason = "no program denies calls yet")]
+mod raw;
 pub mod snapshot;
 mod walk;
 
