@@ -155,7 +155,7 @@ pub fn load(program: &Program) -> Result<OwnedFd, Refusal> {
     }
     let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
     let log = String::from_utf8_lossy(&log[..end]);
-    log::debug!("{}: {error}\n{log}", program.name);
+    log::debug!("{}: {error}\n{}", program.name, log.trim_end());
     Err(Refusal {
         error,
         said: last_words(&log).map(str::to_owned),
@@ -273,4 +273,28 @@ fn is_statistics(line: &str) -> bool {
     ]
     .iter()
     .any(|start| line.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_those_before_the_statistics() {
+        let log = "0: R1=ctx() R10=fp0\nAt program exit the register R0 should have been 0\n\
+                   processed 2 insns (limit 1000000) max_states_per_insn 0\n\n";
+        assert_eq!(
+            last_words(log),
+            Some("At program exit the register R0 should have been 0")
+        );
+        assert_eq!(last_words("processed 0 insns\n"), None);
+    }
+
+    #[test]
+    fn attributes_are_as_long_as_the_kernel_has_them() {
+        assert_eq!(size_of::<Load>(), 120);
+        assert_eq!(size_of::<Pin>(), 16);
+        assert_eq!(size_of::<Open>(), 16);
+        assert_eq!(size_of::<LoadBtf>(), 32);
+    }
 }

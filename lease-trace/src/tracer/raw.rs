@@ -113,7 +113,7 @@ impl Link {
 impl From<&Function> for Program {
     fn from(function: &Function) -> Self {
         Self {
-            instructions: function.instructions.iter().map(word).collect(),
+            instructions: function.instructions.iter().copied().map(word).collect(),
             functions: function.func_info.func_info_bytes(),
             lines: function.line_info.line_info_bytes(),
         }
@@ -121,7 +121,7 @@ impl From<&Function> for Program {
 }
 
 /// An instruction as the kernel reads it on a little-endian machine.
-fn word(instruction: &bpf_insn) -> u64 {
+fn word(instruction: bpf_insn) -> u64 {
     u64::from(instruction.code)
         | u64::from(instruction.dst_reg()) << 8
         | u64::from(instruction.src_reg()) << 12
@@ -171,13 +171,14 @@ fn relocate(object: &mut Object, ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>
 /// A descriptor of one of aya's maps; the globals are in maps named after their section.
 fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Error> {
     let bad = |reason: &str| Error::maps("cannot share the map", name, reason);
-    let map = match ebpf.map(name).ok_or_else(|| bad("it was taken out"))? {
-        Map::Array(map)
-        | Map::HashMap(map)
-        | Map::PerCpuArray(map)
-        | Map::Queue(map)
-        | Map::RingBuf(map) => map,
-        _ => return Err(bad("its type is not one of those expected")),
+    let map = ebpf.map(name).ok_or_else(|| bad("it was taken out"))?;
+    let (Map::Array(map)
+    | Map::HashMap(map)
+    | Map::PerCpuArray(map)
+    | Map::Queue(map)
+    | Map::RingBuf(map)) = map
+    else {
+        return Err(bad("its type is not one of those expected"));
     };
     map.fd()
         .as_fd()
@@ -187,4 +188,23 @@ fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Error> {
 
 fn failed(error: &dyn std::error::Error) -> Error {
     Error::Load(chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_keeps_its_bytes() {
+        // r1 = *(u64 *)(r10 - 8); call 6
+        let bytes = [
+            0x79, 0xa1, 0xf8, 0xff, 0, 0, 0, 0, 0x85, 0, 0, 0, 6, 0, 0, 0,
+        ];
+        let instructions = aya_obj::copy_instructions(&bytes).expect("whole instructions");
+        let words: Vec<u8> = instructions
+            .into_iter()
+            .flat_map(|instruction| word(instruction).to_le_bytes())
+            .collect();
+        assert_eq!(words, bytes);
+    }
 }
