@@ -7,7 +7,18 @@ use super::btf::Btf;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
+const BPF_PROG_TYPE_LSM: u32 = 29;
 const BPF_MODIFY_RETURN: u32 = 26;
+const BPF_LSM_MAC: u32 = 27;
+
+/// Why a program was not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// EPERM: this process may not ask.
+    Privilege,
+    /// The kernel cannot do it; in its words.
+    Kernel(String),
+}
 
 /// `union bpf_attr` for `BPF_PROG_LOAD` up to `attach_prog_fd` (include/uapi/linux/bpf.h).
 #[repr(C)]
@@ -38,23 +49,32 @@ struct Load {
 }
 
 /// Whether a program may replace the return value of this function (`fmod_ret`), so that a call
-/// can be denied. `Err` says why not, in the kernel's words.
-pub fn modify_return(btf: &Btf, function: &str) -> Result<(), String> {
+/// can be denied.
+pub fn modify_return(btf: &Btf, function: &str) -> Result<(), Refusal> {
+    load(btf, function, BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN)
+}
+
+/// Whether a program may answer for the BPF LSM, `hook` being `bpf_lsm_NAME`.
+pub fn lsm(btf: &Btf, hook: &str) -> Result<(), Refusal> {
+    load(btf, hook, BPF_PROG_TYPE_LSM, BPF_LSM_MAC)
+}
+
+fn load(btf: &Btf, function: &str, prog_type: u32, attach: u32) -> Result<(), Refusal> {
     let id = btf
         .function_id(function)
-        .ok_or_else(|| format!("this kernel has no function {function}"))?;
+        .ok_or_else(|| Refusal::Kernel(format!("this kernel has no function {function}")))?;
     // r0 = 0; exit
     let program: [u64; 2] = [0xb7, 0x95];
     let mut log = vec![0_u8; 4096];
     let attr = Load {
-        prog_type: BPF_PROG_TYPE_TRACING,
+        prog_type,
         insn_cnt: program.len() as u32,
         insns: program.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
         log_level: 1,
         log_size: log.len() as u32,
         log_buf: log.as_mut_ptr() as u64,
-        expected_attach_type: BPF_MODIFY_RETURN,
+        expected_attach_type: attach,
         attach_btf_id: id,
         ..Load::default()
     };
@@ -77,10 +97,10 @@ pub fn modify_return(btf: &Btf, function: &str) -> Result<(), String> {
             .unwrap_or_default()
             .trim()
             .to_owned();
-        return Err(if said.is_empty() {
-            error.to_string()
-        } else {
-            said
+        return Err(match error.raw_os_error() {
+            Some(libc::EPERM) => Refusal::Privilege,
+            _ if said.is_empty() => Refusal::Kernel(error.to_string()),
+            _ => Refusal::Kernel(said),
         });
     }
     // SAFETY: the descriptor was just returned to this function and is nobody else's.
