@@ -2,5 +2,6 @@
 
 pub mod doctor;
 pub mod monitor;
+pub mod policy;
 pub mod report;
 pub mod signals;

@@ -1,0 +1,20 @@
+//! The policy: what the operator wrote, checked, explained, and compiled for the kernel side.
+//!
+//! `file` reads the form, `compile` the meaning, `check` holds it against this kernel.
+
+pub mod check;
+mod comm;
+mod compile;
+mod consumers;
+pub mod diagnostic;
+mod effect;
+mod explain;
+mod file;
+mod ids;
+mod resolve;
+mod shadow;
+
+pub use check::{Check, Error, Host, read};
+pub use compile::Compiled;
+pub use effect::Effect;
+pub use file::{DEFAULT_PATH, Mode};
