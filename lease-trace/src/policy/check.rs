@@ -282,10 +282,9 @@ fn remedy(otherwise: Option<Action>, lost: &[&At]) -> String {
     let ways = lost.iter().any(|(way, _)| way.is_some());
     let leave_out = match (ways, bare) {
         (true, false) => "name in `cause` only ways out where it can",
-        (false, _) => "write a rule of its own for \"bare-pin\"",
+        (false, _) => "leave \"bare-pin\" out of `on`",
         (true, true) => {
-            "name in `cause` only ways out where it can, and \"bare-pin\" in a rule of \
-             its own"
+            "name in `cause` only ways out where it can and leave \"bare-pin\" out of `on`"
         }
     };
     match otherwise {

@@ -153,7 +153,7 @@ rdma_rxe 4096 1 - Live 0xffffffffc0a81000
 
     #[test]
     fn a_table_that_does_not_fit_is_refused() {
-        let lines = (0..FRAMES as u64 + 1).map(|i| {
+        let lines = (0..=u64::from(FRAMES)).map(|i| {
             let at = 0xffff_ffff_8100_0000 + i * 32;
             format!("{at:x} t io_{i}\n{:x} t other_{i}\n", at + 16)
         });

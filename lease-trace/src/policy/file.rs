@@ -190,21 +190,33 @@ fn advice(message: &str) -> (String, String) {
     let message = message
         .replace("unknown field", "unknown key")
         .replace("missing field", "missing key")
-        .replace("duplicate field", "duplicate key")
         .replace("unknown variant", "unknown word");
-    if let Some((what, expected)) = message.split_once(", expected ") {
-        let what = match (what, expected) {
-            ("", _) => "something is missing",
-            (what, _) => what,
-        };
-        return (what.to_owned(), format!("write {expected}"));
-    }
-    let instead = if let Some(key) = message.strip_prefix("missing key ") {
-        format!("add {}", key.replace('`', ""))
-    } else if message.starts_with("duplicate key") {
-        "keep one of them".to_owned()
-    } else {
-        "write TOML (docs/policy.md has examples)".to_owned()
+    let (what, expected) = match message.split_once(", expected ") {
+        Some((what, expected)) => (what, Some(expected)),
+        None => (message.as_str(), None),
     };
-    (message, instead)
+    let instead = match (what, expected) {
+        (_, Some("u64")) => "write a whole number, 0 or more".to_owned(),
+        // Of lists that take nothing but a list there is one.
+        (_, Some("a sequence")) => "write [[rule]], in two brackets".to_owned(),
+        (_, Some("literal string" | "a string")) => "write it in quotes".to_owned(),
+        (_, Some(expected)) => format!("write {expected}"),
+        ("missing key `name`", None) => "add name = \"...\"".to_owned(),
+        ("missing key `action`", None) => format!("add action = {}", actions()),
+        ("duplicate key", None) => "keep one of them".to_owned(),
+        ("wanted string or table", None) => {
+            return (
+                "this is no word".to_owned(),
+                "write one word in quotes".to_owned(),
+            );
+        }
+        _ => "write TOML (docs/policy.md has examples)".to_owned(),
+    };
+    (what.to_owned(), instead)
+}
+
+/// `"report", ... or "kill"`
+fn actions() -> String {
+    let [rest @ .., last] = Action::ALL.map(|action| format!("\"{}\"", action.name()));
+    format!("{} or {last}", rest.join(", "))
 }

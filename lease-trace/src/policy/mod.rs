@@ -18,3 +18,6 @@ pub use check::{Check, Error, Host, read};
 pub use compile::Compiled;
 pub use effect::Effect;
 pub use file::{DEFAULT_PATH, Mode};
+
+#[cfg(test)]
+mod tests;
