@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::tracer;
+use crate::{policy, tracer};
 
 /// Where a policy is looked for.
 pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
@@ -36,6 +36,8 @@ pub enum Command {
     Enforce(EnforceFlags),
     /// Say what this kernel offers and lacks
     Doctor(DoctorFlags),
+    /// Work with a policy file
+    Policy(PolicyFlags),
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +164,30 @@ pub struct ReportFlags {
 #[command(after_help = EXIT_STATUS)]
 pub struct DoctorFlags {
     /// One JSON object instead of a table
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyFlags {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Explain each rule, and say what it comes to on this kernel
+    Check(CheckFlags),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct CheckFlags {
+    /// The policy file, see docs/policy.md
+    #[arg(default_value = policy::DEFAULT_PATH)]
+    pub file: PathBuf,
+
+    /// One JSON object instead of text
     #[arg(short = 'J', long)]
     pub json: bool,
 }

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{sinks::WriteError, tracer};
+use crate::{policy, sinks::WriteError, tracer};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +41,14 @@ impl Exit {
                     Self::Error
                 };
             }
-            if let Some(error) = cause.downcast_ref::<tracer::Error>() {
-                return if error.is_unsupported() {
-                    Self::Unsupported
-                } else {
-                    Self::Error
-                };
+            let unsupported = cause
+                .downcast_ref()
+                .map(tracer::Error::is_unsupported)
+                .or_else(|| cause.downcast_ref().map(policy::Error::is_unsupported));
+            match unsupported {
+                Some(true) => return Self::Unsupported,
+                Some(false) => return Self::Error,
+                None => {}
             }
         }
         Self::Error

@@ -4,7 +4,7 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs,
     os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
 };
@@ -13,7 +13,10 @@ use lease_trace_common::{event::Event, stake::path_flag};
 
 use crate::{
     cli::FilterFlags,
-    enrich::{cgroup::Cgroups, process},
+    enrich::{
+        cgroup::{self, Cgroups},
+        process,
+    },
     record::Entry,
 };
 
@@ -33,18 +36,8 @@ pub enum Error {
     NoProcess(u32),
     #[error("-p {0}: this is a thread of process {1}; give -p {1}")]
     Thread(u32, u32),
-    #[error("-c {cgroup}: cannot look at {tried}: {reason}; `systemd-cgls` lists the cgroups")]
-    NoCgroup {
-        cgroup: PathBuf,
-        tried: PathBuf,
-        reason: io::Error,
-    },
-    #[error("-c {0}: this is no folder; give the folder of a cgroup")]
-    NotAFolder(PathBuf),
-    #[error("-c {0}: this is outside {1}, where the cgroups are; give a path below it")]
-    Outside(PathBuf, PathBuf),
-    #[error("-c: this host has no unified cgroup hierarchy (cgroup2); use -p or --path")]
-    NoHierarchy,
+    #[error("-c {0}: {1}")]
+    Cgroup(PathBuf, cgroup::Error),
     #[error("--path {0}: a relative path; give one that begins with a slash")]
     Relative(PathBuf),
     #[error("--path {0}: has `..` in it; give the path without")]
@@ -65,7 +58,10 @@ impl Filter {
             pids: pids.clone(),
             cgroup: cgroup
                 .as_deref()
-                .map(|cgroup| resolve_cgroup(cgroup, cgroups.root()))
+                .map(|typed| {
+                    let found = cgroups.locate(typed).map(|found| found.path);
+                    found.map_err(|error| Error::Cgroup(typed.to_owned(), error))
+                })
                 .transpose()?,
             path: path.as_deref().map(resolve_path).transpose()?,
         })
@@ -115,32 +111,6 @@ impl Filter {
         self.path.as_deref().is_none_or(|wanted| {
             path.is_empty() || partial || Path::new(OsStr::from_bytes(path)).starts_with(wanted)
         })
-    }
-}
-
-/// The path of a cgroup in the hierarchy, typed as it is there (as /proc/PID/cgroup and systemd
-/// write it), or with the mount point in front.
-fn resolve_cgroup(cgroup: &Path, root: Option<&Path>) -> Result<PathBuf, Error> {
-    let root = root.ok_or(Error::NoHierarchy)?;
-    let inside = root.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
-    let tried = if cgroup.is_absolute() && !inside.exists() {
-        cgroup.to_owned()
-    } else {
-        inside
-    };
-    let look = |reason| Error::NoCgroup {
-        cgroup: cgroup.to_owned(),
-        tried: tried.clone(),
-        reason,
-    };
-    let found = fs::canonicalize(&tried).map_err(look)?;
-    if !found.is_dir() {
-        return Err(Error::NotAFolder(cgroup.to_owned()));
-    }
-    let root = fs::canonicalize(root).map_err(look)?;
-    match found.strip_prefix(&root) {
-        Ok(inside) => Ok(Path::new("/").join(inside)),
-        Err(_) => Err(Error::Outside(cgroup.to_owned(), root)),
     }
 }
 
@@ -262,23 +232,12 @@ mod tests {
             error.to_string()
         };
         insta::assert_snapshot!(refused(FilterFlags { pids: vec![0], ..flags() }), @r#"-p 0: there is no process with this pid; give one that runs, or leave -p out"#);
-        insta::assert_snapshot!(refused(FilterFlags { cgroup: Some("x".into()), ..flags() }), @r#"-c: this host has no unified cgroup hierarchy (cgroup2); use -p or --path"#);
+        insta::assert_snapshot!(refused(FilterFlags { cgroup: Some("x".into()), ..flags() }), @r#"-c x: this host has no unified cgroup hierarchy (cgroup2); leave the cgroup out"#);
         insta::assert_snapshot!(refused(FilterFlags { path: Some("db".into()), ..flags() }), @r#"--path db: a relative path; give one that begins with a slash"#);
         insta::assert_snapshot!(
             refused(FilterFlags { path: Some("/no/../db".into()), ..flags() }),
             @r#"--path /no/../db: has `..` in it; give the path without"#
         );
-    }
-
-    #[test]
-    fn a_cgroup_that_is_none_says_so() {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        fs::write(root.path().join("tasks"), "").expect("writes");
-        let resolve = |typed: &str| resolve_cgroup(Path::new(typed), Some(root.path()));
-        assert_eq!(resolve("/").expect("the root"), Path::new("/"));
-        assert!(matches!(resolve("/proc"), Err(Error::Outside(..))));
-        assert!(matches!(resolve("no/such"), Err(Error::NoCgroup { .. })));
-        assert!(matches!(resolve("tasks"), Err(Error::NotAFolder(_))));
     }
 
     #[test]

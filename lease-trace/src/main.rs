@@ -13,6 +13,7 @@ mod filter;
 mod fixtures;
 mod kernel;
 mod ledger;
+mod policy;
 mod record;
 #[cfg(test)]
 mod schema;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, PolicyCommand};
 
 fn main() -> ExitCode {
     // Quiet unless asked: LEASE_TRACE_LOG=debug shows each attempt to attach, and what the
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         Command::Report(flags) => commands::report::run(&flags),
         Command::Enforce(flags) => commands::enforce::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),
+        Command::Policy(flags) => match flags.command {
+            PolicyCommand::Check(flags) => commands::policy::check(&flags),
+        },
     };
     exit::conclude(result).into()
 }

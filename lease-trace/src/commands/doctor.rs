@@ -1,11 +1,17 @@
 //! `lease-trace doctor`: what this kernel offers and lacks, each with its reason and remedy.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, BufWriter, Write},
+};
 
 use crate::{
     cli::DoctorFlags,
     exit::Exit,
-    kernel::doctor::{self, Examination, Finding, FindingState},
+    kernel::{
+        doctor::{self, Examination, Finding, FindingState, Row},
+        ways::Answer,
+    },
     sinks::{WriteError, text},
 };
 
@@ -38,6 +44,8 @@ fn render(examination: &Examination) -> String {
     let Examination {
         kernel,
         findings,
+        enforcement,
+        deniable,
         possible,
     } = examination;
     let mut page = format!("Kernel {kernel}\n");
@@ -47,7 +55,11 @@ fn render(examination: &Examination) -> String {
             page.push_str(&entry(finding));
         }
     }
-    let verdict = text::wrap(verdict(*possible, findings), WIDTH, 0);
+    if !enforcement.is_empty() {
+        page.push_str(&table(enforcement));
+    }
+    let whole = *deniable && findings.iter().all(|f| f.state == FindingState::Ok);
+    let verdict = text::wrap(verdict(*possible, whole), WIDTH, 0);
     page + "
 " + &verdict
         + "
@@ -92,6 +104,68 @@ fn entry(finding: &Finding) -> String {
     lines
 }
 
+const ACTIONS: [&str; 4] = ["deny", "hold", "stop", "kill"];
+const CELL_WIDTH: usize = 12;
+const WAY_WIDTH: usize = 16;
+/// Where footnotes begin.
+const INDENT_NOTE: usize = 7;
+
+/// Way out by action, with a footnote for each thing that is to be said.
+fn table(rows: &[Row]) -> String {
+    let mut notes: Vec<String> = Vec::new();
+    let heading = line("way out", &ACTIONS.map(str::to_owned));
+    let mut page = format!("\nenforcement\n{heading}");
+    for row in rows {
+        let Row {
+            way,
+            deny,
+            hold,
+            stop,
+            kill,
+        } = row;
+        let cells = [deny, hold, stop, kill].map(|answer| cell(answer, &mut notes));
+        page.push_str(&line(way.name(), &cells));
+    }
+    for (number, note) in (1..).zip(&notes) {
+        let note = text::wrap(note, WIDTH - INDENT_NOTE, 0);
+        let mut mark = format!("({number})");
+        for line in note.lines() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(page, "  {mark:<width$}{line}", width = INDENT_NOTE - 2);
+            mark.clear();
+        }
+    }
+    page
+}
+
+fn line(way: &str, cells: &[String; 4]) -> String {
+    let mut line = format!("  {way:WAY_WIDTH$}");
+    for cell in cells {
+        let _ = write!(line, "{cell:CELL_WIDTH$}");
+    }
+    format!("{}\n", line.trim_end())
+}
+
+fn cell(answer: &Answer, notes: &mut Vec<String>) -> String {
+    let (word, note) = match answer {
+        Answer::Yes { how } => ("yes", how.as_deref()),
+        Answer::No { why } => ("no", Some(why.as_str())),
+        Answer::Ends => (
+            "ends",
+            Some("the process is ending: there is nothing to do"),
+        ),
+    };
+    let Some(note) = note else {
+        return word.to_owned();
+    };
+    let number = notes.iter().position(|known| known == note);
+    let number = number.unwrap_or_else(|| {
+        notes.push(note.to_owned());
+        notes.len() - 1
+    });
+    format!("{word} ({})", number + 1)
+}
+
 const fn state_name(state: FindingState) -> &'static str {
     match state {
         FindingState::Ok => "ok",
@@ -100,10 +174,7 @@ const fn state_name(state: FindingState) -> &'static str {
     }
 }
 
-fn verdict(possible: bool, findings: &[Finding]) -> &'static str {
-    let whole = findings
-        .iter()
-        .all(|finding| finding.state == FindingState::Ok);
+fn verdict(possible: bool, whole: bool) -> &'static str {
     match (possible, whole) {
         (false, _) => "lease-trace cannot find zombies here: see what is missing above.",
         (true, true) => "lease-trace can do all it does here.",
@@ -116,6 +187,7 @@ fn verdict(possible: bool, findings: &[Finding]) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::ways::Ways;
 
     fn examination() -> Examination {
         let ok = |point: &str, group, how: &str| Finding {
@@ -142,14 +214,14 @@ mod tests {
                 ok("pin_user_pages_fast", "Pins", "fexit"),
                 Finding {
                     state: FindingState::Missing,
-                    reason: Some("close(2) cannot be denied".to_owned()),
-                    remedy: Some(
-                        "build the kernel with CONFIG_FUNCTION_ERROR_INJECTION=y".to_owned(),
-                    ),
-                    ..ok("__x64_sys_close", "Enforcement", "")
+                    reason: Some("no BPF file system is mounted on /sys/fs/bpf".to_owned()),
+                    remedy: Some("mount -t bpf bpf /sys/fs/bpf".to_owned()),
+                    ..ok("BPF file system", "host", "")
                 },
                 ok("unpin_user_page_range_dirty_lock", "Pins", "fexit"),
             ],
+            enforcement: doctor::enforcement(&Ways::like_debian_12()),
+            deniable: false,
             possible: true,
         }
     }
@@ -158,7 +230,7 @@ mod tests {
     fn findings_are_grouped_and_fit_eighty_columns() {
         let page = render(&examination());
         assert!(page.lines().all(|line| line.len() <= WIDTH));
-        insta::assert_snapshot!(page, @r#"
+        insta::assert_snapshot!(page, @r"
         Kernel 6.1.192-amd64
 
         Leases
@@ -171,12 +243,34 @@ mod tests {
           ok       pin_user_pages_fast                fexit
           ok       unpin_user_page_range_dirty_lock   fexit
 
-        Enforcement
-          missing  __x64_sys_close
-                   close(2) cannot be denied
-                   Remedy: build the kernel with CONFIG_FUNCTION_ERROR_INJECTION=y
+        host
+          missing  BPF file system
+                   no BPF file system is mounted on /sys/fs/bpf
+                   Remedy: mount -t bpf bpf /sys/fs/bpf
+
+        enforcement
+          way out         deny        hold        stop        kill
+          unlock          yes (1)     yes (2)     yes         yes
+          close           no (3)      yes         yes         yes
+          dup2            no (3)      yes         yes         yes
+          close_range     no (3)      yes         yes         yes
+          munmap          no (3)      yes         yes         yes
+          exec            no (4)      yes         yes         yes
+          exit            ends (5)    ends (5)    ends (5)    ends (5)
+          killed          ends (5)    ends (5)    ends (5)    ends (5)
+          io_uring        no (4)      yes         yes         yes
+          break-timeout   no (4)      no (6)      yes         yes
+          other           no (4)      yes         yes (7)     yes (7)
+          (1)  BPF LSM
+          (2)  by denying it: a duplicate does not keep what is unlocked
+          (3)  the system call is not modifiable; remedy: a kernel with
+               CONFIG_FUNCTION_ERROR_INJECTION
+          (4)  no kernel lets this be denied
+          (5)  the process is ending: there is nothing to do
+          (6)  the kernel takes the lease away, whoever keeps the file
+          (7)  unless another process let go: then it is only told
 
         lease-trace can find zombies here, with the limits that the reasons above name.
-        "#);
+        ");
     }
 }

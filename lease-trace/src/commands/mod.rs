@@ -4,5 +4,6 @@ pub mod doctor;
 pub mod enforce;
 pub mod monitor;
 pub mod plan;
+pub mod policy;
 pub mod report;
 pub mod signals;

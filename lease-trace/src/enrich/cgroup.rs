@@ -16,6 +16,29 @@ use super::process;
 /// Where the unified hierarchy is mounted: alone, or beside the old ones.
 const MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
+/// A cgroup that cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot look at {tried}: {reason}; `systemd-cgls` lists the cgroups")]
+    Look { tried: PathBuf, reason: io::Error },
+    #[error("this is no folder; give the folder of a cgroup")]
+    NotAFolder,
+    #[error("this is outside {0}, where the cgroups are; give a path below it")]
+    Outside(PathBuf),
+    #[error("this host has no unified cgroup hierarchy (cgroup2); leave the cgroup out")]
+    NoHierarchy,
+}
+
+/// A cgroup that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// In the hierarchy, as in /proc/PID/cgroup.
+    pub path: PathBuf,
+    pub id: u64,
+    /// Steps below the root.
+    pub level: u32,
+}
+
 /// The cgroups of this host.
 #[derive(Default)]
 pub struct Cgroups {
@@ -42,8 +65,33 @@ impl Cgroups {
         }
     }
 
-    pub fn root(&self) -> Option<&Path> {
-        self.root.as_deref()
+    /// Finds a cgroup, typed as it is in the hierarchy (as /proc/PID/cgroup and systemd write it),
+    /// or with the mount point in front.
+    pub fn locate(&self, cgroup: &Path) -> Result<Located, Error> {
+        let root = self.root.as_deref().ok_or(Error::NoHierarchy)?;
+        let inside = root.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+        let tried = if cgroup.is_absolute() && !inside.exists() {
+            cgroup.to_owned()
+        } else {
+            inside
+        };
+        let look = |reason| Error::Look {
+            tried: tried.clone(),
+            reason,
+        };
+        let found = fs::canonicalize(&tried).map_err(look)?;
+        if !found.is_dir() {
+            return Err(Error::NotAFolder);
+        }
+        let root = fs::canonicalize(root).map_err(look)?;
+        let Ok(inside) = found.strip_prefix(&root) else {
+            return Err(Error::Outside(root));
+        };
+        Ok(Located {
+            path: Path::new("/").join(inside),
+            id: number(&found).map_err(look)?,
+            level: inside.components().count() as u32,
+        })
     }
 
     /// The path of the cgroup `id`, in which the process `pid` was.
@@ -107,6 +155,34 @@ mod tests {
         assert_eq!(cgroups.path(id, 0), Some("/system.slice/db.service"));
         let id = number(root.path()).expect("exists");
         assert_eq!(cgroups.path(id, 0), Some("/"));
+    }
+
+    #[test]
+    fn a_cgroup_is_located_by_its_path() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let service = root.path().join("system.slice/db.service");
+        fs::create_dir_all(&service).expect("creates");
+        fs::write(root.path().join("tasks"), "").expect("writes");
+        let cgroups = Cgroups::at(root.path());
+        let locate = |typed: &str| cgroups.locate(Path::new(typed));
+        let expected = Located {
+            path: "/system.slice/db.service".into(),
+            id: number(&service).expect("exists"),
+            level: 2,
+        };
+        for typed in ["/system.slice/db.service", "system.slice/db.service"] {
+            assert_eq!(locate(typed).expect("exists"), expected);
+        }
+        assert_eq!(cgroups.locate(&service).expect("exists"), expected);
+        assert_eq!(locate("/").expect("exists").level, 0);
+        assert!(matches!(locate("/proc"), Err(Error::Outside(_))));
+        assert!(matches!(locate("no/such"), Err(Error::Look { .. })));
+        assert!(matches!(locate("tasks"), Err(Error::NotAFolder)));
+        let none = Cgroups::default();
+        assert!(matches!(
+            none.locate(Path::new("/")),
+            Err(Error::NoHierarchy)
+        ));
     }
 
     #[test]

@@ -122,6 +122,53 @@ pub struct Consumer {
     pub rdma: bool,
 }
 
+/// What a function on the way to a pin says about who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// It is between the consumer and the pin, or ours.
+    Machinery,
+    /// It is the consumer of this name.
+    Consumer(&'a str),
+    /// It helps whoever called it, and is the consumer only if nothing outward is.
+    Helper(&'a str),
+    /// No rule knows it.
+    Unknown,
+}
+
+impl<'a> Part<'a> {
+    pub fn of(function: &Function<'a>) -> Self {
+        if is_machinery(function) {
+            Self::Machinery
+        } else if let Some(name) = by_prefix(BUILT_IN, function.name) {
+            Self::Consumer(name)
+        } else if let Some(name) = helper_of(function) {
+            Self::Helper(name)
+        } else if let Some(module) = function.module {
+            Self::Consumer(name_of(module))
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// What the consumer in a module is called.
+pub fn name_of(module: &str) -> &str {
+    let known = MODULES.iter().find(|(name, _)| *name == module);
+    known.map_or(module, |(_, name)| name)
+}
+
+/// The consumers that are known by name, sorted; any other module is one, too.
+pub fn known() -> Vec<&'static str> {
+    let rules = [MODULES, BUILT_IN, HELPERS].into_iter().flatten();
+    let mut names: Vec<_> = rules
+        .map(|(_, name)| *name)
+        .chain(HELPER_MODULES.iter().copied())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Reads the names of a stack's functions, innermost first; `None` for a frame without a name.
 pub fn classify<'a>(frames: impl Iterator<Item = Option<Function<'a>>>) -> Option<Consumer> {
     let mut rdma = false;
@@ -130,18 +177,14 @@ pub fn classify<'a>(frames: impl Iterator<Item = Option<Function<'a>>>) -> Optio
     let mut caller: Option<&str> = None;
     for function in frames.flatten() {
         rdma |= is_rdma(&function);
-        if found.is_some() || is_machinery(&function) {
+        if found.is_some() {
             continue;
         }
-        if let Some(name) = by_prefix(BUILT_IN, function.name) {
-            found = Some(name);
-        } else if let Some(name) = helper_of(&function) {
-            helper = helper.or(Some(name));
-        } else if let Some(module) = function.module {
-            let known = MODULES.iter().find(|(name, _)| *name == module);
-            found = Some(known.map_or(module, |(_, name)| name));
-        } else {
-            caller = caller.or(Some(function.name));
+        match Part::of(&function) {
+            Part::Machinery => {}
+            Part::Consumer(name) => found = Some(name),
+            Part::Helper(name) => helper = helper.or(Some(name)),
+            Part::Unknown => caller = caller.or(Some(function.name)),
         }
     }
     let name = found.or(helper).or(caller)?;

@@ -111,6 +111,29 @@ impl Symbols {
         })
     }
 
+    /// All functions with the addresses that [`Self::find`] takes for theirs, in order.
+    pub fn functions(&self) -> impl Iterator<Item = (Range<u64>, Function<'_>)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let entry = self.entries.get(at)?;
+            let more = &self.entries[at..];
+            at += more.partition_point(|other| other.address == entry.address);
+            let next = self.entries.get(at).map_or(u64::MAX, |next| next.address);
+            let module = self.slice(&entry.module);
+            let known = self.modules.iter().find(|known| known.name == module);
+            let behind = known
+                .filter(|module| entry.address >= module.base)
+                .map_or(u64::MAX, |module| module.base.saturating_add(module.size));
+            let longest = entry.address.saturating_add(LONGEST);
+            let end = next.min(behind).min(longest).max(entry.address);
+            let function = Function {
+                name: self.slice(&entry.name),
+                module: (!module.is_empty()).then_some(module),
+            };
+            Some((entry.address..end, function))
+        })
+    }
+
     fn slice(&self, range: &Range<u32>) -> &str {
         self.text
             .get(range.start as usize..range.end as usize)
@@ -214,6 +237,22 @@ ffffffffc0a80210 t rxe_reg_user_mr\t[rdma_rxe]
         assert_eq!(name(0x1000), None);
         assert_eq!(name(0xffff_ffff_8200_0000), None, "a gap");
         assert_eq!(name(0xffff_ffff_c0a8_1000), None, "behind the module");
+    }
+
+    #[test]
+    fn functions_have_the_addresses_that_are_found() {
+        let symbols = Symbols::parse(KALLSYMS.to_owned(), MODULES);
+        let functions: Vec<_> = symbols.functions().collect();
+        assert_eq!(
+            functions.len(),
+            5,
+            "two names of one address are one function"
+        );
+        for (range, function) in &functions {
+            assert_eq!(symbols.find(range.start), Some(*function));
+            assert_eq!(symbols.find(range.end - 1), Some(*function));
+            assert_ne!(symbols.find(range.end), Some(*function));
+        }
     }
 
     #[test]

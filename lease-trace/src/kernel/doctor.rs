@@ -1,14 +1,14 @@
 //! Everything about this kernel that decides what lease-trace can do here, found by trying it.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
+use lease_trace_common::{cause::Cause, policy::Action};
 use serde::Serialize;
 
 use super::{
-    btf::Btf,
     host::{self, Obstacle},
     points::Need,
-    trial,
+    ways::{Answer, WAYS, Ways},
 };
 use crate::tracer::{self, Attachment, Outcome};
 
@@ -36,12 +36,45 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
+/// What can be done about one way out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub way: Cause,
+    pub deny: Answer,
+    pub hold: Answer,
+    pub stop: Answer,
+    pub kill: Answer,
+}
+
+impl Row {
+    fn of(ways: &Ways, way: Cause) -> Self {
+        Self {
+            way,
+            deny: ways.can(Action::Deny, way),
+            hold: ways.can(Action::Hold, way),
+            stop: ways.can(Action::Stop, way),
+            kill: ways.can(Action::Kill, way),
+        }
+    }
+}
+
+/// The table for a kernel.
+pub fn enforcement(ways: &Ways) -> Vec<Row> {
+    WAYS.into_iter().map(|way| Row::of(ways, way)).collect()
+}
+
 /// The whole examination.
 #[derive(Clone, Debug, Serialize)]
 pub struct Examination {
     /// `uname -r`
     pub kernel: String,
     pub findings: Vec<Finding>,
+    /// What can be done about each way out; absent where it could not be asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub enforcement: Vec<Row>,
+    /// Everything can be denied that can be on some kernel.
+    #[serde(skip)]
+    pub deniable: bool,
     /// Whether zombies can be found here.
     pub possible: bool,
 }
@@ -57,6 +90,8 @@ pub fn examine() -> Result<Examination, tracer::Error> {
     let mut examination = Examination {
         kernel: host::release(),
         findings: Vec::new(),
+        enforcement: Vec::new(),
+        deniable: false,
         possible: true,
     };
     examination.host();
@@ -96,7 +131,9 @@ pub fn examine() -> Result<Examination, tracer::Error> {
         }
         Err(error) => return Err(error),
     }
-    examination.enforcement(&btf);
+    let ways = Ways::of(&btf)?;
+    examination.deniable = ways.is_whole();
+    examination.enforcement = enforcement(&ways);
     Ok(examination)
 }
 
@@ -173,64 +210,4 @@ impl Examination {
             remedy,
         });
     }
-
-    /// What could be done against a release: signals, and which ways out of a lease this kernel
-    /// would let a program deny.
-    fn enforcement(&mut self, btf: &Btf) {
-        const GROUP: &str = "enforcement: deny";
-        let signal = btf
-            .enumerator("BPF_FUNC_send_signal")
-            .is_none()
-            .then(|| Obstacle {
-                what: "this kernel lacks the BPF helper send_signal".to_owned(),
-                remedy: "Linux 5.3 or later".to_owned(),
-                kernel: true,
-            });
-        self.note(
-            "enforcement: signal",
-            "SIGKILL, SIGSTOP",
-            "bpf_send_signal",
-            signal,
-            false,
-        );
-        let lsm = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-        let bpf_lsm = lsm.trim().split(',').any(|name| name == "bpf");
-        for (way, function) in WAYS_OUT {
-            let finding = match trial::modify_return(btf, function) {
-                Ok(()) if bpf_lsm && function.starts_with("security_") => ("BPF LSM", None),
-                Ok(()) => ("fmod_ret", None),
-                Err(reason) => ("", Some(reason)),
-            };
-            let (how, reason) = finding;
-            if *function == "security_file_lock" && !btf.has_function("fcntl_setdeleg") {
-                continue;
-            }
-            self.findings.push(Finding {
-                point: (*way).to_owned(),
-                group: GROUP,
-                state: if reason.is_none() {
-                    FindingState::Ok
-                } else {
-                    FindingState::Missing
-                },
-                how: how.to_owned(),
-                remedy: reason
-                    .is_some()
-                    .then(|| "a kernel with CONFIG_FUNCTION_ERROR_INJECTION".to_owned()),
-                reason,
-            });
-        }
-    }
 }
-
-/// Ways out of a lease, and the function whose return value denies each. Exit, a fatal signal,
-/// execve and io_uring cannot be denied anywhere.
-const WAYS_OUT: &[(&str, &str)] = &[
-    ("fcntl F_SETLEASE F_UNLCK", "security_file_fcntl"),
-    ("fcntl F_SETDELEG F_UNLCK", "security_file_lock"),
-    ("close", "__x64_sys_close"),
-    ("close_range", "__x64_sys_close_range"),
-    ("dup2", "__x64_sys_dup2"),
-    ("dup3", "__x64_sys_dup3"),
-    ("munmap", "__x64_sys_munmap"),
-];

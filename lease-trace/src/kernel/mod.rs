@@ -8,3 +8,4 @@ pub mod host;
 pub mod offsets;
 pub mod points;
 mod trial;
+pub mod ways;

@@ -6,14 +6,32 @@ use super::{
     btf::Btf,
 };
 
+/// Why a program was not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// EPERM: this process may not ask.
+    Privilege,
+    /// The kernel cannot do it; in its words.
+    Kernel(String),
+}
+
 /// Whether a program may replace the return value of this function (`fmod_ret`), so that a call
-/// can be denied. `Err` says why not, in the kernel's words.
-pub fn modify_return(btf: &Btf, function: &str) -> Result<(), String> {
+/// can be denied.
+pub fn modify_return(btf: &Btf, function: &str) -> Result<(), Refusal> {
+    load(btf, function, Kind::ModifyReturn)
+}
+
+/// Whether a program may answer for the BPF LSM, `hook` being `bpf_lsm_NAME`.
+pub fn lsm(btf: &Btf, hook: &str) -> Result<(), Refusal> {
+    load(btf, hook, Kind::Lsm)
+}
+
+fn load(btf: &Btf, function: &str, kind: Kind) -> Result<(), Refusal> {
     let function_id = btf
         .function_id(function)
-        .ok_or_else(|| format!("this kernel has no function {function}"))?;
+        .ok_or_else(|| Refusal::Kernel(format!("this kernel has no function {function}")))?;
     let program = Program {
-        kind: Kind::ModifyReturn,
+        kind,
         function_id,
         name: "trial",
         // r0 = 0; exit
@@ -23,6 +41,9 @@ pub fn modify_return(btf: &Btf, function: &str) -> Result<(), String> {
     };
     match bpf::load(&program) {
         Ok(_forgotten) => Ok(()),
-        Err(refusal) => Err(refusal.said.unwrap_or_else(|| refusal.error.to_string())),
+        Err(refusal) => Err(match refusal.error.raw_os_error() {
+            Some(libc::EPERM) => Refusal::Privilege,
+            _ => Refusal::Kernel(refusal.said.unwrap_or_else(|| refusal.error.to_string())),
+        }),
     }
 }

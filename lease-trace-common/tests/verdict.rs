@@ -1,0 +1,286 @@
+//! The verdict, held against what may never happen: every action, what to do otherwise, way out,
+//! moment, mode and who is spared.
+
+use lease_trace_common::{
+    cause::Cause,
+    policy::Action,
+    verdict::{Moment, Outcome, Situation, Spared, Verdict, applicable, decide},
+};
+
+const SPARED: [Spared; 5] = [
+    Spared::No,
+    Spared::Init,
+    Spared::Ending,
+    Spared::Tracer,
+    Spared::Bystander,
+];
+
+/// A rule and a situation.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    action: Action,
+    otherwise: Action,
+    cause: Cause,
+    enforce: bool,
+    moment: Moment,
+    deniable: bool,
+    spared: Spared,
+}
+
+impl Case {
+    fn verdict(self) -> Verdict {
+        let now = Situation {
+            enforce: self.enforce,
+            moment: self.moment,
+            is_unlock: self.cause == Cause::Unlock,
+            deniable: self.deniable,
+            spared: self.spared,
+        };
+        decide(self.action, self.otherwise, &now)
+    }
+
+    fn applicable(self) -> Action {
+        applicable(self.action, self.otherwise, self.cause, self.deniable)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for action in Action::ALL {
+        for otherwise in Action::ALL {
+            for cause in Cause::ALL {
+                for spared in SPARED {
+                    for bits in 0..8 {
+                        cases.push(Case {
+                            action,
+                            otherwise,
+                            cause,
+                            enforce: bits & 1 != 0,
+                            moment: if bits & 2 != 0 {
+                                Moment::Before
+                            } else {
+                                Moment::After
+                            },
+                            deniable: bits & 4 != 0,
+                            spared,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// A case in enforce mode, with nobody spared.
+fn case(action: Action, otherwise: Action, cause: Cause, deniable: bool) -> Case {
+    Case {
+        action,
+        otherwise,
+        cause,
+        enforce: true,
+        moment: Moment::After,
+        deniable,
+        spared: Spared::No,
+    }
+}
+
+#[test]
+fn a_release_is_denied_only_before_it_and_only_where_that_is_possible() {
+    for case in cases() {
+        if case.verdict() == Verdict::Deny {
+            assert!(case.moment == Moment::Before, "{case:?}");
+            assert!(case.deniable && case.enforce, "{case:?}");
+            assert!(
+                matches!(case.spared, Spared::No | Spared::Bystander),
+                "{case:?}"
+            );
+            assert!(
+                case.action == Action::Deny
+                    || (case.action, case.cause) == (Action::Hold, Cause::Unlock),
+                "{case:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_signal_is_sent_only_afterwards_and_only_to_the_owner_who_let_go() {
+    for case in cases() {
+        if let Verdict::Signal(signal) = case.verdict() {
+            assert!(case.enforce, "{case:?}");
+            assert!(case.moment == Moment::After, "{case:?}");
+            assert!(case.spared == Spared::No, "{case:?}");
+            assert!(matches!(signal, Action::Stop | Action::Kill), "{case:?}");
+            assert!(
+                signal == case.action || signal == case.otherwise,
+                "{case:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn monitor_mode_does_nothing_and_tells_everything() {
+    for case in cases().into_iter().filter(|case| !case.enforce) {
+        match (case.moment, case.verdict()) {
+            (Moment::Before, verdict) => assert_eq!(verdict, Verdict::Pass, "{case:?}"),
+            (Moment::After, Verdict::Tell(action, outcome)) => {
+                assert_eq!(action, case.applicable(), "{case:?}");
+                let plain = !matches!(case.spared, Spared::Init | Spared::Tracer | Spared::Ending);
+                let expected = match action {
+                    Action::Report => Outcome::Done,
+                    _ => Outcome::Would,
+                };
+                assert!(!plain || outcome == expected, "{case:?}");
+            }
+            (Moment::After, verdict) => panic!("{case:?}: {verdict:?}"),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_told_before_and_everything_afterwards() {
+    for case in cases() {
+        match case.moment {
+            Moment::Before => {
+                assert!(matches!(case.verdict(), Verdict::Pass | Verdict::Deny));
+            }
+            Moment::After => {
+                assert!(matches!(
+                    case.verdict(),
+                    Verdict::Signal(_) | Verdict::Tell(..)
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_spared_are_left_alone_and_named() {
+    let expected = [
+        (Spared::Init, Outcome::Spared),
+        (Spared::Tracer, Outcome::Spared),
+        (Spared::Ending, Outcome::Ending),
+    ];
+    for case in cases() {
+        let Some((_, outcome)) = expected.iter().find(|(spared, _)| *spared == case.spared) else {
+            continue;
+        };
+        let verdict = match case.moment {
+            Moment::Before => Verdict::Pass,
+            Moment::After => Verdict::Tell(case.applicable(), *outcome),
+        };
+        assert_eq!(case.verdict(), verdict, "{case:?}");
+    }
+}
+
+/// What a rule would do is what it does: enforce mode denies or signals where monitor mode said so,
+/// but for holds, which userspace keeps, and bystanders.
+#[test]
+fn monitor_mode_says_what_enforce_mode_does() {
+    for case in cases() {
+        if case.enforce || case.moment == Moment::Before || case.spared != Spared::No {
+            continue;
+        }
+        let enforced = |moment| {
+            Case {
+                enforce: true,
+                moment,
+                ..case
+            }
+            .verdict()
+        };
+        match case.verdict() {
+            Verdict::Tell(Action::Deny, Outcome::Would) => {
+                assert_eq!(enforced(Moment::Before), Verdict::Deny, "{case:?}");
+            }
+            Verdict::Tell(signal @ (Action::Stop | Action::Kill), Outcome::Would) => {
+                assert_eq!(enforced(Moment::After), Verdict::Signal(signal), "{case:?}");
+            }
+            verdict => assert!(
+                matches!(verdict, Verdict::Tell(Action::Report | Action::Hold, _)),
+                "{case:?}: {verdict:?}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn what_applies_can_be_had() {
+    for case in cases() {
+        let applies = case.applicable();
+        assert!(applies != Action::Deny || case.deniable, "{case:?}");
+        assert!(
+            applies != Action::Hold || case.cause != Cause::Unlock,
+            "a duplicate does not keep what is unlocked: {case:?}"
+        );
+        assert!(
+            [case.action, case.otherwise, Action::Report, Action::Deny].contains(&applies),
+            "{case:?}"
+        );
+    }
+}
+
+#[test]
+fn what_rules_come_to() {
+    use Action::{Deny, Hold, Kill, Report, Stop};
+    use Cause::{Close, Unlock};
+    let rows = [
+        (Deny, Kill, Close, true, Deny),
+        (Deny, Kill, Close, false, Kill),
+        (Deny, Hold, Close, false, Hold),
+        (Deny, Report, Close, false, Report),
+        (Deny, Deny, Close, false, Report),
+        (Hold, Report, Close, false, Hold),
+        (Hold, Report, Close, true, Hold),
+        (Hold, Report, Unlock, true, Deny),
+        (Hold, Report, Unlock, false, Report),
+        (Deny, Hold, Unlock, false, Report),
+        (Stop, Kill, Unlock, true, Stop),
+        (Kill, Report, Close, false, Kill),
+        (Report, Kill, Close, true, Report),
+    ];
+    for (action, otherwise, cause, deniable, expected) in rows {
+        let case = case(action, otherwise, cause, deniable);
+        assert_eq!(case.applicable(), expected, "{case:?}");
+    }
+}
+
+#[test]
+fn what_went_all_the_same_gets_a_signal_or_is_told_as_failed() {
+    for action in [Action::Deny, Action::Hold] {
+        for otherwise in Action::ALL {
+            let verdict = case(action, otherwise, Cause::Close, true).verdict();
+            let expected = match otherwise {
+                Action::Stop | Action::Kill => Verdict::Signal(otherwise),
+                _ => Verdict::Tell(action, Outcome::Failed),
+            };
+            assert_eq!(verdict, expected, "{action:?} otherwise {otherwise:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bystander_is_not_a_reason_to_signal_the_owner() {
+    let case = Case {
+        spared: Spared::Bystander,
+        ..case(Action::Kill, Action::Report, Cause::Other, false)
+    };
+    assert_eq!(
+        case.verdict(),
+        Verdict::Tell(Action::Kill, Outcome::Bystander)
+    );
+}
+
+#[test]
+fn numbers_in_records_come_back() {
+    for outcome in Outcome::ALL {
+        assert_eq!(Outcome::from_raw(outcome as u32), Some(outcome));
+    }
+    assert_eq!(Outcome::from_raw(0), None);
+    for action in Action::ALL {
+        assert_eq!(Action::from_raw(action as u32), action);
+    }
+    assert_eq!(Action::from_raw(99), Action::Report);
+}

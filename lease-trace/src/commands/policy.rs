@@ -1,0 +1,230 @@
+//! `lease-trace policy check`: each rule in a sentence, and what it comes to on this kernel.
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufWriter, Write as _},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    cli::CheckFlags,
+    enrich::{cgroup::Cgroups, symbols::Symbols},
+    exit::Exit,
+    kernel::{host, ways::Ways},
+    policy::{
+        Check, Compiled, Effect, Host, Mode,
+        check::{Explained, WHEN_FULL},
+        diagnostic::{Place, Severity},
+    },
+    sinks::{WriteError, text},
+};
+
+const WIDTH: usize = 80;
+/// Where the ways out begin.
+const INDENT: usize = 15;
+
+pub fn check(flags: &CheckFlags) -> anyhow::Result<Exit> {
+    let cgroups = Cgroups::of_host();
+    let ways = Ways::of_kernel();
+    let symbols = Symbols::load().ok();
+    let host = Host {
+        cgroups: &cgroups,
+        ways: ways.as_ref().ok(),
+        symbols: symbols.as_ref(),
+    };
+    let check = crate::policy::read(&flags.file, &host)?;
+    let unknown = ways.as_ref().err().map(ToString::to_string);
+    let mut out = BufWriter::new(io::stdout().lock());
+    if flags.json {
+        let page = Page::of(&check, unknown.as_deref());
+        serde_json::to_writer_pretty(&mut out, &page).map_err(|error| WriteError(error.into()))?;
+        writeln!(out).map_err(WriteError)?;
+    } else if check.compiled.is_some() {
+        let page = render(&check, unknown.as_deref());
+        out.write_all(page.as_bytes()).map_err(WriteError)?;
+    }
+    out.flush().map_err(WriteError)?;
+    drop(out);
+    let warnings = check.render_said();
+    match check.accept() {
+        Ok(_) => {
+            if !flags.json && !warnings.is_empty() {
+                // Nobody is left to tell if stderr is closed, too.
+                let _ = writeln!(io::stderr(), "{}", warnings.trim_end());
+            }
+            Ok(Exit::Done)
+        }
+        // The page has it all.
+        Err(error) if flags.json => Ok(Exit::of(&error.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn render(check: &Check, unknown: Option<&str>) -> String {
+    let mode = match check.mode {
+        Mode::Enforce => "enforce",
+        Mode::Monitor => "monitor (nothing is done; this is what enforce would do)",
+    };
+    let rules = text::counted(check.rules.len() as u64, "rule");
+    let name = text::escape(check.source.name.as_bytes());
+    let mut page = wrapped(&format!("{name}: {rules}, mode {mode}"), 2);
+    for rule in &check.rules {
+        page.push('\n');
+        page.push_str(&explained(rule));
+    }
+    page.push('\n');
+    page.push_str(&wrapped(&verdict(check), 0));
+    if let Some(compiled) = &check.compiled {
+        page.extend(notes(check, compiled).iter().map(|note| wrapped(note, 0)));
+    }
+    if let Some(reason) = unknown {
+        let note = format!("What this kernel can deny is unknown: {reason}.");
+        page.push_str(&wrapped(&note, 0));
+    }
+    page + &wrapped(WHEN_FULL, 0)
+}
+
+fn wrapped(text: &str, indent: usize) -> String {
+    text::wrap(text, WIDTH, indent) + "\n"
+}
+
+/// A rule's sentence, and the ways out under what happens there.
+fn explained(rule: &Explained) -> String {
+    let sentence = text::escape(rule.sentence.as_bytes());
+    let mut page = wrapped(&sentence, 2);
+    for effect in Effect::ALL {
+        let mut reasons: Vec<Option<&str>> = Vec::new();
+        let here = || rule.ways.iter().filter(|at| at.effect == effect);
+        for at in here() {
+            if !reasons.contains(&at.reason.as_deref()) {
+                reasons.push(at.reason.as_deref());
+            }
+        }
+        for reason in reasons {
+            let ways: Vec<_> = here()
+                .filter(|at| at.reason.as_deref() == reason)
+                .map(|at| at.way)
+                .collect();
+            let (label, why) = label(effect);
+            let ways = ways.join(", ");
+            let line = match reason.or(why) {
+                Some(why) => format!("{ways} ({why})"),
+                None => ways,
+            };
+            let mut label = label;
+            for line in text::wrap(&line, WIDTH - INDENT, 0).lines() {
+                let _ = writeln!(page, "  {label:<width$}{line}", width = INDENT - 2);
+                label = "";
+            }
+        }
+    }
+    page
+}
+
+const fn label(effect: Effect) -> (&'static str, Option<&'static str>) {
+    match effect {
+        Effect::Denied => ("denied", None),
+        Effect::Held => ("held", None),
+        Effect::Stopped => ("stopped", None),
+        Effect::Killed => ("killed", None),
+        Effect::Reported => ("reported", None),
+        Effect::Impossible => ("not possible", None),
+        Effect::Unknown => ("unknown", Some("this kernel could not be asked")),
+        Effect::Nothing => ("nothing", Some("the process is ending")),
+        Effect::Unmatched => ("not matched", None),
+    }
+}
+
+fn verdict(check: &Check) -> String {
+    match check.severity() {
+        Some(Severity::Error) => "The policy is refused: see the errors.".to_owned(),
+        Some(Severity::Kernel) => {
+            "The policy is refused: this kernel cannot do all it asks for.".to_owned()
+        }
+        Some(Severity::Warning) => "The policy can be used, with the warnings below.".to_owned(),
+        None => "The policy can be used.".to_owned(),
+    }
+}
+
+fn notes(check: &Check, compiled: &Compiled) -> Vec<String> {
+    let mut notes = Vec::new();
+    if compiled.holds {
+        let limit = Duration::from_millis(compiled.hold_limit_ms);
+        let limit = humantime::format_duration(limit);
+        notes.push(format!(
+            "A held file is let go after {limit} at the latest."
+        ));
+    }
+    if !compiled.consumers.is_empty() {
+        let names = compiled.consumers.join(", ");
+        notes.push(match check.frames {
+            Some(frames) => format!(
+                "Consumers named: {names}; all consumers' code here is in {}.",
+                text::counted(frames as u64, "piece")
+            ),
+            None => format!(
+                "Consumers named: {names}; where their code is cannot be told, since \
+                 /proc/kallsyms shows no addresses to this process."
+            ),
+        });
+    }
+    notes
+}
+
+/// The same as JSON.
+#[derive(Serialize)]
+struct Page<'a> {
+    file: &'a str,
+    kernel: String,
+    /// Why it is not known what this kernel can deny, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<&'a str>,
+    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_limit_ms: Option<u64>,
+    rules: &'a [Explained],
+    consumers: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<usize>,
+    when_full: &'static str,
+    said: Vec<Said<'a>>,
+}
+
+#[derive(Serialize)]
+struct Said<'a> {
+    severity: Severity,
+    line: usize,
+    column: usize,
+    what: &'a str,
+    instead: &'a str,
+}
+
+impl<'a> Page<'a> {
+    fn of(check: &'a Check, unknown: Option<&'a str>) -> Self {
+        let compiled = check.compiled.as_ref();
+        let said = check.said.iter().map(|said| {
+            let place = Place::find(&check.source.text, &said.span);
+            Said {
+                severity: said.severity,
+                line: place.line,
+                column: place.column,
+                what: &said.what,
+                instead: &said.instead,
+            }
+        });
+        Self {
+            file: &check.source.name,
+            kernel: host::release(),
+            unknown,
+            mode: check.mode,
+            hold_limit_ms: compiled.map(|compiled| compiled.hold_limit_ms),
+            rules: &check.rules,
+            consumers: compiled.map_or(&[], |compiled| &compiled.consumers),
+            frames: check.frames,
+            when_full: WHEN_FULL,
+            said: said.collect(),
+        }
+    }
+}

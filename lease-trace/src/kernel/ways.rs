@@ -1,0 +1,244 @@
+//! The ways out of a lease, and which of them this kernel lets be denied: found by loading a program
+//! that would.
+
+use std::fs;
+
+use lease_trace_common::{
+    cause::Cause,
+    policy::{Action, DENIABLE, cause_bit},
+};
+use serde::Serialize;
+
+use super::{
+    btf::Btf,
+    host::{self, Obstacle},
+    trial::{self, Refusal},
+};
+
+/// All ways out that a process can take or be sent.
+pub const WAYS: [Cause; 11] = [
+    Cause::Unlock,
+    Cause::Close,
+    Cause::Dup2,
+    Cause::CloseRange,
+    Cause::Munmap,
+    Cause::Exec,
+    Cause::Exit,
+    Cause::Killed,
+    Cause::IoUring,
+    Cause::BreakTimeout,
+    Cause::Other,
+];
+
+/// Why some ways out cannot be denied, whatever the kernel.
+pub const NOWHERE: &str = "no kernel lets this be denied";
+
+/// The functions whose return value denies a way out; all of them must be modifiable.
+const CALLS: [(Cause, &[&str]); 4] = [
+    (Cause::Close, &["__x64_sys_close"]),
+    (Cause::Dup2, &["__x64_sys_dup2", "__x64_sys_dup3"]),
+    (Cause::CloseRange, &["__x64_sys_close_range"]),
+    (Cause::Munmap, &["__x64_sys_munmap"]),
+];
+
+/// The hook that every unlock passes, F_SETLEASE and F_SETDELEG alike, and its BPF twin.
+const UNLOCK: &str = "security_file_lock";
+const UNLOCK_LSM: &str = "bpf_lsm_file_lock";
+
+/// What this kernel lets be done about each way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// The ways that a hook of ours can deny, on some kernel: how, or why not on this one.
+    deny: Vec<(Cause, Result<&'static str, String>)>,
+}
+
+/// Whether an action can be had for a way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "can", rename_all = "lowercase")]
+pub enum Answer {
+    Yes {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        how: Option<String>,
+    },
+    No {
+        why: String,
+    },
+    /// The process is ending: there is nothing to do.
+    Ends,
+}
+
+impl Answer {
+    fn yes() -> Self {
+        Self::Yes { how: None }
+    }
+
+    fn by(how: &str) -> Self {
+        Self::Yes {
+            how: Some(how.to_owned()),
+        }
+    }
+
+    fn no(why: &str) -> Self {
+        Self::No {
+            why: why.to_owned(),
+        }
+    }
+}
+
+impl Ways {
+    /// Asks the running kernel.
+    ///
+    /// # Errors
+    /// When it cannot be told: there is no BTF, or bpf(2) is refused.
+    pub fn of_kernel() -> Result<Self, Obstacle> {
+        if let Some(obstacle) = host::capabilities() {
+            return Err(obstacle);
+        }
+        Self::of(&host::btf()?)
+    }
+
+    /// The same, for who has read BTF already.
+    pub fn of(btf: &Btf) -> Result<Self, Obstacle> {
+        let mut deny = vec![(Cause::Unlock, unlock(btf)?)];
+        for (cause, functions) in CALLS {
+            let mut found = Ok("fmod_ret");
+            for function in functions {
+                if let Err(reason) = said(trial::modify_return(btf, function))? {
+                    // One reason for all of them, not one for each name.
+                    found = Err(reason.replace(&format!("{function}()"), "the system call"));
+                    break;
+                }
+            }
+            deny.push((cause, found));
+        }
+        Ok(Self { deny })
+    }
+
+    /// How a way out can be denied, or why not.
+    pub fn deny(&self, cause: Cause) -> Result<&'static str, &str> {
+        let known = self.deny.iter().find(|(way, _)| *way == cause);
+        known.map_or(Err(NOWHERE), |(_, found)| {
+            found.as_ref().copied().map_err(String::as_str)
+        })
+    }
+
+    /// The ways out that can be denied: for [`lease_trace_common::policy::Header::deniable_by`].
+    pub fn deniable(&self) -> u32 {
+        let deniable = self.deny.iter().filter(|(_, found)| found.is_ok());
+        deniable.fold(0, |set, (cause, _)| set | cause_bit(*cause as u32))
+    }
+
+    /// Whether everything can be denied that can be on some kernel.
+    pub fn is_whole(&self) -> bool {
+        let deniable = self.deniable();
+        DENIABLE
+            .iter()
+            .all(|cause| deniable & cause_bit(*cause as u32) != 0)
+    }
+
+    /// Whether an action can be had for a way out.
+    pub fn can(&self, action: Action, cause: Cause) -> Answer {
+        match (action, cause) {
+            (_, Cause::Exit | Cause::Killed) => Answer::Ends,
+            (Action::Deny, _) => match self.deny(cause) {
+                Ok(how) => Answer::by(how),
+                Err(why) if CALLS.iter().any(|(call, _)| *call == cause) => Answer::no(&format!(
+                    "{why}; remedy: a kernel with CONFIG_FUNCTION_ERROR_INJECTION"
+                )),
+                Err(why) => Answer::no(why),
+            },
+            (Action::Hold, Cause::Unlock) => match self.deny(cause) {
+                Ok(_) => Answer::by("by denying it: a duplicate does not keep what is unlocked"),
+                Err(why) => Answer::no(why),
+            },
+            (Action::Hold, Cause::BreakTimeout) => {
+                Answer::no("the kernel takes the lease away, whoever keeps the file")
+            }
+            (Action::Stop | Action::Kill, Cause::Other) => {
+                Answer::by("unless another process let go: then it is only told")
+            }
+            (Action::Report | Action::Hold | Action::Stop | Action::Kill, _) => Answer::yes(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn like_debian_12() -> Self {
+        let refused = || Err("the system call is not modifiable".to_owned());
+        let calls = CALLS.map(|(cause, _)| (cause, refused()));
+        Self {
+            deny: [(Cause::Unlock, Ok("BPF LSM"))]
+                .into_iter()
+                .chain(calls)
+                .collect(),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn like_linux_7() -> Self {
+        let mut ways = Self::like_debian_12();
+        for (_, found) in &mut ways.deny[1..] {
+            *found = Ok("fmod_ret");
+        }
+        ways
+    }
+
+    #[cfg(test)]
+    pub fn none() -> Self {
+        let mut ways = Self::like_debian_12();
+        ways.deny[0].1 = Err("this kernel has no function security_file_lock".to_owned());
+        ways
+    }
+}
+
+fn unlock(btf: &Btf) -> Result<Result<&'static str, String>, Obstacle> {
+    let stack = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    if stack.trim().split(',').any(|name| name == "bpf")
+        && said(trial::lsm(btf, UNLOCK_LSM))?.is_ok()
+    {
+        return Ok(Ok("BPF LSM"));
+    }
+    Ok(said(trial::modify_return(btf, UNLOCK))?.map(|()| "fmod_ret"))
+}
+
+/// What the kernel said, unless it did not want to be asked.
+fn said(tried: Result<(), Refusal>) -> Result<Result<(), String>, Obstacle> {
+    match tried {
+        Ok(()) => Ok(Ok(())),
+        Err(Refusal::Kernel(reason)) => Ok(Err(reason)),
+        Err(Refusal::Privilege) => Err(Obstacle {
+            what: "bpf(2) was refused (EPERM)".to_owned(),
+            remedy: host::refusal(),
+            kernel: false,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_has_the_ways_that_can_be_denied() {
+        let bits = |causes: &[Cause]| {
+            causes
+                .iter()
+                .fold(0, |set, cause| set | cause_bit(*cause as u32))
+        };
+        assert_eq!(Ways::like_debian_12().deniable(), bits(&[Cause::Unlock]));
+        assert_eq!(Ways::like_linux_7().deniable(), bits(&DENIABLE));
+        assert_eq!(Ways::none().deniable(), 0);
+        assert!(Ways::like_linux_7().is_whole() && !Ways::like_debian_12().is_whole());
+    }
+
+    #[test]
+    fn what_no_hook_passes_cannot_be_denied() {
+        let ways = Ways::like_linux_7();
+        for cause in WAYS {
+            assert_eq!(
+                ways.deny(cause).is_ok(),
+                DENIABLE.contains(&cause),
+                "{cause:?}"
+            );
+        }
+    }
+}

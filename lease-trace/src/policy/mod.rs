@@ -1,0 +1,23 @@
+//! The policy: what the operator wrote, checked, explained, and compiled for the kernel side.
+//!
+//! `file` reads the form, `compile` the meaning, `check` holds it against this kernel.
+
+pub mod check;
+mod comm;
+mod compile;
+pub mod consumers;
+pub mod diagnostic;
+mod effect;
+mod explain;
+mod file;
+mod ids;
+mod resolve;
+mod shadow;
+
+pub use check::{Check, Error, Host, read};
+pub use compile::Compiled;
+pub use effect::Effect;
+pub use file::{DEFAULT_PATH, Mode};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Paths as the kernel side compares them: by the device and the number of an inode.
+
+use std::{
+    ffi::CString,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+/// A directory or file that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Without symbolic links.
+    pub path: PathBuf,
+    /// `super_block.s_dev`
+    pub dev: u32,
+    pub ino: u64,
+    /// Type of the file system.
+    pub fs: String,
+}
+
+/// Why a path means nothing here, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("a relative path")]
+    Relative,
+    #[error("cannot open {0}: {1}")]
+    Open(PathBuf, io::Error),
+    #[error("cannot tell the device of {0}: {1}")]
+    Device(PathBuf, io::Error),
+}
+
+impl Error {
+    pub const fn instead(&self) -> &'static str {
+        match self {
+            Self::Relative => "write one that begins with a slash",
+            Self::Open(..) => "write a path that exists when the policy is loaded",
+            Self::Device(..) => "write a path of a mounted file system",
+        }
+    }
+}
+
+/// Finds what a path means in the mount namespace of this process. Symbolic links are followed.
+pub fn place(path: &Path) -> Result<Place, Error> {
+    if !path.is_absolute() {
+        return Err(Error::Relative);
+    }
+    let open = |error| Error::Open(path.to_owned(), error);
+    let device = |error| Error::Device(path.to_owned(), error);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+        .map_err(open)?;
+    let ino = file.metadata().map_err(open)?.ino();
+    let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(open)?;
+    let mount = mount_id(&file).map_err(device)?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(device)?;
+    let (dev, fs) = mount_of(&mounts, mount).ok_or_else(|| {
+        device(io::Error::other(format!(
+            "mount {mount} is not in /proc/self/mountinfo"
+        )))
+    })?;
+    Ok(Place {
+        path: real,
+        dev,
+        ino,
+        fs,
+    })
+}
+
+/// The mount that an open file is on. `st_dev` would not do: btrfs makes one up for each subvolume.
+fn mount_id(file: &File) -> io::Result<u64> {
+    let empty = CString::default();
+    // SAFETY: statx is plain data, for which zero is a value; the path is a C string, and the
+    // kernel writes at most one statx.
+    let stat = unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        let done = libc::statx(
+            file.as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID,
+            &raw mut stat,
+        );
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat
+    };
+    Ok(stat.stx_mnt_id)
+}
+
+/// Device, as `super_block.s_dev` has it, and type of a mount:
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
+fn mount_of(mountinfo: &str, id: u64) -> Option<(u32, String)> {
+    let line = mountinfo.lines().find(|line| {
+        let first = line.split(' ').next();
+        first.and_then(|first| first.parse().ok()) == Some(id)
+    })?;
+    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    let fs = line.split_once(" - ")?.1.split(' ').next()?;
+    Some((major << 20 | minor, fs.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_mount_has_a_device_and_a_type() {
+        let mounts = "\
+22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+36 22 0:28 /sub /srv/my\\040data rw master:1 propagate_from:2 - btrfs /dev/vdb rw,subvol=/sub
+";
+        assert_eq!(
+            mount_of(mounts, 22),
+            Some((254 << 20 | 1, "ext4".to_owned()))
+        );
+        assert_eq!(mount_of(mounts, 36), Some((28, "btrfs".to_owned())));
+        assert_eq!(mount_of(mounts, 2), None);
+    }
+
+    #[test]
+    fn a_path_is_what_its_links_lead_to() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let data = root.path().join("data");
+        fs::create_dir(&data).expect("creates");
+        symlink(&data, root.path().join("link")).expect("links");
+        let found = place(&root.path().join("link")).expect("exists");
+        assert_eq!(found, place(&data).expect("exists"));
+        assert_eq!(found.ino, fs::metadata(&data).expect("exists").ino());
+        assert_eq!(found.path, fs::canonicalize(&data).expect("exists"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused() {
+        let refused = ["/no/such/folder", "data"].map(|path| {
+            let error = place(Path::new(path)).expect_err("refused");
+            format!("{error}; {}", error.instead())
+        });
+        insta::assert_snapshot!(refused.join("\n"), @r"
+        cannot open /no/such/folder: No such file or directory (os error 2); write a path that exists when the policy is loaded
+        a relative path; write one that begins with a slash
+        ");
+    }
+}
