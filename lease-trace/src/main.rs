@@ -15,6 +15,7 @@ mod kernel;
 mod ledger;
 mod policy;
 mod record;
+mod rules;
 #[cfg(test)]
 mod schema;
 mod session;

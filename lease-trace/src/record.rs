@@ -177,6 +177,19 @@ pub struct Start {
     /// What a monitor that did not end by itself had left behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovered: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyInForce>,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyInForce {
+    /// `monitor` or `enforce`.
+    pub mode: &'static str,
+    /// Names of the rules, first to last.
+    pub rules: Vec<String>,
+    /// Grows with each policy that is put in force.
+    pub generation: u32,
 }
 
 /// Something that was lost since the last record of this kind.
@@ -197,6 +210,9 @@ pub struct End {
     pub lost: u64,
     /// Zombies that are still there.
     pub zombies: u64,
+    /// What each rule came to since it was put in force.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, BTreeMap<String, u64>>,
     #[serde(skip)]
     pub left: Vec<Entry>,
     #[serde(skip)]

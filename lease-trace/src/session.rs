@@ -1,5 +1,7 @@
 //! One run of `monitor`, without the kernel: notifications in, records out to a sink.
 
+use std::collections::BTreeMap;
+
 use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
@@ -15,8 +17,9 @@ use crate::{
     filter::Filter,
     ledger::Ledger,
     record::{Detail, End, Lost, Name, Record, Start},
+    rules,
     sinks::{Sink, WriteError},
-    tracer::snapshot::Snapshot,
+    tracer::{policy::InForce, snapshot::Snapshot},
 };
 
 /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
@@ -131,7 +134,11 @@ impl Session {
 
     /// Tells what the run came to. The zombies that are left are those of the maps, where the
     /// maps could be read.
-    pub fn end(mut self, snapshot: Option<&Snapshot>) -> Result<(), WriteError> {
+    pub fn end(
+        mut self,
+        snapshot: Option<&Snapshot>,
+        in_force: Option<&InForce>,
+    ) -> Result<(), WriteError> {
         let clock = Clock::sample();
         let left = snapshot.map(|snapshot| {
             let mut left = entries::zombies(snapshot, &clock, &mut self.names);
@@ -146,6 +153,12 @@ impl Session {
             zombies: left
                 .as_ref()
                 .map_or_else(|| self.ledger.zombies(), |left| left.len() as u64),
+            rules: in_force.map_or_else(BTreeMap::new, |in_force| {
+                let rules = in_force.rules.iter();
+                rules
+                    .map(|rule| (rules::name(rule), rules::hits(rule)))
+                    .collect()
+            }),
             left: left.unwrap_or_default(),
             duration_ms: elapsed_ms(self.started_ns, clock.boot_ns()),
         };

@@ -10,7 +10,7 @@ use comfy_table::{Cell, Table, presets};
 use lease_trace_common::{
     count::Count,
     policy::{Action, DENIABLE, Header, cause_bit},
-    verdict::{Outcome, applicable},
+    verdict::applicable,
 };
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use super::plan;
 use crate::{
     cli::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
     exit::Exit,
+    rules,
     session::losses,
     sinks::text,
     tracer::{
@@ -49,7 +50,10 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
             say(&format!("not seen: {loss}"));
         }
     }
-    let InForce { header, rules } = &started.in_force;
+    let InForce {
+        header,
+        rules: in_force,
+    } = &started.in_force;
     let what = if started.fresh {
         "enforcement is in place"
     } else {
@@ -57,9 +61,9 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
     };
     say(&format!(
         "{what}: {} from {}, {} mode; it can deny {}",
-        text::counted(rules.len() as u64, "rule"),
+        text::counted(in_force.len() as u64, "rule"),
         flags.policy.display(),
-        mode(*header),
+        rules::mode(*header),
         ways(*header),
     ));
     if plan.holds {
@@ -91,14 +95,6 @@ fn status(flags: &EnforceStatusFlags) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-const fn mode(header: Header) -> &'static str {
-    if header.enforces() {
-        "enforce"
-    } else {
-        "monitor"
-    }
-}
-
 /// The ways out that can be denied here.
 fn ways(header: Header) -> String {
     let names: Vec<_> = DENIABLE
@@ -128,38 +124,6 @@ fn effects(rule: &RuleInForce, header: Header) -> BTreeMap<&'static str, Action>
         .collect()
 }
 
-fn name(rule: &RuleInForce) -> String {
-    String::from_utf8_lossy(rule.rule.name()).into_owned()
-}
-
-/// `denied 3, would-kill 1`
-fn hits(rule: &RuleInForce) -> BTreeMap<String, u64> {
-    let mut hits = BTreeMap::new();
-    for (action, outcome, count) in &rule.hits {
-        *hits.entry(hit(*action, *outcome)).or_default() += count;
-    }
-    hits
-}
-
-fn hit(action: Action, outcome: Outcome) -> String {
-    let done = match action {
-        Action::Report => "reported",
-        Action::Deny => "denied",
-        Action::Hold => "held",
-        Action::Stop => "stopped",
-        Action::Kill => "killed",
-    };
-    match outcome {
-        Outcome::Done => done.to_owned(),
-        Outcome::Would => format!("would-{}", action.name()),
-        Outcome::HandedOver => format!("{done} by the monitor"),
-        Outcome::Spared => "spared".to_owned(),
-        Outcome::Bystander => "let go by others".to_owned(),
-        Outcome::Failed => format!("{} failed", action.name()),
-        Outcome::Ending => "ending".to_owned(),
-    }
-}
-
 #[derive(Serialize)]
 struct InJson<'a> {
     mode: &'static str,
@@ -184,9 +148,12 @@ struct RuleInJson {
 
 impl<'a> InJson<'a> {
     fn of(status: &'a Status) -> Self {
-        let InForce { header, rules } = &status.in_force;
+        let InForce {
+            header,
+            rules: in_force,
+        } = &status.in_force;
         Self {
-            mode: mode(*header),
+            mode: rules::mode(*header),
             since: status.since,
             generation: header.generation(),
             deniable: DENIABLE
@@ -196,14 +163,14 @@ impl<'a> InJson<'a> {
                 .collect(),
             monitor: status.monitor,
             hold_limit_ms: status.hold_limit_ms,
-            rules: rules
+            rules: in_force
                 .iter()
                 .map(|rule| RuleInJson {
-                    name: name(rule),
+                    name: rules::name(rule),
                     action: Action::from_raw(rule.rule.action),
                     otherwise: Action::from_raw(rule.rule.otherwise),
                     effects: effects(rule, *header),
-                    hits: hits(rule),
+                    hits: rules::hits(rule),
                 })
                 .collect(),
             links: &status.links,
@@ -213,7 +180,10 @@ impl<'a> InJson<'a> {
 }
 
 fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
-    let InForce { header, rules } = &status.in_force;
+    let InForce {
+        header,
+        rules: in_force,
+    } = &status.in_force;
     let since = UNIX_EPOCH + Duration::from_secs(status.since);
     let monitor = status.monitor.map_or_else(
         || "no monitor runs: nothing is held".to_owned(),
@@ -222,7 +192,7 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "{} mode since {}; {monitor}",
-        mode(*header),
+        rules::mode(*header),
         humantime::format_rfc3339_seconds(since),
     )?;
     writeln!(out, "can deny: {}", ways(*header))?;
@@ -236,24 +206,16 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
         .collect();
     let heads = ["RULE"].into_iter().chain(ways.iter().copied());
     table.set_header(heads.map(|head| Cell::new(head.to_uppercase())));
-    for rule in rules {
+    for rule in in_force {
         let effects = effects(rule, *header);
         let cells = ways.iter().map(|way| effects[way].name().to_owned());
-        table.add_row([name(rule)].into_iter().chain(cells));
+        table.add_row([rules::name(rule)].into_iter().chain(cells));
     }
     writeln!(out, "{}", trimmed(&table))?;
     writeln!(out)?;
-    for rule in rules {
-        let hits: Vec<_> = hits(rule)
-            .into_iter()
-            .map(|(what, count)| format!("{what} {count}"))
-            .collect();
-        let hits = if hits.is_empty() {
-            "no hits".to_owned()
-        } else {
-            hits.join(", ")
-        };
-        writeln!(out, "{}: {hits}", name(rule))?;
+    for rule in in_force {
+        let hits = rules::hits_in_words(&rules::hits(rule));
+        writeln!(out, "{}: {hits}", rules::name(rule))?;
     }
     for lost in losses(&status.counts, &[0; Count::LEN]) {
         writeln!(out, "lost {}: {}", lost.count, lost.what)?;

@@ -22,6 +22,7 @@ use crate::{
     filter::Filter,
     kernel::host,
     record::Start,
+    rules,
     session::Session,
     sinks::{
         Sink, WriteError,
@@ -108,6 +109,7 @@ async fn watch(
         attach: tracer.attached(),
         cannot: tracer.cannot(),
         recovered: tracer.recovered().map(str::to_owned),
+        policy: rules::describe(&tracer.in_force()?),
     })?;
     let mut acting = Acting::new(tracer.hold_limit_ms());
     loop {
@@ -134,7 +136,10 @@ async fn watch(
     }
     session.losses(&tracer.counts()?)?;
     // The ledger knows the zombies, too, if the maps cannot be read any more.
-    session.end(tracer.snapshot().ok().as_ref())?;
+    session.end(
+        tracer.snapshot().ok().as_ref(),
+        tracer.in_force().ok().as_ref(),
+    )?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::{Sink, WriteError, terminal::Look, text};
 use crate::{
     clock::Zone,
     record::{Detail, End, Entry, Lost, Name, Record, Start, Transition},
+    rules,
 };
 
 const RED: &str = "\x1b[31m";
@@ -235,6 +236,7 @@ impl<W: Write, T: Write> Table<W, T> {
             attach,
             cannot,
             recovered,
+            policy,
         } = start;
         self.say(&format!(
             "lease-trace (pid {pid}) watches leases and pins on kernel {kernel}; Ctrl-C ends it"
@@ -247,6 +249,14 @@ impl<W: Write, T: Write> Table<W, T> {
         }
         for sentence in cannot {
             self.say(&format!("not shown: {sentence}"));
+        }
+        if let Some(policy) = policy {
+            self.say(&format!(
+                "{} mode by {}: {}",
+                policy.mode,
+                text::counted(policy.rules.len() as u64, "rule"),
+                policy.rules.join(", ")
+            ));
         }
         self.say("* after a cause: the process is ending, and its pins go with it");
         let _ = self.talk.flush();
@@ -262,6 +272,7 @@ impl<W: Write, T: Write> Table<W, T> {
             by_event,
             lost,
             zombies,
+            rules,
             left,
             duration_ms,
         } = end;
@@ -290,6 +301,9 @@ impl<W: Write, T: Write> Table<W, T> {
         }
         if left.len() > NAMED {
             let _ = writeln!(self.talk, "  and {} more", left.len() - NAMED);
+        }
+        for (rule, hits) in rules {
+            self.say(&format!("rule {rule}: {}", rules::hits_in_words(hits)));
         }
     }
 }

@@ -23,8 +23,6 @@ pub struct Started {
     pub fresh: bool,
     pub in_force: InForce,
     pub attachments: Vec<Attachment>,
-    /// `deny_close: fmod_ret`; empty if it was in place already.
-    pub denials: Vec<String>,
 }
 
 /// What is in place.
@@ -51,7 +49,6 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
             fresh: false,
             in_force: maps.in_force()?,
             attachments: Vec::new(),
-            denials: Vec::new(),
         });
     }
     let mut object = object::load(options, Adopt::Yes)?;
@@ -81,7 +78,6 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         fresh: true,
         in_force: maps.in_force()?,
         attachments,
-        denials: denials.attached,
     })
 }
 
