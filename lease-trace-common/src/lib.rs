@@ -13,6 +13,7 @@ pub mod config;
 pub mod count;
 pub mod event;
 pub mod lease;
+pub mod owner;
 pub mod policy;
 pub mod stake;
 pub mod verdict;

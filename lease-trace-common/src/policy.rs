@@ -305,10 +305,20 @@ pub struct Frame {
     pub helper: u32,
 }
 
-/// Frames there is room for.
+/// Frames of one policy at most. Policies take the two halves of the table in turn.
 pub const FRAMES: u32 = 8192;
 /// A consumer that no rule names.
 pub const OTHER_CONSUMER: u32 = 63;
+
+/// Where things are in the map `POLICY`.
+pub mod index {
+    /// The [`super::Header`].
+    pub const HEADER: u32 = 0;
+    /// Frames in each half of the table.
+    pub const FRAMES: [u32; 2] = [1, 2];
+    /// Words of the map.
+    pub const LEN: u32 = 3;
+}
 
 /// Counters kept for one rule, indexed by [`hit`].
 pub const HITS: u32 = 64;

@@ -74,8 +74,8 @@ pub struct Situation {
     /// Enforce mode, not monitor mode.
     pub enforce: bool,
     pub moment: Moment,
-    /// How the lease goes.
-    pub cause: Cause,
+    /// The lease goes by an unlock.
+    pub is_unlock: bool,
     /// This kernel lets that way out be denied.
     pub deniable: bool,
     pub spared: Spared,
@@ -98,12 +98,17 @@ pub enum Verdict {
 /// denying it, since a duplicate does not keep a lease that is unlocked.
 #[inline(always)]
 pub const fn applicable(action: Action, otherwise: Action, cause: Cause, deniable: bool) -> Action {
+    applies(action, otherwise, matches!(cause, Cause::Unlock), deniable)
+}
+
+#[inline(always)]
+const fn applies(action: Action, otherwise: Action, is_unlock: bool, deniable: bool) -> Action {
     let action = match action {
         Action::Deny if !deniable => otherwise,
         other => other,
     };
     match action {
-        Action::Hold if matches!(cause, Cause::Unlock) => {
+        Action::Hold if is_unlock => {
             if deniable {
                 Action::Deny
             } else {
@@ -119,7 +124,7 @@ pub const fn applicable(action: Action, otherwise: Action, cause: Cause, deniabl
 /// The verdict on one breach.
 #[inline(always)]
 pub const fn decide(action: Action, otherwise: Action, now: &Situation) -> Verdict {
-    let applies = applicable(action, otherwise, now.cause, now.deniable);
+    let applies = applies(action, otherwise, now.is_unlock, now.deniable);
     match now.moment {
         Moment::Before => {
             if now.enforce

@@ -68,6 +68,9 @@ extern "C" fn lease_describe(lease: u64, who: u64) -> i64 {
     unsafe {
         if (*found).setter.tgid == who.tgid() && (*found).setter.comm[0] == 0 {
             (*found).setter = task::describe_other(who);
+            if let Some(stake) = StakeRef::find(who.tgid(), (*found).inode_id) {
+                stake.set_owner(&(*found).setter, who.started());
+            }
         }
     }
     0
@@ -88,6 +91,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     let adopted = adopted_from != 0;
     let setter = setter(lease, TaskPtr(adopted_from));
     let kernel = !adopted && task::is_kthread();
+    let started = started(setter.tgid, TaskPtr(adopted_from));
     let id = inode.get().id;
     let record = Lease {
         file: file.0,
@@ -103,8 +107,8 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         setter,
         heirs: 0,
     };
-    if !kernel && let Some(stake) = StakeRef::find_or_make(&record.setter, inode) {
-        stake.add_lease(&record.info);
+    if !kernel && let Some(stake) = StakeRef::find_or_make(&record.setter, started, inode) {
+        stake.add_lease(inode, file.0, &record.info);
     }
     if LEASES.insert(lease.0, &record, BPF_NOEXIST.into()).is_err() {
         // Entered by another CPU in the meantime, or no room: take back what was counted.
@@ -140,6 +144,17 @@ fn setter(lease: FileLease, from: TaskPtr) -> Task {
             cgroup: 0,
             comm: [0; 16],
         }
+    }
+}
+
+/// When the setter was started, if the current task or the task `from` is of its thread group.
+#[inline(always)]
+fn started(setter: u32, from: TaskPtr) -> u64 {
+    let task = if from.0 == 0 { task::current() } else { from };
+    if task.tgid() == setter {
+        task.started()
+    } else {
+        0
     }
 }
 
@@ -223,27 +238,34 @@ extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     };
     notify::lease(EventKind::LeaseEnd, FileLease(lease), cause as u32);
     // SAFETY: a live map value.
-    let (slot, id, setter, heirs, mut info) = unsafe {
+    let (slot, id, setter, heirs) = unsafe {
         let Lease {
             slot,
             inode_id,
-            setter: Task { tgid, .. },
+            setter,
             heirs,
-            info,
             ..
         } = &*found;
-        (*slot, *inode_id, *tgid, *heirs, *info)
+        (*slot, *inode_id, setter.tgid, *heirs)
     };
-    info.cause = cause as u32;
-    if LEASES.remove(lease).is_err() {
-        return 0;
-    }
     let Some(inode) = InodeRef::find_slot(slot, id) else {
         return 0;
     };
-    stakes::end_lease(setter, inode, &info);
+    // SAFETY: a live map value.
+    let mut end = unsafe {
+        End {
+            inode,
+            lease,
+            file: (*found).file,
+            info: (*found).info,
+        }
+    };
+    end.info.cause = cause as u32;
+    if LEASES.remove(lease).is_err() {
+        return 0;
+    }
+    stakes::end_lease(setter, inode, end.file, &end.info);
     if heirs > 0 {
-        let mut end = End { inode, lease, info };
         // SAFETY: `end_for_heir` has the signature the helper wants, and `end` outlives the call.
         unsafe {
             bpf_for_each_map_elem(
@@ -285,6 +307,7 @@ extern "C" fn lease_forget(lease: u64) -> i64 {
 struct End {
     inode: InodeRef,
     lease: u64,
+    file: u64,
     info: LeaseInfo,
 }
 
@@ -299,7 +322,7 @@ unsafe extern "C" fn end_for_heir(
     unsafe {
         if (*stake).inherited == (*end).lease {
             (*stake).inherited = 0;
-            stakes::end_lease((*key).tgid, (*end).inode, &(*end).info);
+            stakes::end_lease((*key).tgid, (*end).inode, (*end).file, &(*end).info);
         }
     }
     0
@@ -331,8 +354,10 @@ extern "C" fn lease_inherit(file: u64, tgid: u64, inode_id: u64) -> i64 {
         }
         crate::atomic::add(&raw mut (*found).heirs, 1);
         (*stake.get_ptr()).inherited = lease.0;
-        let info = (*found).info;
-        stake.add_lease(&info);
+        let (info, file) = ((*found).info, (*found).file);
+        if let Some(inode) = InodeRef::find_slot((*found).slot, inode_id) {
+            stake.add_lease(inode, file, &info);
+        }
     }
     0
 }

@@ -15,6 +15,8 @@
 
 mod atomic;
 mod cache;
+mod descriptors;
+mod enforce;
 mod inodes;
 mod iter;
 mod lease;
@@ -22,6 +24,7 @@ mod maps;
 mod notify;
 mod path;
 mod pin;
+mod policy;
 mod read;
 mod release;
 mod stakes;
@@ -39,7 +42,7 @@ use aya_ebpf::{
 
 use crate::{
     maps::Call,
-    read::{FileLease, Folio, InodePtr, Page},
+    read::{File, FileLease, Folio, InodePtr, Page},
 };
 
 /// Where a program finds what it was called with.
@@ -134,6 +137,7 @@ macro_rules! on_return {
                 let ($raw, $ret) = (ctx.raw(), ctx.returned());
                 $leave;
                 pin::done($call);
+                enforce::judge(ctx.raw());
             }
             0
         }
@@ -145,6 +149,7 @@ macro_rules! on_return {
                 let ($raw, $ret) = (ctx.raw(), ctx.returned());
                 $leave;
                 pin::done($call);
+                enforce::judge(ctx.raw());
             }
             0
         }
@@ -165,7 +170,10 @@ on_entry!(
     /// (6.1: `struct file_lock *`; fs/locks.c)
     "lease_modify",
     lease_modify_enter, lease_modify_probe,
-    |ctx| lease::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32)
+    |ctx| {
+        lease::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
+        enforce::judge(ctx.as_ptr());
+    }
 );
 
 on_return!(
@@ -184,7 +192,7 @@ on_return!(
     pin_user_pages_fast_enter, pin_user_pages_fast_leave,
     pin_user_pages_fast_probe, pin_user_pages_fast_ret,
     |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
-    |raw, call, ret| pin::leave(raw, call, i64::from(ret as i32))
+    |raw, call, ret| pin::leave(raw, call, ret)
 );
 
 on_return!(
@@ -194,7 +202,7 @@ on_return!(
     pin_user_pages_fast_only_enter, pin_user_pages_fast_only_leave,
     pin_user_pages_fast_only_probe, pin_user_pages_fast_only_ret,
     |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
-    |raw, call, ret| pin::leave(raw, call, i64::from(ret as i32))
+    |raw, call, ret| pin::leave(raw, call, ret)
 );
 
 on_return!(
@@ -325,6 +333,58 @@ on_return!(
     io_ring_exit_work_probe, io_ring_exit_work_ret,
     |ctx| release::act_for(ctx.parameter(0)),
     |raw, call, ret| release::act_for_nobody(raw, call, ret)
+);
+
+/// A point whose return value is replaced: 0 lets the call go on. Loaded as an LSM program or as
+/// fmod_ret, whose contexts are alike: the arguments, a word each.
+macro_rules! on_decision {
+    ($(#[$doc:meta])* $section:literal, $name:ident, |$ctx:ident, $first:ident, $second:ident| $body:expr) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $name($ctx: *mut c_void) -> i32 {
+            let $first = read::word($ctx as u64, 0).unwrap_or(0);
+            let $second = read::word($ctx as u64, 1).unwrap_or(0);
+            $body
+        }
+    };
+}
+
+on_decision!(
+    /// `int security_file_lock(struct file *file, unsigned int cmd)`, as LSM hook `file_lock`
+    /// (security/security.c)
+    "lsm/file_lock", deny_unlock,
+    |ctx, file, mode| enforce::unlock(ctx, File(file), mode as u32)
+);
+
+on_decision!(
+    /// `long __x64_sys_close(const struct pt_regs *regs)` (fs/open.c)
+    "lsm/close", deny_close,
+    |ctx, regs, _unused| descriptors::close(ctx, regs)
+);
+
+on_decision!(
+    /// `long __x64_sys_close_range(const struct pt_regs *regs)` (fs/file.c)
+    "lsm/close_range", deny_close_range,
+    |ctx, regs, _unused| descriptors::close_range(ctx, regs)
+);
+
+on_decision!(
+    /// `long __x64_sys_dup2(const struct pt_regs *regs)` (fs/file.c)
+    "lsm/dup2", deny_dup2,
+    |ctx, regs, _unused| descriptors::dup2(ctx, regs)
+);
+
+on_decision!(
+    /// `long __x64_sys_dup3(const struct pt_regs *regs)` (fs/file.c)
+    "lsm/dup3", deny_dup3,
+    |ctx, regs, _unused| descriptors::dup2(ctx, regs)
+);
+
+on_decision!(
+    /// `long __x64_sys_munmap(const struct pt_regs *regs)` (mm/mmap.c)
+    "lsm/munmap", deny_munmap,
+    |ctx, regs, _unused| descriptors::munmap(ctx, regs)
 );
 
 /// `bpf_iter_task_file`: every open file of every task.

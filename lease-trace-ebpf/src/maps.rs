@@ -13,6 +13,8 @@ use lease_trace_common::{
     config::Config,
     count::Count,
     lease::Lease,
+    owner,
+    policy::{self, Facts, Frame, Rule},
     stake::{Detached, Inode, Path, Stake, StakeKey},
 };
 
@@ -67,13 +69,34 @@ pub static STACKS: HashMap<u64, [u64; STACK_LEN]> =
 #[map]
 pub static ACTING: HashMap<u64, u64> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 
+/// The policy in force, see `policy::index`.
+#[map]
+pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, 0);
+
+/// Rules, by bank and number.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(policy::BANKS * policy::RULES, 0);
+
+/// Code of the consumers that the policy names.
+#[map]
+pub static FRAMES: Array<Frame> = Array::with_max_entries(2 * policy::FRAMES, 0);
+
+/// What rules came to, see `policy::hit`.
+#[map]
+pub static HITS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(policy::BANKS * policy::RULES * policy::HITS, 0);
+
+/// Stakes to be judged before the current program ends, by thread and number.
+#[map]
+pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+
 /// Notifications.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
-/// Pid and start time of the monitor, for whoever finds its pinned maps. Written by userspace.
+/// Who the maps belong to, see `owner`. Written by userspace.
 #[map]
-pub static OWNER: Array<u64> = Array::with_max_entries(2, 0);
+pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, 0);
 
 /// Counters, see [`Count`].
 #[map]
@@ -127,6 +150,21 @@ impl Call {
             pinning: 0,
         }
     }
+}
+
+/// A stake to be judged, and what it is judged by.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pending {
+    pub inode_id: u64,
+    pub slot: u64,
+    pub tgid: u32,
+    /// How the lease went or is about to go; 0: it lasts.
+    pub cause: u32,
+    /// Filled in when it is judged.
+    pub facts: Facts,
+    /// Address of the owner's task, 0 if it is not known.
+    pub owner: u64,
 }
 
 const fn blank() -> Config {

@@ -7,12 +7,15 @@ use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
     lease::LeaseInfo,
-    stake::{Inode, Path, Task},
+    policy::{Action, NAME_LEN},
+    stake::{Inode, Path, Task, pins},
+    verdict::Outcome,
 };
 
 use crate::{
     inodes::InodeRef,
-    maps::{EVENTS, LEASES, PATHS, count},
+    maps::{EVENTS, LEASES, PATHS, STACKS, count},
+    policy::Match,
     read::{FileLease, opaque},
     stakes::StakeRef,
     task,
@@ -38,8 +41,40 @@ pub struct Notice<'a> {
     pub lease: &'a LeaseInfo,
     pub pins: u64,
     pub since_ns: u64,
+    pub started_ns: u64,
+    pub did: Did,
+    /// The policy and the rule, if one matched.
+    pub found: Option<Match>,
     pub stack: &'a [u64; STACK_LEN],
 }
+
+/// What was done in the name of a rule.
+#[derive(Clone, Copy)]
+pub struct Did {
+    /// How the lease went, 0 if it did not.
+    pub cause: u32,
+    /// [`Action`] and [`Outcome`].
+    pub action: u32,
+    pub outcome: u32,
+}
+
+impl Did {
+    #[inline(always)]
+    pub const fn new(cause: u32, action: Action, outcome: Outcome) -> Self {
+        Self {
+            cause,
+            action: action as u32,
+            outcome: outcome as u32,
+        }
+    }
+}
+
+/// Nothing.
+const NOTHING: Did = Did {
+    cause: 0,
+    action: 0,
+    outcome: 0,
+};
 
 /// Notifies of something a stake went through. Who dropped the last pin of a zombie is the
 /// current process; who let its lease go is in the stake.
@@ -80,7 +115,64 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         } else {
             stake.released_ns
         },
+        started_ns: stake.started_ns,
+        did: NOTHING,
+        found: None,
         stack: &stake.stack,
+    });
+    0
+}
+
+/// Notifies of what a rule came to.
+#[inline(always)]
+pub fn action(kind: EventKind, inode: InodeRef, stake: StakeRef, found: Match, did: Did) {
+    let packed = kind as u64
+        | u64::from(did.cause) << 8
+        | u64::from(did.action) << 16
+        | u64::from(did.outcome) << 24;
+    notify_action(
+        packed,
+        u64::from(inode.slot),
+        u64::from(stake.key.tgid),
+        stake.key.inode,
+        found.0.0,
+    );
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, found: u64) -> i64 {
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
+    };
+    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
+        return 0;
+    };
+    let left = pins(stake.word());
+    let stake = stake.get();
+    let cause = (packed >> 8) as u32 & 0xff;
+    let lease = LeaseInfo {
+        cause,
+        ..stake.lease
+    };
+    let stack = STACKS.get_ptr(task::pid_tgid());
+    notify(&Notice {
+        kind: packed as u32 & 0xff,
+        inode: inode.get(),
+        owner: &stake.owner,
+        releaser: None,
+        lease: &lease,
+        pins: left,
+        since_ns: 0,
+        started_ns: stake.started_ns,
+        did: Did {
+            cause,
+            action: (packed >> 16) as u32 & 0xff,
+            outcome: (packed >> 24) as u32 & 0xff,
+        },
+        found: Match::of(found),
+        // SAFETY: a live map value of this thread, which nobody else writes.
+        stack: stack.map_or(&NO_STACK, |stack| unsafe { &*stack }),
     });
     0
 }
@@ -118,6 +210,9 @@ extern "C" fn notify_lease(kind: u64, lease: u64, cause: u64) -> i64 {
         lease: &info,
         pins: 0,
         since_ns: info.set_ns,
+        started_ns: 0,
+        did: NOTHING,
+        found: None,
         stack: &NO_STACK,
     });
     0
@@ -196,6 +291,24 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         (*event).lease = *notice.lease;
         (*event).pins = notice.pins;
         (*event).since_ns = notice.since_ns;
+        (*event).started_ns = notice.started_ns;
+        (*event).thread = task::pid_tgid() as u32;
+        (*event).action = notice.did.action;
+        (*event).outcome = notice.did.outcome;
+        (*event).enforced = 0;
+        (*event).grace_ms = 0;
+        (*event).rule = [0; NAME_LEN];
+        if let Some(found) = notice.found
+            && let Some(rule) = found.rule()
+        {
+            (*event).enforced = u32::from(found.0.enforces());
+            (*event).grace_ms = rule.grace_ms;
+            bpf_probe_read_kernel(
+                (&raw mut (*event).rule).cast(),
+                NAME_LEN as u32,
+                (&raw const rule.name).cast(),
+            );
+        }
         // A helper, since a copy in Rust would be a call that needs stack of its own.
         bpf_probe_read_kernel(
             (&raw mut (*event).stack).cast(),

@@ -9,16 +9,18 @@ use lease_trace_common::{
     count::Count,
     event::EventKind,
     lease::LeaseInfo,
-    stake::{PIN, Pinned, Task, leases, pins},
+    policy::on,
+    stake::{PIN, Pinned, leases, pins},
 };
 
 use crate::{
-    atomic,
+    atomic, enforce,
     inodes::InodeRef,
     lease,
     maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
-    notify, path,
+    notify, path, policy,
     read::{self, Backing, File, Folio, InodePtr, Page, TaskPtr, Vma},
+    release,
     stakes::StakeRef,
     tally::{self, Tally},
     task,
@@ -107,9 +109,11 @@ struct Pins {
     tally: Tally,
 }
 
-/// A call over user addresses returned `pinned` pages.
+/// A call over user addresses returned the number of pages pinned, as an int or as a long that
+/// fits one (the number is that of an array in memory).
 #[inline(always)]
-pub fn leave(ctx: *mut c_void, call: &Call, pinned: i64) {
+pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
+    let pinned = returned as i32;
     if pinned <= 0 {
         return;
     }
@@ -242,9 +246,9 @@ unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
     0
 }
 
-/// Keeps the stack of this call for [`pin_take`], which has no context to take it from.
+/// Keeps the stack of this program for functions that have no context to take it from.
 #[inline(always)]
-fn keep_stack(ctx: *mut c_void) {
+pub fn keep_stack(ctx: *mut c_void) {
     let thread = task::pid_tgid();
     if STACKS.insert(thread, &NO_STACK, 0).is_ok()
         && let Some(stack) = STACKS.get_ptr_mut(thread)
@@ -254,21 +258,41 @@ fn keep_stack(ctx: *mut c_void) {
     }
 }
 
+/// The stack is not needed any more.
+#[inline(always)]
+pub fn forget_stack() {
+    _ = STACKS.remove(task::pid_tgid());
+}
+
 static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
 
 /// Short-term pins count only on files that have long-term ones: there, their release could not
 /// be told apart.
-#[inline(never)]
+#[inline(always)]
 fn short_term(call: &Call, n: u64) {
-    let Some(inode) = read::element(call.pages, 0)
-        .and_then(|page| Page(page).folio())
-        .and_then(Folio::backing)
-    else {
+    if release::idle() {
         return;
-    };
-    if let Backing::File(inode) = inode {
-        join(inode, n);
     }
+    let mut pins = Pins {
+        ctx: core::ptr::null_mut(),
+        array: call.pages,
+        mm: 0,
+        file: 0,
+        tally: Tally::new(),
+    };
+    tally::for_each_page(n, one_page, &mut pins);
+    pins.tally.close_run();
+    tally::for_each_entry(join_entry, &mut pins);
+}
+
+unsafe extern "C" fn join_entry(index: u64, pins: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `short_term` gave it.
+    let pins = unsafe { &*pins.cast::<Pins>() };
+    let Some((inode, n)) = pins.tally.entry(index) else {
+        return 1;
+    };
+    join(InodePtr(inode), n);
+    0
 }
 
 /// Counts pins of unknown term if the inode has pins already.
@@ -307,8 +331,9 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
     let Some(inode) = InodeRef::add(inode_ptr, n * PIN) else {
         return 0;
     };
-    let owner = owner(mm);
-    let Some(stake) = StakeRef::find_or_make(&owner, inode) else {
+    let id = inode.get().id;
+    let tgid = pin_owner(mm, u64::from(inode.slot), id) as u32;
+    let Some(stake) = StakeRef::find(tgid, id) else {
         inode.drop_pins(n);
         inode.forget_if_empty();
         return 0;
@@ -342,7 +367,11 @@ fn bare(inode_ptr: InodePtr, inode: InodeRef, stake: StakeRef, file: u64, n: u64
     );
     // SAFETY: a live map value: no lease is behind these pins.
     unsafe { (*stake.get_ptr()).lease = NO_LEASE };
+    stake.set_file(file);
     notify::stake(EventKind::BarePin, inode, stake, n);
+    if policy::header().bare_pins() {
+        enforce::judge_later(stake, inode.slot, on::BARE_PIN, 0);
+    }
 }
 
 const NO_LEASE: LeaseInfo = LeaseInfo {
@@ -368,13 +397,22 @@ fn owner_tgid(mm: u64) -> u32 {
     other_owner(mm).map_or(task::tgid(), TaskPtr::tgid)
 }
 
-/// Whose pins: the current process's, or those of the process that owns `mm`.
-#[inline(always)]
-fn owner(mm: u64) -> Task {
-    match other_owner(mm) {
+/// Whose pins: the current process's, or those of the process that owns `mm`. Makes its stake if
+/// there is none, and returns its thread group id. A function of its own, so that its stack is
+/// free again for what follows.
+#[unsafe(no_mangle)]
+extern "C" fn pin_owner(mm: u64, slot: u64, inode_id: u64) -> i64 {
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
+    };
+    let other = other_owner(mm);
+    let started = other.unwrap_or_else(task::current).started();
+    let owner = match other {
         None => task::describe(),
         Some(other) => task::describe_other(other),
-    }
+    };
+    _ = StakeRef::find_or_make(&owner, started, inode);
+    i64::from(owner.tgid)
 }
 
 /// Notes when and by which call the first pins were taken.

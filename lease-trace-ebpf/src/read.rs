@@ -115,6 +115,21 @@ impl File {
     }
 }
 
+impl File {
+    /// References: descriptors, mappings and whatever else keeps it open.
+    ///
+    /// `f_ref` counts from zero for one reference (include/linux/file_ref.h, FILE_REF_ONEREF).
+    #[inline(always)]
+    pub fn references(self) -> i64 {
+        let count = at::<i64>(self.0, offset!(file_count)).unwrap_or(0);
+        if constant(&CONFIG.file_ref) != 0 {
+            count + 1
+        } else {
+            count
+        }
+    }
+}
+
 impl InodePtr {
     #[inline(always)]
     pub fn number(self) -> u64 {
@@ -264,6 +279,12 @@ pub fn batch_folio(batch: u64, index: u64) -> Option<Folio> {
 }
 
 impl Dentry {
+    /// `None` for a negative one.
+    #[inline(always)]
+    pub fn inode(self) -> Option<InodePtr> {
+        pointer(self.0, offset!(dentry_inode)).map(InodePtr)
+    }
+
     #[inline(always)]
     pub fn parent(self) -> Option<Self> {
         pointer(self.0, offset!(dentry_parent)).map(Self)
@@ -306,6 +327,11 @@ impl VfsMount {
 
 impl Vma {
     #[inline(always)]
+    pub fn start(self) -> u64 {
+        at(self.0, offset!(vma_start)).unwrap_or(0)
+    }
+
+    #[inline(always)]
     pub fn end(self) -> u64 {
         at(self.0, offset!(vma_end)).unwrap_or(0)
     }
@@ -337,6 +363,75 @@ impl TaskPtr {
     #[inline(always)]
     pub fn flags(self) -> u32 {
         at(self.0, offset!(task_flags)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn gid(self) -> Option<u32> {
+        pointer(self.0, offset!(task_cred)).and_then(|cred| at(cred, offset!(cred_gid)))
+    }
+
+    /// When the process was started: `start_boottime` of its leader, ns.
+    #[inline(always)]
+    pub fn started(self) -> u64 {
+        let leader = pointer(self.0, offset!(task_leader)).unwrap_or(self.0);
+        at(leader, offset!(task_start)).unwrap_or(0)
+    }
+
+    /// SIGKILL is pending for this thread, as it is for every thread of a group that was sent it
+    /// (kernel/signal.c, `complete_signal`).
+    #[inline(always)]
+    pub fn is_being_killed(self) -> bool {
+        const SIGKILL_BIT: u64 = 1 << 8;
+        at::<u64>(self.0, offset!(task_pending)).is_some_and(|set| set & SIGKILL_BIT != 0)
+    }
+
+    /// In this cgroup of the unified hierarchy, or below it.
+    #[inline(always)]
+    pub fn is_in_cgroup(self, id: u64, level: u32) -> bool {
+        let Some(cgroup) = pointer(self.0, offset!(task_cgroups))
+            .and_then(|set| pointer(set, offset!(css_default)))
+        else {
+            return false;
+        };
+        let depth = at::<u32>(cgroup, offset!(cgroup_level)).unwrap_or(0);
+        if level > depth || offset!(cgroup_ancestors) == ABSENT {
+            return false;
+        }
+        element(
+            cgroup + u64::from(offset!(cgroup_ancestors)),
+            u64::from(level),
+        )
+        .and_then(|ancestor| pointer(ancestor, offset!(cgroup_node)))
+        .and_then(|node| at(node, offset!(node_id)))
+            == Some(id)
+    }
+
+    /// The open file behind a descriptor of this task.
+    #[inline(always)]
+    pub fn file(self, fd: u32) -> Option<File> {
+        let table = pointer(self.0, offset!(task_files))
+            .and_then(|files| pointer(files, offset!(files_table)))?;
+        if fd >= at::<u32>(table, offset!(table_len))? {
+            return None;
+        }
+        element(pointer(table, offset!(table_files))?, u64::from(fd)).map(File)
+    }
+
+    /// One more than the highest descriptor there can be.
+    #[inline(always)]
+    pub fn descriptors(self) -> u32 {
+        pointer(self.0, offset!(task_files))
+            .and_then(|files| pointer(files, offset!(files_table)))
+            .and_then(|table| at(table, offset!(table_len)))
+            .unwrap_or(0)
+    }
+
+    /// Whether another task uses the same table of descriptors.
+    #[inline(always)]
+    pub fn shares_descriptors(self) -> bool {
+        pointer(self.0, offset!(task_files))
+            .and_then(|files| at::<u32>(files, offset!(files_count)))
+            .is_some_and(|count| count > 1)
     }
 
     #[inline(always)]
@@ -381,6 +476,18 @@ impl TaskPtr {
 #[inline(always)]
 pub fn mm_owner(mm: u64) -> Option<TaskPtr> {
     pointer(mm, offset!(mm_owner)).map(TaskPtr)
+}
+
+/// Argument `n` (from zero, three at most) of a system call whose registers are at `regs`
+/// (arch/x86/include/asm/syscall_wrapper.h).
+#[inline(always)]
+pub fn argument(regs: u64, n: u32) -> u64 {
+    let offset = match n {
+        0 => offset!(regs_first),
+        1 => offset!(regs_second),
+        _ => offset!(regs_third),
+    };
+    at(regs, offset).unwrap_or(0)
 }
 
 /// The system call number and second argument in user registers at `regs`.

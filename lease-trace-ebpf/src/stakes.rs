@@ -7,11 +7,12 @@ use lease_trace_common::{
     count::Count,
     event::EventKind,
     lease::{LeaseInfo, known},
+    policy::on,
     stake::{self, DEAD, LEASE, PIN, Pinned, Stake, StakeKey, Task, Unpinned, ZOMBIE, owner, pins},
 };
 
 use crate::{
-    atomic,
+    atomic, enforce,
     inodes::{EEXIST, InodeRef, TRIES},
     maps::{STAKES, count},
     notify, task,
@@ -37,9 +38,10 @@ impl StakeRef {
         Some(Self { key, record })
     }
 
-    /// The stake, made if there is none; `who` describes its owner.
+    /// The stake, made if there is none; `who` describes its owner, who was started at
+    /// `started_ns` (0: not known).
     #[inline(always)]
-    pub fn find_or_make(who: &Task, inode: InodeRef) -> Option<Self> {
+    pub fn find_or_make(who: &Task, started_ns: u64, inode: InodeRef) -> Option<Self> {
         let inode_id = inode.get().id;
         for _ in 0..TRIES {
             if let Some(found) = Self::find(who.tgid, inode_id) {
@@ -55,6 +57,7 @@ impl StakeRef {
                         // SAFETY: `record` is a live map value.
                         unsafe {
                             (*made.record).owner = *who;
+                            (*made.record).started_ns = started_ns;
                             (*made.record).slot = u64::from(inode.slot);
                         }
                         return Some(made);
@@ -98,14 +101,42 @@ impl StakeRef {
         self.record
     }
 
-    /// A lease of the owner's own, or an inherited one, now covers this stake.
+    /// A lease on `file`, the owner's own or an inherited one, now covers this stake.
     #[inline(always)]
-    pub fn add_lease(self, info: &LeaseInfo) {
+    pub fn add_lease(self, inode: InodeRef, file: u64, info: &LeaseInfo) {
+        self.set_file(file);
+        // SAFETY: `record` is a live map value.
+        let old = unsafe {
+            (*self.record).lease = *info;
+            atomic::add(self.word_ptr(), LEASE)
+        };
+        if pins(old) > 0 {
+            enforce::judge_later(self, inode.slot, on::ZOMBIE, 0);
+        }
+    }
+
+    /// Describes an owner that was not seen when the stake was made.
+    #[inline(always)]
+    pub fn set_owner(self, who: &Task, started_ns: u64) {
         // SAFETY: `record` is a live map value.
         unsafe {
-            (*self.record).lease = *info;
-            atomic::add(self.word_ptr(), LEASE);
+            (*self.record).owner = *who;
+            (*self.record).started_ns = started_ns;
         }
+    }
+
+    /// Notes the file by which the stake is judged.
+    #[inline(always)]
+    pub fn set_file(self, file: u64) {
+        // SAFETY: `record` is a live map value.
+        unsafe { (*self.record).file = file };
+    }
+
+    /// Marks the stake as held; false if it was already.
+    #[inline(always)]
+    pub fn hold(self) -> bool {
+        // SAFETY: `held` is part of a live map value.
+        unsafe { atomic::swap_if(&raw mut (*self.record).held, 0, 1) }
     }
 
     /// Undoes [`Self::add_lease`] for a lease that could not be entered: nobody is judged.
@@ -128,6 +159,9 @@ impl StakeRef {
             }
         }
         let what = stake::after_pin(old);
+        if matches!(what, Pinned::First) {
+            enforce::judge_later(self, inode.slot, on::ZOMBIE, 0);
+        }
         if matches!(what, Pinned::First | Pinned::Bare) {
             // SAFETY: `owners` is part of a live map value.
             unsafe { atomic::add(inode.owners_ptr(), owner(self.key.tgid)) };
@@ -156,8 +190,18 @@ impl StakeRef {
             if at_rest {
                 self.rest(inode);
             }
+            self.let_go(inode);
         }
         missing
+    }
+
+    /// The pins are gone: whoever holds the file can let it go.
+    #[inline(always)]
+    fn let_go(self, inode: InodeRef) {
+        // SAFETY: `held` is part of a live map value.
+        if unsafe { atomic::swap_if(&raw mut (*self.record).held, 1, 0) } {
+            notify::stake(EventKind::Unhold, inode, self, 0);
+        }
     }
 
     #[inline(always)]
@@ -184,7 +228,10 @@ impl StakeRef {
 /// A lease that covered a process's stake is let go by the current process. If pins remain and it
 /// was the last: a zombie.
 #[inline(always)]
-pub fn end_lease(tgid: u32, inode: InodeRef, info: &LeaseInfo) {
+pub fn end_lease(tgid: u32, inode: InodeRef, file: u64, info: &LeaseInfo) {
+    if let Some(stake) = StakeRef::find(tgid, inode.get().id) {
+        stake.set_file(file);
+    }
     let facts = u64::from(info.flags) << 32
         | u64::from(info.cause) << 16
         | u64::from(info.known) << 8
@@ -233,6 +280,7 @@ extern "C" fn stake_end_lease(tgid: u64, slot: u64, inode_id: u64, set_ns: u64, 
         };
         count(Count::Zombies, 1);
         notify::stake(EventKind::Zombie, inode, stake, left);
+        enforce::judge_later(stake, inode.slot, on::ZOMBIE, cause);
         if stake::after_mark(old) {
             stake.rest(inode);
         }

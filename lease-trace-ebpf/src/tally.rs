@@ -109,7 +109,7 @@ pub fn repeat<T>(n: u32, callback: Callback, state: &mut T) {
 /// Zero, read from a global that is never written: the verifier takes it for any number, so that
 /// every turn of a loop looks the same to it and it need not follow the count.
 #[inline(always)]
-fn zero() -> u64 {
+pub fn zero() -> u64 {
     // SAFETY: a global of this object.
     unsafe { core::ptr::read_volatile(&raw const ZERO) }
 }

@@ -47,6 +47,12 @@ pub fn is_kthread() -> bool {
     current().flags() & PF_KTHREAD != 0
 }
 
+/// `current` is exiting.
+#[inline(always)]
+pub fn is_exiting() -> bool {
+    current().flags() & PF_EXITING != 0
+}
+
 /// Describes the current thread group.
 #[inline(always)]
 pub fn describe() -> Task {
@@ -71,8 +77,9 @@ pub fn describe_other(task: TaskPtr) -> Task {
     }
 }
 
-/// Why a lease on `file` is ending now.
-#[inline(always)]
+/// Why a lease on `file` is ending now. A function of its own, so that its stack is free again for
+/// what follows.
+#[inline(never)]
 pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
     let task = current();
     let flags = task.flags();

@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{policy, tracer};
 
+/// Where a policy is looked for.
+pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
+
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done (a closed pipe on stdout included)
@@ -29,6 +32,8 @@ pub enum Command {
     Monitor(MonitorFlags),
     /// Show the zombies, leases or stakes there are now
     Report(ReportFlags),
+    /// Put a policy in force in the kernel, and see what it came to
+    Enforce(EnforceFlags),
     /// Say what this kernel offers and lacks
     Doctor(DoctorFlags),
     /// Work with a policy file
@@ -57,8 +62,47 @@ pub struct MonitorFlags {
     #[arg(long, value_enum, default_value_t = Pins::LongTerm)]
     pub pins: Pins,
 
+    /// Put this policy in force while the monitor runs; enforcement that is in place has its own
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
     #[command(flatten)]
     pub attach: AttachFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct EnforceFlags {
+    #[command(subcommand)]
+    pub what: EnforceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnforceCommand {
+    /// Put a policy in force, with or without a monitor, until `stop`; where one is in force
+    /// already, take this one instead
+    Start(EnforceStartFlags),
+    /// Say what is in force and what its rules came to
+    Status(EnforceStatusFlags),
+    /// Remove everything, also what a crash left behind
+    Stop,
+}
+
+#[derive(Debug, Args)]
+pub struct EnforceStartFlags {
+    /// The policy
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_POLICY)]
+    pub policy: PathBuf,
+
+    #[command(flatten)]
+    pub attach: AttachFlags,
+}
+
+#[derive(Debug, Args)]
+pub struct EnforceStatusFlags {
+    /// One JSON object instead of a table
+    #[arg(short = 'J', long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Default, Args)]
@@ -114,9 +158,6 @@ pub struct ReportFlags {
     /// Do not shorten values to fit the terminal
     #[arg(short = 'u', long)]
     pub notruncate: bool,
-
-    #[command(flatten)]
-    pub attach: AttachFlags,
 }
 
 #[derive(Debug, Args)]

@@ -91,7 +91,7 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
     let leases = stake::leases(stake.word);
     let pins = stake::pins(stake.word);
     // Without a monitor, only leases are seen: no pin is then not the same as none known.
-    let known = snapshot.monitor.is_some() || pins > 0;
+    let known = snapshot.source.is_some() || pins > 0;
     let (since_ns, until_ns) = match state {
         State::Zombie => (stake.released_ns, stake.released_ns),
         State::Leased => (stake.lease.set_ns, clock.boot_ns()),
@@ -162,7 +162,7 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         })
         .collect();
     let pins: u64 = pinned.iter().map(|view| stake::pins(view.stake.word)).sum();
-    let known = snapshot.monitor.is_some() || pins > 0;
+    let known = snapshot.source.is_some() || pins > 0;
     let stack = pinned.first().map_or(([0; STACK_LEN], 0), |view| {
         (view.stake.stack, view.key.tgid)
     });
@@ -221,7 +221,7 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
         leases: None,
         pins: None,
         peak_pins: None,
-        vm_pin_bytes: match snapshot.monitor {
+        vm_pin_bytes: match snapshot.source {
             Some(_) => None,
             None => process::pinned_bytes(pid),
         },

@@ -10,13 +10,17 @@ use lease_trace_common::{
     STACK_LEN,
     cause::Cause,
     event::{Event, EventKind},
+    policy::{self, Action},
     stake::Task,
+    verdict::Outcome,
 };
 
 use crate::{
-    clock::{Clock, elapsed_ms},
+    clock::{Clock, Timestamp, elapsed_ms},
     enrich::Names,
-    record::{Asker, Detail, Dev, File, FilePath, Lease, Name, Owner, Person, Record, Transition},
+    record::{
+        Asker, Deed, Detail, Dev, File, FilePath, Lease, Name, Owner, Person, Record, Transition,
+    },
 };
 
 /// What a run has seen.
@@ -25,7 +29,22 @@ pub struct Ledger {
     /// By inode id and owner.
     alive: HashMap<(u64, u32), Remembered>,
     by_event: BTreeMap<Name, u64>,
+    /// Owners that were sent SIGKILL, and ending ones that a rule gives time, until their zombie
+    /// is at rest.
+    awaited: HashMap<(u64, u32), Awaited>,
 }
+
+/// A zombie that must be at rest by some time.
+struct Awaited {
+    event: Event,
+    path: Vec<u8>,
+    by_ns: u64,
+    name: Name,
+}
+
+/// How long after SIGKILL lease and pins must be gone. The kernel tears rings down in the
+/// background.
+const KILL_LIMIT_MS: u64 = 10_000;
 
 /// What was known of a zombie when it was born.
 struct Remembered {
@@ -43,13 +62,87 @@ impl Ledger {
         clock: &Clock,
         names: &mut Names,
     ) -> Record {
-        let name = Name::from(kind);
-        *self.by_event.entry(name).or_default() += 1;
+        let name = Name::of(kind, event);
+        let mut transition = self.transition(kind, event, path, names);
+        transition.deed = match kind {
+            EventKind::Action | EventKind::Hold => Some(deed(event, outcome(event), names)),
+            EventKind::AtRest => self.verified(event),
+            _ => None,
+        };
+        self.record(name, clock.at(event.time_ns), transition)
+    }
+
+    /// Tells what userspace did in the name of a rule.
+    pub fn enter_deed(
+        &mut self,
+        name: Name,
+        event: &Event,
+        path: &[u8],
+        outcome: &'static str,
+        clock: &Clock,
+        names: &mut Names,
+    ) -> Record {
+        let mut transition = self.transition(EventKind::Action, event, path, names);
+        transition.deed = Some(deed(event, outcome, names));
+        self.record(name, clock.now(), transition)
+    }
+
+    fn record(&mut self, event: Name, time: Timestamp, transition: Transition) -> Record {
+        *self.by_event.entry(event).or_default() += 1;
         Record {
-            time: clock.at(event.time_ns),
-            event: name,
-            detail: Detail::Transition(Box::new(self.transition(kind, event, path, names))),
+            time,
+            event,
+            detail: Detail::Transition(Box::new(transition)),
         }
+    }
+
+    /// From now on this zombie's end is awaited.
+    pub fn wait_for_rest(&mut self, event: &Event, path: &[u8], name: Name) {
+        let limit_ms = if name == Name::Overdue {
+            event.grace_ms
+        } else {
+            KILL_LIMIT_MS
+        };
+        let awaited = Awaited {
+            event: *event,
+            path: path.to_vec(),
+            by_ns: event.time_ns + limit_ms * 1_000_000,
+            name,
+        };
+        self.awaited
+            .insert((event.inode_id, event.owner.tgid), awaited);
+    }
+
+    /// Tells the zombies that are not at rest although they should be.
+    pub fn overdue(&mut self, clock: &Clock, names: &mut Names) -> Vec<Record> {
+        let now = clock.boot_ns();
+        let late: Vec<_> = self
+            .awaited
+            .extract_if(|_, awaited| awaited.by_ns <= now)
+            .filter(|(key, _)| self.alive.contains_key(key))
+            .map(|(_, awaited)| awaited)
+            .collect();
+        late.into_iter()
+            .map(
+                |Awaited {
+                     event, path, name, ..
+                 }| {
+                    self.enter_deed(name, &event, &path, "pins-remain", clock, names)
+                },
+            )
+            .collect()
+    }
+
+    /// The rule behind the end of this zombie, if it was awaited.
+    fn verified(&mut self, event: &Event) -> Option<Deed> {
+        let awaited = self.awaited.remove(&(event.inode_id, event.owner.tgid))?;
+        (awaited.name != Name::Overdue).then(|| Deed {
+            rule: rule(&awaited.event),
+            action: Action::from_raw(awaited.event.action),
+            outcome: "verified",
+            thread: None,
+            stack: Vec::new(),
+        })
     }
 
     /// How many records of which event.
@@ -87,13 +180,11 @@ impl Ledger {
         }
         let ended = match kind {
             EventKind::LeaseSet | EventKind::BarePin => None,
-            EventKind::LeaseEnd | EventKind::Zombie | EventKind::AtRest => {
-                Cause::from_raw(event.lease.cause)
-            }
+            _ => Cause::from_raw(event.lease.cause),
         };
         // A lease is held until it goes: now, or when the zombie was born.
         let until_ns = match kind {
-            EventKind::AtRest => event.since_ns,
+            EventKind::Zombie | EventKind::AtRest => event.since_ns,
             _ => event.time_ns,
         };
         let lease = Lease::of(&event.lease, until_ns).map(|lease| match kind {
@@ -121,6 +212,7 @@ impl Ledger {
             },
             zombie_ms: (kind == EventKind::AtRest)
                 .then(|| elapsed_ms(event.since_ns, event.time_ns)),
+            deed: None,
         }
     }
 }
@@ -128,13 +220,49 @@ impl Ledger {
 const fn has_pins(kind: EventKind) -> bool {
     matches!(
         kind,
-        EventKind::Zombie | EventKind::AtRest | EventKind::BarePin
+        EventKind::Zombie
+            | EventKind::AtRest
+            | EventKind::BarePin
+            | EventKind::Action
+            | EventKind::Hold
     )
 }
 
+fn deed(event: &Event, outcome: &'static str, names: &mut Names) -> Deed {
+    Deed {
+        rule: rule(event),
+        action: Action::from_raw(event.action),
+        outcome,
+        thread: (event.thread != 0).then_some(event.thread),
+        stack: names.functions(&event.stack),
+    }
+}
+
+fn rule(event: &Event) -> String {
+    String::from_utf8_lossy(policy::trim(&event.rule)).into_owned()
+}
+
+/// What became of an action, in a word.
+fn outcome(event: &Event) -> &'static str {
+    match Outcome::from_raw(event.outcome) {
+        Some(Outcome::Done) => "done",
+        Some(Outcome::HandedOver) => "handed-over",
+        Some(Outcome::Spared) => "spared",
+        Some(Outcome::Bystander) => "bystander",
+        Some(Outcome::Would) => "would",
+        Some(Outcome::Ending) => "ending",
+        Some(Outcome::Failed) | None => "failed",
+    }
+}
+
+/// The stack of an action is that of the release, not of the pin.
 fn pinned_by(kind: EventKind, event: &Event) -> &[u64; STACK_LEN] {
     const NOBODY: &[u64; STACK_LEN] = &[0; STACK_LEN];
-    if has_pins(kind) { &event.stack } else { NOBODY }
+    if has_pins(kind) && !matches!(kind, EventKind::Action | EventKind::Hold) {
+        &event.stack
+    } else {
+        NOBODY
+    }
 }
 
 /// A task that was not recorded is all zeroes.

@@ -1,6 +1,7 @@
 //! lease-trace: finds processes that let go of a file's lease while they still hold pins on the
 //! file's pages. This file only dispatches.
 
+mod acting;
 mod cli;
 mod clock;
 mod commands;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Monitor(flags) => commands::monitor::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),
+        Command::Enforce(flags) => commands::enforce::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Policy(flags) => match flags.command {
             PolicyCommand::Check(flags) => commands::policy::check(&flags),

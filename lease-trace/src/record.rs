@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use lease_trace_common::{
     cause::Cause,
-    event::EventKind,
+    event::{Event, EventKind},
     lease::{Kind, LeaseInfo},
+    policy::Action,
     stake::{Path, Task, path_flag},
+    verdict::Outcome,
 };
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
@@ -35,6 +37,21 @@ pub enum Name {
     Zombie,
     AtRest,
     BarePin,
+    Denied,
+    Held,
+    HoldEnd,
+    Stopped,
+    Killed,
+    WouldDeny,
+    WouldHold,
+    WouldStop,
+    WouldKill,
+    /// A rule matched and somebody was not to be touched.
+    Spared,
+    /// A rule matched and what it says could not be done.
+    Failed,
+    /// An ending process left a zombie for longer than its rule's grace time.
+    Overdue,
     Lost,
     End,
 }
@@ -48,22 +65,70 @@ impl Name {
             Self::Zombie => "zombie",
             Self::AtRest => "at-rest",
             Self::BarePin => "bare-pin",
+            Self::Denied => "denied",
+            Self::Held => "held",
+            Self::HoldEnd => "hold-end",
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::WouldDeny => "would-deny",
+            Self::WouldHold => "would-hold",
+            Self::WouldStop => "would-stop",
+            Self::WouldKill => "would-kill",
+            Self::Spared => "spared",
+            Self::Failed => "failed",
+            Self::Overdue => "overdue",
             Self::Lost => "lost",
             Self::End => "end",
         }
     }
 }
 
-impl From<EventKind> for Name {
-    fn from(kind: EventKind) -> Self {
+impl Name {
+    /// The name of a notification; what became of an action decides the name of an action.
+    pub fn of(kind: EventKind, event: &Event) -> Self {
         match kind {
             EventKind::LeaseSet => Self::LeaseSet,
             EventKind::LeaseEnd => Self::LeaseEnd,
             EventKind::Zombie => Self::Zombie,
             EventKind::AtRest => Self::AtRest,
             EventKind::BarePin => Self::BarePin,
+            EventKind::Hold => Self::Held,
+            EventKind::Unhold => Self::HoldEnd,
+            EventKind::Action => Self::of_action(
+                Action::from_raw(event.action),
+                Outcome::from_raw(event.outcome),
+            ),
         }
     }
+
+    const fn of_action(action: Action, outcome: Option<Outcome>) -> Self {
+        match (outcome, action) {
+            (Some(Outcome::Would), Action::Deny) => Self::WouldDeny,
+            (Some(Outcome::Would), Action::Hold) => Self::WouldHold,
+            (Some(Outcome::Would), Action::Stop) => Self::WouldStop,
+            (Some(Outcome::Would), Action::Kill) => Self::WouldKill,
+            (Some(Outcome::Spared | Outcome::Bystander | Outcome::Ending), _) => Self::Spared,
+            (Some(Outcome::Done | Outcome::HandedOver), Action::Deny) => Self::Denied,
+            (Some(Outcome::Done | Outcome::HandedOver), Action::Hold) => Self::Held,
+            (Some(Outcome::Done | Outcome::HandedOver), Action::Stop) => Self::Stopped,
+            (Some(Outcome::Done | Outcome::HandedOver), Action::Kill) => Self::Killed,
+            (Some(Outcome::Failed) | None, _) | (_, Action::Report) => Self::Failed,
+        }
+    }
+}
+
+/// What was done in the name of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deed {
+    pub rule: String,
+    pub action: Action,
+    pub outcome: &'static str,
+    /// The thread that was stopped, killed or refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<u32>,
+    /// Functions of the kernel that it was in, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<String>,
 }
 
 /// The members that belong to a [`Name`].
@@ -98,6 +163,8 @@ pub struct Transition {
     pub ends_by_itself: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_ms: Option<u64>,
+    #[serde(flatten)]
+    pub deed: Option<Deed>,
 }
 
 /// The first record of a run.

@@ -3,9 +3,12 @@
 use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
+    policy::Action,
+    verdict::Outcome,
 };
 
 use crate::{
+    acting::{Done, Order},
     clock::{Clock, elapsed_ms},
     enrich::Names,
     entries,
@@ -18,6 +21,9 @@ use crate::{
 
 /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
 const UNREADABLE: &str = "notifications could not be read";
+
+/// What ends with the monitor.
+const LAPSED: &str = "files that were held are let go, since the monitor ends";
 
 /// What a run needs and what it has seen.
 pub struct Session {
@@ -56,20 +62,61 @@ impl Session {
         self.sink.flush()
     }
 
-    /// Tells what these notifications say, as far as it is asked for.
-    pub fn batch(&mut self, notifications: &[Vec<u8>]) -> Result<(), WriteError> {
+    /// Tells what these notifications say, as far as it is asked for, and returns what they ask
+    /// userspace to do; what became of that is told by [`Self::deed`].
+    pub fn batch(&mut self, notifications: &[Vec<u8>]) -> Result<Vec<Order>, WriteError> {
         let clock = Clock::sample();
         let mut unreadable = 0;
+        let mut orders = Vec::new();
         for bytes in notifications {
             match Event::parse(bytes) {
                 Some((event, path)) => match EventKind::from_raw(event.kind) {
-                    Some(kind) => self.notification(kind, &event, path, &clock)?,
+                    Some(kind) => match Order::of(kind, &event, path) {
+                        Some(order) => orders.push(order),
+                        None => self.notification(kind, &event, path, &clock)?,
+                    },
                     None => unreadable += 1,
                 },
                 None => unreadable += 1,
             }
         }
         self.lose(UNREADABLE, unreadable)?;
+        self.sink.flush()?;
+        Ok(orders)
+    }
+
+    /// Tells what became of an order.
+    pub fn deed(&mut self, deed: &Done) -> Result<(), WriteError> {
+        let Done {
+            name,
+            event,
+            path,
+            outcome,
+        } = deed;
+        let clock = Clock::sample();
+        if *name == Name::Killed {
+            self.ledger.wait_for_rest(event, path, Name::Failed);
+        }
+        let record = self
+            .ledger
+            .enter_deed(*name, event, path, outcome, &clock, &mut self.names);
+        if self.filter.admits(event, path, &mut self.names.cgroups) {
+            self.sink.write(&record)?;
+        }
+        self.sink.flush()
+    }
+
+    /// Tells that the files held now are held no longer, since the monitor ends.
+    pub fn lapse(&mut self, files: usize) -> Result<(), WriteError> {
+        self.lose(LAPSED, files as u64)
+    }
+
+    /// Tells the zombies that should be at rest by now.
+    pub fn overdue(&mut self) -> Result<(), WriteError> {
+        let clock = Clock::sample();
+        for record in self.ledger.overdue(&clock, &mut self.names) {
+            self.sink.write(&record)?;
+        }
         self.sink.flush()
     }
 
@@ -113,6 +160,19 @@ impl Session {
         path: &[u8],
         clock: &Clock,
     ) -> Result<(), WriteError> {
+        if kind == EventKind::Action {
+            match Outcome::from_raw(event.outcome) {
+                Some(Outcome::Done) if event.action == Action::Kill as u32 => {
+                    self.ledger.wait_for_rest(event, path, Name::Failed);
+                }
+                // Told only if its zombie outlives its rule's grace time.
+                Some(Outcome::Ending) => {
+                    self.ledger.wait_for_rest(event, path, Name::Overdue);
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
         let of_a_lease = matches!(kind, EventKind::LeaseSet | EventKind::LeaseEnd);
         if of_a_lease && !self.all_events {
             return Ok(());

@@ -12,8 +12,9 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::signals::Signals;
+use super::{plan, signals::Signals};
 use crate::{
+    acting::Acting,
     cli::{Format, MonitorFlags, Pins},
     clock::Zone,
     enrich::{Names, cgroup::Cgroups},
@@ -64,8 +65,8 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
         duration,
         options,
     } = Settings::resolve(flags)?;
+    let plan = flags.policy.as_deref().map(plan::read).transpose()?;
     let sink = sink(flags.output);
-    let session = Session::new(sink, filter, Names::new(cgroups), flags.all_events);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -73,7 +74,8 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         // Before anything is attached: a signal during the start must not leave it behind.
         let mut signals = Signals::catch().context("cannot catch signals")?;
-        let mut tracer = Tracer::start(options)?;
+        let mut tracer = Tracer::start(options, plan.as_ref())?;
+        let session = Session::new(sink, filter, Names::new(cgroups), flags.all_events);
         if let (Format::Json, Some(recovered)) = (flags.output, tracer.recovered()) {
             eprintln!("lease-trace: {recovered}");
         }
@@ -107,6 +109,7 @@ async fn watch(
         cannot: tracer.cannot(),
         recovered: tracer.recovered().map(str::to_owned),
     })?;
+    let mut acting = Acting::new(tracer.hold_limit_ms());
     loop {
         tokio::select! {
             biased;
@@ -114,17 +117,38 @@ async fn watch(
             () = &mut deadline => break,
             _ = tick.tick() => {
                 session.losses(&tracer.counts()?)?;
+                session.overdue()?;
+                for done in acting.tick() {
+                    session.deed(&done)?;
+                }
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
             }
-            notifications = tracer.next() => session.batch(&notifications?)?,
+            notifications = tracer.next() => act(&mut session, &mut acting, &notifications?)?,
         }
     }
-    session.batch(&tracer.drain())?;
+    act(&mut session, &mut acting, &tracer.drain())?;
+    if acting.held() > 0 {
+        session.lapse(acting.held())?;
+    }
     session.losses(&tracer.counts()?)?;
     // The ledger knows the zombies, too, if the maps cannot be read any more.
     session.end(tracer.snapshot().ok().as_ref())?;
+    Ok(())
+}
+
+/// Tells what happened, and does what it asks for.
+fn act(
+    session: &mut Session,
+    acting: &mut Acting,
+    notifications: &[Vec<u8>],
+) -> anyhow::Result<()> {
+    for order in session.batch(notifications)? {
+        if let Some(done) = acting.carry_out(order) {
+            session.deed(&done)?;
+        }
+    }
     Ok(())
 }
 

@@ -24,10 +24,7 @@ const TALK_WIDTH: usize = 80;
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
-    let snapshot = tracer::snapshot(tracer::Options {
-        attach: flags.attach.attach.into(),
-        pins_all: false,
-    })?;
+    let snapshot = tracer::snapshot()?;
     let report = report(flags.subject, &snapshot);
     explain(&report);
     let mut out = BufWriter::new(io::stdout().lock());
@@ -71,7 +68,7 @@ fn report(subject: Subject, snapshot: &Snapshot) -> Report {
     Report {
         subject,
         entries,
-        monitor: snapshot.monitor,
+        source: snapshot.source,
         lost: losses(&snapshot.counts, &[0; Count::LEN]),
     }
 }
@@ -84,7 +81,7 @@ fn explain(report: &Report) {
              next monitor removes it"
         ));
     }
-    if report.monitor.is_none() {
+    if report.source.is_none() {
         say(match report.subject {
             Subject::Zombies => {
                 "no monitor is running, so nothing is known of pins, and a zombie cannot be told; \
@@ -127,7 +124,7 @@ mod tests {
         Report {
             subject,
             entries,
-            monitor: Some(1),
+            source: Some(Source::Monitor(1)),
             lost: Vec::new(),
         }
     }

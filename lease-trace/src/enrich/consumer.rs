@@ -244,6 +244,22 @@ impl Consumers {
         Ok(())
     }
 
+    /// Names of the functions on a stack, innermost first, without those of tracing.
+    pub fn names(&mut self, stack: &[u64; STACK_LEN]) -> Vec<String> {
+        if stack[0] == 0 || self.prepare().is_err() {
+            return Vec::new();
+        }
+        let Some(symbols) = &self.symbols else {
+            return Vec::new();
+        };
+        functions(symbols, stack)
+            .into_iter()
+            .flatten()
+            .filter(|function| !is_tracing(function))
+            .map(|function| function.name.to_owned())
+            .collect()
+    }
+
     pub fn find(&mut self, stack: &[u64; STACK_LEN]) -> Option<Consumer> {
         if stack[0] == 0 {
             return None;
@@ -260,6 +276,14 @@ impl Consumers {
         }
         self.known.insert(*stack, consumer.clone());
         consumer
+    }
+}
+
+/// Tracing frames say nothing to anybody who reads a stack.
+fn is_tracing(function: &Function<'_>) -> bool {
+    match function.module {
+        Some(module) => MACHINERY_MODULES.contains(&module),
+        None => function.name.starts_with("bpf_") || function.name.starts_with("__bpf_"),
     }
 }
 

@@ -40,6 +40,11 @@ impl Names {
         self.consumers.prepare()
     }
 
+    /// Names of the functions on a stack, innermost first; none if symbols cannot be read.
+    pub fn functions(&mut self, stack: &[u64; STACK_LEN]) -> Vec<String> {
+        self.consumers.names(stack)
+    }
+
     /// What asked for pins, from the stack that took the first of them.
     pub fn asker(&mut self, tgid: u32, stack: &[u64; STACK_LEN]) -> Asker {
         let Some(found) = self.consumers.find(stack) else {

@@ -78,7 +78,7 @@ fn snapshot(leases: Vec<LeaseView>, stakes: Vec<StakeView>) -> Snapshot {
         stakes,
         holders: vec![holder(u32::MAX, None), holder(u32::MAX - 1, Some(5))],
         counts: [0; Count::LEN],
-        monitor: Some(1),
+        source: Some(Source::Monitor(1)),
     }
 }
 
@@ -161,7 +161,7 @@ fn a_lease_has_the_pins_of_all_who_keep_it() {
 #[test]
 fn without_a_monitor_pins_are_unknown() {
     let mut snapshot = snapshot(vec![lease_of(std::process::id())], vec![stake_of(1, LEASE)]);
-    snapshot.monitor = None;
+    snapshot.source = None;
     let found = leases(&snapshot, &[], &fixtures::clock(), &mut names());
     assert_eq!(found[0].pins, None);
     assert!(found[0].vm_pin_bytes.is_some());

@@ -5,7 +5,7 @@
 pub mod check;
 mod comm;
 mod compile;
-mod consumers;
+pub mod consumers;
 pub mod diagnostic;
 mod effect;
 mod explain;

@@ -9,6 +9,7 @@ use super::{WriteError, columns::Column, terminal::Look, text};
 use crate::{
     cli::Subject,
     record::{Entry, Lost},
+    tracer::snapshot::Source,
 };
 
 /// On a terminal too narrow for all the usual columns, these go first, in this order.
@@ -32,7 +33,7 @@ pub struct Layout {
 pub struct Report {
     pub subject: Subject,
     pub entries: Vec<Entry>,
-    pub monitor: Option<u32>,
+    pub source: Option<Source>,
     pub lost: Vec<Lost>,
 }
 
@@ -82,12 +83,17 @@ impl Serialize for Report {
         let Self {
             subject,
             entries,
-            monitor,
+            source,
             lost,
         } = self;
         let mut object = serializer.serialize_map(None)?;
         object.serialize_entry(subject.name(), entries)?;
-        object.serialize_entry("monitor", monitor)?;
+        let monitor = match source {
+            Some(Source::Monitor(pid)) => Some(pid),
+            Some(Source::Enforcement) | None => None,
+        };
+        object.serialize_entry("monitor", &monitor)?;
+        object.serialize_entry("enforcement", &matches!(source, Some(Source::Enforcement)))?;
         object.serialize_entry("lost", lost)?;
         object.end()
     }
@@ -185,7 +191,7 @@ mod tests {
         Report {
             subject,
             entries: vec![zombie, other],
-            monitor: Some(812),
+            source: Some(Source::Monitor(812)),
             lost: Vec::new(),
         }
     }

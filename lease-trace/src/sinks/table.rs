@@ -38,8 +38,8 @@ struct Widths {
 }
 
 const NARROW: Widths = Widths {
-    event: 9,
-    command: 10,
+    event: 10,
+    command: 9,
     pid: 7,
     cause: 8,
     age: 5,
@@ -48,7 +48,7 @@ const NARROW: Widths = Widths {
 };
 
 const WIDE: Widths = Widths {
-    event: 9,
+    event: 10,
     command: 15,
     pid: 7,
     cause: 13,
@@ -136,12 +136,15 @@ impl<W: Write, T: Write> Table<W, T> {
         line.push(' ');
         let path = match self.look.width {
             Some(width) => {
-                let used = text::width(&line) + text::width(cells.note);
-                text::shorten_path(cells.path, width.saturating_sub(used).max(LEAST_PATH))
+                let room = width.saturating_sub(text::width(&line));
+                let path_room = room.saturating_sub(text::width(cells.note)).max(LEAST_PATH);
+                let path = text::shorten_path(cells.path, path_room);
+                let note_room = room.saturating_sub(text::width(&path));
+                path + &text::shorten_end(cells.note, note_room)
             }
-            None => cells.path.to_owned(),
+            None => format!("{}{}", cells.path, cells.note),
         };
-        line + &path + cells.note
+        line + &path
     }
 
     fn transition(&self, record: &Record, what: &Transition) -> String {
@@ -155,6 +158,7 @@ impl<W: Write, T: Write> Table<W, T> {
             asker,
             ends_by_itself,
             zombie_ms,
+            deed,
         } = what;
         let by_itself = *ends_by_itself == Some(true);
         let cause = cause.map_or_else(
@@ -177,6 +181,16 @@ impl<W: Write, T: Write> Table<W, T> {
             }
             _ => deleted.to_owned(),
         };
+        let note = match deed {
+            Some(deed) if deed.outcome == "done" => format!("{note} [{}]", deed.rule),
+            Some(deed) => format!(
+                "{note} [{}: {} {}]",
+                deed.rule,
+                deed.action.name(),
+                deed.outcome
+            ),
+            None => note,
+        };
         let line = self.line(&Cells {
             time: &record.time.time_of_day(self.zone),
             event: record.event.text(),
@@ -192,7 +206,14 @@ impl<W: Write, T: Write> Table<W, T> {
         let colour = match record.event {
             _ if !self.look.colour => None,
             Name::Zombie if by_itself => Some(YELLOW),
-            Name::Zombie => Some(RED),
+            Name::Zombie | Name::Killed | Name::Failed | Name::Overdue => Some(RED),
+            Name::Denied
+            | Name::Held
+            | Name::Stopped
+            | Name::WouldDeny
+            | Name::WouldHold
+            | Name::WouldStop
+            | Name::WouldKill => Some(YELLOW),
             Name::AtRest => Some(GREEN),
             _ => None,
         };

@@ -1,9 +1,11 @@
 //! The attach plan at work: for every probe point fentry/fexit first, kprobe/kretprobe where that
 //! is refused. What is possible is found out by loading and attaching, never from a version.
 
+use std::path::Path;
+
 use aya::{
     Btf, Ebpf,
-    programs::{FEntry, FExit, KProbe, Program, ProgramError},
+    programs::{FEntry, FExit, KProbe, Program, ProgramError, links::FdLink},
 };
 
 use super::{
@@ -72,8 +74,13 @@ impl Attachment {
 }
 
 /// Attaches every point there is, in the order of their groups. An error is one that concerns all
-/// of them.
-pub fn attach(object: &mut Object, mode: AttachMode) -> Result<Vec<Attachment>, Error> {
+/// of them. With a folder of bpffs the links are pinned there, and what is attached outlives this
+/// process.
+pub fn attach(
+    object: &mut Object,
+    mode: AttachMode,
+    folder: Option<&Path>,
+) -> Result<Vec<Attachment>, Error> {
     let mut points: Vec<&'static Point> = POINTS.iter().collect();
     points.sort_by_key(|point| point.group);
     let mut attachments = Vec::with_capacity(points.len());
@@ -83,7 +90,7 @@ pub fn attach(object: &mut Object, mode: AttachMode) -> Result<Vec<Attachment>, 
         } else if let Some(reason) = stranger(&object.types, point) {
             Outcome::Failed { reason }
         } else {
-            attach_point(&mut object.ebpf, &object.btf, point, mode)?
+            attach_point(&mut object.ebpf, &object.btf, point, mode, folder)?
         };
         log::debug!("{}: {outcome:?}", point.function);
         attachments.push(Attachment { point, outcome });
@@ -130,10 +137,11 @@ fn attach_point(
     btf: &Btf,
     point: &'static Point,
     mode: AttachMode,
+    folder: Option<&Path>,
 ) -> Result<Outcome, Error> {
     let mut instead = None;
     if mode != AttachMode::Kprobe {
-        match with_trampoline(ebpf, btf, point) {
+        match with_trampoline(ebpf, btf, point, folder) {
             Ok(()) => {
                 return Ok(Outcome::Attached {
                     hook: Hook::Trampoline,
@@ -155,7 +163,7 @@ fn attach_point(
         };
         return Ok(Outcome::Failed { reason });
     }
-    match with_probe(ebpf, point) {
+    match with_probe(ebpf, point, folder) {
         Ok(()) => Ok(Outcome::Attached {
             hook: Hook::Probe,
             instead,
@@ -176,6 +184,8 @@ enum Refusal {
     Program(ProgramError),
     /// The object lacks a program that the table of points names.
     NoProgram(String),
+    /// It was attached and cannot be kept so.
+    Pin(String),
 }
 
 impl Refusal {
@@ -187,6 +197,7 @@ impl Refusal {
             }),
             Self::Program(error @ ProgramError::LoadError { .. }) => Ok(program_reason(&error)),
             Self::Program(error) => Ok(chain(&error)),
+            Self::Pin(reason) => Ok(reason),
             Self::NoProgram(name) => Ok(format!("the object has no program {name}")),
         }
     }
@@ -204,7 +215,12 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusa
 }
 
 /// The return side goes first: a call whose entry was seen is always seen to leave.
-fn with_trampoline(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> Result<(), Refusal> {
+fn with_trampoline(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    point: &Point,
+    folder: Option<&Path>,
+) -> Result<(), Refusal> {
     let (enter, leave) = (
         format!("{}_enter", point.stem),
         format!("{}_leave", point.stem),
@@ -218,19 +234,25 @@ fn with_trampoline(ebpf: &mut Ebpf, btf: &Btf, point: &Point) -> Result<(), Refu
     let attached = (|| {
         let entry: &mut FEntry = program(ebpf, &enter)?.try_into()?;
         entry.load(point.function, btf)?;
-        entry.attach()?;
+        let link = entry.attach()?;
+        if let Some(folder) = folder {
+            pin(entry.take_link(link)?.into(), &folder.join(&enter))?;
+        }
         Ok(())
     })();
-    if attached.is_err()
-        && let Some(link) = exit_link
-    {
-        let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
-        exit.detach(link)?;
+    let Some(link) = exit_link else {
+        return attached;
+    };
+    let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
+    match (&attached, folder) {
+        (Err(_), _) => exit.detach(link)?,
+        (Ok(()), Some(folder)) => pin(exit.take_link(link)?.into(), &folder.join(&leave))?,
+        (Ok(()), None) => {}
     }
     attached
 }
 
-fn with_probe(ebpf: &mut Ebpf, point: &Point) -> Result<(), Refusal> {
+fn with_probe(ebpf: &mut Ebpf, point: &Point, folder: Option<&Path>) -> Result<(), Refusal> {
     let mut names = vec![format!("{}_probe", point.stem)];
     if point.returns {
         names.insert(0, format!("{}_ret", point.stem));
@@ -238,7 +260,20 @@ fn with_probe(ebpf: &mut Ebpf, point: &Point) -> Result<(), Refusal> {
     for name in names {
         let probe: &mut KProbe = program(ebpf, &name)?.try_into()?;
         probe.load()?;
-        probe.attach(point.function, 0)?;
+        let link = probe.attach(point.function, 0)?;
+        if let Some(folder) = folder {
+            let link = probe.take_link(link)?;
+            let link = FdLink::try_from(link)
+                .map_err(|error| Refusal::Pin(format!("{name} cannot be pinned: {error}")))?;
+            pin(link, &folder.join(&name))?;
+        }
     }
     Ok(())
+}
+
+/// Keeps what is attached until the file is removed.
+fn pin(link: FdLink, path: &Path) -> Result<(), Refusal> {
+    link.pin(path)
+        .map(drop)
+        .map_err(|error| Refusal::Pin(format!("cannot pin {}: {}", path.display(), chain(&error))))
 }

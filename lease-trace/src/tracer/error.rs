@@ -10,7 +10,10 @@ use aya::{
 };
 use thiserror::Error;
 
-use crate::kernel::host::{self, Obstacle};
+use crate::kernel::{
+    bpf,
+    host::{self, Obstacle},
+};
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -42,6 +45,18 @@ pub enum Error {
          it first"
     )]
     AlreadyRunning { pid: u32 },
+    #[error(
+        "the enforcement in place is that of another version of lease-trace: use that version, or \
+         `lease-trace enforce stop` and start again"
+    )]
+    OtherLayout,
+    #[error(
+        "enforcement is in place with a policy of its own; change it with `lease-trace enforce \
+         start --policy FILE`, and leave --policy out here"
+    )]
+    PolicyInPlace,
+    #[error("no enforcement is in place; `lease-trace enforce start` puts it in place")]
+    NotEnforced,
     #[error("cannot walk the open files of all tasks: {0}")]
     Walk(String),
     #[error("cannot wait for events: {0}")]
@@ -98,33 +113,13 @@ pub fn program_reason(error: &ProgramError) -> String {
         } => {
             let log = verifier_log.to_string();
             log::debug!("{log}");
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty() && !is_statistics(line))
-                .unwrap_or_default()
-                .trim();
-            if last.is_empty() {
-                io_error.to_string()
-            } else {
-                format!("{io_error}: {last}")
+            match bpf::last_words(&log) {
+                Some(last) => format!("{io_error}: {last}"),
+                None => io_error.to_string(),
             }
         }
         other => chain(other),
     }
-}
-
-/// What the verifier appends to its log whatever happened.
-fn is_statistics(line: &str) -> bool {
-    [
-        "processed ",
-        "subprog ",
-        "stack depth ",
-        "verification time ",
-        "insns processed ",
-    ]
-    .iter()
-    .any(|start| line.starts_with(start))
 }
 
 /// Whether EPERM is at the bottom.

@@ -2,10 +2,14 @@
 //! and snapshots. What the records mean is not decided here.
 
 mod attach;
+mod denial;
+pub mod enforcement;
 mod error;
 mod maps;
 mod object;
 mod pinned;
+pub mod policy;
+mod raw;
 pub mod snapshot;
 mod walk;
 
@@ -13,16 +17,21 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
-use lease_trace_common::count::Count;
+use lease_trace_common::{count::Count, owner};
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use self::pinned::stale;
+pub use self::pinned::{stale, started};
 pub use self::{
     attach::{Attachment, Outcome},
     error::Error,
     snapshot::Snapshot,
 };
-use self::{maps::Maps, object::Adopt};
+use self::{
+    denial::Denials,
+    maps::Maps,
+    object::Adopt,
+    policy::{InForce, Plan, PolicyMaps},
+};
 
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,51 +51,105 @@ pub struct Options {
     pub pins_all: bool,
 }
 
-/// A running trace. Dropping it detaches everything and removes the pinned maps.
+/// A running trace. Dropping it detaches everything and removes the pinned maps, unless it reads
+/// those of the enforcement in place, which stays.
 pub struct Tracer {
     ring: AsyncFd<RingBuf<MapData>>,
     maps: Maps<MapData>,
-    attachments: Vec<Attachment>,
+    policy: PolicyMaps<MapData>,
+    attached: Vec<String>,
+    cannot: Vec<String>,
     recovered: Option<String>,
-    /// Dropped in this order: first the readers' folder goes, then the programs.
-    _folder: pinned::Folder,
-    _ebpf: Ebpf,
+    _keeper: Keeper,
+}
+
+/// What keeps the programs attached.
+#[allow(
+    dead_code,
+    clippy::large_enum_variant,
+    reason = "held for what its end does, and there is one of them"
+)]
+enum Keeper {
+    /// This process. Dropped in this order: first the readers' folder goes, then the programs.
+    Own(pinned::Folder, Option<Denials>, Ebpf),
+    /// The enforcement in place.
+    InPlace(pinned::Claim),
 }
 
 impl Tracer {
-    /// Loads, attaches, pins the maps and adopts the leases that exist already. Must be called
-    /// inside a tokio runtime. On an error nothing stays attached or pinned.
-    pub fn start(options: Options) -> Result<Self, Error> {
+    /// Takes over the enforcement in place if there is one; else loads, attaches, pins the maps,
+    /// adopts the leases that exist already and puts `plan` in force. Must be called inside a
+    /// tokio runtime. On an error nothing new stays attached or pinned.
+    pub fn start(options: Options, plan: Option<&Plan>) -> Result<Self, Error> {
+        if pinned::enforced()? {
+            return match plan {
+                Some(_) => Err(Error::PolicyInPlace),
+                None => Self::take_over(),
+            };
+        }
         let mut object = object::load(options, Adopt::Yes)?;
+        let raw = plan.map(|_| object.denials()).transpose()?;
         let (folder, recovered) = pinned::create(&mut object.ebpf)?;
-        let attachments = attach::attach(&mut object, options.attach)?;
+        let attachments = attach::attach(&mut object, options.attach, None)?;
         attach::require(&attachments)?;
         walk::walk(&mut object.ebpf, &object.btf)?;
-        let ring = ring(&mut object.ebpf)?;
+        let denials = raw.map(|raw| Denials::attach(&object, &raw));
+        let mut attached: Vec<String> = attachments
+            .iter()
+            .filter_map(Attachment::describe)
+            .collect();
+        let mut policy = enforcement::from(|name| map(&mut object.ebpf, name))?;
+        if let (Some(plan), Some(denials)) = (plan, &denials) {
+            attached.extend_from_slice(&denials.attached);
+            policy.put_in_force(plan, denials.deniable)?;
+            pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
+        }
+        let ring = ring(map(&mut object.ebpf, "EVENTS")?)?;
         Ok(Self {
             ring,
             maps: owned(&mut object.ebpf)?,
-            attachments,
+            policy,
+            attached,
+            cannot: attachments.iter().filter_map(Attachment::loss).collect(),
             recovered,
-            _folder: folder,
-            _ebpf: object.ebpf,
+            _keeper: Keeper::Own(folder, denials, object.ebpf),
         })
+    }
+
+    fn take_over() -> Result<Self, Error> {
+        let claim = pinned::claim()?;
+        Ok(Self {
+            ring: ring(of_folder("EVENTS")?)?,
+            maps: of_monitor()?,
+            policy: enforcement::from(of_folder)?,
+            attached: pinned::links()
+                .into_iter()
+                .map(|name| format!("{name}: in place"))
+                .collect(),
+            cannot: Vec::new(),
+            recovered: None,
+            _keeper: Keeper::InPlace(claim),
+        })
+    }
+
+    /// The policy in force and what its rules came to.
+    pub fn in_force(&self) -> Result<InForce, Error> {
+        self.policy.in_force()
+    }
+
+    /// How long a held file may be kept after its process let it go, ms.
+    pub fn hold_limit_ms(&self) -> u64 {
+        pinned::word(owner::HOLD_LIMIT)
     }
 
     /// One line for each point that is watched.
     pub fn attached(&self) -> Vec<String> {
-        self.attachments
-            .iter()
-            .filter_map(Attachment::describe)
-            .collect()
+        self.attached.clone()
     }
 
     /// What this kernel cannot show, with the reason.
     pub fn cannot(&self) -> Vec<String> {
-        self.attachments
-            .iter()
-            .filter_map(Attachment::loss)
-            .collect()
+        self.cannot.clone()
     }
 
     /// What an earlier monitor left behind and this one removed.
@@ -123,7 +186,7 @@ impl Tracer {
             stakes: self.maps.stakes()?,
             holders: Vec::new(),
             counts: self.maps.counts()?,
-            monitor: Some(std::process::id()),
+            source: Some(snapshot::Source::Monitor(std::process::id())),
         })
     }
 
@@ -149,8 +212,8 @@ fn map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
         .ok_or_else(|| Error::maps("cannot find the map", name, "not in the object"))
 }
 
-fn ring(ebpf: &mut Ebpf) -> Result<AsyncFd<RingBuf<MapData>>, Error> {
-    let ring = RingBuf::try_from(map(ebpf, "EVENTS")?)
+fn ring(map: Map) -> Result<AsyncFd<RingBuf<MapData>>, Error> {
+    let ring = RingBuf::try_from(map)
         .map_err(|error| Error::maps("cannot open the map", "EVENTS", error))?;
     // SAFETY: the descriptor of a ring buffer belongs to it and stays open as long as it lives,
     // which is as long as the registration.
@@ -162,15 +225,19 @@ fn owned(ebpf: &mut Ebpf) -> Result<Maps<MapData>, Error> {
     assemble(|name| map(ebpf, name))
 }
 
-/// The maps of the running monitor.
+/// The maps of the running monitor, or of the enforcement in place.
 fn of_monitor() -> Result<Maps<MapData>, Error> {
-    assemble(|name| {
-        let data = pinned::open(name)?;
-        Map::from_map_data(data).map_err(|error| Error::maps("cannot open the map", name, error))
-    })
+    assemble(of_folder)
 }
 
-fn assemble(mut get: impl FnMut(&str) -> Result<Map, Error>) -> Result<Maps<MapData>, Error> {
+fn of_folder(name: &'static str) -> Result<Map, Error> {
+    Map::from_map_data(pinned::open(name)?)
+        .map_err(|error| Error::maps("cannot open the map", name, error))
+}
+
+fn assemble(
+    mut get: impl FnMut(&'static str) -> Result<Map, Error>,
+) -> Result<Maps<MapData>, Error> {
     let bad = |name: &'static str| {
         move |error: aya::maps::MapError| Error::maps("cannot open the map", name, error)
     };
@@ -183,18 +250,21 @@ fn assemble(mut get: impl FnMut(&str) -> Result<Map, Error>) -> Result<Maps<MapD
     })
 }
 
-/// For `report`: what the running monitor's maps say, else what a walk finds now. Leaves nothing
-/// behind.
-pub fn snapshot(options: Options) -> Result<Snapshot, Error> {
-    let monitor = pinned::living_owner();
-    let adopt = if monitor.is_some() {
+/// For `report`: what the maps of the running monitor or of the enforcement in place say, else
+/// what a walk finds now. Leaves nothing behind.
+pub fn snapshot() -> Result<Snapshot, Error> {
+    let source = match pinned::living_owner() {
+        Some(pid) => Some(snapshot::Source::Monitor(pid)),
+        None => pinned::enforced()?.then_some(snapshot::Source::Enforcement),
+    };
+    let adopt = if source.is_some() {
         Adopt::No
     } else {
         Adopt::Yes
     };
-    let mut object = object::load(options, adopt)?;
+    let mut object = object::load(Options::default(), adopt)?;
     let holders = walk::walk(&mut object.ebpf, &object.btf)?;
-    let maps = if monitor.is_some() {
+    let maps = if source.is_some() {
         of_monitor()?
     } else {
         owned(&mut object.ebpf)?
@@ -204,12 +274,12 @@ pub fn snapshot(options: Options) -> Result<Snapshot, Error> {
         stakes: maps.stakes()?,
         holders,
         counts: maps.counts()?,
-        monitor,
+        source,
     })
 }
 
 /// For `doctor`: attaches every point for a moment and tells what became of each.
 pub fn trial() -> Result<Vec<Attachment>, Error> {
     let mut object = object::load(Options::default(), Adopt::No)?;
-    attach::attach(&mut object, AttachMode::Auto)
+    attach::attach(&mut object, AttachMode::Auto, None)
 }

@@ -3,7 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use lease_trace_common::config::Config;
 
-use super::{Options, error::Error};
+use super::{Options, error::Error, raw::RawObject};
 use crate::kernel::{btf, host, offsets};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
@@ -15,6 +15,13 @@ pub struct Object {
     pub btf: Btf,
     /// The same, to be asked for prototypes.
     pub types: btf::Btf,
+}
+
+impl Object {
+    /// The programs that deny; to be read before any map is taken out.
+    pub fn denials(&self) -> Result<RawObject, Error> {
+        RawObject::new(OBJECT, &self.btf, &self.ebpf)
+    }
 }
 
 /// Whether walks also enter what they find into the maps.

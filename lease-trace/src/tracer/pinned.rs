@@ -1,5 +1,6 @@
-//! The monitor's folder in bpffs: its maps, readable by root only, so that `report` can read the
-//! stakes of a running monitor. A folder whose monitor is dead is recognised and removed.
+//! The folder in bpffs: the maps, readable by root only, so that `report` can read the stakes of a
+//! running monitor; and, with enforcement in place, the links that keep everything attached
+//! without one. A folder whose monitor is dead and that enforces nothing is recognised and removed.
 
 use std::{
     fs, io,
@@ -11,16 +12,22 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData},
 };
+use lease_trace_common::owner;
 
-use super::error::Error;
+use super::error::{Error, chain};
 use crate::kernel::host;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const FOLDER: &str = "/sys/fs/bpf/lease-trace";
+/// Where the links are, inside the folder.
+const LINKS: &str = "links";
 /// Who the folder belongs to.
 const OWNER: &str = "OWNER";
-/// Maps that a reader needs.
-const MAPS: &[&str] = &[OWNER, "LEASES", "INODES", "STAKES", "PATHS", "COUNTS"];
+/// Maps that a reader needs, or a monitor that takes over.
+const MAPS: &[&str] = &[
+    OWNER, "LEASES", "INODES", "STAKES", "PATHS", "COUNTS", "EVENTS", "POLICY", "RULES", "FRAMES",
+    "HITS",
+];
 
 /// A process, and its start time so that a reused pid is not mistaken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +52,7 @@ impl Owner {
 
 /// Start time of a process in clock ticks since boot: field 22 of /proc/PID/stat, counted from
 /// behind the parenthesised name.
-fn started(pid: u32) -> Option<u64> {
+pub fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let state = fields.split_ascii_whitespace().next()?;
@@ -55,21 +62,39 @@ fn started(pid: u32) -> Option<u64> {
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The folder of this monitor; removed when dropped.
-pub struct Folder(PathBuf);
+/// The folder of this process; removed when dropped, unless it is kept.
+pub struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
-            log::warn!("cannot remove {}: {error}", self.0.display());
+        if !self.keep
+            && let Err(error) = remove(&self.path)
+        {
+            log::warn!("cannot remove {}: {error}", self.path.display());
         }
+    }
+}
+
+impl Folder {
+    /// Where links are to be pinned.
+    pub fn links(&self) -> PathBuf {
+        self.path.join(LINKS)
+    }
+
+    /// From here on it outlives this process.
+    pub fn keep(mut self) {
+        self.keep = true;
     }
 }
 
 /// What stood in the way and was put right.
 pub type Recovered = Option<String>;
 
-/// Makes the folder and pins the maps in it, unless a living monitor has done so.
+/// Makes the folder and pins the maps in it, unless a living monitor has done so or enforcement
+/// is in place.
 pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
     if let Some(obstacle) = host::bpffs(Path::new(BPFFS)) {
         return Err(obstacle.into());
@@ -85,16 +110,27 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
             "removed {FOLDER}, left by a monitor that did not end by itself"
         ));
     }
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| Error::maps("cannot create", FOLDER, error))?;
-    let folder = Folder(path.to_owned());
-    claim(ebpf)?;
+    let folder = Folder {
+        path: path.to_owned(),
+        keep: false,
+    };
+    for made in [path.to_owned(), folder.links()] {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&made)
+            .map_err(|error| Error::maps("cannot create", made.display().to_string(), error))?;
+    }
+    let words = [(owner::LAYOUT_OF, owner::LAYOUT)];
+    let map = ebpf
+        .map_mut(OWNER)
+        .ok_or_else(|| Error::maps("cannot find the map", OWNER, "it is not in the object"))?;
+    let mut array = Array::<_, u64>::try_from(map).map_err(cannot_claim)?;
+    write(&mut array, &words)?;
+    claim_in(&mut array)?;
     for name in MAPS {
         let map = ebpf
             .map_mut(name)
-            .ok_or_else(|| Error::maps("cannot find the map", *name, "bug"))?;
+            .ok_or_else(|| Error::maps("cannot find the map", *name, "it is not in the object"))?;
         let at = path.join(name);
         pin(map, &at)
             .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
@@ -105,56 +141,138 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
 }
 
 fn pin(map: &mut Map, at: &Path) -> Result<(), String> {
-    map.pin(at).map_err(|error| super::error::chain(&error))
+    map.pin(at).map_err(|error| chain(&error))
 }
 
-fn claim(ebpf: &mut Ebpf) -> Result<(), Error> {
-    let failed = |reason: String| Error::maps("cannot fill the map", OWNER, reason);
-    let owner = Owner::current().ok_or_else(|| failed("/proc/self/stat is unreadable".into()))?;
-    let map = ebpf
-        .map_mut(OWNER)
-        .ok_or_else(|| failed("it is not in the object".into()))?;
-    let mut array = Array::<_, u64>::try_from(map).map_err(|error| failed(error.to_string()))?;
-    for (index, value) in [owner.pid, owner.started].into_iter().enumerate() {
-        array
-            .set(index as u32, value, 0)
-            .map_err(|error| failed(error.to_string()))?;
-    }
-    Ok(())
+fn cannot_claim(reason: impl std::fmt::Display) -> Error {
+    Error::maps("cannot fill the map", OWNER, reason)
+}
+
+fn write<T>(array: &mut Array<T, u64>, words: &[(u32, u64)]) -> Result<(), Error>
+where
+    T: std::borrow::BorrowMut<MapData>,
+{
+    words
+        .iter()
+        .try_for_each(|(index, value)| array.set(*index, *value, 0))
+        .map_err(cannot_claim)
+}
+
+fn claim_in<T>(array: &mut Array<T, u64>) -> Result<(), Error>
+where
+    T: std::borrow::BorrowMut<MapData>,
+{
+    let owner = Owner::current().ok_or_else(|| cannot_claim("/proc/self/stat is unreadable"))?;
+    // The start time first: a pid with another's start time is nobody.
+    write(
+        array,
+        &[(owner::STARTED, owner.started), (owner::PID, owner.pid)],
+    )
+}
+
+/// The words of the pinned map `OWNER`.
+fn owner_map() -> Option<Array<MapData, u64>> {
+    let data = MapData::from_pin(Path::new(FOLDER).join(OWNER)).ok()?;
+    Array::try_from(Map::Array(data)).ok()
+}
+
+/// One of the words of [`owner`]; 0 where nothing is pinned.
+pub fn word(index: u32) -> u64 {
+    owner_map().map_or(0, |array| array.get(&index, 0).unwrap_or(0))
+}
+
+/// Sets words of [`owner`].
+pub fn set_words(words: &[(u32, u64)]) -> Result<(), Error> {
+    let mut array = owner_map().ok_or_else(|| cannot_claim("it is not pinned"))?;
+    write(&mut array, words)
 }
 
 /// Pid of the living monitor that owns the folder.
 pub fn living_owner() -> Option<u32> {
-    let data = MapData::from_pin(Path::new(FOLDER).join(OWNER)).ok()?;
-    let map = Map::Array(data);
-    let array = Array::<_, u64>::try_from(&map).ok()?;
+    let array = owner_map()?;
     let owner = Owner {
-        pid: array.get(&0, 0).ok()?,
-        started: array.get(&1, 0).ok()?,
+        pid: array.get(&owner::PID, 0).ok()?,
+        started: array.get(&owner::STARTED, 0).ok()?,
     };
     owner.is_alive().then_some(owner.pid as u32)
 }
 
+/// Whether enforcement is in place; an error if it is that of another layout, whose maps this
+/// program cannot read.
+pub fn enforced() -> Result<bool, Error> {
+    let Some(array) = owner_map() else {
+        return Ok(false);
+    };
+    if array.get(&owner::ENFORCED, 0).unwrap_or(0) == 0 {
+        return Ok(false);
+    }
+    if array.get(&owner::LAYOUT_OF, 0).unwrap_or(0) != owner::LAYOUT {
+        return Err(Error::OtherLayout);
+    }
+    Ok(true)
+}
+
 /// The folder of a monitor that is dead; the next monitor removes it.
 pub fn stale() -> Option<&'static str> {
-    (Path::new(FOLDER).exists() && living_owner().is_none()).then_some(FOLDER)
+    let stale =
+        Path::new(FOLDER).exists() && living_owner().is_none() && word(owner::ENFORCED) == 0;
+    stale.then_some(FOLDER)
 }
 
-/// A pinned map of the running monitor.
+/// The right to read the ring buffer of the enforcement in place; given back when dropped.
+pub struct Claim(());
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Err(error) = set_words(&[(owner::PID, 0)]) {
+            log::warn!("{error}");
+        }
+    }
+}
+
+/// Takes over from a monitor that ended, or says which one has not.
+pub fn claim() -> Result<Claim, Error> {
+    if let Some(pid) = living_owner() {
+        return Err(Error::AlreadyRunning { pid });
+    }
+    let mut array = owner_map().ok_or_else(|| cannot_claim("it is not pinned"))?;
+    claim_in(&mut array)?;
+    Ok(Claim(()))
+}
+
+/// A map of the running monitor, or of the enforcement in place.
 pub fn open(name: &str) -> Result<MapData, Error> {
     let path = Path::new(FOLDER).join(name);
-    MapData::from_pin(&path).map_err(|error| {
-        Error::maps(
-            "cannot open",
-            path.display().to_string(),
-            super::error::chain(&error),
-        )
-    })
+    MapData::from_pin(&path)
+        .map_err(|error| Error::maps("cannot open", path.display().to_string(), chain(&error)))
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        fs::remove_file(entry?.path())?;
+/// Names of the links in place, sorted.
+pub fn links() -> Vec<String> {
+    let entries = fs::read_dir(Path::new(FOLDER).join(LINKS));
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Removes everything that is pinned, whoever left it; whether there was anything.
+pub fn remove_all() -> Result<bool, Error> {
+    match remove(Path::new(FOLDER)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::maps("cannot remove", FOLDER, error)),
     }
-    fs::remove_dir(path)
+}
+
+/// The links go first: once they are gone, nobody writes to the maps.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path.join(LINKS)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::remove_dir_all(path)
 }

@@ -45,6 +45,15 @@ pub struct Snapshot {
     pub holders: Vec<Holder>,
     /// Sums over all CPUs, indexed by [`Count`].
     pub counts: [u64; Count::LEN],
-    /// Pid of the monitor whose maps were read; `None`: there is none, and pins are unknown.
-    pub monitor: Option<u32>,
+    /// Whose maps were read; `None`: there are none, and pins are unknown.
+    pub source: Option<Source>,
+}
+
+/// Whose maps were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Those of the monitor with this pid.
+    Monitor(u32),
+    /// Those of the enforcement in place, without a monitor.
+    Enforcement,
 }

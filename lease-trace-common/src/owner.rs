@@ -1,0 +1,20 @@
+//! Who the pinned maps belong to: words of the map `OWNER`, written by userspace.
+
+/// Pid of the monitor that reads the ring buffer, 0: none.
+pub const PID: u32 = 0;
+/// When it was started, in clock ticks since boot, so that a reused pid is not taken for it.
+pub const STARTED: u32 = 1;
+/// 1: enforcement is in place, with or without a monitor.
+pub const ENFORCED: u32 = 2;
+/// [`LAYOUT`] of the programs in place.
+pub const LAYOUT_OF: u32 = 3;
+/// `CLOCK_REALTIME` at which enforcement was put in place, s.
+pub const SINCE: u32 = 4;
+/// How long a held file may be kept after its process let it go, ms.
+pub const HOLD_LIMIT: u32 = 5;
+/// Words of the map.
+pub const LEN: u32 = 6;
+
+/// Changes with every change to a record that the kernel side and the user side share; a lease-trace
+/// that finds programs of another layout in place leaves their maps alone.
+pub const LAYOUT: u64 = 1;

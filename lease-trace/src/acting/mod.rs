@@ -1,0 +1,129 @@
+//! What userspace does in the name of a rule, when the kernel side asks for it: holds files, and
+//! sends signals where the process meant was not the current one.
+
+mod hold;
+mod process;
+
+use lease_trace_common::{
+    event::{Event, EventKind},
+    policy::Action,
+    verdict::Outcome,
+};
+
+use self::hold::Holds;
+use crate::record::Name;
+
+/// Something the kernel side asks for.
+pub struct Order {
+    what: What,
+    event: Event,
+    path: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Hold,
+    LetGo,
+    Signal(Action),
+}
+
+impl Order {
+    /// The order in a notification, if it is one.
+    pub fn of(kind: EventKind, event: &Event, path: &[u8]) -> Option<Self> {
+        let what = match kind {
+            EventKind::Hold => What::Hold,
+            EventKind::Unhold => What::LetGo,
+            EventKind::Action if event.outcome == Outcome::HandedOver as u32 => {
+                What::Signal(Action::from_raw(event.action))
+            }
+            _ => return None,
+        };
+        Some(Self {
+            what,
+            event: *event,
+            path: path.to_vec(),
+        })
+    }
+}
+
+/// What was done, to be told.
+pub struct Done {
+    pub name: Name,
+    pub event: Event,
+    pub path: Vec<u8>,
+    pub outcome: &'static str,
+}
+
+/// Carries orders out.
+pub struct Acting {
+    holds: Holds,
+}
+
+impl Acting {
+    /// `limit_ms`: how long a held file is kept after its process let it go.
+    pub fn new(limit_ms: u64) -> Self {
+        Self {
+            holds: Holds::new(limit_ms),
+        }
+    }
+
+    /// Carries out one order.
+    pub fn carry_out(&mut self, order: Order) -> Option<Done> {
+        let Order { what, event, path } = order;
+        let (name, outcome) = match what {
+            What::Hold => match self.holds.take(&event, &path) {
+                Ok(()) => (Name::Held, "done"),
+                Err(reason) => {
+                    log::warn!(
+                        "cannot hold a file of process {}: {reason}",
+                        event.owner.tgid
+                    );
+                    (Name::Failed, "too-late")
+                }
+            },
+            What::LetGo => {
+                let held = self.holds.let_go(&event)?;
+                return Some(held.done(Name::HoldEnd, "pins-gone"));
+            }
+            What::Signal(action) => signal(&event, action),
+        };
+        Some(Done {
+            name,
+            event,
+            path,
+            outcome,
+        })
+    }
+
+    /// Lets go of what was held for too long.
+    pub fn tick(&mut self) -> Vec<Done> {
+        self.holds
+            .expire()
+            .into_iter()
+            .map(|held| held.done(Name::HoldEnd, "limit"))
+            .collect()
+    }
+
+    /// Files held now.
+    pub fn held(&self) -> usize {
+        self.holds.len()
+    }
+}
+
+/// Sends the signal of an action to the owner of a stake, if it is still the same process.
+fn signal(event: &Event, action: Action) -> (Name, &'static str) {
+    let (name, signal) = match action {
+        Action::Stop => (Name::Stopped, rustix::process::Signal::STOP),
+        _ => (Name::Killed, rustix::process::Signal::KILL),
+    };
+    let sent = process::open(event.owner.tgid, event.started_ns).and_then(|process| {
+        rustix::process::pidfd_send_signal(process, signal).map_err(std::io::Error::from)
+    });
+    match sent {
+        Ok(()) => (name, "done"),
+        Err(error) => {
+            log::warn!("cannot signal process {}: {error}", event.owner.tgid);
+            (Name::Failed, "gone")
+        }
+    }
+}

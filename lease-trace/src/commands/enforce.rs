@@ -1,0 +1,273 @@
+//! `lease-trace enforce`: a policy in force in the kernel, with or without a monitor.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use comfy_table::{Cell, Table, presets};
+use lease_trace_common::{
+    count::Count,
+    policy::{Action, DENIABLE, Header, cause_bit},
+    verdict::{Outcome, applicable},
+};
+use serde::Serialize;
+
+use super::plan;
+use crate::{
+    cli::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
+    exit::Exit,
+    session::losses,
+    sinks::text,
+    tracer::{
+        self,
+        enforcement::{self, Status},
+        policy::{InForce, RuleInForce},
+    },
+};
+
+const TALK_WIDTH: usize = 80;
+
+pub fn run(flags: &EnforceFlags) -> anyhow::Result<Exit> {
+    match &flags.what {
+        EnforceCommand::Start(flags) => start(flags),
+        EnforceCommand::Status(flags) => status(flags),
+        EnforceCommand::Stop => stop(),
+    }
+}
+
+fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
+    let plan = plan::read(&flags.policy)?;
+    let options = tracer::Options {
+        attach: flags.attach.attach.into(),
+        pins_all: false,
+    };
+    let started = enforcement::start(options, &plan)?;
+    for attachment in &started.attachments {
+        if let Some(loss) = attachment.loss() {
+            say(&format!("not seen: {loss}"));
+        }
+    }
+    let InForce { header, rules } = &started.in_force;
+    let what = if started.fresh {
+        "enforcement is in place"
+    } else {
+        "the policy was replaced"
+    };
+    say(&format!(
+        "{what}: {} from {}, {} mode; it can deny {}",
+        text::counted(rules.len() as u64, "rule"),
+        flags.policy.display(),
+        mode(*header),
+        ways(*header),
+    ));
+    if plan.holds {
+        say("files are held only while `lease-trace monitor` runs");
+    }
+    Ok(Exit::Done)
+}
+
+fn stop() -> anyhow::Result<Exit> {
+    say(if enforcement::stop()? {
+        "everything is removed; nothing is enforced or watched any more"
+    } else {
+        "nothing was in place"
+    });
+    Ok(Exit::Done)
+}
+
+fn status(flags: &EnforceStatusFlags) -> anyhow::Result<Exit> {
+    let Some(status) = enforcement::status()? else {
+        return Err(tracer::Error::NotEnforced.into());
+    };
+    let mut out = io::stdout().lock();
+    if flags.json {
+        serde_json::to_writer_pretty(&mut out, &InJson::of(&status))?;
+        writeln!(out)?;
+    } else {
+        table(&status, &mut out)?;
+    }
+    Ok(Exit::Done)
+}
+
+const fn mode(header: Header) -> &'static str {
+    if header.enforces() {
+        "enforce"
+    } else {
+        "monitor"
+    }
+}
+
+/// The ways out that can be denied here.
+fn ways(header: Header) -> String {
+    let names: Vec<_> = DENIABLE
+        .into_iter()
+        .filter(|cause| header.deniable() & cause_bit(*cause as u32) != 0)
+        .map(lease_trace_common::cause::Cause::name)
+        .collect();
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// What a rule comes to for each way out that some kernel lets be denied, and for the others.
+fn effects(rule: &RuleInForce, header: Header) -> BTreeMap<&'static str, Action> {
+    let action = Action::from_raw(rule.rule.action);
+    let otherwise = Action::from_raw(rule.rule.otherwise);
+    let at = |cause| {
+        let deniable = header.deniable() & cause_bit(cause as u32) != 0;
+        applicable(action, otherwise, cause, deniable)
+    };
+    DENIABLE
+        .into_iter()
+        .map(|cause| (cause.name(), at(cause)))
+        .chain([("any other", at(lease_trace_common::cause::Cause::Other))])
+        .collect()
+}
+
+fn name(rule: &RuleInForce) -> String {
+    String::from_utf8_lossy(rule.rule.name()).into_owned()
+}
+
+/// `denied 3, would-kill 1`
+fn hits(rule: &RuleInForce) -> BTreeMap<String, u64> {
+    let mut hits = BTreeMap::new();
+    for (action, outcome, count) in &rule.hits {
+        *hits.entry(hit(*action, *outcome)).or_default() += count;
+    }
+    hits
+}
+
+fn hit(action: Action, outcome: Outcome) -> String {
+    let done = match action {
+        Action::Report => "reported",
+        Action::Deny => "denied",
+        Action::Hold => "held",
+        Action::Stop => "stopped",
+        Action::Kill => "killed",
+    };
+    match outcome {
+        Outcome::Done => done.to_owned(),
+        Outcome::Would => format!("would-{}", action.name()),
+        Outcome::HandedOver => format!("{done} by the monitor"),
+        Outcome::Spared => "spared".to_owned(),
+        Outcome::Bystander => "let go by others".to_owned(),
+        Outcome::Failed => format!("{} failed", action.name()),
+        Outcome::Ending => "ending".to_owned(),
+    }
+}
+
+#[derive(Serialize)]
+struct InJson<'a> {
+    mode: &'static str,
+    since: u64,
+    generation: u32,
+    deniable: Vec<&'static str>,
+    monitor: Option<u32>,
+    hold_limit_ms: u64,
+    rules: Vec<RuleInJson>,
+    links: &'a [String],
+    lost: Vec<crate::record::Lost>,
+}
+
+#[derive(Serialize)]
+struct RuleInJson {
+    name: String,
+    action: Action,
+    otherwise: Action,
+    effects: BTreeMap<&'static str, Action>,
+    hits: BTreeMap<String, u64>,
+}
+
+impl<'a> InJson<'a> {
+    fn of(status: &'a Status) -> Self {
+        let InForce { header, rules } = &status.in_force;
+        Self {
+            mode: mode(*header),
+            since: status.since,
+            generation: header.generation(),
+            deniable: DENIABLE
+                .into_iter()
+                .filter(|cause| header.deniable() & cause_bit(*cause as u32) != 0)
+                .map(lease_trace_common::cause::Cause::name)
+                .collect(),
+            monitor: status.monitor,
+            hold_limit_ms: status.hold_limit_ms,
+            rules: rules
+                .iter()
+                .map(|rule| RuleInJson {
+                    name: name(rule),
+                    action: Action::from_raw(rule.rule.action),
+                    otherwise: Action::from_raw(rule.rule.otherwise),
+                    effects: effects(rule, *header),
+                    hits: hits(rule),
+                })
+                .collect(),
+            links: &status.links,
+            lost: losses(&status.counts, &[0; Count::LEN]),
+        }
+    }
+}
+
+fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
+    let InForce { header, rules } = &status.in_force;
+    let since = UNIX_EPOCH + Duration::from_secs(status.since);
+    let monitor = status.monitor.map_or_else(
+        || "no monitor runs: nothing is held".to_owned(),
+        |pid| format!("the monitor is pid {pid}"),
+    );
+    writeln!(
+        out,
+        "{} mode since {}; {monitor}",
+        mode(*header),
+        humantime::format_rfc3339_seconds(since),
+    )?;
+    writeln!(out, "can deny: {}", ways(*header))?;
+    writeln!(out)?;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let ways: Vec<_> = DENIABLE
+        .into_iter()
+        .map(lease_trace_common::cause::Cause::name)
+        .chain(["any other"])
+        .collect();
+    let heads = ["RULE"].into_iter().chain(ways.iter().copied());
+    table.set_header(heads.map(|head| Cell::new(head.to_uppercase())));
+    for rule in rules {
+        let effects = effects(rule, *header);
+        let cells = ways.iter().map(|way| effects[way].name().to_owned());
+        table.add_row([name(rule)].into_iter().chain(cells));
+    }
+    writeln!(out, "{}", trimmed(&table))?;
+    writeln!(out)?;
+    for rule in rules {
+        let hits: Vec<_> = hits(rule)
+            .into_iter()
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
+        let hits = if hits.is_empty() {
+            "no hits".to_owned()
+        } else {
+            hits.join(", ")
+        };
+        writeln!(out, "{}: {hits}", name(rule))?;
+    }
+    for lost in losses(&status.counts, &[0; Count::LEN]) {
+        writeln!(out, "lost {}: {}", lost.count, lost.what)?;
+    }
+    Ok(())
+}
+
+/// Without the blanks that pad the last column.
+fn trimmed(table: &Table) -> String {
+    let lines: Vec<_> = table.lines().map(|line| line.trim().to_owned()).collect();
+    lines.join("\n")
+}
+
+fn say(sentence: &str) {
+    let line = text::wrap(&format!("lease-trace: {sentence}"), TALK_WIDTH, 2);
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -1,0 +1,49 @@
+//! From a policy file to what the tracer puts in force.
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    enrich::{cgroup::Cgroups, symbols::Symbols},
+    kernel::ways::Ways,
+    policy::{self, Host, consumers},
+    tracer::{self, policy::Plan},
+};
+
+/// Reads, checks and compiles a policy for this kernel. What it warns of goes to stderr.
+pub fn read(path: &Path) -> anyhow::Result<Plan> {
+    let ways = Ways::of_kernel().map_err(tracer::Error::from)?;
+    let symbols = Symbols::load();
+    let check = policy::read(
+        path,
+        &Host {
+            cgroups: &Cgroups::of_host(),
+            ways: Some(&ways),
+            symbols: symbols.as_ref().ok(),
+        },
+    )?;
+    let warnings = check.render_said();
+    let compiled = check.accept()?;
+    if !warnings.is_empty() {
+        // Nobody is left to tell if stderr is closed, too.
+        let _ = writeln!(io::stderr(), "{}", warnings.trim_end());
+    }
+    let frames = if compiled.consumers.is_empty() {
+        Vec::new()
+    } else {
+        let symbols = symbols.context("the policy names consumers")?;
+        consumers::frames(&symbols, &compiled.consumers)?
+    };
+    Ok(Plan {
+        enforce: compiled.enforce,
+        holds: compiled.holds,
+        bare_pins: compiled.bare_pins,
+        hold_limit_ms: compiled.hold_limit_ms,
+        rules: compiled.rules,
+        frames,
+    })
+}

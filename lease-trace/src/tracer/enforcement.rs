@@ -1,0 +1,135 @@
+//! Enforcement that outlives the process: links and maps pinned in bpffs. A monitor that comes
+//! later takes over the maps as they are; nothing is attached anew, so nothing is missed.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aya::maps::{Array, Map, MapData, PerCpuArray};
+use lease_trace_common::{count::Count, owner};
+
+use super::{
+    Options,
+    attach::{self, Attachment},
+    denial::Denials,
+    error::Error,
+    object::{self, Adopt},
+    pinned,
+    policy::{InForce, Plan, PolicyMaps},
+    walk,
+};
+
+/// What `enforce start` did.
+pub struct Started {
+    /// False: it was in place, and has another policy now.
+    pub fresh: bool,
+    pub in_force: InForce,
+    pub attachments: Vec<Attachment>,
+    /// `deny_close: fmod_ret`; empty if it was in place already.
+    pub denials: Vec<String>,
+}
+
+/// What is in place.
+pub struct Status {
+    /// Seconds since the epoch.
+    pub since: u64,
+    pub in_force: InForce,
+    /// Pid of the monitor that reads the ring buffer.
+    pub monitor: Option<u32>,
+    pub hold_limit_ms: u64,
+    pub links: Vec<String>,
+    pub counts: [u64; Count::LEN],
+}
+
+/// Puts enforcement in place, or a new policy into the enforcement there is. On an error nothing
+/// new stays behind, and a policy in force stays in force.
+pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
+    if pinned::enforced()? {
+        let mut maps = maps()?;
+        let deniable = maps.header()?.deniable();
+        maps.put_in_force(plan, deniable)?;
+        pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
+        return Ok(Started {
+            fresh: false,
+            in_force: maps.in_force()?,
+            attachments: Vec::new(),
+            denials: Vec::new(),
+        });
+    }
+    let mut object = object::load(options, Adopt::Yes)?;
+    let raw = object.denials()?;
+    let (folder, _) = pinned::create(&mut object.ebpf)?;
+    let links = folder.links();
+    let attachments = attach::attach(&mut object, options.attach, Some(&links))?;
+    attach::require(&attachments)?;
+    walk::walk(&mut object.ebpf, &object.btf)?;
+    let denials = Denials::attach(&object, &raw);
+    denials
+        .pin(&links)
+        .map_err(|error| Error::maps("cannot pin into", links.display().to_string(), error))?;
+    let mut maps = maps()?;
+    maps.put_in_force(plan, denials.deniable)?;
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    pinned::set_words(&[
+        (owner::PID, 0),
+        (owner::SINCE, since),
+        (owner::HOLD_LIMIT, plan.hold_limit_ms),
+        (owner::ENFORCED, 1),
+    ])?;
+    folder.keep();
+    Ok(Started {
+        fresh: true,
+        in_force: maps.in_force()?,
+        attachments,
+        denials: denials.attached,
+    })
+}
+
+/// Removes everything, whatever state it is in; whether there was anything. A monitor that is
+/// running on its own keeps what is its own.
+pub fn stop() -> Result<bool, Error> {
+    if pinned::word(owner::ENFORCED) == 0
+        && let Some(pid) = pinned::living_owner()
+    {
+        return Err(Error::AlreadyRunning { pid });
+    }
+    pinned::remove_all()
+}
+
+/// What is in place; `None`: nothing.
+pub fn status() -> Result<Option<Status>, Error> {
+    if !pinned::enforced()? {
+        return Ok(None);
+    }
+    Ok(Some(Status {
+        since: pinned::word(owner::SINCE),
+        in_force: maps()?.in_force()?,
+        monitor: pinned::living_owner(),
+        hold_limit_ms: pinned::word(owner::HOLD_LIMIT),
+        links: pinned::links(),
+        counts: super::of_monitor()?.counts()?,
+    }))
+}
+
+/// The pinned maps of the policy.
+fn maps() -> Result<PolicyMaps<MapData>, Error> {
+    from(|name| {
+        let data = pinned::open(name)?;
+        Map::from_map_data(data).map_err(|error| Error::maps("cannot open the map", name, error))
+    })
+}
+
+/// The maps of the policy, wherever they come from.
+pub fn from(
+    mut get: impl FnMut(&'static str) -> Result<Map, Error>,
+) -> Result<PolicyMaps<MapData>, Error> {
+    let bad = |name: &'static str| {
+        move |error: aya::maps::MapError| Error::maps("cannot open the map", name, error)
+    };
+    Ok(PolicyMaps {
+        policy: Array::try_from(get("POLICY")?).map_err(bad("POLICY"))?,
+        rules: Array::try_from(get("RULES")?).map_err(bad("RULES"))?,
+        frames: Array::try_from(get("FRAMES")?).map_err(bad("FRAMES"))?,
+        hits: PerCpuArray::try_from(get("HITS")?).map_err(bad("HITS"))?,
+    })
+}

@@ -1,0 +1,131 @@
+//! The policy in the kernel's maps: put in force by one store, read back, and what it came to.
+
+use std::borrow::{Borrow, BorrowMut};
+
+use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
+use lease_trace_common::policy::{
+    Action, BANKS, FRAMES, Frame, HITS, Header, RULES, Rule, hit, index,
+};
+use lease_trace_common::verdict::Outcome;
+
+use super::error::Error;
+
+/// A policy, compiled and not yet in force.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    pub enforce: bool,
+    /// Some rule holds.
+    pub holds: bool,
+    /// Some rule watches bare pins.
+    pub bare_pins: bool,
+    /// How long a held file may be kept after its process let it go, ms.
+    pub hold_limit_ms: u64,
+    pub rules: Vec<Rule>,
+    /// Sorted by their start.
+    pub frames: Vec<Frame>,
+}
+
+/// A rule in force and what it came to since it was put in force.
+#[derive(Clone, Debug)]
+pub struct RuleInForce {
+    pub rule: Rule,
+    pub hits: Vec<(Action, Outcome, u64)>,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    pub header: Header,
+    pub rules: Vec<RuleInForce>,
+}
+
+/// The maps of the policy.
+pub struct PolicyMaps<T> {
+    pub policy: Array<T, u64>,
+    pub rules: Array<T, Rule>,
+    pub frames: Array<T, Frame>,
+    pub hits: PerCpuArray<T, u64>,
+}
+
+impl<T: Borrow<MapData>> PolicyMaps<T> {
+    pub fn header(&self) -> Result<Header, Error> {
+        let word = self
+            .policy
+            .get(&index::HEADER, 0)
+            .map_err(|error| Error::maps("cannot read the map", "POLICY", error))?;
+        Ok(Header(word))
+    }
+
+    pub fn in_force(&self) -> Result<InForce, Error> {
+        let header = self.header()?;
+        let rules = (0..header.rules())
+            .map(|number| self.rule(header.bank(), number))
+            .collect::<Result<_, _>>()?;
+        Ok(InForce { header, rules })
+    }
+
+    fn rule(&self, bank: u32, number: u32) -> Result<RuleInForce, Error> {
+        let rule = self
+            .rules
+            .get(&(bank * RULES + number), 0)
+            .map_err(|error| Error::maps("cannot read the map", "RULES", error))?;
+        let mut hits = Vec::new();
+        for action in Action::ALL {
+            for outcome in Outcome::ALL {
+                let values = self
+                    .hits
+                    .get(&hit(bank, number, action, outcome), 0)
+                    .map_err(|error| Error::maps("cannot read the map", "HITS", error))?;
+                let sum = values.iter().sum();
+                if sum > 0 {
+                    hits.push((action, outcome, sum));
+                }
+            }
+        }
+        Ok(RuleInForce { rule, hits })
+    }
+}
+
+impl<T: BorrowMut<MapData>> PolicyMaps<T> {
+    /// Puts a policy in force in the place of the one there is. Until the last store the old one
+    /// holds; if anything fails before, it goes on to.
+    pub fn put_in_force(&mut self, plan: &Plan, deniable: u32) -> Result<Header, Error> {
+        let failed =
+            |name: &'static str| move |error| Error::maps("cannot write the map", name, error);
+        let before = self.header()?;
+        let bank = (before.bank() + 1) % BANKS;
+        for (number, rule) in (0..RULES).zip(&plan.rules) {
+            self.rules
+                .set(bank * RULES + number, *rule, 0)
+                .map_err(failed("RULES"))?;
+            for counter in 0..HITS {
+                let zero = PerCpuValues::try_from(vec![0; cpus()?])
+                    .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
+                self.hits
+                    .set((bank * RULES + number) * HITS + counter, zero, 0)
+                    .map_err(failed("HITS"))?;
+            }
+        }
+        let half = bank & 1;
+        for (number, frame) in (0..FRAMES).zip(&plan.frames) {
+            self.frames
+                .set(half * FRAMES + number, *frame, 0)
+                .map_err(failed("FRAMES"))?;
+        }
+        self.policy
+            .set(index::FRAMES[half as usize], plan.frames.len() as u64, 0)
+            .map_err(failed("POLICY"))?;
+        let header = Header::new(before.generation() + 1, bank, plan.rules.len() as u32)
+            .enforcing(plan.enforce)
+            .watching(plan.holds, plan.bare_pins)
+            .deniable_by(deniable);
+        self.policy
+            .set(index::HEADER, header.0, 0)
+            .map_err(failed("POLICY"))?;
+        Ok(header)
+    }
+}
+
+fn cpus() -> Result<usize, Error> {
+    aya::util::nr_cpus().map_err(|(path, error)| Error::maps("cannot read", path, error))
+}
