@@ -87,7 +87,7 @@ impl Header {
     const DENIABLE: u32 = 16;
     const GENERATION: u32 = 32;
 
-    /// `deniable` is a set of [`bit`]s of causes.
+    /// `deniable` is a set of [`cause_bit`]s.
     #[inline(always)]
     pub const fn new(generation: u32, bank: u32, rules: u32) -> Self {
         Self(

@@ -228,3 +228,146 @@ impl<'a> Page<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{self, diagnostic::Source};
+
+    const POLICY: &str = "\
+mode = \"enforce\"
+
+[[rule]]
+name = \"exports\"
+match = { path = \"/proc\", lease = \"write\" }
+action = \"deny\"
+otherwise = \"kill\"
+
+[[rule]]
+name = \"rings\"
+on = [\"zombie\", \"bare-pin\"]
+match = { consumer = \"io_uring\", cause = [\"close\", \"unlock\"] }
+action = \"hold\"
+otherwise = \"report\"
+";
+
+    fn checked(text: &str, ways: Option<&Ways>) -> Check {
+        let source = Source {
+            name: "policy.toml".to_owned(),
+            text: text.to_owned(),
+        };
+        let symbols = Symbols::parse("ffffffff812f0b00 T io_pin_pages\n".to_owned(), "");
+        let host = Host {
+            cgroups: &Cgroups::default(),
+            ways,
+            symbols: Some(&symbols),
+        };
+        policy::check::check(source, &host)
+    }
+
+    #[test]
+    fn each_rule_is_explained_within_eighty_columns() {
+        let page = render(&checked(POLICY, Some(&Ways::like_debian_12())), None);
+        assert!(page.lines().all(|line| line.len() <= WIDTH), "{page}");
+        insta::assert_snapshot!(page, @r"
+        policy.toml: 2 rules, mode enforce
+
+        exports: when a process lets go of a write lease on a file below /proc while it
+          holds pins on it, the release is denied; where it cannot be, the process is
+          killed.
+          denied       unlock
+          killed       close, dup2, close_range, munmap (the system call is not
+                       modifiable)
+          killed       exec, io_uring, break-timeout, other (no kernel lets this be
+                       denied)
+          nothing      exit, killed (the process is ending)
+
+        rings: when a process lets go of a lease on a file by close or unlock while it
+          holds pins taken through io_uring on it, or holds long-term pins taken through
+          io_uring on such a file that no lease covers, the file is held until the pins
+          are gone; where it cannot be, it is reported.
+          denied       unlock
+          held         close
+          reported     bare-pin (there is no release to deny and no lease to hold)
+          not matched  dup2, close_range, munmap, exec, exit, killed, io_uring,
+                       break-timeout, other
+
+        The policy can be used.
+        A held file is let go after 5m at the latest.
+        Consumers named: io_uring; all consumers' code here is in 1 piece.
+        When the kernel's tables are full, a breach passes: it fails open, and is
+        counted and told as lost.
+        ");
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let page = render(&checked(POLICY, None), Some("bpf(2) was refused; be root"));
+        assert!(page.contains("unknown      unlock, close, dup2"), "{page}");
+        assert!(
+            page.contains("unknown: bpf(2) was refused; be root."),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn monitor_mode_says_that_nothing_is_done() {
+        let policy = POLICY.replace("enforce", "monitor");
+        let page = render(&checked(&policy, Some(&Ways::like_linux_7())), None);
+        let head = page.lines().next();
+        insta::assert_snapshot!(head.unwrap_or_default(), @r"policy.toml: 2 rules, mode monitor (nothing is done; this is what enforce would");
+    }
+
+    #[test]
+    fn json_has_all_of_it() {
+        let policy = "[[rule]]\nname = \"r\"\nmatch.cause = \"close\"\naction = \"deny\"\n";
+        let check = checked(policy, Some(&Ways::like_debian_12()));
+        let mut page = Page::of(&check, None);
+        "6.1.0".clone_into(&mut page.kernel);
+        let mut json = serde_json::to_value(&page).expect("plain data");
+        let ways = json["rules"][0]["ways"].as_array_mut().expect("a list");
+        assert_eq!(ways.len(), 11);
+        ways.retain(|way| way["effect"] != "unmatched");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&json).expect("plain"), @r#"
+        {
+          "consumers": [],
+          "file": "policy.toml",
+          "frames": 0,
+          "hold_limit_ms": 300000,
+          "kernel": "6.1.0",
+          "mode": "monitor",
+          "rules": [
+            {
+              "line": 2,
+              "name": "r",
+              "sentence": "r: when a process lets go of a lease on a file by close while it holds pins on it, the release would be denied.",
+              "ways": [
+                {
+                  "effect": "impossible",
+                  "reason": "the system call is not modifiable",
+                  "way": "close"
+                }
+              ]
+            }
+          ],
+          "said": [
+            {
+              "column": 10,
+              "instead": "write otherwise = \"kill\" (or \"stop\" or \"report\"), or name in `cause` only ways out where it can",
+              "line": 4,
+              "severity": "kernel",
+              "what": "rule r: on this kernel, deny cannot be had for close: the system call is not modifiable"
+            }
+          ],
+          "when_full": "When the kernel's tables are full, a breach passes: it fails open, and is counted and told as lost."
+        }
+        "#);
+    }
+
+    #[test]
+    fn control_characters_of_a_policy_do_not_reach_the_terminal() {
+        let policy = "[[rule]]\nname = \"r\"\nmatch.comm = \"\\u001b2*\"\naction = \"kill\"\n";
+        let check = checked(policy, Some(&Ways::like_linux_7()));
+        assert!(!render(&check, None).contains('\u{1b}'));
+    }
+}

@@ -78,7 +78,7 @@ impl Diagnostic {
             "{}:{}:{}: {warning}{}; {}",
             source.name, place.line, place.column, self.what, self.instead
         );
-        format!("{}\n{}", text::wrap(&head, WIDTH, 2), place.draw())
+        format!("{}\n{}", text::wrap(&plain(&head), WIDTH, 2), place.draw())
     }
 }
 
@@ -200,5 +200,11 @@ mod tests {
     #[test]
     fn control_characters_are_shown_as_escapes() {
         assert!(render("a\u{1b}[2J = 1", "= 1").contains("\\x1b[2J"));
+        let source = Source {
+            name: "p\u{1b}".to_owned(),
+            text: String::new(),
+        };
+        let said = Diagnostic::error(0..0, "unknown key `\u{1b}`", "write another").render(&source);
+        assert!(!said.contains('\u{1b}'), "{said}");
     }
 }

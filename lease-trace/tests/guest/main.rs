@@ -19,6 +19,7 @@ mod lockdown;
 mod monitor;
 mod path;
 mod pin;
+mod policy;
 mod rdma;
 mod refusal;
 mod report;
