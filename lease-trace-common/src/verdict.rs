@@ -110,9 +110,11 @@ const fn applies(action: Action, otherwise: Action, is_unlock: bool, deniable: b
     match action {
         Action::Hold if is_unlock => {
             if deniable {
-                Action::Deny
-            } else {
-                Action::Report
+                return Action::Deny;
+            }
+            match otherwise {
+                Action::Stop | Action::Kill => otherwise,
+                Action::Report | Action::Deny | Action::Hold => Action::Report,
             }
         }
         // Nothing but the rule's first choice may deny, or it would not have been replaced.

@@ -182,12 +182,12 @@ struct Span {
 /// the first is looked at. A function of its own for the verifier.
 #[unsafe(no_mangle)]
 extern "C" fn mappings_let_go(address: u64, length: u64) -> i64 {
-    if address % PAGE != 0 || length == 0 {
+    if !address.is_multiple_of(PAGE) || length == 0 {
         return 0;
     }
     let mut span = Span {
         at: address,
-        end: address + (length + PAGE - 1) / PAGE * PAGE,
+        end: address + length.div_ceil(PAGE) * PAGE,
         file: 0,
         references: tally::zero(),
         start: address,

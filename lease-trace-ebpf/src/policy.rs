@@ -111,9 +111,9 @@ extern "C" fn policy_find(note: u64) -> i64 {
         (*facts).pins = pins(stake.word());
         (*facts).uid = record.owner.uid;
         (*facts).gid = owner.and_then(TaskPtr::gid).unwrap_or(u32::MAX);
-        let comm = (&raw const record.owner.comm).cast::<u64>();
-        (*facts).comm[0] = *comm;
-        (*facts).comm[1] = *comm.add(1);
+        (*facts).comm = (&raw const record.owner.comm)
+            .cast::<[u64; 2]>()
+            .read_unaligned();
     }
     let mut search = Search {
         header,
@@ -309,7 +309,7 @@ unsafe extern "C" fn halve(_index: u64, look: *mut c_void) -> i64 {
     if look.low >= look.high {
         return 1;
     }
-    let middle = (look.low + look.high) / 2;
+    let middle = u64::midpoint(look.low, look.high);
     match FRAMES.get(middle as u32) {
         Some(frame) if frame.start <= look.address => look.low = middle + 1,
         _ => look.high = middle,

@@ -5,14 +5,15 @@ use lease_trace_common::{
     cause::Cause,
     event::{Event, EventKind},
     lease::{FL_LEASE, Kind, LeaseInfo, known},
+    policy::Action,
     stake::Task,
 };
 
 use crate::{
     clock::Clock,
     record::{
-        Asker, Detail, Dev, End, Entry, File, FilePath, Lease, Lost, Name, Owner, Person, Record,
-        Start, Transition,
+        Asker, Deed, Detail, Dev, End, Entry, File, FilePath, Lease, Lost, Name, Owner, Person,
+        PolicyInForce, Record, Start, Transition,
     },
 };
 
@@ -125,7 +126,37 @@ fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> 
         asker: asker(consumer),
         ends_by_itself: Some(cause.is_ending()),
         zombie_ms: None,
+        deed: None,
     }
+}
+
+fn deed(action: Action, outcome: &'static str) -> Deed {
+    Deed {
+        rule: "rdma-exports".to_owned(),
+        action,
+        outcome,
+        thread: Some(4712),
+        stack: vec!["lease_modify".to_owned(), "generic_setlease".to_owned()],
+    }
+}
+
+/// What rules came to.
+fn deeds() -> Vec<Record> {
+    let act = |seconds, name, action, outcome| {
+        let transition = Transition {
+            ends_by_itself: None,
+            asker: Asker::default(),
+            deed: Some(deed(action, outcome)),
+            ..zombie(owner(4711, "rdma-client"), "/srv/f", Cause::Close, 256, "")
+        };
+        self::transition(seconds, name, transition)
+    };
+    vec![
+        act(15, Name::Denied, Action::Deny, "done"),
+        act(15, Name::WouldKill, Action::Kill, "would"),
+        act(15, Name::Spared, Action::Kill, "bystander"),
+        act(15, Name::HoldEnd, Action::Hold, "limit"),
+    ]
 }
 
 fn at(seconds: u64, event: Name, detail: Detail) -> Record {
@@ -144,6 +175,7 @@ fn transition(seconds: u64, event: Name, transition: Transition) -> Record {
 pub fn records() -> Vec<Record> {
     let mut records = vec![start()];
     records.extend(transitions());
+    records.extend(deeds());
     records.extend(end());
     records
 }
@@ -242,6 +274,11 @@ fn start() -> Record {
             attach: attach.map(str::to_owned).into(),
             cannot: vec![cannot.to_owned()],
             recovered: Some("removed a folder that a dead monitor had left".to_owned()),
+            policy: Some(PolicyInForce {
+                mode: "enforce",
+                rules: vec!["rdma-exports".to_owned()],
+                generation: 2,
+            }),
         }),
     )
 }
@@ -264,6 +301,11 @@ fn end() -> Vec<Record> {
                 by_event: [(Name::Zombie, 3), (Name::AtRest, 1), (Name::BarePin, 1)].into(),
                 lost: 3,
                 zombies: 1,
+                rules: [(
+                    "rdma-exports".to_owned(),
+                    [("denied".to_owned(), 1), ("would-kill".to_owned(), 1)].into(),
+                )]
+                .into(),
                 left: vec![entry()],
                 duration_ms: 20_000,
             }),

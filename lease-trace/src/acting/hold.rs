@@ -39,19 +39,12 @@ impl Held {
 }
 
 /// Everything held, by inode id and owner.
+#[derive(Default)]
 pub struct Holds {
     held: HashMap<(u64, u32), Held>,
-    limit: Duration,
 }
 
 impl Holds {
-    pub fn new(limit_ms: u64) -> Self {
-        Self {
-            held: HashMap::new(),
-            limit: Duration::from_millis(limit_ms),
-        }
-    }
-
     pub fn len(&self) -> usize {
         self.held.len()
     }
@@ -84,8 +77,7 @@ impl Holds {
     }
 
     /// Lets go of what nobody else has had for longer than the limit.
-    pub fn expire(&mut self) -> Vec<Held> {
-        let limit = self.limit;
+    pub fn expire(&mut self, limit: Duration) -> Vec<Held> {
         for held in self.held.values_mut() {
             let alone = leased(&held.event).is_ok_and(|descriptors| descriptors.is_empty());
             held.alone_since = match (alone, held.alone_since) {

@@ -4,6 +4,8 @@
 mod hold;
 mod process;
 
+use std::time::Duration;
+
 use lease_trace_common::{
     event::{Event, EventKind},
     policy::Action,
@@ -14,13 +16,14 @@ use self::hold::Holds;
 use crate::record::Name;
 
 /// Something the kernel side asks for.
+#[derive(Debug)]
 pub struct Order {
     what: What,
     event: Event,
     path: Vec<u8>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Hold,
     LetGo,
@@ -55,18 +58,12 @@ pub struct Done {
 }
 
 /// Carries orders out.
+#[derive(Default)]
 pub struct Acting {
     holds: Holds,
 }
 
 impl Acting {
-    /// `limit_ms`: how long a held file is kept after its process let it go.
-    pub fn new(limit_ms: u64) -> Self {
-        Self {
-            holds: Holds::new(limit_ms),
-        }
-    }
-
     /// Carries out one order.
     pub fn carry_out(&mut self, order: Order) -> Option<Done> {
         let Order { what, event, path } = order;
@@ -95,10 +92,10 @@ impl Acting {
         })
     }
 
-    /// Lets go of what was held for too long.
-    pub fn tick(&mut self) -> Vec<Done> {
+    /// Lets go of what was held for longer than `limit_ms` after its process let it go.
+    pub fn tick(&mut self, limit_ms: u64) -> Vec<Done> {
         self.holds
-            .expire()
+            .expire(Duration::from_millis(limit_ms))
             .into_iter()
             .map(|held| held.done(Name::HoldEnd, "limit"))
             .collect()

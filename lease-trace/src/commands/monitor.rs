@@ -111,7 +111,7 @@ async fn watch(
         recovered: tracer.recovered().map(str::to_owned),
         policy: rules::describe(&tracer.in_force()?),
     })?;
-    let mut acting = Acting::new(tracer.hold_limit_ms());
+    let mut acting = Acting::default();
     loop {
         tokio::select! {
             biased;
@@ -120,7 +120,7 @@ async fn watch(
             _ = tick.tick() => {
                 session.losses(&tracer.counts()?)?;
                 session.overdue()?;
-                for done in acting.tick() {
+                for done in acting.tick(tracer::hold_limit_ms()) {
                     session.deed(&done)?;
                 }
                 if reader_is_gone() {

@@ -118,7 +118,7 @@ fn exit(report: &Report) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, record::Entry};
+    use crate::{fixtures, record::Entry, tracer::snapshot::Source};
 
     fn of(subject: Subject, entries: Vec<Entry>) -> Report {
         Report {

@@ -78,7 +78,7 @@ fn snapshot(leases: Vec<LeaseView>, stakes: Vec<StakeView>) -> Snapshot {
         stakes,
         holders: vec![holder(u32::MAX, None), holder(u32::MAX - 1, Some(5))],
         counts: [0; Count::LEN],
-        source: Some(Source::Monitor(1)),
+        source: Some(tracer::snapshot::Source::Monitor(1)),
     }
 }
 

@@ -650,7 +650,7 @@ fn what_each_rule_comes_to_on_each_kernel() {
         page.extend([&format!("{words:16} "), row.join(" ").as_str(), "\n"]);
     }
     // unlock close dup2 close_range munmap exec exit killed io_uring break-timeout other bare-pin
-    insta::assert_snapshot!(page, @r"
+    insta::assert_snapshot!(page, @r#"
     report           RRRRRR--RRRR RRRRRR--RRRR RRRRRR--RRRR RRRRRR--RRRR
     deny             DDDDD!--!!!! D!!!!!--!!!! !!!!!!--!!!! ?????!--!!!!
     deny else report DDDDDR--RRRR DRRRRR--RRRR RRRRRR--RRRR ?????R--RRRR
@@ -659,10 +659,10 @@ fn what_each_rule_comes_to_on_each_kernel() {
     deny else kill   DDDDDK--KKKK DKKKKK--KKKK KKKKKK--KKKK ?????K--KKKK
     hold             DHHHHH--H!H! DHHHHH--H!H! !HHHHH--H!H! ?HHHHH--H!H!
     hold else report DHHHHH--HRHR DHHHHH--HRHR RHHHHH--HRHR ?HHHHH--HRHR
-    hold else kill   DHHHHH--HKHK DHHHHH--HKHK !HHHHH--HKHK ?HHHHH--HKHK
+    hold else kill   DHHHHH--HKHK DHHHHH--HKHK KHHHHH--HKHK ?HHHHH--HKHK
     stop             SSSSSS--SSSS SSSSSS--SSSS SSSSSS--SSSS SSSSSS--SSSS
     kill             KKKKKK--KKKK KKKKKK--KKKK KKKKKK--KKKK KKKKKK--KKKK
-    ");
+    "#);
 }
 
 #[test]
@@ -727,14 +727,8 @@ fn what_cannot_be_had_is_refused() {
         Some(Severity::Kernel)
     );
     assert_eq!(on_linux_7(&only_close).severity(), None);
-    let without_help = rule("match.cause = \"unlock\"\naction = \"hold\"\notherwise = \"kill\"");
-    insta::assert_snapshot!(on_kernel(&without_help, &Ways::none()).render_said(), @r#"
-    policy.toml:5:13: rule r: on this kernel, neither hold nor kill can be had for
-      unlock: this kernel has no function security_file_lock; name in `cause` only
-      ways out where it can
-     5 | otherwise = "kill"
-       |             ^^^^^^
-    "#);
+    let helped = rule("match.cause = \"unlock\"\naction = \"hold\"\notherwise = \"kill\"");
+    assert_eq!(on_kernel(&helped, &Ways::none()).severity(), None);
 }
 
 #[test]

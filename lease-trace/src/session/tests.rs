@@ -86,7 +86,7 @@ fn what_the_filter_refuses_is_neither_shown_nor_counted() {
     let filter = Filter::resolve(&flags, &Cgroups::default()).expect("possible");
     let (mut session, page) = session(true, filter);
     session.batch(&notifications()).expect("a Vec takes it");
-    session.end(None).expect("a Vec takes it");
+    session.end(None, None).expect("a Vec takes it");
     let records = page.records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0]["events"], 0);
@@ -101,12 +101,13 @@ fn a_run_is_framed_by_start_and_end() {
         attach: vec!["lease_modify: fentry".to_owned()],
         cannot: Vec::new(),
         recovered: None,
+        policy: None,
     };
     session.start(start).expect("a Vec takes it");
     session
         .batch(&notifications()[2..3])
         .expect("a Vec takes it");
-    session.end(None).expect("a Vec takes it");
+    session.end(None, None).expect("a Vec takes it");
     assert_eq!(page.events(), ["start", "zombie", "end"]);
     let end = &page.records()[2];
     assert_eq!(end["by_event"], serde_json::json!({"zombie": 1}));
@@ -124,7 +125,7 @@ fn losses_are_told_when_they_grow() {
     session.losses(&counts).expect("a Vec takes it");
     counts[Count::LostRing as usize] = 5;
     session.losses(&counts).expect("a Vec takes it");
-    session.end(None).expect("a Vec takes it");
+    session.end(None, None).expect("a Vec takes it");
     let records = page.records();
     let counted: Vec<_> = records
         .iter()

@@ -22,6 +22,8 @@ const RESET: &str = "\x1b[0m";
 const WIDE_ENOUGH: usize = 110;
 /// The path's column is never squeezed below this, so a very narrow terminal wraps.
 const LEAST_PATH: usize = 12;
+/// Where a note begins that has no room behind its path: under EVENT.
+const NOTE_INDENT: usize = 9;
 /// Lines of talk are broken here.
 const TALK_WIDTH: usize = 80;
 /// Zombies that the summary names one by one.
@@ -137,11 +139,15 @@ impl<W: Write, T: Write> Table<W, T> {
         line.push(' ');
         let path = match self.look.width {
             Some(width) => {
-                let room = width.saturating_sub(text::width(&line));
-                let path_room = room.saturating_sub(text::width(cells.note)).max(LEAST_PATH);
-                let path = text::shorten_path(cells.path, path_room);
-                let note_room = room.saturating_sub(text::width(&path));
-                path + &text::shorten_end(cells.note, note_room)
+                let room = width.saturating_sub(text::width(&line)).max(LEAST_PATH);
+                let note = text::width(cells.note);
+                if text::width(cells.path).min(LEAST_PATH) + note <= room {
+                    text::shorten_path(cells.path, room - note) + cells.note
+                } else {
+                    // It says what matters, so it gets a line of its own rather than being cut.
+                    let path = text::shorten_path(cells.path, room);
+                    format!("{path}\n{:NOTE_INDENT$}{}", "", cells.note.trim_start())
+                }
             }
             None => format!("{}{}", cells.path, cells.note),
         };
@@ -183,7 +189,9 @@ impl<W: Write, T: Write> Table<W, T> {
             _ => deleted.to_owned(),
         };
         let note = match deed {
-            Some(deed) if deed.outcome == "done" => format!("{note} [{}]", deed.rule),
+            Some(deed) if matches!(deed.outcome, "done" | "would") => {
+                format!("{note} [{}]", deed.rule)
+            }
             Some(deed) => format!(
                 "{note} [{}: {} {}]",
                 deed.rule,
@@ -401,28 +409,42 @@ mod tests {
             colour: false,
         });
         assert_snapshot!(rows, @r#"
-        TIME     EVENT     COMMAND        PID CAUSE      AGE  PINS CONSUMER PATH
-        08:15:01 lease-set fio            982 -            -     - -        /tmp/f
-        08:15:02 zombie    rdma-clie…    4711 unlock   10.0s   256 rdma_rxe …0017.hot.db
-        08:15:03 zombie    fio            982 break-t…     ?  4096 io_uring /tmp/f (let go by fio-child[983])
-        08:15:04 zombie    ib_write_… 1048577 killed*  10.0s     8 vfio     /tmp/a\nb (deleted)
-        08:15:05 bare-pin  xdpsock          5 -            -    64 ?        …/f
-        08:15:14 at-rest   rdma-clie…    4711 unlock   12.3s   256 rdma_rxe …0017.hot.db
-        08:15:15 lease-end fio            982 close    10.0s     - -        /tmp/f
+        TIME     EVENT      COMMAND       PID CAUSE      AGE  PINS CONSUMER PATH
+        08:15:01 lease-set  fio           982 -            -     - -        /tmp/f
+        08:15:02 zombie     rdma-cli…    4711 unlock   10.0s   256 rdma_rxe …0017.hot.db
+        08:15:03 zombie     fio           982 break-t…     ?  4096 io_uring /tmp/f
+                 (let go by fio-child[983])
+        08:15:04 zombie     ib_write… 1048577 killed*  10.0s     8 vfio     /tmp/a\nb
+                 (deleted)
+        08:15:05 bare-pin   xdpsock         5 -            -    64 ?        …/f
+        08:15:14 at-rest    rdma-cli…    4711 unlock   12.3s   256 rdma_rxe …0017.hot.db
+        08:15:15 lease-end  fio           982 close    10.0s     - -        /tmp/f
+        08:15:15 denied     rdma-cli…    4711 close        -   256 ?        /srv/f
+                 [rdma-exports]
+        08:15:15 would-kill rdma-cli…    4711 close        -   256 ?        /srv/f
+                 [rdma-exports]
+        08:15:15 spared     rdma-cli…    4711 close        -   256 ?        /srv/f
+                 [rdma-exports: kill bystander]
+        08:15:15 hold-end   rdma-cli…    4711 close        -   256 ?        /srv/f
+                 [rdma-exports: hold limit]
         "#);
     }
 
     #[test]
     fn nothing_is_shortened_in_a_pipe() {
         assert_snapshot!(show(Look::PLAIN).0, @r#"
-        TIME     EVENT     COMMAND             PID CAUSE           AGE    PINS CONSUMER     PATH
-        08:15:01 lease-set fio                 982 -                 -       - -            /tmp/f
-        08:15:02 zombie    rdma-client        4711 unlock        10.0s     256 rdma_rxe     /srv/database/segments/000017.hot.db
-        08:15:03 zombie    fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (let go by fio-child[983])
-        08:15:04 zombie    ib_write_bw     1048577 killed*       10.0s       8 vfio         /tmp/a\nb (deleted)
-        08:15:05 bare-pin  xdpsock               5 -                 -      64 ?            …/f
-        08:15:14 at-rest   rdma-client        4711 unlock        12.3s     256 rdma_rxe     /srv/database/segments/000017.hot.db
-        08:15:15 lease-end fio                 982 close         10.0s       - -            /tmp/f
+        TIME     EVENT      COMMAND             PID CAUSE           AGE    PINS CONSUMER     PATH
+        08:15:01 lease-set  fio                 982 -                 -       - -            /tmp/f
+        08:15:02 zombie     rdma-client        4711 unlock        10.0s     256 rdma_rxe     /srv/database/segments/000017.hot.db
+        08:15:03 zombie     fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (let go by fio-child[983])
+        08:15:04 zombie     ib_write_bw     1048577 killed*       10.0s       8 vfio         /tmp/a\nb (deleted)
+        08:15:05 bare-pin   xdpsock               5 -                 -      64 ?            …/f
+        08:15:14 at-rest    rdma-client        4711 unlock        12.3s     256 rdma_rxe     /srv/database/segments/000017.hot.db
+        08:15:15 lease-end  fio                 982 close         10.0s       - -            /tmp/f
+        08:15:15 denied     rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports]
+        08:15:15 would-kill rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports]
+        08:15:15 spared     rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports: kill bystander]
+        08:15:15 hold-end   rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports: hold limit]
         "#);
     }
 
@@ -436,11 +458,13 @@ mod tests {
         attached by fentry: lease_modify
         attached by kprobe: unpin_user_page
         not shown: pins through folio_add_pins: this kernel has no folio_add_pins
+        enforce mode by 1 rule: rdma-exports
         * after a cause: the process is ending, and its pins go with it
         lost 3: notifications found no room in the ring buffer
         ended after 20.0s: 5 events (3 zombie, 1 at-rest, 1 bare-pin), 3 lost, 1 zombie
           left:
           fio[982]: 256 pins on /srv/database/segments/000017.hot.db
+        rule rdma-exports: denied 1, would-kill 1
         "#);
     }
 

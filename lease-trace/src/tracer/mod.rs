@@ -137,11 +137,6 @@ impl Tracer {
         self.policy.in_force()
     }
 
-    /// How long a held file may be kept after its process let it go, ms.
-    pub fn hold_limit_ms(&self) -> u64 {
-        pinned::word(owner::HOLD_LIMIT)
-    }
-
     /// One line for each point that is watched.
     pub fn attached(&self) -> Vec<String> {
         self.attached.clone()
@@ -248,6 +243,11 @@ fn assemble(
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
         counts: PerCpuArray::try_from(get("COUNTS")?).map_err(bad("COUNTS"))?,
     })
+}
+
+/// How long a held file may be kept after its process let it go, ms, as the policy in force says.
+pub fn hold_limit_ms() -> u64 {
+    pinned::word(owner::HOLD_LIMIT)
 }
 
 /// For `report`: what the maps of the running monitor or of the enforcement in place say, else
