@@ -111,9 +111,9 @@ extern "C" fn policy_find(note: u64) -> i64 {
         (*facts).pins = pins(stake.word());
         (*facts).uid = record.owner.uid;
         (*facts).gid = owner.and_then(TaskPtr::gid).unwrap_or(u32::MAX);
-        (*facts).comm = (&raw const record.owner.comm)
-            .cast::<[u64; 2]>()
-            .read_unaligned();
+        let comm = &raw const record.owner.comm;
+        (*facts).comm[0] = comm.cast::<u64>().read_unaligned();
+        (*facts).comm[1] = (&raw const (*comm)[8]).cast::<u64>().read_unaligned();
     }
     let mut search = Search {
         header,
@@ -238,8 +238,6 @@ struct Look {
     low: u64,
     high: u64,
     address: u64,
-    /// The half of `FRAMES` that belongs to the policy in force.
-    half: u32,
     helper: u32,
     found: u32,
 }
@@ -256,7 +254,6 @@ extern "C" fn policy_consumer(tgid: u64, inode_id: u64) -> i64 {
         low: 0,
         high: 0,
         address: 0,
-        half: header().bank() & 1,
         helper: 0,
         found: 0,
     };
@@ -283,8 +280,10 @@ unsafe extern "C" fn one_frame(index: u64, look: *mut c_void) -> i64 {
     }
     // All but the first are return addresses, which may be the next function's first byte.
     look.address = if index == 0 { address } else { address - 1 };
-    look.low = u64::from(look.half * FRAMES_LEN);
-    look.high = look.low + POLICY.get(index::FRAMES[0] + look.half).map_or(0, |n| *n);
+    // The half of `FRAMES` that belongs to the policy in force.
+    let half = header().bank() & 1;
+    look.low = u64::from(half * FRAMES_LEN);
+    look.high = look.low + POLICY.get(index::FRAMES[0] + half).map_or(0, |n| *n);
     tally::repeat(HALVINGS, halve, look);
     let Some(frame) = FRAMES.get(look.low.wrapping_sub(1) as u32) else {
         return 0;
