@@ -17,7 +17,8 @@ pub enum Count {
     LostStakes = 4,
     /// Paths that found no room or could not be read.
     LostPaths = 5,
-    /// Calls that found no room in `CALLS` and were not counted.
+    /// Calls that found no room in `CALLS`, or whose return was not seen, and that were not
+    /// counted.
     LostCalls = 6,
     /// Folios that left the page cache while pinned and found no room in `DETACHED`.
     LostDetached = 7,
@@ -91,7 +92,9 @@ impl Count {
             Self::LostInodes => Some("inodes found no room in the INODES map"),
             Self::LostStakes => Some("stakes found no room in the STAKES map"),
             Self::LostPaths => Some("paths could not be kept"),
-            Self::LostCalls => Some("calls were not counted: no room in the CALLS map"),
+            Self::LostCalls => {
+                Some("calls were not counted: no room in the CALLS map, or a return was missed")
+            }
             Self::LostDetached => Some("truncated folios found no room in the DETACHED map"),
             Self::LostPages => Some("pinned pages could not be read"),
             Self::Excess => Some("pin references were dropped that had not been counted"),

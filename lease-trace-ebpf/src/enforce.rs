@@ -203,16 +203,23 @@ fn spared(stake: StakeRef, cause: u32) -> Spared {
         Spared::Init
     } else if Cause::is_ending_raw(cause) || task::is_exiting() || current.is_being_killed() {
         Spared::Ending
-    } else if OWNER
-        .get(owner::PID)
-        .is_some_and(|pid| *pid == u64::from(tgid))
-    {
+    } else if is_tracer(tgid) {
         Spared::Tracer
     } else if is_current(stake) {
         Spared::No
     } else {
         Spared::Bystander
     }
+}
+
+/// The current process is the monitor, not one with the pid of a monitor that ended.
+#[inline(always)]
+fn is_tracer(tgid: u32) -> bool {
+    // USER_HZ is 100 on x86-64 (include/asm-generic/param.h).
+    const TICK_NS: u64 = 10_000_000;
+    let word = |index| OWNER.get(index).copied().unwrap_or(0);
+    word(owner::PID) == u64::from(tgid)
+        && word(owner::STARTED) == task::current().started() / TICK_NS
 }
 
 /// The current process is the one that made the stake, not one with its pid used again.

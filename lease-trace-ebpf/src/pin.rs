@@ -56,11 +56,29 @@ pub fn enter_long_term(call: Call) {
 /// Keeps the arguments of any call until it returns.
 #[inline(always)]
 pub fn keep(call: &Call) {
+    if call.pinning != 0 {
+        forget_unreturned();
+    }
     if CALLS.insert(task::pid_tgid(), call, 0).is_err() {
         count(Count::LostCalls, 1);
     } else if call.pinning != 0 {
         // SAFETY: a global of this object.
         unsafe { atomic::add(&raw mut PINNING, 1) };
+    }
+}
+
+/// A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
+/// under way) is over, now that the next begins: its pins were missed.
+#[inline(always)]
+fn forget_unreturned() {
+    // SAFETY: a live map value of this thread.
+    let pinning = CALLS
+        .get_ptr(task::pid_tgid())
+        .is_some_and(|call| unsafe { (*call).pinning != 0 });
+    if pinning {
+        count(Count::LostCalls, 1);
+        // SAFETY: a global of this object.
+        unsafe { atomic::sub(&raw mut PINNING, 1) };
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     enrich::{Names, locks::LockLine, process, size},
     ledger,
     record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
-    tracer::snapshot::{InodeView, LeaseView, Snapshot, StakeView},
+    tracer::snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
 };
 
 /// The zombies, the longest first.
@@ -124,6 +124,7 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         age_ms: (since_ns != 0).then(|| elapsed_ms(since_ns, clock.boot_ns())),
         size_bytes: size::of(owner.person.pid, &file, &[]),
         holders: None,
+        held_by: monitor(snapshot).filter(|_| stake.held != 0),
         owner,
         file,
     }
@@ -181,6 +182,7 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         ends_by_itself: None,
         age_ms: (lease.info.set_ns != 0).then(|| elapsed_ms(lease.info.set_ns, clock.boot_ns())),
         size_bytes: size::of(owner.person.pid, &file, &holders),
+        held_by: monitor(snapshot).filter(|monitor| keepers.contains(&monitor.pid)),
         holders: Some(holders),
         owner,
         file,
@@ -230,6 +232,18 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
         age_ms: None,
         size_bytes: None,
         holders: None,
+        held_by: None,
+    }
+}
+
+/// Who holds files in the name of a rule.
+fn monitor(snapshot: &Snapshot) -> Option<Person> {
+    match snapshot.source {
+        Some(Source::Monitor(pid)) => Some(Person {
+            pid,
+            comm: env!("CARGO_PKG_NAME").to_owned(),
+        }),
+        Some(Source::Enforcement) | None => None,
     }
 }
 

@@ -331,5 +331,6 @@ pub fn entry() -> Entry {
         age_ms: Some(12_340),
         size_bytes: Some(1 << 20),
         holders: None,
+        held_by: None,
     }
 }

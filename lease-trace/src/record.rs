@@ -403,6 +403,9 @@ pub struct Entry {
     /// Everybody who keeps the lease alive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<Holder>>,
+    /// Who keeps the file in the name of a rule: the monitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<Person>,
 }
 
 /// One reference to a leased file.

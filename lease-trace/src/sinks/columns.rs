@@ -27,11 +27,12 @@ pub enum Column {
     Inode,
     Path,
     Holders,
+    HeldBy,
 }
 
 use Column::{
-    Age, Cause, Cgroup, Command, Consumer, Dev, Device, Held, Holders, Inode, Kind, Leases, Mode,
-    Path, Peak, Pid, Pins, Releaser, Size, State, Uid,
+    Age, Cause, Cgroup, Command, Consumer, Dev, Device, Held, HeldBy, Holders, Inode, Kind, Leases,
+    Mode, Path, Peak, Pid, Pins, Releaser, Size, State, Uid,
 };
 
 /// A name that no column has.
@@ -42,9 +43,9 @@ pub struct Unknown {
 }
 
 impl Column {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Command, Pid, Uid, Cgroup, State, Kind, Mode, Held, Cause, Releaser, Age, Leases, Pins,
-        Peak, Size, Consumer, Device, Dev, Inode, Path, Holders,
+        Peak, Size, Consumer, Device, Dev, Inode, Path, Holders, HeldBy,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -70,6 +71,7 @@ impl Column {
             Inode => "INODE",
             Path => "PATH",
             Holders => "HOLDERS",
+            HeldBy => "HELD-BY",
         }
     }
 
@@ -170,6 +172,10 @@ impl Column {
                 let (path, note) = text::path(entry.file.path.as_ref());
                 path + note
             }
+            HeldBy => entry
+                .held_by
+                .as_ref()
+                .map_or_else(absent, |who| format!("{}[{}]", comm(&who.comm), who.pid)),
             Holders => entry.holders.as_deref().map_or_else(unknown, |holders| {
                 let each: Vec<_> = holders
                     .iter()
@@ -231,6 +237,6 @@ mod tests {
     #[test]
     fn a_wrong_name_is_answered_with_the_right_ones() {
         let error = Column::choose("PID,GHOST", Subject::Zombies).expect_err("no such column");
-        insta::assert_snapshot!(error, @r#"-o: there is no column "GHOST"; there are COMMAND, PID, UID, CGROUP, STATE, KIND, MODE, HELD, CAUSE, RELEASER, AGE, LEASES, PINS, PEAK, SIZE, CONSUMER, DEVICE, DEV, INODE, PATH, HOLDERS"#);
+        insta::assert_snapshot!(error, @r#"-o: there is no column "GHOST"; there are COMMAND, PID, UID, CGROUP, STATE, KIND, MODE, HELD, CAUSE, RELEASER, AGE, LEASES, PINS, PEAK, SIZE, CONSUMER, DEVICE, DEV, INODE, PATH, HOLDERS, HELD-BY"#);
     }
 }

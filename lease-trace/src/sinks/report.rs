@@ -45,10 +45,18 @@ impl Report {
         Ok(out.flush()?)
     }
 
+    /// The usual columns, and who holds files if any is held.
+    fn usual(&self) -> Vec<Column> {
+        let mut columns = Column::usual(self.subject).to_vec();
+        if self.entries.iter().any(|entry| entry.held_by.is_some()) {
+            columns.push(Column::HeldBy);
+        }
+        columns
+    }
+
     /// Columns, `layout` as asked for.
     pub fn table(&self, layout: &Layout, out: &mut impl Write) -> Result<(), WriteError> {
-        let usual = Column::usual(self.subject).to_vec();
-        let columns = layout.columns.clone().unwrap_or(usual);
+        let columns = layout.columns.clone().unwrap_or_else(|| self.usual());
         let mut rows: Vec<Vec<String>> = self
             .entries
             .iter()
