@@ -138,6 +138,8 @@ pub struct Offsets {
     pub mm_owner: u32,
     /// `pt_regs.orig_ax`
     pub regs_syscall: u32,
+    /// `pt_regs.cx`: the second argument of a 32-bit call
+    pub regs_second_compat: u32,
     /// `pt_regs.di`
     pub regs_first: u32,
     /// `pt_regs.si`

@@ -152,11 +152,11 @@ const fn after(applies: Action, otherwise: Action, now: &Situation) -> Verdict {
     if matches!(applies, Action::Report) {
         return Verdict::Tell(Action::Report, Outcome::Done);
     }
-    if !now.enforce {
-        return Verdict::Tell(applies, Outcome::Would);
-    }
-    // It was to be denied or held and went all the same: a race, or the hold came too late.
     let applies = match applies {
+        Action::Deny | Action::Hold if !now.enforce => {
+            return Verdict::Tell(applies, Outcome::Would);
+        }
+        // It was to be denied or held and went all the same: a race, or the hold came too late.
         Action::Deny | Action::Hold => match otherwise {
             Action::Stop | Action::Kill => otherwise,
             Action::Report | Action::Deny | Action::Hold => {
@@ -167,7 +167,9 @@ const fn after(applies: Action, otherwise: Action, now: &Situation) -> Verdict {
     };
     if matches!(now.spared, Spared::Bystander) {
         Verdict::Tell(applies, Outcome::Bystander)
-    } else {
+    } else if now.enforce {
         Verdict::Signal(applies)
+    } else {
+        Verdict::Tell(applies, Outcome::Would)
     }
 }

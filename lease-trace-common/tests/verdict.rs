@@ -128,8 +128,9 @@ fn monitor_mode_does_nothing_and_tells_everything() {
             (Moment::After, Verdict::Tell(action, outcome)) => {
                 assert_eq!(action, case.applicable(), "{case:?}");
                 let plain = !matches!(case.spared, Spared::Init | Spared::Tracer | Spared::Ending);
-                let expected = match action {
-                    Action::Report => Outcome::Done,
+                let expected = match (action, case.spared) {
+                    (Action::Report, _) => Outcome::Done,
+                    (Action::Stop | Action::Kill, Spared::Bystander) => Outcome::Bystander,
                     _ => Outcome::Would,
                 };
                 assert!(!plain || outcome == expected, "{case:?}");
@@ -176,11 +177,12 @@ fn the_spared_are_left_alone_and_named() {
 }
 
 /// What a rule would do is what it does: enforce mode denies or signals where monitor mode said so,
-/// but for holds, which userspace keeps, and bystanders.
+/// but for holds, which userspace keeps.
 #[test]
 fn monitor_mode_says_what_enforce_mode_does() {
     for case in cases() {
-        if case.enforce || case.moment == Moment::Before || case.spared != Spared::No {
+        let touched = matches!(case.spared, Spared::No | Spared::Bystander);
+        if case.enforce || case.moment == Moment::Before || !touched {
             continue;
         }
         let enforced = |moment| {
@@ -197,6 +199,9 @@ fn monitor_mode_says_what_enforce_mode_does() {
             }
             Verdict::Tell(signal @ (Action::Stop | Action::Kill), Outcome::Would) => {
                 assert_eq!(enforced(Moment::After), Verdict::Signal(signal), "{case:?}");
+            }
+            verdict @ Verdict::Tell(_, Outcome::Bystander) => {
+                assert_eq!(enforced(Moment::After), verdict, "{case:?}");
             }
             verdict => assert!(
                 matches!(verdict, Verdict::Tell(Action::Report | Action::Hold, _)),

@@ -193,19 +193,22 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
 
 /// Whether, and why, this stake's owner or the current task is not to be touched.
 #[inline(always)]
-fn spared(stake: StakeRef, cause: u32) -> Spared {
-    let current = task::current();
+fn spared(stake: StakeRef, moment: Moment) -> Spared {
     if task::is_kthread() {
         return Spared::No;
     }
     let tgid = task::tgid();
+    let is_current = is_current(stake);
+    // A release by somebody else who is ending says nothing about the owner of the pins; but
+    // whoever is ending is not refused anything.
+    let is_meant = is_current || matches!(moment, Moment::Before);
     if tgid == 1 || stake.key.tgid == 1 {
         Spared::Init
-    } else if Cause::is_ending_raw(cause) || task::is_exiting() || current.is_being_killed() {
-        Spared::Ending
     } else if is_tracer(tgid) {
         Spared::Tracer
-    } else if is_current(stake) {
+    } else if is_meant && (task::is_exiting() || task::current().is_being_killed()) {
+        Spared::Ending
+    } else if is_current {
         Spared::No
     } else {
         Spared::Bystander
@@ -325,7 +328,7 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
     } else {
         Moment::Before
     };
-    let (action, outcome) = match verdict(found, moment, cause, spared(stake, cause)) {
+    let (action, outcome) = match verdict(found, moment, cause, spared(stake, moment)) {
         Verdict::Pass => return 0,
         Verdict::Deny => (Action::Deny, Outcome::Done),
         Verdict::Tell(action, outcome) => (action, outcome),

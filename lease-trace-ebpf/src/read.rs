@@ -490,12 +490,18 @@ pub fn argument(regs: u64, n: u32) -> u64 {
     at(regs, offset).unwrap_or(0)
 }
 
-/// The system call number and second argument in user registers at `regs`.
+/// The system call number and second argument in user registers at `regs`; a 32-bit call
+/// (`is_compat`) has its arguments in other registers.
 #[inline(always)]
-pub fn syscall(regs: u64) -> (i64, u32) {
+pub fn syscall(regs: u64, is_compat: bool) -> (i64, u32) {
+    let second = if is_compat {
+        at::<u64>(regs, offset!(regs_second_compat))
+    } else {
+        at::<u64>(regs, offset!(regs_second))
+    };
     (
         at(regs, offset!(regs_syscall)).unwrap_or(-1),
-        at::<u64>(regs, offset!(regs_second)).unwrap_or(0) as u32,
+        second.unwrap_or(0) as u32,
     )
 }
 

@@ -84,12 +84,13 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
     let task = current();
     let flags = task.flags();
     let kthread = flags & PF_KTHREAD != 0;
+    let compat = task.is_compat();
     let (syscall, command) = if kthread {
         (-1, 0)
     } else {
         // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
         let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
-        read::syscall(regs as u64)
+        read::syscall(regs as u64, compat)
     };
     classify(&Facts {
         kernel_lease,
@@ -99,7 +100,7 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
         exiting: flags & PF_EXITING != 0,
         exit_code: task.exit_code(),
         syscall,
-        compat: task.is_compat(),
+        compat,
         command,
     })
 }

@@ -93,6 +93,7 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
         mm_owner: optional(&[("mm_struct", "owner")]),
         regs_syscall: one("pt_regs", "orig_ax")?,
         regs_first: one("pt_regs", "di")?,
+        regs_second_compat: one("pt_regs", "cx")?,
         regs_third: one("pt_regs", "dx")?,
         regs_second: one("pt_regs", "si")?,
         ring_exit_work: optional(&[("io_ring_ctx", "exit_work")]),
