@@ -40,7 +40,7 @@ impl Tool {
             .args(arguments)
             .stdin(Stdio::null())
             .env_remove("COLUMNS");
-        let takes_attach = matches!(arguments.first(), Some(&("monitor" | "report")));
+        let takes_attach = arguments.first() == Some(&"monitor");
         if takes_attach
             && !arguments.contains(&"--attach")
             && let Some(attach) = env::var_os("LEASE_TRACE_ATTACH")
