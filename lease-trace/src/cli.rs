@@ -196,6 +196,8 @@ pub struct CheckFlags {
 pub enum Format {
     Table,
     Json,
+    /// To the journal of this host, with a field for each member of the JSON
+    Journal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -18,6 +18,7 @@ mod record;
 mod rules;
 #[cfg(test)]
 mod schema;
+mod service;
 mod session;
 mod sinks;
 mod tracer;

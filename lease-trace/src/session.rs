@@ -109,6 +109,11 @@ impl Session {
         self.sink.flush()
     }
 
+    /// Zombies born and not yet at rest, as far as notifications tell.
+    pub fn zombies(&self) -> u64 {
+        self.ledger.zombies()
+    }
+
     /// Tells that the files held now are held no longer, since the monitor ends.
     pub fn lapse(&mut self, files: usize) -> Result<(), WriteError> {
         self.lose(LAPSED, files as u64)

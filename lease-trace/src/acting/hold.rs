@@ -2,7 +2,7 @@
 //! its process until the pins are gone, as the patches of 2019 wanted it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
@@ -11,8 +11,11 @@ use std::{
 use lease_trace_common::event::Event;
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
-use super::{Done, process};
-use crate::record::Name;
+use super::{Done, process, wanted::Wanted};
+use crate::{
+    record::Name,
+    service::{Handed, Store},
+};
 
 /// Files held at one time; further ones are not, and that is said.
 const MOST: usize = 1024;
@@ -41,10 +44,37 @@ impl Held {
 /// Everything held, by inode id and owner.
 #[derive(Default)]
 pub struct Holds {
-    held: HashMap<(u64, u32), Held>,
+    held: HashMap<Key, Held>,
+    /// Where the files outlive this process.
+    store: Store,
+    /// What stakes ask for and cannot have: told once.
+    missed: HashSet<Key>,
+    /// When the stakes were last looked at: what was notified before is known from them.
+    as_of_ns: u64,
 }
 
+/// Inode id and owner.
+type Key = (u64, u32);
+
 impl Holds {
+    /// From here on, whatever is held is given into this store, too.
+    pub fn keep_in(&mut self, store: Store) {
+        self.store = store;
+    }
+
+    pub const fn store(&self) -> Store {
+        self.store
+    }
+
+    pub fn has(&self, event: &Event) -> bool {
+        self.held.contains_key(&key(event))
+    }
+
+    /// Whether the stakes were looked at since.
+    pub const fn is_old(&self, event: &Event) -> bool {
+        event.time_ns < self.as_of_ns
+    }
+
     pub fn len(&self) -> usize {
         self.held.len()
     }
@@ -61,19 +91,126 @@ impl Holds {
         if files.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
+        self.store.keep(&name(key(event)), &files);
+        self.hold(event, path, files);
+        Ok(())
+    }
+
+    fn hold(&mut self, event: &Event, path: &[u8], files: Vec<OwnedFd>) {
         let held = Held {
             event: *event,
             path: path.to_vec(),
             files,
             alone_since: None,
         };
+        self.missed.remove(&key(event));
         self.held.insert(key(event), held);
-        Ok(())
     }
 
     /// The pins are gone: lets go of the stake's files.
     pub fn let_go(&mut self, event: &Event) -> Option<Held> {
-        self.held.remove(&key(event)).map(closed)
+        self.missed.remove(&key(event));
+        let held = self.held.remove(&key(event))?;
+        Some(self.closed(held))
+    }
+
+    /// Brings what is held in line with what the stakes ask for, as of `as_of_ns`: takes back what
+    /// was handed over, takes what is not held yet, and lets go of everything else. So nothing
+    /// depends on notifications, which can be lost, or on a monitor having run all the time.
+    pub fn settle(&mut self, wanted: &[Wanted], handed: Vec<Handed>, as_of_ns: u64) -> Vec<Done> {
+        self.as_of_ns = as_of_ns;
+        let asked: HashSet<Key> = wanted.iter().map(|wanted| key(&wanted.event)).collect();
+        self.missed.retain(|key| asked.contains(key));
+        let unasked: Vec<Held> = self
+            .held
+            .extract_if(|key, _| !asked.contains(key))
+            .map(|(_, held)| held)
+            .collect();
+        let mut done: Vec<Done> = unasked
+            .into_iter()
+            .map(|held| self.closed(held).done(Name::HoldEnd, "pins-gone"))
+            .collect();
+        for Wanted { event, path } in wanted {
+            let key = key(event);
+            if self.held.contains_key(&key) || self.missed.contains(&key) {
+                continue;
+            }
+            let (name, outcome) = match self.take_back(event, path, &handed) {
+                Ok(true) => (Name::Held, "taken-back"),
+                Ok(false) => (Name::Held, "done"),
+                Err(reason) => {
+                    let pid = event.owner.tgid;
+                    log::warn!("cannot hold a file of process {pid} any more: {reason}");
+                    self.missed.insert(key);
+                    (Name::Failed, "too-late")
+                }
+            };
+            done.push(Done {
+                name,
+                event: *event,
+                path: path.clone(),
+                outcome,
+            });
+        }
+        self.discard(handed);
+        done
+    }
+
+    /// True if it was handed over, false if it was taken anew.
+    fn take_back(&mut self, event: &Event, path: &[u8], handed: &[Handed]) -> io::Result<bool> {
+        let own = name(key(event));
+        let mut files = Vec::new();
+        // The store has a description once, though several stakes may be held by it (fork): then
+        // it may be there under the name of another stake in the same inode.
+        for of_inode in [false, true] {
+            for kept in handed {
+                let is_it = match parse(&kept.name) {
+                    Some((inode, _)) if of_inode => inode == event.inode_id,
+                    _ => kept.name == own,
+                };
+                if is_it && is_leased("self", kept.file.as_raw_fd(), event) {
+                    files.push(kept.file.try_clone()?);
+                }
+            }
+            if !files.is_empty() && self.held.len() < MOST {
+                self.store.keep(&own, &files);
+                self.hold(event, path, files);
+                return Ok(true);
+            }
+        }
+        self.take(event, path).map(|()| false)
+    }
+
+    /// Lets go of what was handed over and is not held now. What has a name that is none of ours is
+    /// closed here and left alone in the store.
+    fn discard(&self, handed: Vec<Handed>) {
+        for kept in handed {
+            match parse(&kept.name) {
+                Some(key) if !self.held.contains_key(&key) => {
+                    drop(kept.file);
+                    self.forget(key);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The files are closed before anybody is told.
+    fn closed(&self, mut held: Held) -> Held {
+        held.files.clear();
+        self.forget(key(&held.event));
+        held
+    }
+
+    /// Has the store let go of a stake's files; those that others are held by, too, stay there
+    /// under their names.
+    fn forget(&self, (inode, owner): Key) {
+        self.store.forget(&name((inode, owner)));
+        for (key, held) in &self.held {
+            if key.0 == inode {
+                self.store.keep(&name(*key), &held.files);
+            }
+        }
     }
 
     /// Lets go of what nobody else has had for longer than the limit.
@@ -86,24 +223,36 @@ impl Holds {
                 (false, _) => None,
             };
         }
-        self.held
+        let expired: Vec<_> = self
+            .held
             .extract_if(|_, held| {
                 held.alone_since
                     .is_some_and(|since| since.elapsed() > limit)
             })
-            .map(|(_, held)| closed(held))
+            .collect();
+        expired
+            .into_iter()
+            .map(|(key, held)| {
+                // The stake still asks for it.
+                self.missed.insert(key);
+                self.closed(held)
+            })
             .collect()
     }
 }
 
-const fn key(event: &Event) -> (u64, u32) {
+const fn key(event: &Event) -> Key {
     (event.inode_id, event.owner.tgid)
 }
 
-/// The files are closed before anybody is told.
-fn closed(mut held: Held) -> Held {
-    held.files.clear();
-    held
+/// The name that a stake's files have in the store.
+fn name((inode, owner): Key) -> String {
+    format!("hold-{owner}-{inode}")
+}
+
+fn parse(name: &str) -> Option<Key> {
+    let (owner, inode) = name.strip_prefix("hold-")?.split_once('-')?;
+    Some((inode.parse().ok()?, owner.parse().ok()?))
 }
 
 fn duplicates(event: &Event) -> io::Result<Vec<OwnedFd>> {
@@ -156,19 +305,4 @@ fn file(event: &Event) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures;
-    use lease_trace_common::event::EventKind;
-
-    #[test]
-    fn a_lease_is_found_among_the_locks_of_a_description() {
-        let line = "lock:\t1: LEASE  ACTIVE    WRITE 4711 08:01:12 0 EOF";
-        let event = fixtures::event(EventKind::Hold);
-        assert!(is_lease(line) && line.contains(&file(&event)));
-        assert!(!is_lease(
-            "lock:\t1: FLOCK  ADVISORY  WRITE 4711 08:01:12 0 EOF"
-        ));
-        assert!(!"lock:\t1: LEASE  ACTIVE    WRITE 4711 08:01:123 0 EOF".contains(&file(&event)));
-    }
-}
+mod tests;

@@ -3,17 +3,24 @@
 
 mod hold;
 mod process;
+mod wanted;
 
 use std::time::Duration;
 
 use lease_trace_common::{
+    count::Count,
     event::{Event, EventKind},
     policy::Action,
     verdict::Outcome,
 };
 
 use self::hold::Holds;
-use crate::record::Name;
+use crate::{
+    clock::Clock,
+    record::Name,
+    service::{Handed, Store},
+    tracer::{self, Tracer},
+};
 
 /// Something the kernel side asks for.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ pub struct Done {
 #[derive(Default)]
 pub struct Acting {
     holds: Holds,
+    /// Notifications lost so far.
+    lost: u64,
 }
 
 impl Acting {
@@ -68,6 +77,8 @@ impl Acting {
     pub fn carry_out(&mut self, order: Order) -> Option<Done> {
         let Order { what, event, path } = order;
         let (name, outcome) = match what {
+            What::Hold | What::LetGo if self.holds.is_old(&event) => return None,
+            What::Hold if self.holds.has(&event) => return None,
             What::Hold => match self.holds.take(&event, &path) {
                 Ok(()) => (Name::Held, "done"),
                 Err(reason) => {
@@ -99,6 +110,44 @@ impl Acting {
             .into_iter()
             .map(|held| held.done(Name::HoldEnd, "limit"))
             .collect()
+    }
+
+    /// Holds what the stakes ask for, whatever was notified of it, and of what was handed over
+    /// only that. From here on, what is held is given into `store`, too.
+    pub fn take_over(
+        &mut self,
+        tracer: &Tracer,
+        store: Store,
+        handed: Vec<Handed>,
+    ) -> Result<Vec<Done>, tracer::Error> {
+        self.holds.keep_in(store);
+        self.settle(tracer, handed)
+    }
+
+    /// The same once more, if notifications were lost since and any file was ever to be held.
+    pub fn catch_up(
+        &mut self,
+        tracer: &Tracer,
+        counts: &[u64; Count::LEN],
+    ) -> Result<Vec<Done>, tracer::Error> {
+        let lost = counts[Count::LostRing as usize];
+        let before = std::mem::replace(&mut self.lost, lost);
+        if before == lost || counts[Count::HoldRequests as usize] == 0 {
+            return Ok(Vec::new());
+        }
+        self.settle(tracer, Vec::new())
+    }
+
+    fn settle(&mut self, tracer: &Tracer, handed: Vec<Handed>) -> Result<Vec<Done>, tracer::Error> {
+        // The time first: what is notified later may be in the stakes already, and does no harm.
+        let now = Clock::sample().boot_ns();
+        let wanted = wanted::wanted(&tracer.stakes()?, &tracer.in_force()?, now);
+        Ok(self.holds.settle(&wanted, handed, now))
+    }
+
+    /// Whether the files held now are held when this process has ended.
+    pub fn outlives_this(&self) -> bool {
+        self.holds.store().keeps()
     }
 
     /// Files held now.

@@ -23,12 +23,15 @@ use crate::{
     kernel::host,
     record::Start,
     rules,
+    service::{Service, Store},
     session::Session,
     sinks::{
         Sink, WriteError,
+        journal::Journal,
         json::Json,
         table::Table,
         terminal::{Look, reader_is_gone},
+        text,
     },
     tracer::{self, Tracer},
 };
@@ -60,6 +63,8 @@ impl Settings {
 }
 
 pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
+    // Before anything is opened.
+    let mut service = Service::find();
     let Settings {
         filter,
         cgroups,
@@ -67,7 +72,7 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
         options,
     } = Settings::resolve(flags)?;
     let plan = flags.policy.as_deref().map(plan::read).transpose()?;
-    let sink = sink(flags.output);
+    let sink = sink(flags.output)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,10 +82,12 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
         let mut signals = Signals::catch().context("cannot catch signals")?;
         let mut tracer = Tracer::start(options, plan.as_ref())?;
         let session = Session::new(sink, filter, Names::new(cgroups), flags.all_events);
-        if let (Format::Json, Some(recovered)) = (flags.output, tracer.recovered()) {
+        if let (Format::Json | Format::Journal, Some(recovered)) =
+            (flags.output, tracer.recovered())
+        {
             eprintln!("lease-trace: {recovered}");
         }
-        let watched = watch(session, &mut tracer, &mut signals, duration).await;
+        let watched = watch(session, &mut tracer, &mut signals, &mut service, duration).await;
         tracer.stop();
         watched.map(|()| Exit::Done)
     })
@@ -91,6 +98,7 @@ async fn watch(
     mut session: Session,
     tracer: &mut Tracer,
     signals: &mut Signals,
+    service: &mut Service,
     duration: Option<Duration>,
 ) -> anyhow::Result<()> {
     let deadline = async {
@@ -100,7 +108,7 @@ async fn watch(
         }
     };
     tokio::pin!(deadline);
-    let mut tick = time::interval(TICK);
+    let mut tick = time::interval(service.pulse().map_or(TICK, |pulse| pulse.min(TICK)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     session.start(Start {
@@ -112,27 +120,48 @@ async fn watch(
         policy: rules::describe(&tracer.in_force()?),
     })?;
     let mut acting = Acting::default();
+    // Inode ids are those of the maps: only with maps that stay do they mean anything later.
+    let store = if tracer.is_in_place() {
+        Store::of_manager()
+    } else {
+        Store::default()
+    };
+    for done in acting.take_over(tracer, store, service.take_handed())? {
+        session.deed(&done)?;
+    }
+    service.ready(status(&session, &acting, tracer)?);
     loop {
         tokio::select! {
             biased;
             () = signals.any() => break,
             () = &mut deadline => break,
             _ = tick.tick() => {
-                session.losses(&tracer.counts()?)?;
+                let counts = tracer.counts()?;
+                session.losses(&counts)?;
                 session.overdue()?;
+                for done in acting.catch_up(tracer, &counts)? {
+                    session.deed(&done)?;
+                }
                 for done in acting.tick(tracer::hold_limit_ms()) {
                     session.deed(&done)?;
                 }
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
+                service.alive(status(&session, &acting, tracer)?);
             }
             notifications = tracer.next() => act(&mut session, &mut acting, &notifications?)?,
         }
     }
+    service.stopping();
     act(&mut session, &mut acting, &tracer.drain())?;
-    if acting.held() > 0 {
-        session.lapse(acting.held())?;
+    match acting.held() {
+        0 => {}
+        files if acting.outlives_this() => eprintln!(
+            "lease-trace: {} with the service manager, which lets go unless this is a restart",
+            text::counted(files as u64, "held file"),
+        ),
+        files => session.lapse(files)?,
     }
     session.losses(&tracer.counts()?)?;
     // The ledger knows the zombies, too, if the maps cannot be read any more.
@@ -157,10 +186,21 @@ fn act(
     Ok(())
 }
 
-fn sink(format: Format) -> Box<dyn Sink> {
+/// What the service manager shows: `2 rules, 1 file held, 0 zombies`.
+fn status(session: &Session, acting: &Acting, tracer: &Tracer) -> anyhow::Result<String> {
+    Ok(format!(
+        "{}, {} held, {}",
+        text::counted(u64::from(tracer.rules()?), "rule"),
+        text::counted(acting.held() as u64, "file"),
+        text::counted(session.zombies(), "zombie"),
+    ))
+}
+
+fn sink(format: Format) -> anyhow::Result<Box<dyn Sink>> {
     // Flushed after every batch, so that nothing waits in it.
     let out = BufWriter::new(io::stdout().lock());
-    match format {
+    Ok(match format {
+        Format::Journal => Box::new(Journal::connect()?),
         Format::Json => Box::new(Json::new(out)),
         Format::Table => Box::new(Table::new(
             out,
@@ -168,7 +208,7 @@ fn sink(format: Format) -> Box<dyn Sink> {
             Look::of_stdout(),
             Zone::Local,
         )),
-    }
+    })
 }
 
 fn parse_duration(typed: &str) -> anyhow::Result<Duration> {

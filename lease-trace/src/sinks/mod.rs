@@ -1,8 +1,10 @@
 //! Sinks: what becomes of records. They write what they are given and decide nothing.
 
 pub mod columns;
+pub mod journal;
 pub mod json;
 pub mod report;
+pub mod sentence;
 pub mod table;
 pub mod terminal;
 pub mod text;

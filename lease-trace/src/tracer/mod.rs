@@ -60,7 +60,7 @@ pub struct Tracer {
     attached: Vec<String>,
     cannot: Vec<String>,
     recovered: Option<String>,
-    _keeper: Keeper,
+    keeper: Keeper,
 }
 
 /// What keeps the programs attached.
@@ -112,7 +112,7 @@ impl Tracer {
             attached,
             cannot: attachments.iter().filter_map(Attachment::loss).collect(),
             recovered,
-            _keeper: Keeper::Own(folder, denials, object.ebpf),
+            keeper: Keeper::Own(folder, denials, object.ebpf),
         })
     }
 
@@ -128,7 +128,7 @@ impl Tracer {
                 .collect(),
             cannot: Vec::new(),
             recovered: None,
-            _keeper: Keeper::InPlace(claim),
+            keeper: Keeper::InPlace(claim),
         })
     }
 
@@ -172,6 +172,21 @@ impl Tracer {
     /// Counters, summed over all CPUs, indexed by [`Count`].
     pub fn counts(&self) -> Result<[u64; Count::LEN], Error> {
         self.maps.counts()
+    }
+
+    /// Whether this is the enforcement in place, which was there before and stays.
+    pub const fn is_in_place(&self) -> bool {
+        matches!(self.keeper, Keeper::InPlace(_))
+    }
+
+    /// Rules in force.
+    pub fn rules(&self) -> Result<u32, Error> {
+        Ok(self.policy.header()?.rules())
+    }
+
+    /// What each process has in each file now.
+    pub fn stakes(&self) -> Result<Vec<snapshot::StakeView>, Error> {
+        self.maps.stakes()
     }
 
     /// What the maps say now; holders are not walked.

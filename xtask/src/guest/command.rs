@@ -24,6 +24,9 @@ pub struct Options {
     /// Debian packages to have installed
     #[arg(long, value_name = "P,P", value_delimiter = ',')]
     packages: Vec<String>,
+    /// Have systemd as the first program, as a host has
+    #[arg(long)]
+    systemd: bool,
     /// Added to the kernel's command line
     #[arg(
         long,
@@ -50,7 +53,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
         icount,
         cpus,
         memory,
-        packages,
+        mut packages,
+        systemd,
         cmdline,
         timeout,
         command,
@@ -60,9 +64,13 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let kernel = kernels::find(&kernel)?;
     let built = programs::fixed(false)?;
     let client = programs::dynamic_client()?;
+    if systemd {
+        packages.push("systemd".to_owned());
+    }
     let image = image::debian(&packages)?;
 
     let mut guest = Guest::new(&kernel, Userland::Debian(image));
+    guest.systemd = systemd;
     guest.machine = Machine {
         icount,
         cpus,

@@ -57,6 +57,8 @@ pub struct Guest<'a> {
     pub kernel: &'a Kernel,
     pub userland: Userland,
     pub machine: Machine,
+    /// Whether systemd is the first program, as it is on a host; the userland must have it.
+    pub systemd: bool,
     /// Added to the kernel's command line.
     pub cmdline: String,
     pub limit: Duration,
@@ -115,6 +117,7 @@ impl<'a> Guest<'a> {
             kernel,
             userland,
             machine: Machine::default(),
+            systemd: false,
             cmdline: String::new(),
             limit: Duration::from_mins(10),
             programs: Vec::new(),
@@ -171,6 +174,10 @@ impl<'a> Guest<'a> {
         archive.data("guest/command", self.script().as_bytes())?;
         if disk {
             archive.data("guest/disk", b"")?;
+        }
+        if self.systemd {
+            archive.data("guest/systemd", b"")?;
+            archive.data("guest/guest.service", include_bytes!("guest.service"))?;
         }
         archive
             .folder("guest/bin".as_ref())

@@ -1,0 +1,132 @@
+//! A record in one sentence, for a reader who has the rest in fields. Pure functions.
+
+use super::text;
+use crate::record::{Deed, Detail, Name, Person, Record, Start, Transition};
+
+pub fn of(record: &Record) -> String {
+    match &record.detail {
+        Detail::Transition(what) => match &what.deed {
+            Some(deed) if is_deed(record.event) => by_rule(record.event, what, deed),
+            _ => transition(record.event, what),
+        },
+        Detail::Start(start) => started(start),
+        Detail::Lost(lost) => format!("lost {}: {}", lost.count, lost.what),
+        Detail::End(end) => format!(
+            "ended after {}: {}, {} lost, {} left",
+            text::age(end.duration_ms),
+            text::counted(end.events, "event"),
+            end.lost,
+            text::counted(end.zombies, "zombie"),
+        ),
+    }
+}
+
+/// Whether a record of this name is about what a rule came to. The end of a zombie may carry a
+/// rule, too, and is about the zombie.
+const fn is_deed(event: Name) -> bool {
+    !matches!(
+        event,
+        Name::Zombie | Name::AtRest | Name::LeaseSet | Name::LeaseEnd | Name::BarePin
+    )
+}
+
+fn by_rule(event: Name, what: &Transition, deed: &Deed) -> String {
+    format!(
+        "{}: {} on {}, by rule {} ({} {})",
+        event.text(),
+        who(&what.owner.person),
+        path(what),
+        deed.rule,
+        deed.action.name(),
+        deed.outcome,
+    )
+}
+
+fn transition(event: Name, what: &Transition) -> String {
+    let owner = who(&what.owner.person);
+    let path = path(what);
+    let pins = text::counted(what.pins.unwrap_or(0), "pin");
+    let cause = what
+        .cause
+        .map_or("?", lease_trace_common::cause::Cause::name);
+    let through = what
+        .asker
+        .consumer
+        .as_deref()
+        .map_or_else(String::new, |name| {
+            format!(" through {}", text::escape(name.as_bytes()))
+        });
+    match event {
+        Name::Zombie => {
+            let by = match &what.releaser {
+                Some(other) if other.pid != what.owner.person.pid => {
+                    format!(", let go by {}", who(other))
+                }
+                _ => String::new(),
+            };
+            format!(
+                "zombie: {owner} has {pins} on {path}{through} and no lease any more ({cause}{by})"
+            )
+        }
+        Name::AtRest => {
+            let after = what
+                .zombie_ms
+                .map_or_else(String::new, |ms| format!(" after {}", text::age(ms)));
+            format!("at rest: the last pins of {owner} on {path} are gone{after}")
+        }
+        Name::BarePin => format!("bare pin: {owner} has {pins} on {path}{through} without a lease"),
+        Name::LeaseSet => format!("{owner} has a lease on {path}"),
+        Name::LeaseEnd => format!("the lease of {owner} on {path} has ended ({cause})"),
+        _ => format!("{}: {owner} on {path}", event.text()),
+    }
+}
+
+fn started(start: &Start) -> String {
+    let policy = match &start.policy {
+        Some(policy) => format!(
+            "{} in {} mode",
+            text::counted(policy.rules.len() as u64, "rule"),
+            policy.mode
+        ),
+        None => "no policy".to_owned(),
+    };
+    format!(
+        "watches leases and pins on kernel {}; {policy}",
+        start.kernel
+    )
+}
+
+fn who(person: &Person) -> String {
+    format!("{}[{}]", text::escape(person.comm.as_bytes()), person.pid)
+}
+
+fn path(what: &Transition) -> String {
+    let (path, deleted) = text::path(what.file.path.as_ref());
+    format!("{path}{deleted}")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixtures;
+
+    #[test]
+    fn every_record_is_a_sentence() {
+        let sentences: Vec<_> = fixtures::records().iter().map(super::of).collect();
+        insta::assert_snapshot!(sentences.join("\n"), @r"
+        watches leases and pins on kernel 6.12.117+deb13-amd64; 1 rule in enforce mode
+        fio[982] has a lease on /tmp/f
+        zombie: rdma-client[4711] has 256 pins on /srv/database/segments/000017.hot.db through rdma_rxe and no lease any more (unlock)
+        zombie: fio[982] has 4096 pins on /tmp/f through io_uring and no lease any more (break-timeout, let go by fio-child[983])
+        zombie: ib_write_bw[1048577] has 8 pins on /tmp/a\nb (deleted) through vfio and no lease any more (killed)
+        bare pin: xdpsock[5] has 64 pins on …/f without a lease
+        at rest: the last pins of rdma-client[4711] on /srv/database/segments/000017.hot.db are gone after 12.3s
+        the lease of fio[982] on /tmp/f has ended (close)
+        denied: rdma-client[4711] on /srv/f, by rule rdma-exports (deny done)
+        would-kill: rdma-client[4711] on /srv/f, by rule rdma-exports (kill would)
+        spared: rdma-client[4711] on /srv/f, by rule rdma-exports (kill bystander)
+        hold-end: rdma-client[4711] on /srv/f, by rule rdma-exports (hold limit)
+        lost 3: notifications found no room in the ring buffer
+        ended after 20.0s: 5 events, 3 lost, 1 zombie left
+        ");
+    }
+}
