@@ -46,6 +46,12 @@ pub const COMMANDS: &[Command] = &[
         run: dup2,
     },
     Command {
+        name: "dup3",
+        arguments: "OLD NEW",
+        summary: "dup3(2), the same with O_CLOEXEC",
+        run: dup3,
+    },
+    Command {
         name: "cloexec",
         arguments: "SLOT on|off",
         summary: "F_SETFD: whether exec closes it",
@@ -134,6 +140,14 @@ fn dup(actor: &mut Actor, arguments: &Arguments) -> Reply {
 
 fn dup2(actor: &mut Actor, arguments: &Arguments) -> Reply {
     sys::dup2(
+        *actor.fds.get(arguments.word(0))?,
+        *actor.fds.get(arguments.word(1))?,
+    )?;
+    DONE
+}
+
+fn dup3(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::dup3(
         *actor.fds.get(arguments.word(0))?,
         *actor.fds.get(arguments.word(1))?,
     )?;

@@ -11,6 +11,8 @@
 
 mod break_timeout;
 mod doctor;
+mod enforce_rdma;
+mod enforce_ways;
 mod fork;
 mod harness;
 mod killed;
