@@ -13,7 +13,7 @@ pub use descriptor::{
     io_uring_setup, is_open, memfd, open, pread, punch_hole, pwrite, set_cloexec, truncate,
 };
 pub use memory::{mmap, mremap, munmap, vm_read};
-pub use process::{fork, kill, pause, set_comm, set_signal, set_uid, wait};
+pub use process::{fork, kill, pause, set_comm, set_open_files, set_signal, set_uid, wait};
 
 use crate::reply::Failure;
 

@@ -19,8 +19,8 @@ mod ways;
 
 use std::time::{Duration, Instant};
 
-pub use actor::Actor;
-pub use enforcement::{Enforcement, deniable_here};
+pub use actor::{Actor, Fate, state_of};
+pub use enforcement::{Enforcement, deniable_here, retire as retire_enforcement};
 pub use leftovers::Leftovers;
 pub use locks::leases_on;
 pub use monitor::{Monitor, integer, text};
