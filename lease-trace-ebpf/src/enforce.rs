@@ -194,6 +194,9 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
 /// Whether, and why, this stake's owner or the current task is not to be touched.
 #[inline(always)]
 fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
+    if stake.key.tgid == 1 {
+        return Spared::Init;
+    }
     if task::is_kthread() {
         return Spared::No;
     }
@@ -202,9 +205,7 @@ fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
     // A release by somebody else who is ending says nothing about the owner of the pins; but
     // whoever is ending is not refused anything.
     let is_meant = is_current || matches!(moment, Moment::Before);
-    if stake.key.tgid == 1 {
-        Spared::Init
-    } else if cause == Cause::BreakTimeout as u32 {
+    if cause == Cause::BreakTimeout as u32 {
         // Whoever asked for the file did nothing wrong: its holder did not answer in time.
         Spared::No
     } else if tgid == 1 {
