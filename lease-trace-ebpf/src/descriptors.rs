@@ -31,7 +31,7 @@ fn idle(cause: Cause) -> bool {
 
 /// close(fd)
 #[inline(always)]
-pub fn close(ctx: *mut c_void, regs: u64) -> i32 {
+pub fn close(ctx: *mut c_void, regs: u64) -> i64 {
     if idle(Cause::Close) {
         return 0;
     }
@@ -40,7 +40,7 @@ pub fn close(ctx: *mut c_void, regs: u64) -> i32 {
 
 /// dup2(old, new) and dup3(old, new, flags)
 #[inline(always)]
-pub fn dup2(ctx: *mut c_void, regs: u64) -> i32 {
+pub fn dup2(ctx: *mut c_void, regs: u64) -> i64 {
     if idle(Cause::Dup2) {
         return 0;
     }
@@ -55,7 +55,7 @@ pub fn dup2(ctx: *mut c_void, regs: u64) -> i32 {
 }
 
 #[inline(always)]
-fn drop_descriptor(ctx: *mut c_void, fd: u32, cause: Cause) -> i32 {
+fn drop_descriptor(ctx: *mut c_void, fd: u32, cause: Cause) -> i64 {
     match task::current().file(fd) {
         Some(file) if file.references() == 1 => enforce::release(ctx, file, cause),
         _ => 0,
@@ -72,7 +72,7 @@ struct Range {
 
 /// close_range(first, last, flags)
 #[inline(always)]
-pub fn close_range(ctx: *mut c_void, regs: u64) -> i32 {
+pub fn close_range(ctx: *mut c_void, regs: u64) -> i64 {
     const UNSHARE: u64 = 2;
     const CLOEXEC: u64 = 4;
     if idle(Cause::CloseRange) {
@@ -156,7 +156,7 @@ unsafe extern "C" fn same_file(index: u64, range: *mut c_void) -> i64 {
 
 /// munmap(address, length)
 #[inline(always)]
-pub fn munmap(ctx: *mut c_void, regs: u64) -> i32 {
+pub fn munmap(ctx: *mut c_void, regs: u64) -> i64 {
     if idle(Cause::Munmap) {
         return 0;
     }

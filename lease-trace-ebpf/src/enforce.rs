@@ -35,7 +35,7 @@ use crate::{
 
 const SIGKILL: u32 = 9;
 const SIGSTOP: u32 = 19;
-const EBUSY: i32 = 16;
+const EBUSY: i64 = 16;
 
 /// Breaches of one program that are judged; a lease that covers more processes is rare.
 const NOTES: u64 = 4;
@@ -43,7 +43,7 @@ const NOTES: u64 = 4;
 /// The file_lock hook: a lease is being unlocked. It also serves flock and POSIX locks, and is
 /// called on the way to `generic_setlease` or inside it; the system call says which it is.
 #[inline(always)]
-pub fn unlock(ctx: *mut c_void, file: File, mode: u32) -> i32 {
+pub fn unlock(ctx: *mut c_void, file: File, mode: u32) -> i64 {
     let is_unlock = mode == F_UNLCK
         && denies(Cause::Unlock)
         && task::cause(file, 0, false) as u32 == Cause::Unlock as u32;
@@ -64,7 +64,7 @@ pub fn denies(cause: Cause) -> bool {
 /// The last reference to this file, or its lease, is about to be let go: -EBUSY if a rule denies
 /// it, else 0.
 #[inline(always)]
-pub fn release(ctx: *mut c_void, file: File, cause: Cause) -> i32 {
+pub fn release(ctx: *mut c_void, file: File, cause: Cause) -> i64 {
     if !denies(cause) || !would_breach(file) {
         return 0;
     }

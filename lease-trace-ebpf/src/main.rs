@@ -336,13 +336,14 @@ on_return!(
 );
 
 /// A point whose return value is replaced: 0 lets the call go on. Loaded as an LSM program or as
-/// fmod_ret, whose contexts are alike: the arguments, a word each.
+/// fmod_ret, whose contexts are alike: the arguments, a word each. A system call returns a `long`,
+/// so the whole register counts: with an `int` -EBUSY would be a large positive number.
 macro_rules! on_decision {
     ($(#[$doc:meta])* $section:literal, $name:ident, |$ctx:ident, $first:ident, $second:ident| $body:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
-        pub extern "C" fn $name($ctx: *mut c_void) -> i32 {
+        pub extern "C" fn $name($ctx: *mut c_void) -> i64 {
             let $first = read::word($ctx as u64, 0).unwrap_or(0);
             let $second = read::word($ctx as u64, 1).unwrap_or(0);
             $body
