@@ -58,8 +58,13 @@ impl Outcome {
     }
 
     /// The word under which `enforce status` counts it; nothing if it is no hit.
-    fn hit(self) -> Option<&'static str> {
+    fn hit(self, way: &Way, holds: bool) -> Option<&'static str> {
         match self {
+            // Whoever breaks the lease is current, not its holder.
+            Self::Stopped if way.cause == "break-timeout" => Some("stopped-by-monitor"),
+            Self::Killed if way.cause == "break-timeout" => Some("killed-by-monitor"),
+            // The lease outlives the process, so there is no zombie.
+            Self::Ending if holds => None,
             Self::Denied => Some("denied"),
             Self::Held => None,
             Self::Stopped => Some("stopped"),
@@ -127,7 +132,7 @@ impl Trial<'_> {
         assert!(eventually(leases), "{way:?}: {:?}", leases_on(&file));
         drop(actor);
         pinned.assert_balanced();
-        if let Some(hit) = expected.hit() {
+        if let Some(hit) = expected.hit(way, self.holds) {
             *self.hits.entry(hit).or_default() += 1;
         }
     }
