@@ -74,8 +74,8 @@ pub struct Situation {
     /// Enforce mode, not monitor mode.
     pub enforce: bool,
     pub moment: Moment,
-    /// The lease goes by an unlock.
-    pub is_unlock: bool,
+    /// The [`Cause`] in its record; 0 for a bare pin.
+    pub cause: u32,
     /// This kernel lets that way out be denied.
     pub deniable: bool,
     pub spared: Spared,
@@ -95,23 +95,27 @@ pub enum Verdict {
 }
 
 /// What a rule comes to for one way out: `deny` only where it can be had, `hold` of an unlock by
-/// denying it, since a duplicate does not keep a lease that is unlocked.
+/// denying it, since a duplicate does not keep a lease that is unlocked, and no `hold` where the
+/// kernel takes the lease away.
 #[inline(always)]
 pub const fn applicable(action: Action, otherwise: Action, cause: Cause, deniable: bool) -> Action {
-    applies(action, otherwise, matches!(cause, Cause::Unlock), deniable)
+    applies(action, otherwise, cause as u32, deniable)
 }
 
 #[inline(always)]
-const fn applies(action: Action, otherwise: Action, is_unlock: bool, deniable: bool) -> Action {
+const fn applies(action: Action, otherwise: Action, cause: u32, deniable: bool) -> Action {
     let action = match action {
         Action::Deny if !deniable => otherwise,
         other => other,
     };
     match action {
-        Action::Hold if is_unlock => {
-            if deniable {
-                return Action::Deny;
-            }
+        Action::Hold if cause == Cause::Unlock as u32 && deniable => Action::Deny,
+        // Nothing can be kept.
+        Action::Hold
+            if cause == 0
+                || cause == Cause::Unlock as u32
+                || cause == Cause::BreakTimeout as u32 =>
+        {
             match otherwise {
                 Action::Stop | Action::Kill => otherwise,
                 Action::Report | Action::Deny | Action::Hold => Action::Report,
@@ -126,7 +130,7 @@ const fn applies(action: Action, otherwise: Action, is_unlock: bool, deniable: b
 /// The verdict on one breach.
 #[inline(always)]
 pub const fn decide(action: Action, otherwise: Action, now: &Situation) -> Verdict {
-    let applies = applies(action, otherwise, now.is_unlock, now.deniable);
+    let applies = applies(action, otherwise, now.cause, now.deniable);
     match now.moment {
         Moment::Before => {
             if now.enforce

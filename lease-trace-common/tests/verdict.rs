@@ -32,7 +32,7 @@ impl Case {
         let now = Situation {
             enforce: self.enforce,
             moment: self.moment,
-            is_unlock: self.cause == Cause::Unlock,
+            cause: self.cause as u32,
             deniable: self.deniable,
             spared: self.spared,
         };
@@ -217,8 +217,8 @@ fn what_applies_can_be_had() {
         let applies = case.applicable();
         assert!(applies != Action::Deny || case.deniable, "{case:?}");
         assert!(
-            applies != Action::Hold || case.cause != Cause::Unlock,
-            "a duplicate does not keep what is unlocked: {case:?}"
+            applies != Action::Hold || !matches!(case.cause, Cause::Unlock | Cause::BreakTimeout),
+            "a duplicate does not keep what is unlocked or taken away: {case:?}"
         );
         assert!(
             [case.action, case.otherwise, Action::Report, Action::Deny].contains(&applies),
@@ -230,7 +230,7 @@ fn what_applies_can_be_had() {
 #[test]
 fn what_rules_come_to() {
     use Action::{Deny, Hold, Kill, Report, Stop};
-    use Cause::{Close, Unlock};
+    use Cause::{BreakTimeout, Close, Unlock};
     let rows = [
         (Deny, Kill, Close, true, Deny),
         (Deny, Kill, Close, false, Kill),
@@ -242,6 +242,9 @@ fn what_rules_come_to() {
         (Hold, Report, Unlock, true, Deny),
         (Hold, Report, Unlock, false, Report),
         (Deny, Hold, Unlock, false, Report),
+        (Hold, Report, BreakTimeout, false, Report),
+        (Hold, Kill, BreakTimeout, false, Kill),
+        (Deny, Hold, BreakTimeout, false, Report),
         (Stop, Kill, Unlock, true, Stop),
         (Kill, Report, Close, false, Kill),
         (Report, Kill, Close, true, Report),

@@ -11,7 +11,7 @@ use lease_trace_common::cause::Cause;
 
 use crate::{
     enforce, lease,
-    maps::TRACKED,
+    maps::PINNED,
     read::{self, File, Vma},
     tally, task,
 };
@@ -22,10 +22,11 @@ const MAX_DESCRIPTORS: u32 = 1 << 20;
 const MAX_MAPPINGS: u32 = 1 << 14;
 const PAGE: u64 = 4096;
 
+/// Nothing can be in breach, or nothing is denied here.
 #[inline(always)]
 fn idle(cause: Cause) -> bool {
     // SAFETY: a global of this object.
-    (unsafe { crate::atomic::load(&raw const TRACKED) }) == 0 || !enforce::denies(cause)
+    (unsafe { crate::atomic::load(&raw const PINNED) }) == 0 || !enforce::denies(cause)
 }
 
 /// close(fd)

@@ -184,7 +184,7 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
         &Situation {
             enforce: found.0.enforces(),
             moment,
-            is_unlock: cause == Cause::Unlock as u32,
+            cause,
             deniable: cause != 0 && found.0.deniable() & cause_bit(cause) != 0,
             spared,
         },
@@ -193,7 +193,10 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
 
 /// Whether, and why, this stake's owner or the current task is not to be touched.
 #[inline(always)]
-fn spared(stake: StakeRef, moment: Moment) -> Spared {
+fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
+    if stake.key.tgid == 1 {
+        return Spared::Init;
+    }
     if task::is_kthread() {
         return Spared::No;
     }
@@ -202,7 +205,10 @@ fn spared(stake: StakeRef, moment: Moment) -> Spared {
     // A release by somebody else who is ending says nothing about the owner of the pins; but
     // whoever is ending is not refused anything.
     let is_meant = is_current || matches!(moment, Moment::Before);
-    if tgid == 1 || stake.key.tgid == 1 {
+    if cause == Cause::BreakTimeout as u32 {
+        // Whoever asked for the file did nothing wrong: its holder did not answer in time.
+        Spared::No
+    } else if tgid == 1 {
         Spared::Init
     } else if is_tracer(tgid) {
         Spared::Tracer
@@ -328,7 +334,7 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
     } else {
         Moment::Before
     };
-    let (action, outcome) = match verdict(found, moment, cause, spared(stake, moment)) {
+    let (action, outcome) = match verdict(found, moment, cause, spared(stake, cause, moment)) {
         Verdict::Pass => return 0,
         Verdict::Deny => (Action::Deny, Outcome::Done),
         Verdict::Tell(action, outcome) => (action, outcome),

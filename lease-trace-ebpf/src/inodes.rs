@@ -8,7 +8,9 @@ use lease_trace_common::{
 
 use crate::{
     atomic,
-    maps::{FREE_SLOTS, INODES, LAST_ID, PATHS, SLOT_OF, SLOTS, TRACKED, USED_SLOTS, count},
+    maps::{
+        FREE_SLOTS, INODES, LAST_ID, PATHS, PINNED, SLOT_OF, SLOTS, TRACKED, USED_SLOTS, count,
+    },
     read::InodePtr,
 };
 
@@ -63,6 +65,10 @@ impl InodeRef {
                 // SAFETY: a live map value.
                 let old = unsafe { atomic::add(found.word_ptr(), n) };
                 if old & DEAD == 0 {
+                    if pins(old) == 0 && pins(n) > 0 {
+                        // SAFETY: a global of this object.
+                        unsafe { atomic::add(&raw mut PINNED, 1) };
+                    }
                     return Some(found);
                 }
                 continue;
@@ -156,6 +162,10 @@ impl InodeRef {
         // SAFETY: `record` is a live map value.
         let old = unsafe { atomic::sub(self.word_ptr(), n * PIN) };
         let had = pins(old);
+        if had > 0 && had <= n {
+            // SAFETY: a global of this object.
+            unsafe { atomic::sub(&raw mut PINNED, 1) };
+        }
         if had < n {
             self.raise((n - had) * PIN);
             return 0;

@@ -106,6 +106,10 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Count::LEN a
 #[unsafe(no_mangle)]
 pub static mut TRACKED: u64 = 0;
 
+/// Inode records with pins: 0 tells the hooks that deny that no release can be a breach.
+#[unsafe(no_mangle)]
+pub static mut PINNED: u64 = 0;
+
 /// Long-term pin calls under way on all CPUs: 0 spares a look-up at each release.
 #[unsafe(no_mangle)]
 pub static mut PINNING: u64 = 0;

@@ -37,6 +37,8 @@ pub enum Name {
     Zombie,
     AtRest,
     BarePin,
+    /// A rule that only tells.
+    Reported,
     Denied,
     Held,
     HoldEnd,
@@ -65,6 +67,7 @@ impl Name {
             Self::Zombie => "zombie",
             Self::AtRest => "at-rest",
             Self::BarePin => "bare-pin",
+            Self::Reported => "reported",
             Self::Denied => "denied",
             Self::Held => "held",
             Self::HoldEnd => "hold-end",
@@ -108,11 +111,14 @@ impl Name {
             (Some(Outcome::Would), Action::Stop) => Self::WouldStop,
             (Some(Outcome::Would), Action::Kill) => Self::WouldKill,
             (Some(Outcome::Spared | Outcome::Bystander | Outcome::Ending), _) => Self::Spared,
+            (Some(Outcome::Done | Outcome::HandedOver), Action::Report) => Self::Reported,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Deny) => Self::Denied,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Hold) => Self::Held,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Stop) => Self::Stopped,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Kill) => Self::Killed,
-            (Some(Outcome::Failed) | None, _) | (_, Action::Report) => Self::Failed,
+            (Some(Outcome::Failed) | None, _) | (Some(Outcome::Would), Action::Report) => {
+                Self::Failed
+            }
         }
     }
 }

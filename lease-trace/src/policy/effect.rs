@@ -111,13 +111,7 @@ impl Wanted {
         };
         let otherwise = self.otherwise.unwrap_or_default();
         let applies = verdict::applicable(self.action, otherwise, cause, denial.is_ok());
-        // A duplicate does not keep what a break takes: the lease goes, and then it is too late for
-        // all but a signal.
-        let effect = if applies == Action::Hold && cause == Cause::BreakTimeout {
-            self.too_late()
-        } else {
-            Effect::of(applies)
-        };
+        let effect = Effect::of(applies);
         if effect == Effect::of(first) {
             return Outcome::plain(effect);
         }

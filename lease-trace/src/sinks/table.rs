@@ -217,6 +217,7 @@ impl<W: Write, T: Write> Table<W, T> {
             Name::Zombie if by_itself => Some(YELLOW),
             Name::Zombie | Name::Killed | Name::Failed | Name::Overdue => Some(RED),
             Name::Denied
+            | Name::Reported
             | Name::Held
             | Name::Stopped
             | Name::WouldDeny

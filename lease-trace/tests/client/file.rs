@@ -46,6 +46,18 @@ pub const COMMANDS: &[Command] = &[
         run: dup2,
     },
     Command {
+        name: "dup3",
+        arguments: "OLD NEW",
+        summary: "dup3(2), the same with O_CLOEXEC",
+        run: dup3,
+    },
+    Command {
+        name: "move-fd",
+        arguments: "SLOT NUMBER",
+        summary: "dup2(2) to that number, and close(2) of the old one",
+        run: move_fd,
+    },
+    Command {
         name: "cloexec",
         arguments: "SLOT on|off",
         summary: "F_SETFD: whether exec closes it",
@@ -137,6 +149,26 @@ fn dup2(actor: &mut Actor, arguments: &Arguments) -> Reply {
         *actor.fds.get(arguments.word(0))?,
         *actor.fds.get(arguments.word(1))?,
     )?;
+    DONE
+}
+
+fn dup3(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::dup3(
+        *actor.fds.get(arguments.word(0))?,
+        *actor.fds.get(arguments.word(1))?,
+    )?;
+    DONE
+}
+
+fn move_fd(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let (slot, new) = (arguments.word(0), arguments.number(1)?);
+    let old = *actor.fds.get(slot)?;
+    if sys::is_open(new) {
+        return usage(format!("descriptor {new} is in use"));
+    }
+    sys::dup2(old, new)?;
+    actor.fds.put(slot, new);
+    sys::close(old)?;
     DONE
 }
 

@@ -13,6 +13,12 @@ pub const COMMANDS: &[Command] = &[
         run: setlease,
     },
     Command {
+        name: "hoard-leases",
+        arguments: "COUNT FOLDER",
+        summary: "so many read leases, 256 on each new file in a folder; they last as long as the actor",
+        run: hoard,
+    },
+    Command {
         name: "getlease",
         arguments: "SLOT",
         summary: "F_GETLEASE: what is held, r w or u",
@@ -59,6 +65,21 @@ fn setlease(actor: &mut Actor, arguments: &Arguments) -> Reply {
         "F_SETLEASE",
     )?;
     DONE
+}
+
+fn hoard(_: &mut Actor, arguments: &Arguments) -> Reply {
+    const ON_ONE_FILE: u32 = 256;
+    let (count, folder): (u32, _) = (arguments.number(0)?, arguments.word(1));
+    let mut path = String::new();
+    for number in 0..count {
+        if number % ON_ONE_FILE == 0 {
+            path = format!("{folder}/{number}");
+            sys::close(sys::open(&path, libc::O_CREAT | libc::O_WRONLY)?)?;
+        }
+        let fd = sys::open(&path, libc::O_RDONLY)?;
+        sys::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK, "F_SETLEASE")?;
+    }
+    Ok(value(count))
 }
 
 fn getlease(actor: &mut Actor, arguments: &Arguments) -> Reply {

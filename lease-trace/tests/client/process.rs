@@ -1,5 +1,6 @@
 //! The actor as a process: who it is, its signals, and the ways it ends or becomes another program.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command as Program;
@@ -43,6 +44,18 @@ pub const COMMANDS: &[Command] = &[
         arguments: "COMMAND ...",
         summary: "performs a command on a thread that ends with it",
         run: in_thread,
+    },
+    Command {
+        name: "open-files",
+        arguments: "MOST",
+        summary: "setrlimit(2): so many descriptors",
+        run: open_files,
+    },
+    Command {
+        name: "repeat",
+        arguments: "TIMES COMMAND ...",
+        summary: "performs commands, separated by ` ; `, so often; answers for each how it went",
+        run: repeat,
     },
     Command {
         name: "exec-self",
@@ -134,6 +147,41 @@ fn in_thread(actor: &mut Actor, arguments: &Arguments) -> Reply {
         let performed = scope.spawn(|| command::perform(actor, &line)).join();
         performed.unwrap_or_else(|_| usage("the thread did not survive the command"))
     })
+}
+
+fn open_files(_: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::set_open_files(arguments.number(0)?)?;
+    DONE
+}
+
+/// `1000 ok; 3 ok, 997 EBUSY`: for each command the answers and how often they came.
+fn repeat(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let times: u32 = arguments.number(0)?;
+    let line = arguments.rest();
+    let (_, lines) = line.split_once(' ').unwrap_or_default();
+    let lines: Vec<&str> = lines.split(" ; ").collect();
+    let mut tallies = vec![BTreeMap::<String, u32>::new(); lines.len()];
+    for _ in 0..times {
+        for (line, tally) in lines.iter().zip(&mut tallies) {
+            let answer = match command::perform(actor, line) {
+                Ok(_) => "ok".to_owned(),
+                Err(Failure::Kernel { errno, .. }) => reply::errno_name(errno),
+                Err(failure) => return Err(failure),
+            };
+            *tally.entry(answer).or_default() += 1;
+        }
+    }
+    let told: Vec<String> = tallies
+        .iter()
+        .map(|tally| {
+            let counts: Vec<_> = tally
+                .iter()
+                .map(|(answer, count)| format!("{count} {answer}"))
+                .collect();
+            counts.join(", ")
+        })
+        .collect();
+    Ok(value(told.join("; ")))
 }
 
 fn exec_self(actor: &mut Actor, _: &Arguments) -> Reply {

@@ -74,7 +74,7 @@ impl Display for Failure {
 macro_rules! names {
     ($($name:ident)*) => {
         /// The errnos that scenarios meet; any other is shown as its number.
-        fn errno_name(errno: i32) -> String {
+        pub fn errno_name(errno: i32) -> String {
             match errno {
                 $(libc::$name => stringify!($name).to_owned(),)*
                 other => format!("E{other}"),

@@ -9,11 +9,11 @@ use std::io;
 
 pub use channel::{pair, pipe, read_line, receive_fd, send_fd, write_line};
 pub use descriptor::{
-    close, close_range, dup, dup2, fcntl, fcntl_delegation, io_uring_register, io_uring_setup,
-    is_open, memfd, open, pread, punch_hole, pwrite, set_cloexec, truncate,
+    close, close_range, dup, dup2, dup3, fcntl, fcntl_delegation, io_uring_register,
+    io_uring_setup, is_open, memfd, open, pread, punch_hole, pwrite, set_cloexec, truncate,
 };
 pub use memory::{mmap, mremap, munmap, vm_read};
-pub use process::{fork, kill, pause, set_comm, set_signal, set_uid, wait};
+pub use process::{fork, kill, pause, set_comm, set_open_files, set_signal, set_uid, wait};
 
 use crate::reply::Failure;
 

@@ -2,10 +2,12 @@
 
 mod actor;
 mod end;
+mod enforcement;
 mod leftovers;
 mod locks;
 mod monitor;
 mod mounts;
+mod outcome;
 mod recipe;
 mod rxe;
 mod scratch;
@@ -13,14 +15,17 @@ mod setting;
 mod shared;
 mod tool;
 mod vmstat;
+mod ways;
 
 use std::time::{Duration, Instant};
 
-pub use actor::Actor;
+pub use actor::{Actor, Fate, state_of};
+pub use enforcement::{Enforcement, deniable_here, retire as retire_enforcement};
 pub use leftovers::Leftovers;
 pub use locks::leases_on;
 pub use monitor::{Monitor, integer, text};
 pub use mounts::{BindMount, Filesystem, LoopMount, hide};
+pub use outcome::{Outcome, Trial};
 pub use recipe::{
     PAGES, assert_about, assert_released_by, expect_rest, expect_zombie,
     expect_zombie_of_older_lease, open_lease_and_pin, pin_without_lease,
@@ -31,6 +36,7 @@ pub use setting::Setting;
 pub use shared::retire as no_monitor;
 pub use tool::{Ran, Tool};
 pub use vmstat::Pinned;
+pub use ways::{Holder, Way, ways};
 
 /// How long anything may take. A guest without hardware virtualisation is slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);

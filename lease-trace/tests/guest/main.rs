@@ -12,6 +12,15 @@
 
 mod break_timeout;
 mod doctor;
+mod enforce_attack;
+mod enforce_hold;
+mod enforce_integrity;
+mod enforce_kept;
+mod enforce_monitor;
+mod enforce_rdma;
+mod enforce_rules;
+mod enforce_ways;
+mod enforce_without_lsm;
 mod fork;
 mod harness;
 mod killed;

@@ -58,6 +58,11 @@ pub fn dup2(old: RawFd, new: RawFd) -> Result<(), Failure> {
     check(unsafe { libc::dup2(old, new) }, "dup2").map(drop)
 }
 
+pub fn dup3(old: RawFd, new: RawFd) -> Result<(), Failure> {
+    // SAFETY: as for `dup2`.
+    check(unsafe { libc::dup3(old, new, libc::O_CLOEXEC) }, "dup3").map(drop)
+}
+
 pub fn set_cloexec(fd: RawFd, on: bool) -> Result<(), Failure> {
     fcntl(
         fd,

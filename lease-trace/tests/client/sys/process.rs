@@ -69,3 +69,14 @@ pub fn set_uid(uid: u32) -> Result<(), Failure> {
     // SAFETY: takes numbers, touches no memory.
     check(unsafe { libc::setresuid(uid, uid, uid) }, "setresuid").map(drop)
 }
+
+/// RLIMIT_NOFILE, both limits.
+pub fn set_open_files(most: u64) -> Result<(), Failure> {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: the kernel reads one structure that outlives the call.
+    let returned = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    check(returned, "setrlimit").map(drop)
+}

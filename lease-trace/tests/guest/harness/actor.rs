@@ -1,19 +1,36 @@
 //! A process that does what it is told: the `client` example, one command at a time.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 use std::{env, fmt, fs, thread};
 
-use super::PATIENCE;
 use super::end::{interrupt, wait};
+use super::{PATIENCE, eventually};
 
 /// One actor. Dropped, it is told to end, and what it holds goes with it.
 pub struct Actor {
     process: Child,
     commands: Option<ChildStdin>,
     answers: Receiver<String>,
+}
+
+/// What became of an actor that was told to do something.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It could.
+    Ok,
+    /// The kernel refused with this errno.
+    Refused(i32),
+    /// SIGSTOP: no answer yet.
+    Stopped,
+    /// A signal ended it.
+    Killed(i32),
+    /// It exited with this status.
+    Exited(i32),
 }
 
 /// What the kernel answered to a command that failed.
@@ -93,19 +110,55 @@ impl Actor {
         self.tell(command);
         let answer = self.answers.recv_timeout(PATIENCE * 2);
         let answer = answer.unwrap_or_else(|_| panic!("`{command}` got no answer"));
-        if let Some(values) = answer.strip_prefix("ok") {
-            return Ok(values.trim().to_owned());
+        understand(command, &answer)
+    }
+
+    /// Performs a command that may also stop or end the actor.
+    pub fn fate(&mut self, command: &str) -> Fate {
+        self.tell(command);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match self.answers.recv_timeout(Duration::from_millis(20)) {
+                Ok(answer) => {
+                    return match understand(command, &answer) {
+                        Ok(_) => Fate::Ok,
+                        Err(refusal) => Fate::Refused(refusal.errno),
+                    };
+                }
+                Err(RecvTimeoutError::Timeout) if state_of(self.pid()) == Some('T') => {
+                    return Fate::Stopped;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = wait(&mut self.process, PATIENCE).expect("it closed its stdout");
+                    return match status.code() {
+                        Some(code) => Fate::Exited(code),
+                        None => Fate::Killed(status.signal().expect("exit or signal")),
+                    };
+                }
+            }
         }
-        let mut words = answer.splitn(4, ' ').skip(2);
-        let errno = words.next().and_then(|errno| errno.parse().ok());
-        match errno {
-            Some(errno) if errno != 0 => Err(Refusal {
-                errno,
-                detail: words.next().unwrap_or_default().to_owned(),
-            }),
-            // A mistake in the scenario, not an answer of the kernel's.
-            _ => panic!("`{command}`: {answer}"),
+        panic!("`{command}` got no answer")
+    }
+
+    /// SIGCONT; an answer that was held back by SIGSTOP follows, and must be `ok`.
+    pub fn go_on(&self, in_command: bool) {
+        interrupt(&self.process, libc::SIGCONT);
+        if in_command {
+            let answer = self.answers.recv_timeout(PATIENCE);
+            let answer = answer.expect("an answer after SIGCONT");
+            assert!(answer.starts_with("ok"), "after SIGCONT: {answer}");
         }
+    }
+
+    /// Waits until it has come to this, without having been told anything.
+    pub fn comes_to(&self, fate: &Fate) -> bool {
+        let is = |state: Option<char>| match fate {
+            Fate::Stopped => state == Some('T'),
+            Fate::Killed(_) | Fate::Exited(_) => matches!(state, None | Some('Z')),
+            Fate::Ok | Fate::Refused(_) => matches!(state, Some('R' | 'S' | 'D')),
+        };
+        eventually(|| is(state_of(self.pid())))
     }
 
     /// Performs a command that ends the actor, and waits until it is gone.
@@ -140,6 +193,29 @@ impl Drop for Actor {
             let _ = self.process.wait();
         }
     }
+}
+
+/// An answer, read.
+fn understand(command: &str, answer: &str) -> Result<String, Refusal> {
+    if let Some(values) = answer.strip_prefix("ok") {
+        return Ok(values.trim().to_owned());
+    }
+    let mut words = answer.splitn(4, ' ').skip(2);
+    let errno = words.next().and_then(|errno| errno.parse().ok());
+    match errno {
+        Some(errno) if errno != 0 => Err(Refusal {
+            errno,
+            detail: words.next().unwrap_or_default().to_owned(),
+        }),
+        // A mistake in the scenario, not an answer of the kernel's.
+        _ => panic!("`{command}`: {answer}"),
+    }
+}
+
+/// A process' state as /proc has it, like `S`; nothing if there is no such process.
+pub fn state_of(pid: i64) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// A live process' name.

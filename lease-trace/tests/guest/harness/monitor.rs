@@ -48,8 +48,16 @@ impl Monitor {
 
     /// With these arguments after `monitor -o json`, ready when it returns.
     pub fn with(arguments: &[&str]) -> Self {
-        let arguments = [&["monitor", "-o", "json"], arguments].concat();
-        let mut process = Tool::new(&arguments).stdout(Stdio::piped()).spawn();
+        Self::of(Tool::new(&[&["monitor", "-o", "json"], arguments].concat()))
+    }
+
+    /// One that takes over the enforcement in place, and sees everything of everybody.
+    pub fn of_enforcement() -> Self {
+        Self::of(Tool::beside(&["monitor", "-o", "json", "--all-events"]))
+    }
+
+    fn of(tool: Tool) -> Self {
+        let mut process = tool.stdout(Stdio::piped()).spawn();
         let stdout = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
         let mut stderr = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
         let (sender, lines) = channel();

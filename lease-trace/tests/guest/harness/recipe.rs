@@ -1,11 +1,11 @@
 //! The steps that most scenarios begin with, and the check that a record is about the right actor
 //! and file.
 
-use std::fs::{self, File};
+use std::fs::File;
 
 use serde_json::Value;
 
-use super::actor::comm_of;
+use super::actor::{comm_of, state_of};
 use super::{Actor, Monitor, Subject, integer, text};
 
 /// The size of a scenario's file.
@@ -117,7 +117,5 @@ pub fn assert_released_by(record: &Value, pid: i64) {
 
 /// Whether a process has ended, reaped or not.
 fn ended(pid: i64) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    matches!(state_of(pid), None | Some('Z' | 'X'))
 }

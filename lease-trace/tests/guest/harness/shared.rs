@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 
-use super::Monitor;
+use super::{Monitor, enforcement};
 
 static IDLE: Mutex<Option<Monitor>> = Mutex::new(None);
 static AT_EXIT: Once = Once::new();
@@ -26,9 +26,10 @@ impl Shared {
     }
 }
 
-/// Ends the idle one, if there is one.
+/// Ends the idle one, if there is one, and the enforcement that scenarios hand on.
 pub fn retire() {
     drop(take());
+    enforcement::retire();
 }
 
 fn take() -> Option<Monitor> {
@@ -49,12 +50,17 @@ impl Drop for Shared {
         if thread::panicking() {
             return;
         }
-        AT_EXIT.call_once(|| {
-            // SAFETY: the handler is a plain function that stays for as long as the program.
-            unsafe { libc::atexit(retire_at_exit) };
-        });
+        at_exit();
         *IDLE.lock().unwrap_or_else(PoisonError::into_inner) = self.0.take();
     }
+}
+
+/// Sees to it that nothing idle outlives this program.
+pub fn at_exit() {
+    AT_EXIT.call_once(|| {
+        // SAFETY: the handler is a plain function that stays for as long as the program.
+        unsafe { libc::atexit(retire_at_exit) };
+    });
 }
 
 /// Statics are not dropped, and whoever runs next on this machine must find no monitor.

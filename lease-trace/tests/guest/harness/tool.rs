@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::end::{interrupt, wait};
-use super::{PATIENCE, shared};
+use super::{START_PATIENCE, shared};
 
 /// An invocation of the tool.
 pub struct Tool {
@@ -34,13 +34,18 @@ impl Tool {
         if arguments.first() == Some(&"monitor") {
             shared::retire();
         }
+        Self::beside(arguments)
+    }
+
+    /// The same, next to the enforcement that is in place: a `monitor` takes it over.
+    pub fn beside(arguments: &[&str]) -> Self {
         let path = env::var_os("LEASE_TRACE").expect("LEASE_TRACE names the tool");
         let mut command = Command::new(path);
         command
             .args(arguments)
             .stdin(Stdio::null())
             .env_remove("COLUMNS");
-        let takes_attach = arguments.first() == Some(&"monitor");
+        let takes_attach = matches!(arguments, ["monitor", ..] | ["enforce", "start", ..]);
         if takes_attach
             && !arguments.contains(&"--attach")
             && let Some(attach) = env::var_os("LEASE_TRACE_ATTACH")
@@ -112,7 +117,7 @@ impl Tool {
             let _ = stderr.read_to_string(&mut text);
             text
         });
-        let status = wait(&mut process, PATIENCE * 2);
+        let status = wait(&mut process, START_PATIENCE);
         if status.is_none() {
             interrupt(&process, libc::SIGKILL);
         }

@@ -1,0 +1,241 @@
+//! Those who would switch enforcement off, or turn it on somebody else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::harness::{
+    Actor, Enforcement, Fate, Scratch, Subject, Tool, eventually, leases_on, open_lease_and_pin,
+    pin_without_lease, state_of,
+};
+
+const NOBODY: u32 = 65534;
+const FOLDER: &str = "/sys/fs/bpf/lease-trace";
+
+fn rule(action: &str, otherwise: &str) -> String {
+    format!("mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\n{otherwise}\n")
+}
+
+fn kill() -> String {
+    rule("kill", "")
+}
+
+fn deny() -> String {
+    rule("deny", "otherwise = \"kill\"")
+}
+
+/// Files of a folder and those below it.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_user_without_privileges_reaches_nothing() {
+    let enforcement = Enforcement::start(&deny());
+    let before = enforcement.status();
+    let files = below(FOLDER.as_ref());
+    assert!(files.len() > 15, "{files:?}");
+    assert_eq!(
+        fs::metadata(FOLDER)
+            .expect("the folder")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
+    let attacker = Actor::start();
+    attacker.ok(&format!("setuid {NOBODY}"));
+    for path in &files {
+        for mode in ["ro", "rw"] {
+            let command = format!("open x {} {mode}", path.display());
+            attacker.err(&command, libc::EACCES);
+        }
+    }
+    let policy = Scratch::new();
+    let path = policy.file("p.toml");
+    fs::write(&path, rule("report", "")).expect("writes the policy");
+    for arguments in [
+        &["enforce", "stop"][..],
+        &["enforce", "status"],
+        &["enforce", "start", "--policy", &path],
+        &["monitor", "-d", "1s"],
+    ] {
+        let ran = Tool::beside(arguments).user(NOBODY).finish();
+        assert_ne!(ran.code, Some(0), "{ran}");
+    }
+    assert_eq!(enforcement.status(), before);
+    assert_eq!(below(FOLDER.as_ref()), files);
+}
+
+/// A lease of one's own on the victim's file, broken off, is nothing that the victim did.
+#[test]
+fn a_lease_on_somebody_elses_file_kills_nobody() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&kill());
+    let monitor = enforcement.monitor();
+    let victim = Actor::start();
+    let file = pin_without_lease(&victim, &scratch.file("f"));
+    victim.all(&[&format!("open f {} ro", file.path), "setlease f r"]);
+    let attacker = Actor::start();
+    attacker.ok(&format!("setuid {NOBODY}"));
+    attacker.ok(&format!("open f {} ro", file.path));
+    // Somebody else's file: no lease for a user who is not its owner.
+    attacker.err("setlease f r", libc::EACCES);
+    let second = Actor::start();
+    second.all(&[&format!("open f {} ro", file.path), "setlease f r"]);
+    second.all(&["setlease f u", "setlease f r", "close f"]);
+    monitor.barrier();
+    for (who, event) in [
+        (&victim, "killed"),
+        (&victim, "zombie"),
+        (&second, "killed"),
+    ] {
+        monitor.none_for(who.pid(), event);
+    }
+    assert_eq!(victim.ok("getlease f"), "r");
+    assert_eq!(second.ok("pid"), second.pid().to_string());
+    assert_eq!(leases_on(&file).len(), 1);
+    assert_eq!(enforcement.hits("r"), serde_json::json!({}));
+}
+
+/// A break that the holder answers in time is nothing to be punished for.
+#[test]
+fn a_break_that_is_answered_kills_nobody() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&kill());
+    let victim = Actor::start();
+    let file = open_lease_and_pin(&victim, &scratch.file("f"));
+    fs::set_permissions(&file.path, fs::Permissions::from_mode(0o666)).expect("its mode");
+    let attacker = Actor::start();
+    attacker.ok(&format!("setuid {NOBODY}"));
+    let open = format!("open f {} rw,nonblock", file.path);
+    attacker.err(&open, libc::EWOULDBLOCK);
+    victim.all(&["unregister-buffers ring", "setlease f u"]);
+    attacker.ok(&open);
+    assert_eq!(enforcement.hits("r"), serde_json::json!({}));
+}
+
+/// The owner of the pins is gone, its ring lives on in another process, and an innocent process
+/// gets its pid, opens the same file and lets go of a lease of its own.
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&kill());
+    let monitor = enforcement.monitor();
+    let parent = Actor::start();
+    parent.ok("uring ring");
+    let owner = parent.fork("owner");
+    let path = scratch.file("f");
+    parent.ok(&format!("owner: open f {path} rw,creat"));
+    parent.all(&[
+        "owner: write-all f 1M",
+        "owner: setlease f w",
+        "owner: mmap m f 1M shared rw",
+        "owner: register-buffers ring m",
+    ]);
+    assert_eq!(parent.ok("owner: kill-self KILL"), "killed SIGKILL");
+    monitor.expect_of("zombie", owner);
+    let file = Subject::at(&path);
+    assert!(eventually(|| leases_on(&file).is_empty()));
+
+    // Somebody may be faster; then it is tried again.
+    let mut taken = false;
+    for _ in 0..20 {
+        fs::write("/proc/sys/kernel/ns_last_pid", (owner - 1).to_string()).expect("ns_last_pid");
+        if parent.fork("innocent") == owner {
+            taken = true;
+            break;
+        }
+        parent.ok("innocent: exit 0");
+    }
+    assert!(taken, "pid {owner} could not be had again");
+    parent.ok(&format!("innocent: open f {path} rw"));
+    parent.all(&["innocent: setlease f w", "innocent: setlease f u"]);
+    parent.all(&["innocent: setlease f w", "innocent: close f"]);
+    assert_eq!(parent.ok("innocent: pid"), owner.to_string());
+    monitor.barrier();
+    assert_eq!(parent.ok("innocent: pid"), owner.to_string());
+    monitor.none_for(owner, "killed");
+    assert!(matches!(state_of(owner), Some('S' | 'R')));
+    parent.ok("close ring");
+}
+
+/// SIGKILL and exit with everything in hand, whichever goes first: nobody waits for ever.
+#[test]
+fn a_dying_holder_never_deadlocks() {
+    let scratch = Scratch::new();
+    for (round, action) in ["deny", "hold", "stop", "kill"].iter().enumerate() {
+        let otherwise = match *action {
+            "deny" => "otherwise = \"kill\"",
+            "hold" => "otherwise = \"report\"",
+            _ => "",
+        };
+        let enforcement = Enforcement::start(&rule(action, otherwise));
+        let monitor = enforcement.monitor();
+        for (fds, end, fate) in [
+            ([10, 15], "kill-self KILL", Fate::Killed(libc::SIGKILL)),
+            ([15, 10], "kill-self KILL", Fate::Killed(libc::SIGKILL)),
+            ([10, 15], "exit 3", Fate::Exited(3)),
+        ] {
+            let mut actor = Actor::start();
+            let path = scratch.file(&format!("{round}{}{}", fds[0], end.len()));
+            let file = open_lease_and_pin(&actor, &path);
+            let [lease, ring] = fds;
+            actor.ok(&format!("move-fd f {lease}"));
+            actor.ok(&format!("move-fd ring {ring}"));
+            assert_eq!(actor.fate(end), fate, "{action} {fds:?}");
+            assert!(
+                eventually(|| leases_on(&file).is_empty()),
+                "{action} {fds:?}"
+            );
+            monitor.barrier();
+            for event in ["killed", "denied", "stopped"] {
+                monitor.none_for(actor.pid(), event);
+            }
+        }
+    }
+}
+
+/// 65,536 leases are known at one time. Whoever takes more switches off what concerns the rest:
+/// their releases pass. It is counted and shown, and over when the leases are gone.
+#[test]
+fn leases_without_end_fail_open_and_are_told() {
+    const ROOM: u32 = 65_536;
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&deny());
+    let monitor = enforcement.monitor();
+    let hoarder = Actor::start();
+    hoarder.ok(&format!("open-files {}", ROOM + 1000));
+    fs::create_dir(scratch.file("hoard")).expect("a folder");
+    hoarder.ok(&format!("hoard-leases {ROOM} {}", scratch.file("hoard")));
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.ok("setlease f u");
+    let lost = |value: &serde_json::Value| {
+        value["what"]
+            .as_str()
+            .is_some_and(|what| what.contains("LEASES"))
+    };
+    monitor.expect("lost", lost);
+    let status = enforcement.status();
+    assert!(
+        status["lost"]
+            .as_array()
+            .is_some_and(|list| list.iter().any(lost)),
+        "{status}"
+    );
+    drop(hoarder);
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("g"));
+    actor.err("setlease f u", libc::EBUSY);
+    actor.all(&["unregister-buffers ring", "setlease f u"]);
+}

@@ -1,0 +1,112 @@
+//! Each action at each way out, on real leases and pins: what the process sees, what becomes of
+//! the lease, and what is told and counted.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::json;
+
+use crate::harness::{Enforcement, Holder, Outcome, Scratch, Trial, deniable_here, ways};
+
+/// The rules: name and action, `otherwise`.
+pub const RULES: [(&str, &str); 5] = [
+    ("report", "report"),
+    ("deny", "kill"),
+    ("hold", "report"),
+    ("stop", "report"),
+    ("kill", "report"),
+];
+
+/// Each action for the files of one folder that has its name.
+pub fn policy(mode: &str, folder_of: impl Fn(&str) -> String) -> String {
+    let mut policy = format!("mode = \"{mode}\"\n");
+    for (action, otherwise) in RULES {
+        let folder = folder_of(action);
+        policy += &format!(
+            "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{folder}\"\n"
+        );
+        if action == "deny" || action == "hold" {
+            policy += &format!("otherwise = \"{otherwise}\"\n");
+        }
+    }
+    policy
+}
+
+/// All ways out under one action.
+pub fn every_way(
+    mode: &str,
+    action: &'static str,
+    holder: Holder,
+    folder_of: &dyn Fn(&str) -> String,
+) {
+    for (rule, _) in RULES {
+        fs::create_dir(folder_of(rule)).expect("a folder for each rule");
+    }
+    let otherwise = RULES
+        .iter()
+        .find(|(rule, _)| *rule == action)
+        .expect("a rule")
+        .1;
+    let enforcement = Enforcement::start(&policy(mode, folder_of));
+    let deniable = enforcement.deniable();
+    assert_eq!(
+        deniable,
+        deniable_here(),
+        "a hook is missing, or a new one is there"
+    );
+    let monitor = enforcement.monitor();
+    let enforces = mode == "enforce";
+    let mut trial = Trial {
+        monitor: &monitor,
+        rule: action,
+        holder,
+        holds: enforces && action == "hold",
+        hits: BTreeMap::new(),
+    };
+    for (number, way) in ways(holder).iter().enumerate() {
+        let expected = Outcome::of(action, otherwise, way, &deniable);
+        let expected = if enforces { expected } else { expected.would() };
+        trial.run(way, &format!("{}/{number}", folder_of(action)), expected);
+    }
+    let hits = enforcement.hits(action);
+    assert_eq!(hits, json!(trial.hits), "{}", monitor.account());
+    let stopped = monitor.stop();
+    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+}
+
+fn with_rings(mode: &str, action: &'static str) {
+    let scratch = Scratch::new();
+    every_way(mode, action, Holder::Ring, &|rule| scratch.file(rule));
+}
+
+#[test]
+fn report() {
+    with_rings("enforce", "report");
+}
+
+#[test]
+fn deny_otherwise_kill() {
+    with_rings("enforce", "deny");
+}
+
+#[test]
+fn hold_otherwise_report() {
+    with_rings("enforce", "hold");
+}
+
+#[test]
+fn stop() {
+    with_rings("enforce", "stop");
+}
+
+#[test]
+fn kill() {
+    with_rings("enforce", "kill");
+}
+
+#[test]
+fn monitor_mode_only_tells() {
+    for action in ["deny", "hold", "stop", "kill"] {
+        with_rings("monitor", action);
+    }
+}

@@ -1,0 +1,110 @@
+//! Enforcement in place, handed on from scenario to scenario.
+//!
+//! To attach takes seconds in a guest, to replace a policy does not. So a scenario puts its own
+//! policy in force in the place of the last one's. Whoever wants the machine without any retires
+//! it, as it does the shared monitor.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, thread};
+
+use serde_json::Value;
+
+use super::{Monitor, Ran, Scratch, Tool, shared};
+
+/// Links are pinned and no scenario has them now.
+static IDLE: AtomicBool = AtomicBool::new(false);
+
+/// A policy in force for one scenario.
+pub struct Enforcement {
+    folder: Scratch,
+}
+
+impl Enforcement {
+    /// With this policy, in the place of whatever is in force.
+    pub fn start(policy: &str) -> Self {
+        if !IDLE.load(Ordering::Relaxed) {
+            shared::retire();
+        }
+        let enforcement = Self {
+            folder: Scratch::new(),
+        };
+        enforcement.replace(policy);
+        shared::at_exit();
+        IDLE.store(false, Ordering::Relaxed);
+        enforcement
+    }
+
+    /// Puts another policy in force.
+    #[track_caller]
+    pub fn replace(&self, policy: &str) -> Ran {
+        let path = self.folder.file("policy.toml");
+        fs::write(&path, policy).expect("writes the policy");
+        Tool::run(&["enforce", "start", "--policy", &path]).exits(0)
+    }
+
+    /// A monitor that takes over, sees everything, and holds what is to be held.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::of_enforcement()
+    }
+
+    /// `enforce status -J`
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        Tool::run(&["enforce", "status", "-J"]).exits(0).json()
+    }
+
+    /// What a rule came to since the policy was put in force.
+    #[track_caller]
+    pub fn hits(&self, rule: &str) -> Value {
+        let status = self.status();
+        let rules = status["rules"].as_array().expect("rules");
+        let found = rules.iter().find(|found| found["name"] == rule);
+        found.unwrap_or_else(|| panic!("no rule {rule}: {status}"))["hits"].clone()
+    }
+
+    /// The ways out that can be denied now.
+    pub fn deniable(&self) -> Vec<String> {
+        let status = self.status();
+        let ways = status["deniable"].as_array().expect("a list");
+        let names = ways.iter().map(|way| way.as_str().expect("a word"));
+        names.map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Enforcement {
+    fn drop(&mut self) {
+        // After a failure nobody knows what state it is in.
+        IDLE.store(true, Ordering::Relaxed);
+        if thread::panicking() {
+            retire();
+        }
+    }
+}
+
+/// Removes the one that no scenario has now.
+pub fn retire() {
+    if IDLE.swap(false, Ordering::Relaxed) {
+        let ran = Tool::run(&["enforce", "stop"]);
+        if ran.code != Some(0) {
+            eprintln!("{ran}");
+        }
+    }
+}
+
+/// What the kernels of the test runs let be denied, as docs/kernels.md has it.
+///
+/// Known by release and not asked: a hook that is lost without a word would be missing from any
+/// answer, too.
+pub fn deniable_here() -> Vec<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>());
+    let version = (
+        numbers.next().and_then(Result::ok),
+        numbers.next().and_then(Result::ok),
+    );
+    let ways: &[&str] = match version {
+        (Some(6), Some(1 | 12)) => &["unlock"],
+        _ => &["unlock", "close", "dup2", "close_range", "munmap"],
+    };
+    ways.iter().map(|way| (*way).to_owned()).collect()
+}

@@ -1,0 +1,175 @@
+//! What a rule comes to at one way out: what the process sees, what /proc/locks shows, what is
+//! told, and that lease and pins are gone in the end.
+
+use std::collections::BTreeMap;
+
+use super::actor::Fate;
+use super::{Actor, Holder, Monitor, PAGES, Pinned, Subject, Way, eventually, leases_on};
+
+/// What a rule that says `action` comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// EBUSY and the lease is still there.
+    Denied,
+    /// The lease outlives the release until the pins are gone.
+    Held,
+    /// SIGSTOP, and the lease is gone.
+    Stopped,
+    /// SIGKILL, and lease and pins are gone.
+    Killed,
+    /// The lease is gone, and this event says so.
+    Told(&'static str),
+    /// The process goes, its lease and pins with it; nothing is done.
+    Ending,
+}
+
+impl Outcome {
+    /// Of `action` with `otherwise` at this way out, in enforce mode.
+    pub fn of(action: &str, otherwise: &str, way: &Way, deniable: &[String]) -> Self {
+        let deniable = deniable.iter().any(|cause| cause == way.cause);
+        let applies = match action {
+            "deny" if !deniable => otherwise,
+            "hold" if way.cause == "unlock" => "deny",
+            "hold" if way.cause == "break-timeout" => otherwise,
+            other => other,
+        };
+        match applies {
+            _ if way.ends() => Self::Ending,
+            "report" => Self::Told("reported"),
+            "deny" => Self::Denied,
+            "hold" => Self::Held,
+            // Nobody is stopped or killed for what another process did, but for one's own
+            // ignoring of a break.
+            _ if way.is_others() && way.cause != "break-timeout" => Self::Told("spared"),
+            "stop" => Self::Stopped,
+            _ => Self::Killed,
+        }
+    }
+
+    /// The same in monitor mode.
+    pub const fn would(self) -> Self {
+        match self {
+            Self::Denied => Self::Told("would-deny"),
+            Self::Held => Self::Told("would-hold"),
+            Self::Stopped => Self::Told("would-stop"),
+            Self::Killed => Self::Told("would-kill"),
+            other => other,
+        }
+    }
+
+    /// The word under which `enforce status` counts it; nothing if it is no hit.
+    fn hit(self) -> Option<&'static str> {
+        match self {
+            Self::Denied => Some("denied"),
+            Self::Held => None,
+            Self::Stopped => Some("stopped"),
+            Self::Killed => Some("killed"),
+            Self::Told("spared") => Some("bystander"),
+            Self::Told(event) => Some(event),
+            Self::Ending => Some("ending"),
+        }
+    }
+}
+
+/// A trial of one rule.
+pub struct Trial<'a> {
+    pub monitor: &'a Monitor,
+    pub rule: &'static str,
+    pub holder: Holder,
+    /// The rule holds: the monitor takes a duplicate of each file.
+    pub holds: bool,
+    /// What was counted, as `enforce status` has it.
+    pub hits: BTreeMap<&'static str, u64>,
+}
+
+impl Trial<'_> {
+    /// Takes one way out and sees what comes of it.
+    pub fn run(&mut self, way: &Way, path: &str, expected: Outcome) {
+        eprintln!("{}: {} -> {expected:?}", self.rule, way.name);
+        let Self {
+            monitor, holder, ..
+        } = *self;
+        let pinned = Pinned::now();
+        let mut actor = Actor::start();
+        let pid = actor.pid();
+        let file = holder.open(&actor, path);
+        if self.holds {
+            monitor.expect_of("held", pid);
+        }
+        if way.prepare(&actor) && self.holds {
+            monitor.expect_of("hold-end", pid);
+            monitor.expect_of("held", pid);
+        }
+        assert_eq!(leases_on(&file).len(), 1, "{way:?}");
+        let fate = way.take(&mut actor, &file);
+        self.check(way, &actor, &file, fate, expected);
+        let gone = matches!(expected, Outcome::Killed | Outcome::Ending);
+        if expected == Outcome::Stopped {
+            actor.go_on(!way.is_others());
+        }
+        if !gone {
+            assert_eq!(pinned.since(), PAGES, "{way:?}");
+            actor.ok(holder.unpin());
+        }
+        if self.holds && way.cause != "break-timeout" {
+            let end = monitor.expect_of("hold-end", pid);
+            assert_eq!(end["outcome"], "pins-gone", "{end}");
+        }
+        if expected == Outcome::Denied {
+            assert_eq!(leases_on(&file).len(), 1, "{way:?}");
+            assert_eq!(
+                way.take(&mut actor, &file),
+                Fate::Ok,
+                "without pins: {way:?}"
+            );
+        }
+        let leases = || leases_on(&file).is_empty();
+        assert!(eventually(leases), "{way:?}: {:?}", leases_on(&file));
+        drop(actor);
+        pinned.assert_balanced();
+        if let Some(hit) = expected.hit() {
+            *self.hits.entry(hit).or_default() += 1;
+        }
+    }
+
+    fn check(&self, way: &Way, actor: &Actor, file: &Subject, fate: Fate, expected: Outcome) {
+        let monitor = self.monitor;
+        let pid = actor.pid();
+        let leases = leases_on(file).len();
+        let (seen, remain, event, outcome) = match expected {
+            Outcome::Denied => (Fate::Refused(libc::EBUSY), 1, "denied", "done"),
+            Outcome::Held => (Fate::Ok, 1, "", ""),
+            Outcome::Stopped => (Fate::Stopped, 0, "stopped", "done"),
+            Outcome::Killed => (Fate::Killed(libc::SIGKILL), 0, "killed", "done"),
+            Outcome::Told(event @ "spared") => (Fate::Ok, 0, event, "bystander"),
+            Outcome::Told(event @ "reported") => (Fate::Ok, 0, event, "done"),
+            Outcome::Told(event) => (Fate::Ok, 0, event, "would"),
+            Outcome::Ending if way.cause == "exit" => (Fate::Exited(3), 0, "", ""),
+            Outcome::Ending => (Fate::Killed(libc::SIGKILL), 0, "", ""),
+        };
+        // Whoever broke the lease gets what it wants; the signal is for the holder.
+        if way.cause == "break-timeout" {
+            assert_eq!(fate, Fate::Ok, "{way:?}");
+            assert!(actor.comes_to(&seen), "{way:?}: no {seen:?}");
+        } else {
+            assert_eq!(fate, seen, "{way:?}\n{}", monitor.account());
+        }
+        // A process that ends may have its file closed by a kworker.
+        if !matches!(expected, Outcome::Ending | Outcome::Killed) {
+            assert_eq!(leases, remain, "{way:?}");
+        }
+        if !event.is_empty() {
+            let told = monitor.expect_of(event, pid);
+            assert_eq!(told["rule"], self.rule, "{told}");
+            assert_eq!(told["outcome"], outcome, "{told}");
+            assert_eq!(told["path"], file.path.as_str(), "{told}");
+            assert_eq!(told["cause"], way.cause, "{told}");
+            assert_eq!(told["pins"], PAGES, "{told}");
+        }
+        if expected == Outcome::Killed {
+            let rest = monitor.expect_of("at-rest", pid);
+            assert_eq!(rest["outcome"], "verified", "{rest}");
+            assert_eq!(rest["rule"], self.rule, "{rest}");
+        }
+    }
+}
