@@ -49,6 +49,8 @@ pub struct Holds {
     store: Store,
     /// What stakes ask for and cannot have: told once.
     missed: HashSet<Key>,
+    /// What was handed over and is not asked for any more: told when its notification comes.
+    discarded: HashSet<Key>,
     /// When the stakes were last looked at: what was notified before is known from them.
     as_of_ns: u64,
 }
@@ -73,6 +75,12 @@ impl Holds {
     /// Whether the stakes were looked at since.
     pub const fn is_old(&self, event: &Event) -> bool {
         event.time_ns < self.as_of_ns
+    }
+
+    /// Whether this old notification is about a file that was let go at the start, since its pins
+    /// had gone while no monitor ran.
+    pub fn was_discarded(&mut self, event: &Event) -> bool {
+        self.discarded.remove(&key(event))
     }
 
     pub fn len(&self) -> usize {
@@ -183,12 +191,13 @@ impl Holds {
 
     /// Lets go of what was handed over and is not held now. What has a name that is none of ours is
     /// closed here and left alone in the store.
-    fn discard(&self, handed: Vec<Handed>) {
+    fn discard(&mut self, handed: Vec<Handed>) {
         for kept in handed {
             match parse(&kept.name) {
                 Some(key) if !self.held.contains_key(&key) => {
                     drop(kept.file);
                     self.forget(key);
+                    self.discarded.insert(key);
                 }
                 _ => {}
             }

@@ -77,6 +77,9 @@ impl Acting {
     pub fn carry_out(&mut self, order: Order) -> Option<Done> {
         let Order { what, event, path } = order;
         let (name, outcome) = match what {
+            What::LetGo if self.holds.is_old(&event) && self.holds.was_discarded(&event) => {
+                (Name::HoldEnd, "pins-gone")
+            }
             What::Hold | What::LetGo if self.holds.is_old(&event) => return None,
             What::Hold if self.holds.has(&event) => return None,
             What::Hold => match self.holds.take(&event, &path) {

@@ -4,7 +4,8 @@
 //! whole machine. `LEASE_TRACE` is the tool, `CLIENT` the actor that does what it is told, and
 //! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
 //! `rdma::` need a userland with rdma-core and mkfs, those under `lockdown::` a kernel booted with
-//! `lockdown=confidentiality`; all others run from an initramfs.
+//! `lockdown=confidentiality`, those under `service::` systemd as the first program; all others run
+//! from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
@@ -32,4 +33,5 @@ mod policy;
 mod rdma;
 mod refusal;
 mod report;
+mod service;
 mod zombie;

@@ -9,30 +9,42 @@ pub struct Place {
     pub name: &'static str,
     /// Debian with these packages; busybox alone if there are none.
     pub packages: Option<&'static [&'static str]>,
+    /// Whether systemd is the first program.
+    pub systemd: bool,
     /// Added to the kernel's command line.
     pub cmdline: &'static str,
     /// What the names of its scenarios begin with; without one it takes those of no other place.
     pub prefix: Option<&'static str>,
 }
 
-pub const PLACES: [Place; 3] = [
+pub const PLACES: [Place; 4] = [
     Place {
         name: "initramfs",
         packages: None,
+        systemd: false,
         cmdline: "",
         prefix: None,
     },
     Place {
         name: "debian",
         packages: Some(image::RDMA),
+        systemd: false,
         cmdline: "",
         prefix: Some("rdma::"),
     },
     Place {
         name: "lockdown",
         packages: None,
+        systemd: false,
         cmdline: "lockdown=confidentiality",
         prefix: Some("lockdown::"),
+    },
+    Place {
+        name: "systemd",
+        packages: Some(&["systemd"]),
+        systemd: true,
+        cmdline: "",
+        prefix: Some("service::"),
     },
 ];
 
@@ -70,9 +82,11 @@ mod tests {
             "rdma::unlock",
             "rdma_like::x",
             "lockdown::a",
+            "service::restart",
         ]
         .map(str::to_owned);
-        let [initramfs, debian, lockdown] = &PLACES;
+        let [initramfs, debian, lockdown, systemd] = &PLACES;
+        assert_eq!(select(&tests, systemd, None), ["service::restart"]);
         assert_eq!(select(&tests, lockdown, None), ["lockdown::a"]);
         assert_eq!(
             select(&tests, initramfs, None),
