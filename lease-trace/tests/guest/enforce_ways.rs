@@ -19,17 +19,19 @@ pub const RULES: [(&str, &str); 5] = [
 
 /// Each action for the files of one folder that has its name.
 pub fn policy(mode: &str, folder_of: impl Fn(&str) -> String) -> String {
-    let mut policy = format!("mode = \"{mode}\"\n");
-    for (action, otherwise) in RULES {
+    let rules = RULES.iter().map(|(action, otherwise)| {
         let folder = folder_of(action);
-        policy += &format!(
-            "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{folder}\"\n"
-        );
-        if action == "deny" || action == "hold" {
-            policy += &format!("otherwise = \"{otherwise}\"\n");
-        }
-    }
-    policy
+        let otherwise = match *action {
+            "deny" | "hold" => format!("otherwise = \"{otherwise}\"\n"),
+            _ => String::new(),
+        };
+        format!(
+            "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{folder}\"\n\
+             {otherwise}"
+        )
+    });
+    let rules: Vec<String> = rules.collect();
+    format!("mode = \"{mode}\"\n{}", rules.concat())
 }
 
 /// All ways out under one action.

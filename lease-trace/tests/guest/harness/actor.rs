@@ -19,7 +19,7 @@ pub struct Actor {
 }
 
 /// What became of an actor that was told to do something.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It could.
     Ok,
@@ -152,7 +152,7 @@ impl Actor {
     }
 
     /// Waits until it has come to this, without having been told anything.
-    pub fn comes_to(&self, fate: &Fate) -> bool {
+    pub fn comes_to(&self, fate: Fate) -> bool {
         let is = |state: Option<char>| match fate {
             Fate::Stopped => state == Some('T'),
             Fate::Killed(_) | Fate::Exited(_) => matches!(state, None | Some('Z')),

@@ -43,12 +43,20 @@ impl Enforcement {
     }
 
     /// A monitor that takes over, sees everything, and holds what is to be held.
+    #[allow(
+        clippy::unused_self,
+        reason = "only who has put enforcement in place may"
+    )]
     pub fn monitor(&self) -> Monitor {
         Monitor::of_enforcement()
     }
 
     /// `enforce status -J`
     #[track_caller]
+    #[allow(
+        clippy::unused_self,
+        reason = "only who has put enforcement in place may"
+    )]
     pub fn status(&self) -> Value {
         Tool::run(&["enforce", "status", "-J"]).exits(0).json()
     }
@@ -97,7 +105,7 @@ pub fn retire() {
 /// answer, too.
 pub fn deniable_here() -> Vec<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-    let mut numbers = release.split('.').map(|number| number.parse::<u32>());
+    let mut numbers = release.split('.').map(str::parse::<u32>);
     let version = (
         numbers.next().and_then(Result::ok),
         numbers.next().and_then(Result::ok),

@@ -155,7 +155,7 @@ impl Trial<'_> {
         // Whoever broke the lease gets what it wants; the signal is for the holder.
         if way.cause == "break-timeout" {
             assert_eq!(fate, Fate::Ok, "{way:?}");
-            assert!(actor.comes_to(&seen), "{way:?}: no {seen:?}");
+            assert!(actor.comes_to(seen), "{way:?}: no {seen:?}");
         } else {
             assert_eq!(fate, seen, "{way:?}\n{}", monitor.account());
         }

@@ -112,12 +112,7 @@ pub fn ways(holder: Holder) -> Vec<Way> {
         Holder::Ring => delegations || !way.command.contains("deleg"),
         Holder::Region => {
             let ring = |command: &&str| command.contains("ring");
-            !way.command.contains("deleg")
-                && !way
-                    .before
-                    .iter()
-                    .chain(&[way.command])
-                    .any(|command| ring(&command))
+            !way.command.contains("deleg") && !way.before.iter().chain(&[way.command]).any(ring)
         }
     };
     WAYS.iter().filter(fits).copied().collect()
