@@ -20,7 +20,7 @@ use crate::{
     exit::Exit,
     rules,
     session::losses,
-    sinks::text,
+    sinks::{WriteError, text},
     tracer::{
         self,
         enforcement::{self, Status},
@@ -85,13 +85,14 @@ fn status(flags: &EnforceStatusFlags) -> anyhow::Result<Exit> {
     let Some(status) = enforcement::status()? else {
         return Err(tracer::Error::NotEnforced.into());
     };
-    let mut out = io::stdout().lock();
+    let mut page = Vec::new();
     if flags.json {
-        serde_json::to_writer_pretty(&mut out, &InJson::of(&status))?;
-        writeln!(out)?;
+        serde_json::to_writer_pretty(&mut page, &InJson::of(&status))?;
+        page.push(b'\n');
     } else {
-        table(&status, &mut out)?;
+        table(&status, &mut page)?;
     }
+    io::stdout().write_all(&page).map_err(WriteError)?;
     Ok(Exit::Done)
 }
 
