@@ -39,10 +39,11 @@ const LEASES: &[&str] = &[
     "setlease h r",
     "close w",
     "setlease h r",
+    "setdeleg h r",
+    "getdeleg h",
     "memfd other 4K",
     "dup2 other h",
     "close_range other h",
-    "setdeleg h w",
 ];
 const BUFFERS: &[&str] = &[
     "uring ring",
@@ -87,6 +88,7 @@ const BUFFERS: &[&str] = &[
     "mremap m 64K",
     "dup f g",
     "close f",
+    "unregister-buffers ring",
     "close ring",
     "munmap m",
     "close g",

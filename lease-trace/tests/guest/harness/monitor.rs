@@ -124,16 +124,18 @@ impl Monitor {
     ) -> Value {
         let wanted = |value: &Value| value["event"] == event && matches(value);
         let deadline = Instant::now() + patience;
+        let mut looked_at = 0;
         loop {
-            if let Some((value, claimed)) = self
-                .seen
-                .borrow_mut()
+            let mut seen = self.seen.borrow_mut();
+            if let Some((value, claimed)) = seen[looked_at..]
                 .iter_mut()
                 .find(|(value, claimed)| !claimed && wanted(value))
             {
                 *claimed = true;
                 return value.clone();
             }
+            looked_at = seen.len();
+            drop(seen);
             if let Err(reason) = self.hear(deadline) {
                 panic!("no `{event}` as expected: {reason}\n{}", self.account());
             }
