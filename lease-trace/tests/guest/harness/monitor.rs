@@ -32,6 +32,8 @@ pub struct Monitor {
 pub struct Stopped {
     /// The `end` event.
     pub summary: Value,
+    /// All `lost` events.
+    pub lost: Vec<Value>,
     pub status: ExitStatus,
 }
 
@@ -209,7 +211,14 @@ impl Monitor {
         let summary = self.expect("end", |_| true);
         let status = wait(&mut self.process, PATIENCE);
         let status = status.unwrap_or_else(|| panic!("still there\n{}", self.account()));
-        Stopped { summary, status }
+        let seen = self.seen.borrow();
+        let lost = seen.iter().map(|(value, _)| value);
+        let lost = lost.filter(|value| value["event"] == "lost");
+        Stopped {
+            summary,
+            lost: lost.cloned().collect(),
+            status,
+        }
     }
 
     /// SIGKILL: no summary, no clearing up.
