@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{
     Actor, Enforcement, Fate, Scratch, Subject, Tool, eventually, leases_on, open_lease_and_pin,
-    pin_without_lease, state_of,
+    pin_without_lease, retire_enforcement, state_of,
 };
 
 const NOBODY: u32 = 65534;
@@ -236,4 +236,7 @@ fn leases_without_end_fail_open_and_are_told() {
     open_lease_and_pin(&actor, &scratch.file("g"));
     actor.err("setlease f u", libc::EBUSY);
     actor.all(&["unregister-buffers ring", "setlease f u"]);
+    // What was lost is told to every monitor that comes; the next scenario's must not hear of it.
+    drop((monitor, enforcement));
+    retire_enforcement();
 }

@@ -29,6 +29,7 @@ fn tally(answer: &str) -> (u64, u64) {
 #[test]
 fn its_sigkill_in_the_middle_of_a_thousand_denials_misses_none() {
     const DENIALS: u64 = 1000;
+    const PACE_MS: u64 = 3;
     let scratch = Scratch::new();
     let enforcement = Enforcement::start(DENY);
     let monitor = enforcement.monitor();
@@ -36,16 +37,17 @@ fn its_sigkill_in_the_middle_of_a_thousand_denials_misses_none() {
     let pid = actor.pid();
     let file = open_lease_and_pin(&actor, &scratch.file("f"));
     let working = thread::spawn(move || {
-        let answer = actor.ok(&format!("repeat {DENIALS} setlease f u"));
+        // At a pace that leaves time to kill the monitor in the middle.
+        let answer = actor.ok(&format!("repeat {DENIALS} setlease f u ; sleep {PACE_MS}"));
         (actor, answer)
     });
-    for _ in 0..DENIALS / 10 {
+    for _ in 0..DENIALS / 100 {
         monitor.expect_of("denied", pid);
     }
     assert!(!working.is_finished(), "the monitor is killed too late");
     monitor.kill();
     let (actor, answer) = working.join().expect("the actor lives");
-    assert_eq!(answer, format!("{DENIALS} EBUSY"));
+    assert_eq!(answer, format!("{DENIALS} EBUSY; {DENIALS} ok"));
     assert_eq!(crate::harness::leases_on(&file).len(), 1);
     assert_eq!(enforcement.hits("r")["denied"], DENIALS);
     assert!(enforcement.status()["monitor"].is_null());
