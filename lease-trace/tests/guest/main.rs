@@ -3,9 +3,10 @@
 //! They run as root inside a guest, one at a time (`--test-threads=1`), because a tracer sees the
 //! whole machine. `LEASE_TRACE` is the tool, `CLIENT` the actor that does what it is told, and
 //! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
-//! `rdma::` need a userland with rdma-core and mkfs, those under `lockdown::` a kernel booted with
-//! `lockdown=confidentiality`, those under `service::` systemd as the first program; all others run
-//! from an initramfs.
+//! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, those under `lockdown::` a
+//! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
+//! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, and those under
+//! `service::` systemd as the first program; all others run from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.

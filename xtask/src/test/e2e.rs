@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use super::{
     labelled::Labelled,
     libtest::{Reader, Scanner, Tally, Word},
-    plan::{self, ATTACH, PLACES, Place},
+    plan::{self, ATTACH, Attach, PLACES, Place},
     summary::Row,
 };
 use crate::{
@@ -51,8 +51,8 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
     // so that no processor is idle at the end.
     for place in &PLACES {
         for kernel in kernels.iter().rev() {
-            let selected = plan::select(&tests, place, filter);
-            if selected.is_empty() && filter.is_some() {
+            let selected = |attach| plan::select(&tests, place, attach, filter);
+            if filter.is_some() && ATTACH.iter().all(|attach| selected(attach).is_empty()) {
                 continue;
             }
             let (userland, client) = match place.packages {
@@ -66,6 +66,10 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                 }
             };
             for attach in &ATTACH {
+                let selected = selected(attach);
+                if selected.is_empty() && filter.is_some() {
+                    continue;
+                }
                 let mut guest = Guest::new(kernel, userland.clone());
                 guest.limit = LIMIT;
                 guest.systemd = place.systemd;
@@ -84,7 +88,7 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                     guest,
                     kernel,
                     place,
-                    attach: attach.0,
+                    attach: attach.name,
                     count: selected.len(),
                 });
             }
@@ -150,7 +154,8 @@ fn list(scenarios: &Path) -> Result<Vec<String>> {
 }
 
 /// What the scenarios read.
-fn env(place: &Place, (name, value): &(&str, &str)) -> Vec<(String, String)> {
+fn env(place: &Place, attach: &Attach) -> Vec<(String, String)> {
+    let Attach { name, value, .. } = attach;
     [
         ("LEASE_TRACE", "/usr/local/bin/lease-trace"),
         ("CLIENT", "/usr/local/bin/client"),

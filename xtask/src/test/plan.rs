@@ -13,61 +13,122 @@ pub struct Place {
     pub systemd: bool,
     /// Added to the kernel's command line.
     pub cmdline: &'static str,
-    /// What the names of its scenarios begin with; without one it takes those of no other place.
-    pub prefix: Option<&'static str>,
+    /// What the names of its scenarios begin with; without any it takes those of no other place.
+    pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 4] = [
+pub const PLACES: [Place; 6] = [
     Place {
         name: "initramfs",
         packages: None,
         systemd: false,
         cmdline: "",
-        prefix: None,
+        prefixes: &[],
     },
     Place {
         name: "debian",
         packages: Some(image::RDMA),
         systemd: false,
         cmdline: "",
-        prefix: Some("rdma::"),
+        prefixes: &["rdma::", "enforce_rdma::"],
     },
     Place {
         name: "lockdown",
         packages: None,
         systemd: false,
         cmdline: "lockdown=confidentiality",
-        prefix: Some("lockdown::"),
+        prefixes: &["lockdown::"],
+    },
+    Place {
+        name: "integrity",
+        packages: None,
+        systemd: false,
+        cmdline: "lockdown=integrity",
+        prefixes: &["enforce_integrity::"],
+    },
+    Place {
+        name: "no-bpf",
+        packages: None,
+        systemd: false,
+        // Debian's own list without it.
+        cmdline: "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor",
+        prefixes: &["enforce_without_lsm::"],
     },
     Place {
         name: "systemd",
         packages: Some(&["systemd"]),
         systemd: true,
         cmdline: "",
-        prefix: Some("service::"),
+        prefixes: &["service::"],
     },
 ];
 
 impl Place {
     /// Whether a scenario of this name belongs here.
     fn takes(&self, test: &str) -> bool {
-        let begins = |place: &Place| place.prefix.is_some_and(|prefix| test.starts_with(prefix));
-        match self.prefix {
-            Some(_) => begins(self),
-            None => !PLACES.iter().any(begins),
+        let begins = |place: &Place| {
+            let mut prefixes = place.prefixes.iter();
+            prefixes.any(|prefix| test.starts_with(prefix))
+        };
+        if self.prefixes.is_empty() {
+            !PLACES.iter().any(begins)
+        } else {
+            begins(self)
         }
     }
 }
 
-/// How lease-trace attaches: the name, and the value of LEASE_TRACE_ATTACH.
-pub const ATTACH: [(&str, &str); 2] = [("auto", ""), ("kprobe", "kprobe")];
+/// How lease-trace attaches.
+#[derive(Debug)]
+pub struct Attach {
+    pub name: &'static str,
+    /// The value of LEASE_TRACE_ATTACH.
+    pub value: &'static str,
+    /// Begins the names of the only scenarios of enforcement that are run this way; the programs
+    /// that deny are attached in one way only, and what signals and counts is the same code.
+    pub enforce: &'static [&'static str],
+}
 
-/// The scenarios of one place that the filter leaves.
-pub fn select<'a>(tests: &'a [String], place: &Place, filter: Option<&str>) -> Vec<&'a str> {
+pub const ATTACH: [Attach; 2] = [
+    Attach {
+        name: "auto",
+        value: "",
+        enforce: &["enforce_"],
+    },
+    Attach {
+        name: "kprobe",
+        value: "kprobe",
+        enforce: &[
+            "enforce_ways::deny",
+            "enforce_ways::hold",
+            "enforce_ways::kill",
+            "enforce_rdma::kill",
+            "enforce_monitor::stop",
+            "enforce_integrity::",
+            "enforce_without_lsm::",
+        ],
+    },
+];
+
+impl Attach {
+    fn takes(&self, test: &str) -> bool {
+        let mut enforce = self.enforce.iter();
+        !test.starts_with("enforce_") || enforce.any(|prefix| test.starts_with(prefix))
+    }
+}
+
+/// The scenarios of one place and attach mode that the filter leaves.
+pub fn select<'a>(
+    tests: &'a [String],
+    place: &Place,
+    attach: &Attach,
+    filter: Option<&str>,
+) -> Vec<&'a str> {
     tests
         .iter()
         .map(String::as_str)
-        .filter(|test| place.takes(test) && filter.is_none_or(|part| test.contains(part)))
+        .filter(|test| place.takes(test) && attach.takes(test))
+        .filter(|test| filter.is_none_or(|part| test.contains(part)))
         .collect()
 }
 
@@ -83,17 +144,33 @@ mod tests {
             "rdma_like::x",
             "lockdown::a",
             "service::restart",
+            "enforce_ways::kill",
+            "enforce_rdma::kill",
+            "enforce_integrity::a",
+            "enforce_without_lsm::a",
         ]
         .map(str::to_owned);
-        let [initramfs, debian, lockdown, systemd] = &PLACES;
-        assert_eq!(select(&tests, systemd, None), ["service::restart"]);
-        assert_eq!(select(&tests, lockdown, None), ["lockdown::a"]);
+        let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter);
+        let [initramfs, debian, lockdown, integrity, no_lsm, systemd] = &PLACES;
+        assert_eq!(select(systemd, None), ["service::restart"]);
+        assert_eq!(select(lockdown, None), ["lockdown::a"]);
+        assert_eq!(select(integrity, None), ["enforce_integrity::a"]);
+        assert_eq!(select(no_lsm, None), ["enforce_without_lsm::a"]);
         assert_eq!(
-            select(&tests, initramfs, None),
-            ["lease::unlock", "rdma_like::x"]
+            select(initramfs, None),
+            ["lease::unlock", "rdma_like::x", "enforce_ways::kill"]
         );
-        assert_eq!(select(&tests, debian, None), ["rdma::unlock"]);
-        assert_eq!(select(&tests, initramfs, Some("unlock")), ["lease::unlock"]);
-        assert!(select(&tests, debian, Some("x")).is_empty());
+        assert_eq!(select(debian, None), ["rdma::unlock", "enforce_rdma::kill"]);
+        assert_eq!(select(initramfs, Some("unlock")), ["lease::unlock"]);
+        assert!(select(debian, Some("x")).is_empty());
+    }
+
+    #[test]
+    fn of_enforcement_one_mode_runs_a_part() {
+        let tests = ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"].map(str::to_owned);
+        let select = |attach| select(&tests, &PLACES[0], attach, None);
+        let [auto, kprobe] = &ATTACH;
+        assert_eq!(select(auto), tests);
+        assert_eq!(select(kprobe), ["lease::unlock", "enforce_ways::kill"]);
     }
 }
