@@ -109,10 +109,7 @@ pub fn status() -> Result<Option<Status>, Error> {
 
 /// The pinned maps of the policy.
 fn maps() -> Result<PolicyMaps<MapData>, Error> {
-    from(|name| {
-        let data = pinned::open(name)?;
-        Map::from_map_data(data).map_err(|error| Error::maps("cannot open the map", name, error))
-    })
+    from(super::of_folder)
 }
 
 /// The maps of the policy, wherever they come from.
