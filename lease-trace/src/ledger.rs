@@ -65,7 +65,7 @@ impl Ledger {
         let name = Name::of(kind, event);
         let mut transition = self.transition(kind, event, path, names);
         transition.deed = match kind {
-            EventKind::Action | EventKind::Hold => Some(deed(event, outcome(event), names)),
+            EventKind::Action => Some(deed(event, outcome(event), names)),
             EventKind::AtRest => self.verified(event),
             _ => None,
         };
@@ -220,11 +220,7 @@ impl Ledger {
 const fn has_pins(kind: EventKind) -> bool {
     matches!(
         kind,
-        EventKind::Zombie
-            | EventKind::AtRest
-            | EventKind::BarePin
-            | EventKind::Action
-            | EventKind::Hold
+        EventKind::Zombie | EventKind::AtRest | EventKind::BarePin | EventKind::Action
     )
 }
 
@@ -258,7 +254,7 @@ fn outcome(event: &Event) -> &'static str {
 /// The stack of an action is that of the release, not of the pin.
 fn pinned_by(kind: EventKind, event: &Event) -> &[u64; STACK_LEN] {
     const NOBODY: &[u64; STACK_LEN] = &[0; STACK_LEN];
-    if has_pins(kind) && !matches!(kind, EventKind::Action | EventKind::Hold) {
+    if has_pins(kind) && kind != EventKind::Action {
         &event.stack
     } else {
         NOBODY

@@ -8,13 +8,14 @@ use std::{
 
 use comfy_table::{Cell, Table, presets};
 use lease_trace_common::{
+    cause::Cause,
     count::Count,
     policy::{Action, DENIABLE, Header, cause_bit},
     verdict::applicable,
 };
 use serde::Serialize;
 
-use super::plan;
+use super::{plan, say};
 use crate::{
     cli::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
     exit::Exit,
@@ -27,8 +28,6 @@ use crate::{
         policy::{InForce, RuleInForce},
     },
 };
-
-const TALK_WIDTH: usize = 80;
 
 pub fn run(flags: &EnforceFlags) -> anyhow::Result<Exit> {
     match &flags.what {
@@ -98,11 +97,7 @@ fn status(flags: &EnforceStatusFlags) -> anyhow::Result<Exit> {
 
 /// The ways out that can be denied here.
 fn ways(header: Header) -> String {
-    let names: Vec<_> = DENIABLE
-        .into_iter()
-        .filter(|cause| header.deniable() & cause_bit(*cause as u32) != 0)
-        .map(lease_trace_common::cause::Cause::name)
-        .collect();
+    let names = deniable(header);
     if names.is_empty() {
         "nothing".to_owned()
     } else {
@@ -110,18 +105,27 @@ fn ways(header: Header) -> String {
     }
 }
 
+fn deniable(header: Header) -> Vec<&'static str> {
+    DENIABLE
+        .into_iter()
+        .filter(|cause| can_deny(header, *cause))
+        .map(Cause::name)
+        .collect()
+}
+
+const fn can_deny(header: Header, cause: Cause) -> bool {
+    header.deniable() & cause_bit(cause as u32) != 0
+}
+
 /// What a rule comes to for each way out that some kernel lets be denied, and for the others.
 fn effects(rule: &RuleInForce, header: Header) -> BTreeMap<&'static str, Action> {
     let action = Action::from_raw(rule.rule.action);
     let otherwise = Action::from_raw(rule.rule.otherwise);
-    let at = |cause| {
-        let deniable = header.deniable() & cause_bit(cause as u32) != 0;
-        applicable(action, otherwise, cause, deniable)
-    };
+    let at = |cause| applicable(action, otherwise, cause, can_deny(header, cause));
     DENIABLE
         .into_iter()
         .map(|cause| (cause.name(), at(cause)))
-        .chain([("any other", at(lease_trace_common::cause::Cause::Other))])
+        .chain([("any other", at(Cause::Other))])
         .collect()
 }
 
@@ -157,11 +161,7 @@ impl<'a> InJson<'a> {
             mode: rules::mode(*header),
             since: status.since,
             generation: header.generation(),
-            deniable: DENIABLE
-                .into_iter()
-                .filter(|cause| header.deniable() & cause_bit(*cause as u32) != 0)
-                .map(lease_trace_common::cause::Cause::name)
-                .collect(),
+            deniable: deniable(*header),
             monitor: status.monitor,
             hold_limit_ms: status.hold_limit_ms,
             rules: in_force
@@ -202,7 +202,7 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
     table.load_preset(presets::NOTHING);
     let ways: Vec<_> = DENIABLE
         .into_iter()
-        .map(lease_trace_common::cause::Cause::name)
+        .map(Cause::name)
         .chain(["any other"])
         .collect();
     let heads = ["RULE"].into_iter().chain(ways.iter().copied());
@@ -228,9 +228,4 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
 fn trimmed(table: &Table) -> String {
     let lines: Vec<_> = table.lines().map(|line| line.trim().to_owned()).collect();
     lines.join("\n")
-}
-
-fn say(sentence: &str) {
-    let line = text::wrap(&format!("lease-trace: {sentence}"), TALK_WIDTH, 2);
-    let _ = writeln!(io::stderr(), "{line}");
 }

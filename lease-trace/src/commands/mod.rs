@@ -7,3 +7,13 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod signals;
+
+use std::io::{self, Write as _};
+
+use crate::sinks::text;
+
+/// Says something on stderr that is no data. Nobody is left to tell if stderr is closed.
+fn say(sentence: &str) {
+    let line = text::wrap(&format!("lease-trace: {sentence}"), text::TALK_WIDTH, 2);
+    let _ = writeln!(io::stderr(), "{line}");
+}

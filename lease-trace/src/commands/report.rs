@@ -1,9 +1,10 @@
 //! `lease-trace report`: the zombies, leases or stakes there are now.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 
 use lease_trace_common::count::Count;
 
+use super::say;
 use crate::{
     cli::{ReportFlags, Subject},
     clock::Clock,
@@ -15,12 +16,9 @@ use crate::{
         columns::Column,
         report::{Layout, Report},
         terminal::Look,
-        text,
     },
     tracer::{self, snapshot::Snapshot},
 };
-
-const TALK_WIDTH: usize = 80;
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
@@ -100,11 +98,6 @@ fn explain(report: &Report) {
     for lost in &report.lost {
         say(&format!("lost {}: {}", lost.count, lost.what));
     }
-}
-
-fn say(sentence: &str) {
-    let line = text::wrap(&format!("lease-trace: {sentence}"), TALK_WIDTH, 2);
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn exit(report: &Report) -> Exit {

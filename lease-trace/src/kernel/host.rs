@@ -89,6 +89,13 @@ pub fn lockdown() -> Option<String> {
     (mode != "none").then(|| mode.to_owned())
 }
 
+/// Whether `bpf` was among the LSMs switched on at boot: else programs of it are accepted and never
+/// called.
+pub fn bpf_lsm_is_active() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm")
+        .is_ok_and(|names| names.trim().split(',').any(|name| name == "bpf"))
+}
+
 /// Why bpf(2) answers EPERM to a process that has the capabilities.
 pub fn refusal() -> String {
     match lockdown() {

@@ -1,8 +1,6 @@
 //! The ways out of a lease, and which of them this kernel lets be denied: found by loading a program
 //! that would.
 
-use std::fs;
-
 use lease_trace_common::{
     cause::Cause,
     policy::{Action, DENIABLE, cause_bit},
@@ -191,10 +189,7 @@ impl Ways {
 }
 
 fn unlock(btf: &Btf) -> Result<Result<&'static str, String>, Obstacle> {
-    let stack = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    if stack.trim().split(',').any(|name| name == "bpf")
-        && said(trial::lsm(btf, UNLOCK_LSM))?.is_ok()
-    {
+    if host::bpf_lsm_is_active() && said(trial::lsm(btf, UNLOCK_LSM))?.is_ok() {
         return Ok(Ok("BPF LSM"));
     }
     Ok(said(trial::modify_return(btf, UNLOCK))?.map(|()| "fmod_ret"))

@@ -24,8 +24,6 @@ const WIDE_ENOUGH: usize = 110;
 const LEAST_PATH: usize = 12;
 /// Where a note begins that has no room behind its path: under EVENT.
 const NOTE_INDENT: usize = 9;
-/// Lines of talk are broken here.
-const TALK_WIDTH: usize = 80;
 /// Zombies that the summary names one by one.
 const NAMED: usize = 10;
 
@@ -235,7 +233,7 @@ impl<W: Write, T: Write> Table<W, T> {
 
     /// Talk has no reader that counts on it: a closed stderr stops nothing.
     fn say(&mut self, sentence: &str) {
-        let _ = writeln!(self.talk, "{}", text::wrap(sentence, TALK_WIDTH, 2));
+        let _ = writeln!(self.talk, "{}", text::wrap(sentence, text::TALK_WIDTH, 2));
     }
 
     fn start(&mut self, start: &Start) {

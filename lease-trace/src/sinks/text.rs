@@ -6,6 +6,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::record::FilePath;
 
+/// Sentences for people are broken at this width.
+pub const TALK_WIDTH: usize = 80;
+
 /// Columns that `text` takes on a terminal.
 pub fn width(text: &str) -> usize {
     text.width()

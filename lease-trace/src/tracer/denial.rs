@@ -1,7 +1,7 @@
 //! The programs that can deny a release, and the kernel functions whose return value each
 //! replaces. What this kernel accepts is found out by loading and attaching.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use lease_trace_common::{cause::Cause, policy::cause_bit};
 
@@ -9,7 +9,7 @@ use super::{
     object::Object,
     raw::{Link, RawObject},
 };
-use crate::kernel::{bpf::Kind, btf::Btf};
+use crate::kernel::{bpf::Kind, btf::Btf, host};
 
 /// One program and where it goes: the first hook that is accepted.
 struct Denial {
@@ -110,7 +110,7 @@ impl Denials {
 fn attach(raw: &RawObject, types: &Btf, denial: &Denial) -> Result<(&'static str, Link), String> {
     let mut reasons = Vec::new();
     for (kind, function) in denial.hooks {
-        if *kind == Kind::Lsm && !lsm_is_active() {
+        if *kind == Kind::Lsm && !host::bpf_lsm_is_active() {
             reasons.push("bpf is not among the active LSMs".to_owned());
             continue;
         }
@@ -135,10 +135,4 @@ fn attach(raw: &RawObject, types: &Btf, denial: &Denial) -> Result<(&'static str
         }
     }
     Err(reasons.join("; "))
-}
-
-/// Programs of an LSM that was not switched on at boot are accepted and never called.
-pub fn lsm_is_active() -> bool {
-    fs::read_to_string("/sys/kernel/security/lsm")
-        .is_ok_and(|names| names.trim().split(',').any(|name| name == "bpf"))
 }

@@ -94,12 +94,13 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             |name: &'static str| move |error| Error::maps("cannot write the map", name, error);
         let before = self.header()?;
         let bank = (before.bank() + 1) % BANKS;
+        let cpus = cpus()?;
         for (number, rule) in (0..RULES).zip(&plan.rules) {
             self.rules
                 .set(bank * RULES + number, *rule, 0)
                 .map_err(failed("RULES"))?;
             for counter in 0..HITS {
-                let zero = PerCpuValues::try_from(vec![0; cpus()?])
+                let zero = PerCpuValues::try_from(vec![0; cpus])
                     .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
                 self.hits
                     .set((bank * RULES + number) * HITS + counter, zero, 0)
