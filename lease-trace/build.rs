@@ -65,6 +65,11 @@ fn build() -> Result<(), String> {
     ] {
         command.env_remove(inherited);
     }
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PROFILE_") {
+            command.env_remove(name);
+        }
+    }
     let status = command
         .status()
         .map_err(|error| format!("cannot run {command:?}: {error}"))?;

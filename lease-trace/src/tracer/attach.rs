@@ -95,7 +95,20 @@ pub fn attach(
         log::debug!("{}: {outcome:?}", point.function);
         attachments.push(Attachment { point, outcome });
     }
+    log_sizes(&object.ebpf);
     Ok(attachments)
+}
+
+/// How many instructions the kernel walked through to accept each program: what a start takes is
+/// this.
+fn log_sizes(ebpf: &Ebpf) {
+    for (name, program) in ebpf.programs() {
+        if let Ok(info) = program.info()
+            && let Some(verified) = info.verified_instruction_count()
+        {
+            log::debug!("{name}: {verified} instructions verified");
+        }
+    }
 }
 
 /// Fails if a point that the main job depends on is not watched.
