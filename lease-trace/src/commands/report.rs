@@ -17,12 +17,17 @@ use crate::{
         report::{Layout, Report},
         terminal::Look,
     },
-    tracer::{self, snapshot::Snapshot},
+    tracer::{self, Holders, snapshot::Snapshot},
 };
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
-    let snapshot = tracer::snapshot()?;
+    let holders = if flags.subject == Subject::Leases {
+        Holders::Wanted
+    } else {
+        Holders::Unwanted
+    };
+    let snapshot = tracer::snapshot(holders)?;
     let report = report(flags.subject, &snapshot);
     explain(&report);
     let mut out = BufWriter::new(io::stdout().lock());

@@ -46,8 +46,8 @@ pub enum Error {
     )]
     AlreadyRunning { pid: u32 },
     #[error(
-        "the enforcement in place is that of another version of lease-trace: use that version, or \
-         `lease-trace enforce stop` and start again"
+        "what runs is another version of lease-trace, whose maps this one cannot read: use that \
+         version, or end its monitor, `lease-trace enforce stop`, and start again"
     )]
     OtherLayout,
     #[error(

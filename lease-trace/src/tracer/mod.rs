@@ -191,13 +191,8 @@ impl Tracer {
 
     /// What the maps say now; holders are not walked.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        Ok(Snapshot {
-            leases: self.maps.leases()?,
-            stakes: self.maps.stakes()?,
-            holders: Vec::new(),
-            counts: self.maps.counts()?,
-            source: Some(snapshot::Source::Monitor(std::process::id())),
-        })
+        let own = snapshot::Source::Monitor(std::process::id());
+        read(&self.maps, Vec::new(), Some(own))
     }
 
     /// Detaches everything and removes the pinned maps.
@@ -265,25 +260,37 @@ pub fn hold_limit_ms() -> u64 {
     pinned::word(owner::HOLD_LIMIT)
 }
 
+/// Whether a report names who keeps each lease alive, which takes a walk over all tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holders {
+    Wanted,
+    Unwanted,
+}
+
 /// For `report`: what the maps of the running monitor or of the enforcement in place say, else
-/// what a walk finds now. Leaves nothing behind.
-pub fn snapshot() -> Result<Snapshot, Error> {
-    let source = match pinned::living_owner() {
-        Some(pid) => Some(snapshot::Source::Monitor(pid)),
-        None => pinned::enforced()?.then_some(snapshot::Source::Enforcement),
+/// what a walk finds now. Loads nothing where the maps say all. Leaves nothing behind.
+pub fn snapshot(holders: Holders) -> Result<Snapshot, Error> {
+    let source = pinned::source()?;
+    if source.is_none() {
+        let mut object = object::load(Options::default(), Adopt::Yes)?;
+        let holders = walk::walk(&mut object.ebpf, &object.btf)?;
+        return read(&owned(&mut object.ebpf)?, holders, None);
+    }
+    let holders = match holders {
+        Holders::Unwanted => Vec::new(),
+        Holders::Wanted => {
+            let mut object = object::load(Options::default(), Adopt::No)?;
+            walk::walk(&mut object.ebpf, &object.btf)?
+        }
     };
-    let adopt = if source.is_some() {
-        Adopt::No
-    } else {
-        Adopt::Yes
-    };
-    let mut object = object::load(Options::default(), adopt)?;
-    let holders = walk::walk(&mut object.ebpf, &object.btf)?;
-    let maps = if source.is_some() {
-        of_monitor()?
-    } else {
-        owned(&mut object.ebpf)?
-    };
+    read(&of_monitor()?, holders, source)
+}
+
+fn read(
+    maps: &Maps<MapData>,
+    holders: Vec<snapshot::Holder>,
+    source: Option<snapshot::Source>,
+) -> Result<Snapshot, Error> {
     Ok(Snapshot {
         leases: maps.leases()?,
         stakes: maps.stakes()?,

@@ -14,7 +14,10 @@ use aya::{
 };
 use lease_trace_common::owner;
 
-use super::error::{Error, chain};
+use super::{
+    error::{Error, chain},
+    snapshot::Source,
+};
 use crate::kernel::host;
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -197,19 +200,35 @@ pub fn living_owner() -> Option<u32> {
     owner.is_alive().then_some(owner.pid as u32)
 }
 
-/// Whether enforcement is in place; an error if it is that of another layout, whose maps this
-/// program cannot read.
-pub fn enforced() -> Result<bool, Error> {
-    let Some(array) = owner_map() else {
-        return Ok(false);
+/// Whose maps can be read here, if there are any; an error if they are those of another layout.
+pub fn source() -> Result<Option<Source>, Error> {
+    if enforced()? {
+        return Ok(Some(
+            living_owner().map_or(Source::Enforcement, Source::Monitor),
+        ));
+    }
+    let Some(pid) = living_owner() else {
+        return Ok(None);
     };
-    if array.get(&owner::ENFORCED, 0).unwrap_or(0) == 0 {
+    same_layout()?;
+    Ok(Some(Source::Monitor(pid)))
+}
+
+/// Whether enforcement is in place; an error if it is that of another layout.
+pub fn enforced() -> Result<bool, Error> {
+    if word(owner::ENFORCED) == 0 {
         return Ok(false);
     }
-    if array.get(&owner::LAYOUT_OF, 0).unwrap_or(0) != owner::LAYOUT {
-        return Err(Error::OtherLayout);
-    }
+    same_layout()?;
     Ok(true)
+}
+
+fn same_layout() -> Result<(), Error> {
+    if word(owner::LAYOUT_OF) == owner::LAYOUT {
+        Ok(())
+    } else {
+        Err(Error::OtherLayout)
+    }
 }
 
 /// The folder of a monitor that is dead; the next monitor removes it.
