@@ -209,6 +209,8 @@ struct Log {
     count: usize,
     /// Since when its tests run, if they still do.
     running: Option<Instant>,
+    /// When the test before this one ended.
+    before: Instant,
     began: bool,
 }
 
@@ -221,12 +223,14 @@ impl Log {
                 attach: attach.to_owned(),
                 tally: Tally::default(),
                 took: Duration::ZERO,
+                times: Vec::new(),
                 failures: Vec::new(),
                 trouble: None,
             },
             release: kernel.release.clone(),
             count,
             running: None,
+            before: Instant::now(),
             began: false,
         }
     }
@@ -243,7 +247,8 @@ impl Log {
             self.release, self.count
         );
         self.began = true;
-        self.running = Some(Instant::now());
+        self.before = Instant::now();
+        self.running = Some(self.before);
     }
 
     fn end(&mut self, status: &str) {
@@ -276,6 +281,11 @@ impl Reader for Log {
                 Some(("end", status)) => self.end(status),
                 _ => {}
             },
+            Word::Ended(name) => {
+                let now = Instant::now();
+                self.row.times.push((name.to_owned(), now - self.before));
+                self.before = now;
+            }
             Word::Failed(name) => self.row.failures.push(name.to_owned()),
             Word::Result(tally) => self.row.tally = tally,
         }

@@ -19,6 +19,8 @@ pub struct Tally {
 pub enum Word<'a> {
     /// A line that began with the marker, without it.
     Marked(&'a str),
+    /// The name of a test that has just ended, however it did.
+    Ended(&'a str),
     /// A name in the list of failures at the end.
     Failed(&'a str),
     Result(Tally),
@@ -34,6 +36,12 @@ fn word(line: &str, listing: bool) -> Option<Word<'_>> {
     }
     if let Some(counts) = line.strip_prefix("test result: ") {
         return tally(counts).map(Word::Result);
+    }
+    if let Some((name, _)) = line
+        .strip_prefix("test ")
+        .and_then(|rest| rest.split_once(" ... "))
+    {
+        return Some(Word::Ended(name));
     }
     line.strip_prefix("    ")
         .filter(|_| listing)
@@ -141,6 +149,10 @@ mod tests {
             Some(Word::Marked("begin auto"))
         );
         assert_eq!(word("running 3 tests", false), None);
+        assert_eq!(
+            word("test lease::unlock ... ok", false),
+            Some(Word::Ended("lease::unlock"))
+        );
     }
 
     #[derive(Default)]
@@ -186,11 +198,11 @@ mod tests {
             );
             let heard = &heard.lock().unwrap().0;
             assert_eq!(
-                heard[..2],
-                ["Marked(\"begin auto\")", "Failed(\"a\")"],
+                heard[..3],
+                ["Marked(\"begin auto\")", "Ended(\"a\")", "Failed(\"a\")"],
                 "cut by {size}"
             );
-            assert_eq!(heard.len(), 3, "cut by {size}");
+            assert_eq!(heard.len(), 4, "cut by {size}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a test run: a table of what ran where, the failures by name, and one plain last line.
 
-use std::{process::ExitCode, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, process::ExitCode, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -14,6 +14,8 @@ pub struct Row {
     pub attach: String,
     pub tally: Tally,
     pub took: Duration,
+    /// What each test took, if that is known.
+    pub times: Vec<(String, Duration)>,
     pub failures: Vec<String>,
     /// Why the run as such failed, if it did.
     pub trouble: Option<String>,
@@ -39,6 +41,9 @@ pub fn print(rows: &[Row], filter: Option<&str>) -> ExitCode {
     let rows: Vec<Row> = rows.iter().map(|row| row.checked(filter)).collect();
     let (passed, failed) = totals(&rows);
     println!("\n{}", table(&rows));
+    if let Some(slowest) = slowest(&rows) {
+        println!("slowest, seconds over all runs: {slowest}");
+    }
     for row in &rows {
         let Row {
             kernel,
@@ -57,6 +62,23 @@ pub fn print(rows: &[Row], filter: Option<&str>) -> ExitCode {
     }
     println!("\n{passed} passed, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Where the time goes, once there is enough of it to ask.
+fn slowest(rows: &[Row]) -> Option<String> {
+    const SHOWN: usize = 15;
+    let mut sums: BTreeMap<&str, Duration> = BTreeMap::new();
+    for (name, took) in rows.iter().flat_map(|row| &row.times) {
+        *sums.entry(name).or_default() += *took;
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, took)| Reverse(*took));
+    let shown: Vec<_> = sums
+        .iter()
+        .take(SHOWN)
+        .map(|(name, took)| format!("{name} {:.0}", took.as_secs_f32()))
+        .collect();
+    (sums.len() > SHOWN).then(|| shown.join(", "))
 }
 
 fn totals(rows: &[Row]) -> (u32, u32) {
@@ -104,6 +126,7 @@ mod tests {
                 ignored: 1,
             },
             took: Duration::from_millis(1250),
+            times: vec![("unlock".to_owned(), Duration::from_secs(1))],
             failures: Vec::new(),
             trouble: trouble.map(str::to_owned),
         }

@@ -35,7 +35,7 @@ impl Reader for Sum {
                 self.tally.ignored += ignored;
             }
             Word::Failed(name) => self.failures.push(name.to_owned()),
-            Word::Marked(_) => {}
+            Word::Marked(_) | Word::Ended(_) => {}
         }
     }
 }
@@ -80,6 +80,7 @@ pub fn run(filter: Option<&str>) -> Result<Row> {
         attach: "none".to_owned(),
         tally: sum.tally,
         took: start.elapsed(),
+        times: Vec::new(),
         failures: sum.failures.clone(),
         trouble: broken.then(|| format!("{status}: {line}")),
     })
