@@ -67,7 +67,7 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
             };
             for attach in &ATTACH {
                 let selected = selected(attach);
-                if selected.is_empty() && filter.is_some() {
+                if selected.is_empty() && (filter.is_some() || !attach.leaves.is_empty()) {
                     continue;
                 }
                 let mut guest = Guest::new(kernel, userland.clone());

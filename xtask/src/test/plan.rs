@@ -84,36 +84,50 @@ pub struct Attach {
     pub name: &'static str,
     /// The value of LEASE_TRACE_ATTACH.
     pub value: &'static str,
-    /// Begins the names of the only scenarios of enforcement that are run this way; the programs
-    /// that deny are attached in one way only, and what signals and counts is the same code.
-    pub enforce: &'static [&'static str],
+    /// What the names of scenarios begin with that are not run this way: what they are about is the
+    /// same code either way.
+    pub leaves: &'static [&'static str],
+    /// What the names of those begin with that are run all the same.
+    pub keeps: &'static [&'static str],
 }
 
 pub const ATTACH: [Attach; 2] = [
     Attach {
         name: "auto",
         value: "",
-        enforce: &["enforce_"],
+        leaves: &[],
+        keeps: &[],
     },
     Attach {
         name: "kprobe",
         value: "kprobe",
-        enforce: &[
+        // Files in userspace, what is printed, and what denies: that is attached in one way only.
+        leaves: &[
+            "doctor::",
+            "enforce_",
+            "lockdown::",
+            "monitor::",
+            "path::",
+            "policy::",
+            "refusal::",
+            "report::",
+            "service::",
+        ],
+        keeps: &[
+            "enforce_integrity::",
+            "enforce_monitor::stop",
+            "enforce_rdma::kill",
             "enforce_ways::deny",
             "enforce_ways::hold",
             "enforce_ways::kill",
-            "enforce_rdma::kill",
-            "enforce_monitor::stop",
-            "enforce_integrity::",
-            "enforce_without_lsm::",
         ],
     },
 ];
 
 impl Attach {
     fn takes(&self, test: &str) -> bool {
-        let mut enforce = self.enforce.iter();
-        !test.starts_with("enforce_") || enforce.any(|prefix| test.starts_with(prefix))
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| test.starts_with(prefix));
+        begins(self.keeps) || !begins(self.leaves)
     }
 }
 
@@ -166,8 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn of_enforcement_one_mode_runs_a_part() {
-        let tests = ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"].map(str::to_owned);
+    fn one_mode_runs_a_part() {
+        let tests = [
+            "lease::unlock",
+            "enforce_ways::kill",
+            "enforce_kept::x",
+            "report::columns",
+        ]
+        .map(str::to_owned);
         let select = |attach| select(&tests, &PLACES[0], attach, None);
         let [auto, kprobe] = &ATTACH;
         assert_eq!(select(auto), tests);
