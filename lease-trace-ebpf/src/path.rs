@@ -69,7 +69,7 @@ extern "C" fn path_walk(id: u64, dentry: u64, mount: u64, flags: u64) -> i64 {
         id,
         dentry,
         mount,
-        len: 0,
+        len: tally::zero() as u32,
         done: 0,
     };
     tally::repeat(MAX_COMPONENTS, step, &mut state);
@@ -111,7 +111,8 @@ unsafe extern "C" fn step(_index: u64, state: *mut c_void) -> i64 {
     let Some(parent) = walk.dentry.parent() else {
         return 1;
     };
-    if parent == walk.dentry {
+    // A file outside every tree (memfd) is its own parent, and has a name all the same.
+    if parent == walk.dentry && walk.len > 0 {
         walk.done = 1;
         return 1;
     }
