@@ -1,6 +1,6 @@
 //! Forked actors: made, spoken to, given descriptors, and waited for.
 
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 
 use crate::actor::Actor;
 use crate::command::{Arguments, Command};
@@ -27,9 +27,15 @@ pub const COMMANDS: &[Command] = &[
         run: kill,
     },
     Command {
+        name: "socketpair",
+        arguments: "SLOT OTHER",
+        summary: "socketpair(2): two more ends for messages, closed like any descriptor",
+        run: socketpair,
+    },
+    Command {
         name: "send-fd",
         arguments: "SLOT NAME|parent",
-        summary: "SCM_RIGHTS: puts a descriptor into a message to a child, or to the parent",
+        summary: "SCM_RIGHTS: puts a descriptor into a message to a child, to the parent, or out of an end",
         run: send_fd,
     },
     Command {
@@ -115,6 +121,16 @@ fn kill(actor: &mut Actor, arguments: &Arguments) -> Reply {
     DONE
 }
 
+fn socketpair(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let (slot, other) = (arguments.word(0), arguments.word(1));
+    actor.fds.free(slot)?;
+    actor.fds.free(other)?;
+    let (one, two) = sys::pair()?;
+    actor.fds.put(slot, one.into_raw_fd());
+    actor.fds.put(other, two.into_raw_fd());
+    DONE
+}
+
 fn send_fd(actor: &mut Actor, arguments: &Arguments) -> Reply {
     sys::send_fd(
         peer(actor, arguments.word(1))?,
@@ -132,6 +148,9 @@ fn receive_fd(actor: &mut Actor, arguments: &Arguments) -> Reply {
 }
 
 fn peer(actor: &Actor, name: &str) -> Result<RawFd, Failure> {
+    if let Ok(end) = actor.fds.get(name) {
+        return Ok(*end);
+    }
     if name != "parent" {
         return Ok(actor.children.get(name)?.socket.as_raw_fd());
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::actor::Actor;
-use crate::reply::{Answer, Failure, Reply, usage};
-use crate::{child, file, lease, memory, process, ring, verbs};
+use crate::reply::{self, Answer, Failure, Reply, usage};
+use crate::{child, file, lease, memory, process, ring, sys, table, udmabuf, verbs, xdp};
 
 /// One command: its name, its arguments as `help` shows them, what it does, and the code.
 pub struct Command {
@@ -43,6 +43,9 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("leases", lease::COMMANDS),
     ("memory", memory::COMMANDS),
     ("io_uring", ring::COMMANDS),
+    ("io_uring's table of buffers", table::COMMANDS),
+    ("AF_XDP", xdp::COMMANDS),
+    ("udmabuf", udmabuf::COMMANDS),
     ("RDMA", verbs::COMMANDS),
     ("processes", process::COMMANDS),
     ("children", child::COMMANDS),
@@ -55,6 +58,17 @@ const HELP: Command = Command {
     summary: "lists the commands",
     run: |_, _| Ok(Answer::Text(help())),
 };
+
+/// Performs line after line, until no more come.
+pub fn read_on(actor: &mut Actor) {
+    while let Some(line) = sys::read_line(libc::STDIN_FILENO) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        reply::say(&perform(actor, line));
+    }
+}
 
 /// Performs one line: a command of this actor's, or `NAME: COMMAND` for a child of it.
 pub fn perform(actor: &mut Actor, line: &str) -> Reply {

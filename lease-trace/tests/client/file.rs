@@ -17,9 +17,15 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "memfd",
-        arguments: "SLOT LEN",
-        summary: "memfd_create(2) and its length",
+        arguments: "SLOT LEN [hugetlb]",
+        summary: "memfd_create(2) with MFD_ALLOW_SEALING, and its length",
         run: memfd,
+    },
+    Command {
+        name: "seal",
+        arguments: "SLOT",
+        summary: "F_ADD_SEALS with F_SEAL_SHRINK: a memfd that keeps its length",
+        run: seal,
     },
     Command {
         name: "close",
@@ -113,9 +119,18 @@ fn open(actor: &mut Actor, arguments: &Arguments) -> Reply {
 fn memfd(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let (slot, length) = (arguments.word(0), arguments.length(1)?);
     actor.fds.free(slot)?;
-    let fd = sys::memfd(slot)?;
+    let huge = arguments.optional(2).map_or(Ok(0), |_| {
+        arguments.choice(2, &[("hugetlb", libc::MFD_HUGETLB)])
+    })?;
+    let fd = sys::memfd(slot, libc::MFD_ALLOW_SEALING | huge)?;
     actor.fds.put(slot, fd);
     sys::truncate(fd, length)?;
+    DONE
+}
+
+fn seal(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    sys::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK, "F_ADD_SEALS")?;
     DONE
 }
 

@@ -21,8 +21,11 @@ mod reply;
 mod ring;
 mod slots;
 mod sys;
+mod table;
+mod udmabuf;
 mod uring_abi;
 mod verbs;
+mod xdp;
 
 use std::process::ExitCode;
 
@@ -50,12 +53,6 @@ fn main() -> ExitCode {
     // A lease that somebody wants broken sends SIGIO, which would end a process that did not ask
     // for it. Scenarios about broken leases must outlive that; `signals default` brings it back.
     process::ignore_lease_breaks();
-    while let Some(line) = sys::read_line(libc::STDIN_FILENO) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        reply::say(&command::perform(&mut actor, line));
-    }
+    command::read_on(&mut actor);
     ExitCode::SUCCESS
 }

@@ -35,6 +35,18 @@ pub const COMMANDS: &[Command] = &[
         run: remap,
     },
     Command {
+        name: "mmap-over",
+        arguments: "MAP OFFSET FD LEN shared|private ro|rw",
+        summary: "mmap(2) with MAP_FIXED: another file in place of a part of the mapping",
+        run: map_over,
+    },
+    Command {
+        name: "mremap-over",
+        arguments: "MAP OTHER",
+        summary: "mremap(2) with MREMAP_FIXED: moved to where OTHER is, which goes",
+        run: remap_over,
+    },
+    Command {
         name: "munmap",
         arguments: "MAP",
         summary: "munmap(2) of all of it",
@@ -76,7 +88,7 @@ unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// A part of the mapping, for those who want less than all of it.
-    pub fn part(&self, offset: usize, length: usize) -> Result<Self, Failure> {
+    fn part(&self, offset: usize, length: usize) -> Result<Self, Failure> {
         match offset.checked_add(length) {
             Some(end) if end <= self.length => {
                 let address = self.address.wrapping_byte_add(offset);
@@ -88,6 +100,14 @@ impl Mapping {
             }
             _ => usage(format!("the mapping ends at {}", self.length)),
         }
+    }
+
+    /// The part that `[OFFSET] [LEN]` from that word on ask for: without them all of it.
+    pub fn part_of(&self, arguments: &Arguments, word: usize) -> Result<Self, Failure> {
+        let given = |word| arguments.optional(word).map(|_| arguments.length(word));
+        let offset = given(word).unwrap_or(Ok(0))?;
+        let rest = self.length - offset.min(self.length);
+        self.part(offset, given(word + 1).unwrap_or(Ok(rest))?)
     }
 }
 
@@ -149,6 +169,24 @@ fn remap(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let map = actor.maps.get_mut(arguments.word(0))?;
     map.address = sys::mremap(map.address, map.length, length)?;
     map.length = length;
+    DONE
+}
+
+fn map_over(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(2))?;
+    let (offset, length) = (arguments.length(1)?, arguments.length(3)?);
+    let place = actor.maps.get(arguments.word(0))?.part(offset, length)?;
+    let (sharing, protection) = (arguments.choice(4, SHARING)?, arguments.choice(5, ACCESS)?);
+    sys::mmap_fixed(place.address, length, protection, sharing, fd)?;
+    DONE
+}
+
+fn remap_over(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let (slot, other) = (arguments.word(0), arguments.word(1));
+    let (map, place) = (*actor.maps.get(slot)?, *actor.maps.get(other)?);
+    let address = sys::mremap_fixed(map.address, map.length, place.address)?;
+    actor.maps.take(other)?;
+    actor.maps.put(slot, Mapping { address, ..map });
     DONE
 }
 

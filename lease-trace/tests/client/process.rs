@@ -46,6 +46,12 @@ pub const COMMANDS: &[Command] = &[
         run: in_thread,
     },
     Command {
+        name: "end-first-thread",
+        arguments: "",
+        summary: "exit(2) of the thread that the process began with; another reads on",
+        run: end_first_thread,
+    },
+    Command {
         name: "open-files",
         arguments: "MOST",
         summary: "setrlimit(2): so many descriptors",
@@ -146,6 +152,18 @@ fn in_thread(actor: &mut Actor, arguments: &Arguments) -> Reply {
     thread::scope(|scope| {
         let performed = scope.spawn(|| command::perform(actor, &line)).join();
         performed.unwrap_or_else(|_| usage("the thread did not survive the command"))
+    })
+}
+
+fn end_first_thread(actor: &mut Actor, _: &Arguments) -> Reply {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            reply::say(&DONE);
+            command::read_on(actor);
+            // The scope's own thread is gone: nobody joins this one.
+            std::process::exit(0)
+        });
+        sys::exit_thread()
     })
 }
 

@@ -59,19 +59,8 @@ fn setup(actor: &mut Actor, arguments: &Arguments) -> Reply {
 }
 
 fn register_buffers(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    let (ring, whole) = (
-        *actor.fds.get(arguments.word(0))?,
-        *actor.maps.get(arguments.word(1))?,
-    );
-    let offset = arguments
-        .optional(2)
-        .map_or(Ok(0), |_| arguments.length(2))?;
-    let length = arguments
-        .optional(3)
-        .map_or(Ok(whole.length - offset.min(whole.length)), |_| {
-            arguments.length(3)
-        })?;
-    let map = whole.part(offset, length)?;
+    let ring = *actor.fds.get(arguments.word(0))?;
+    let map = actor.maps.get(arguments.word(1))?.part_of(arguments, 2)?;
     let buffer = libc::iovec {
         iov_base: map.address,
         iov_len: map.length,

@@ -10,10 +10,13 @@ use std::io;
 pub use channel::{pair, pipe, read_line, receive_fd, send_fd, write_line};
 pub use descriptor::{
     close, close_range, dup, dup2, dup3, fcntl, fcntl_delegation, io_uring_register,
-    io_uring_setup, is_open, memfd, open, pread, punch_hole, pwrite, set_cloexec, truncate,
+    io_uring_setup, is_open, memfd, open, pread, punch_hole, pwrite, register_umem, set_cloexec,
+    truncate, udmabuf_create, xdp_socket,
 };
-pub use memory::{mmap, mremap, munmap, vm_read};
-pub use process::{fork, kill, pause, set_comm, set_open_files, set_signal, set_uid, wait};
+pub use memory::{mmap, mmap_fixed, mremap, mremap_fixed, munmap, vm_read};
+pub use process::{
+    exit_thread, fork, kill, pause, set_comm, set_open_files, set_signal, set_uid, wait,
+};
 
 use crate::reply::Failure;
 

@@ -29,3 +29,32 @@ pub const UNREGISTER_BUFFERS: u32 = 1;
 pub const REGISTER_FILES: u32 = 2;
 pub const UNREGISTER_FILES: u32 = 3;
 pub const REGISTER_CLONE_BUFFERS: u32 = 30;
+pub const REGISTER_BUFFERS2: u32 = 15;
+pub const REGISTER_BUFFERS_UPDATE: u32 = 16;
+
+/// `struct io_uring_rsrc_register`.
+#[repr(C)]
+#[derive(Default)]
+pub struct RsrcRegister {
+    pub nr: u32,
+    pub flags: u32,
+    pub resv2: u64,
+    pub data: u64,
+    pub tags: u64,
+}
+
+pub const RSRC_REGISTER_SPARSE: u32 = 1;
+
+/// `struct io_uring_rsrc_update2`.
+#[repr(C)]
+#[derive(Default)]
+pub struct RsrcUpdate2 {
+    pub offset: u32,
+    pub resv: u32,
+    pub data: u64,
+    pub tags: u64,
+    pub nr: u32,
+    pub resv2: u32,
+}
+
+const _: () = assert!(size_of::<RsrcRegister>() == 32 && size_of::<RsrcUpdate2>() == 32);

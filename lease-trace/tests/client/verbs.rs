@@ -50,17 +50,8 @@ fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
 fn register(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let slot = arguments.word(0);
     actor.regions.free(slot)?;
-    let whole = *actor.maps.get(arguments.word(2))?;
     let writable = arguments.choice(3, &[("ro", false), ("rw", true)])?;
-    let offset = arguments
-        .optional(4)
-        .map_or(Ok(0), |_| arguments.length(4))?;
-    let length = arguments
-        .optional(5)
-        .map_or(Ok(whole.length - offset.min(whole.length)), |_| {
-            arguments.length(5)
-        })?;
-    let map = whole.part(offset, length)?;
+    let map = actor.maps.get(arguments.word(2))?.part_of(arguments, 4)?;
     let region = actor
         .devices
         .get(arguments.word(1))?

@@ -28,7 +28,7 @@ pub use mounts::{BindMount, Filesystem, LoopMount, hide};
 pub use outcome::{Outcome, Trial};
 pub use recipe::{
     PAGES, assert_about, assert_released_by, expect_rest, expect_zombie,
-    expect_zombie_of_older_lease, open_lease_and_pin, pin_without_lease,
+    expect_zombie_of_older_lease, expect_zombie_with, open_lease_and_pin, pin_without_lease,
 };
 pub use rxe::Rxe;
 pub use scratch::{Scratch, Subject};

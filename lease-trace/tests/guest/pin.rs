@@ -219,9 +219,10 @@ fn cloned_buffers_are_the_same_pins() {
     pinned.assert_balanced();
 }
 
-/// A memfd takes no write lease through the descriptor that made it, so its pins are always bare.
+/// A memfd takes no write lease through the descriptor that made it (through a second one it does:
+/// `udmabuf.rs`), so these pins are bare.
 #[test]
-fn a_memfd_cannot_be_leased() {
+fn a_memfd_cannot_be_leased_by_its_maker() {
     let monitor = Monitor::start();
     let actor = Actor::start();
     actor.all(&["uring ring", "memfd f 1M", "mmap m f 1M shared rw"]);

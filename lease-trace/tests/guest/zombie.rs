@@ -93,6 +93,23 @@ fn a_mapping_that_shrinks_and_moves_still_holds_the_lease() {
     expect_zombie(&monitor, actor.pid(), &file, "munmap");
 }
 
+/// Moved onto the last mapping of a leased file, or mapped over it: it goes as if it were unmapped.
+#[test]
+fn a_mapping_over_the_last_one_makes_one() {
+    for over in ["mremap-over other m", "mmap-over m 0 o 1M shared rw"] {
+        let scratch = Scratch::new();
+        let monitor = Monitor::start();
+        let actor = Actor::start();
+        let file = open_lease_and_pin(&actor, &scratch.file("f"));
+        actor.all(&["memfd o 1M", "mmap other o 1M shared rw", "close f"]);
+        monitor.barrier();
+        monitor.none_for(actor.pid(), "lease-end");
+        actor.ok(over);
+        let zombie = expect_zombie(&monitor, actor.pid(), &file, "munmap");
+        assert_released_by(&zombie, actor.pid());
+    }
+}
+
 #[test]
 fn the_right_order_makes_none() {
     let scratch = Scratch::new();

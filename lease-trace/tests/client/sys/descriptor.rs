@@ -6,7 +6,9 @@ use std::os::fd::RawFd;
 use super::check;
 use crate::lease::Delegation;
 use crate::reply::{Failure, usage};
+use crate::udmabuf;
 use crate::uring_abi::Params;
+use crate::xdp::UmemReg;
 
 pub fn open(path: &str, flags: c_int) -> Result<RawFd, Failure> {
     let Ok(c_path) = CString::new(path) else {
@@ -19,15 +21,43 @@ pub fn open(path: &str, flags: c_int) -> Result<RawFd, Failure> {
     )
 }
 
-pub fn memfd(name: &str) -> Result<RawFd, Failure> {
+pub fn memfd(name: &str, flags: c_uint) -> Result<RawFd, Failure> {
     let Ok(name) = CString::new(name) else {
         return usage("a name has no NUL in it");
     };
     // SAFETY: the name is NUL-terminated and outlives the call.
     check(
-        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) },
+        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) },
         "memfd_create",
     )
+}
+
+pub fn xdp_socket() -> Result<RawFd, Failure> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: takes numbers, touches no memory.
+    check(unsafe { libc::socket(libc::AF_XDP, kind, 0) }, "socket")
+}
+
+pub fn register_umem(socket: RawFd, umem: &UmemReg) -> Result<(), Failure> {
+    // SAFETY: the kernel reads one structure of the size given, which the reference outlives.
+    let returned = unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_XDP,
+            libc::XDP_UMEM_REG,
+            (&raw const *umem).cast(),
+            size_of::<UmemReg>() as libc::socklen_t,
+        )
+    };
+    check(returned, "XDP_UMEM_REG").map(drop)
+}
+
+pub fn udmabuf_create(maker: RawFd, request: &udmabuf::Create) -> Result<RawFd, Failure> {
+    /// `_IOW('u', 0x42, struct udmabuf_create)`.
+    const UDMABUF_CREATE: libc::Ioctl = 0x4018_7542;
+    // SAFETY: the kernel reads one `struct udmabuf_create`, which the reference outlives.
+    let made = unsafe { libc::ioctl(maker, UDMABUF_CREATE, &raw const *request) };
+    check(made, "UDMABUF_CREATE")
 }
 
 pub fn is_open(fd: RawFd) -> bool {
@@ -135,8 +165,8 @@ pub fn io_uring_register(
     argument: *const c_void,
     count: c_uint,
 ) -> Result<c_long, Failure> {
-    // SAFETY: the callers in `ring` pass what each operation reads, alive until this returns: one
-    // iovec, one descriptor, one clone request, or nothing.
+    // SAFETY: the callers in `ring` and `table` pass what each operation reads, alive until this
+    // returns: one iovec, one descriptor, one request, or nothing.
     let returned =
         unsafe { libc::syscall(libc::SYS_io_uring_register, ring, what, argument, count) };
     check(returned, "io_uring_register")

@@ -22,6 +22,24 @@ pub fn mmap(
     }
 }
 
+/// In place of whatever is mapped there.
+pub fn mmap_fixed(
+    address: *mut c_void,
+    length: usize,
+    protection: c_int,
+    sharing: c_int,
+    fd: RawFd,
+) -> Result<(), Failure> {
+    let flags = sharing | libc::MAP_FIXED;
+    // SAFETY: the range is a part of a mapping in a slot, which no Rust reference points into.
+    let mapped = unsafe { libc::mmap(address, length, protection, flags, fd, 0) };
+    if mapped == libc::MAP_FAILED {
+        Err(refusal("mmap"))
+    } else {
+        Ok(())
+    }
+}
+
 pub fn mremap(
     address: *mut c_void,
     old_length: usize,
@@ -29,6 +47,22 @@ pub fn mremap(
 ) -> Result<*mut c_void, Failure> {
     // SAFETY: the range is a mapping in a slot, which no Rust reference points into.
     let moved = unsafe { libc::mremap(address, old_length, new_length, libc::MREMAP_MAYMOVE) };
+    if moved == libc::MAP_FAILED {
+        Err(refusal("mremap"))
+    } else {
+        Ok(moved)
+    }
+}
+
+/// Moves a mapping to where another one is.
+pub fn mremap_fixed(
+    address: *mut c_void,
+    length: usize,
+    place: *mut c_void,
+) -> Result<*mut c_void, Failure> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: both ranges are mappings in slots, which no Rust reference points into.
+    let moved = unsafe { libc::mremap(address, length, length, flags, place) };
     if moved == libc::MAP_FAILED {
         Err(refusal("mremap"))
     } else {

@@ -35,6 +35,15 @@ pub fn kill(pid: i32, signal: c_int) -> Result<(), Failure> {
     check(unsafe { libc::kill(pid, signal) }, "kill").map(drop)
 }
 
+/// exit(2): the end of the calling thread alone.
+pub fn exit_thread() -> ! {
+    loop {
+        // SAFETY: takes a number. The thread's stack stays mapped, so what other threads borrowed
+        // from it is still there.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+}
+
 /// pause(2), for ever: a signal that is handled or ignored does not end it.
 pub fn pause() -> ! {
     loop {

@@ -70,6 +70,28 @@ pub fn expect_zombie(monitor: &Monitor, pid: i64, file: &Subject, cause: &str) -
     zombie
 }
 
+/// Waits for the zombie that the end of a write lease makes of pins of any consumer, and checks
+/// what belongs to every zombie.
+#[track_caller]
+pub fn expect_zombie_with(
+    monitor: &Monitor,
+    pid: i64,
+    file: &Subject,
+    cause: &str,
+    pins: i64,
+    consumer: &str,
+) -> Value {
+    let zombie = monitor.expect("zombie", |event| {
+        event["pid"] == pid && event["ino"] == file.ino && event["dev"] == file.dev.as_str()
+    });
+    assert_about(&zombie, pid, file);
+    assert_eq!(zombie["cause"], cause, "{zombie}");
+    assert_eq!(zombie["pins"], pins, "{zombie}");
+    assert_eq!(zombie["consumer"], consumer, "{zombie}");
+    assert_eq!(zombie["lease"]["mode"], "write", "{zombie}");
+    zombie
+}
+
 /// The same for a lease that was set before the monitor started: nobody knows how long it was
 /// held.
 #[track_caller]

@@ -35,8 +35,18 @@ pub fn unused_folder() -> PathBuf {
 
 impl Scratch {
     pub fn new() -> Self {
+        Self::with("mode=1777")
+    }
+
+    /// One mounted with these options.
+    pub fn with(options: &str) -> Self {
+        Self::of("tmpfs", options)
+    }
+
+    /// One of another file system that needs no device.
+    pub fn of(kind: &str, options: &str) -> Self {
         let folder = unused_folder();
-        mount("tmpfs", &folder, "tmpfs", 0, "mode=1777");
+        mount(kind, &folder, kind, 0, options);
         Self { folder }
     }
 

@@ -1,4 +1,4 @@
-//! A kernel setting under /proc/sys, changed for the time of a scenario.
+//! A kernel setting under /proc/sys or /sys, changed for the time of a scenario.
 
 use std::fs;
 
@@ -11,8 +11,22 @@ pub struct Setting {
 impl Setting {
     #[track_caller]
     pub fn set(name: &str, value: &str) -> Self {
-        let path = format!("/proc/sys/{name}");
+        Self::at(format!("/proc/sys/{name}"), value)
+    }
+
+    /// One of those files that list the choices, with the one in force in brackets, too.
+    #[track_caller]
+    pub fn of_sysfs(name: &str, value: &str) -> Self {
+        Self::at(format!("/sys/{name}"), value)
+    }
+
+    #[track_caller]
+    fn at(path: String, value: &str) -> Self {
         let old = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let chosen = old
+            .split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'));
+        let old = chosen.map_or(old.as_str(), |(word, _)| word).to_owned();
         fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
         Self { path, old }
     }

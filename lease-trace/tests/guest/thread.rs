@@ -1,0 +1,24 @@
+//! Threads come and go: a lease and its pins are the process's.
+
+use crate::harness::{
+    Actor, Monitor, Pinned, Scratch, expect_rest, expect_zombie, leases_on, open_lease_and_pin,
+};
+
+/// The end of a thread is the end of nothing, not even that of the thread the process began with.
+#[test]
+fn the_end_of_one_is_no_end_of_a_lease() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.all(&["munmap m", "thread pid", "end-first-thread", "pid"]);
+    monitor.barrier();
+    monitor.none_for(actor.pid(), "lease-end");
+    assert_eq!(leases_on(&file).len(), 1);
+    actor.ok("close f");
+    expect_zombie(&monitor, actor.pid(), &file, "close");
+    actor.ok("close ring");
+    expect_rest(&monitor, actor.pid(), &file);
+    pinned.assert_balanced();
+}
