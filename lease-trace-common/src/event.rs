@@ -1,7 +1,12 @@
 //! Notifications of transitions, as they cross the ring buffer. Never the only copy of anything:
 //! the stakes in the maps are the truth.
 
-use crate::{STACK_LEN, lease::LeaseInfo, policy, stake::Task};
+use crate::{
+    STACK_LEN,
+    lease::LeaseInfo,
+    policy,
+    stake::{StakeKey, Task},
+};
 
 /// What happened.
 #[repr(u32)]
@@ -103,6 +108,11 @@ const _: () =
 crate::pod!(Event, Found);
 
 impl Event {
+    /// The stake it is about.
+    pub const fn stake(&self) -> StakeKey {
+        StakeKey::new(self.owner.tgid, self.inode_id)
+    }
+
     /// Reads one ring-buffer record: the event and its path.
     ///
     /// Returns `None` if the record is shorter than its own header or than the path it announces.

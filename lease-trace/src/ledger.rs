@@ -11,7 +11,7 @@ use lease_trace_common::{
     cause::Cause,
     event::{Event, EventKind},
     policy::{self, Action},
-    stake::Task,
+    stake::{StakeKey, Task},
     verdict::Outcome,
 };
 
@@ -26,12 +26,11 @@ use crate::{
 /// What a run has seen.
 #[derive(Default)]
 pub struct Ledger {
-    /// By inode id and owner.
-    alive: HashMap<(u64, u32), Remembered>,
+    alive: HashMap<StakeKey, Remembered>,
     by_event: BTreeMap<Name, u64>,
     /// Owners that were sent SIGKILL, and ending ones that a rule gives time, until their zombie
     /// is at rest.
-    awaited: HashMap<(u64, u32), Awaited>,
+    awaited: HashMap<StakeKey, Awaited>,
 }
 
 /// A zombie that must be at rest by some time.
@@ -109,8 +108,7 @@ impl Ledger {
             by_ns: event.time_ns + limit_ms * 1_000_000,
             name,
         };
-        self.awaited
-            .insert((event.inode_id, event.owner.tgid), awaited);
+        self.awaited.insert(event.stake(), awaited);
     }
 
     /// Tells the zombies that are not at rest although they should be.
@@ -135,7 +133,7 @@ impl Ledger {
 
     /// The rule behind the end of this zombie, if it was awaited.
     fn verified(&mut self, event: &Event) -> Option<Deed> {
-        let awaited = self.awaited.remove(&(event.inode_id, event.owner.tgid))?;
+        let awaited = self.awaited.remove(&event.stake())?;
         (awaited.name != Name::Overdue).then(|| Deed {
             rule: rule(&awaited.event),
             action: Action::from_raw(awaited.event.action),
@@ -162,7 +160,7 @@ impl Ledger {
         path: &[u8],
         names: &mut Names,
     ) -> Transition {
-        let key = (event.inode_id, event.owner.tgid);
+        let key = event.stake();
         let remembered = match kind {
             EventKind::AtRest => self.alive.remove(&key),
             _ => None,

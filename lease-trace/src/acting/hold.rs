@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lease_trace_common::event::Event;
+use lease_trace_common::{event::Event, stake::StakeKey};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use super::{Done, process, wanted::Wanted};
@@ -44,19 +44,16 @@ impl Held {
 /// Everything held, by inode id and owner.
 #[derive(Default)]
 pub struct Holds {
-    held: HashMap<Key, Held>,
+    held: HashMap<StakeKey, Held>,
     /// Where the files outlive this process.
     store: Store,
     /// What stakes ask for and cannot have: told once.
-    missed: HashSet<Key>,
+    missed: HashSet<StakeKey>,
     /// What was handed over and is not asked for any more: told when its notification comes.
-    discarded: HashSet<Key>,
+    discarded: HashSet<StakeKey>,
     /// When the stakes were last looked at: what was notified before is known from them.
     as_of_ns: u64,
 }
-
-/// Inode id and owner.
-type Key = (u64, u32);
 
 impl Holds {
     /// From here on, whatever is held is given into this store, too.
@@ -69,7 +66,7 @@ impl Holds {
     }
 
     pub fn has(&self, event: &Event) -> bool {
-        self.held.contains_key(&key(event))
+        self.held.contains_key(&event.stake())
     }
 
     /// Whether the stakes were looked at since.
@@ -80,7 +77,7 @@ impl Holds {
     /// Whether this old notification is about a file that was let go at the start, since its pins
     /// had gone while no monitor ran.
     pub fn was_discarded(&mut self, event: &Event) -> bool {
-        self.discarded.remove(&key(event))
+        self.discarded.remove(&event.stake())
     }
 
     pub fn len(&self) -> usize {
@@ -99,7 +96,7 @@ impl Holds {
         if files.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        self.store.keep(&name(key(event)), &files);
+        self.store.keep(&name(event.stake()), &files);
         self.hold(event, path, files);
         Ok(())
     }
@@ -111,14 +108,14 @@ impl Holds {
             files,
             alone_since: None,
         };
-        self.missed.remove(&key(event));
-        self.held.insert(key(event), held);
+        self.missed.remove(&event.stake());
+        self.held.insert(event.stake(), held);
     }
 
     /// The pins are gone: lets go of the stake's files.
     pub fn let_go(&mut self, event: &Event) -> Option<Held> {
-        self.missed.remove(&key(event));
-        let held = self.held.remove(&key(event))?;
+        self.missed.remove(&event.stake());
+        let held = self.held.remove(&event.stake())?;
         Some(self.closed(held))
     }
 
@@ -127,7 +124,7 @@ impl Holds {
     /// depends on notifications, which can be lost, or on a monitor having run all the time.
     pub fn settle(&mut self, wanted: &[Wanted], handed: Vec<Handed>, as_of_ns: u64) -> Vec<Done> {
         self.as_of_ns = as_of_ns;
-        let asked: HashSet<Key> = wanted.iter().map(|wanted| key(&wanted.event)).collect();
+        let asked: HashSet<StakeKey> = wanted.iter().map(|wanted| wanted.event.stake()).collect();
         self.missed.retain(|key| asked.contains(key));
         let unasked: Vec<Held> = self
             .held
@@ -139,7 +136,7 @@ impl Holds {
             .map(|held| self.closed(held).done(Name::HoldEnd, "pins-gone"))
             .collect();
         for Wanted { event, path } in wanted {
-            let key = key(event);
+            let key = event.stake();
             if self.held.contains_key(&key) || self.missed.contains(&key) {
                 continue;
             }
@@ -166,14 +163,14 @@ impl Holds {
 
     /// True if it was handed over, false if it was taken anew.
     fn take_back(&mut self, event: &Event, path: &[u8], handed: &[Handed]) -> io::Result<bool> {
-        let own = name(key(event));
+        let own = name(event.stake());
         let mut files = Vec::new();
         // The store has a description once, though several stakes may be held by it (fork): then
         // it may be there under the name of another stake in the same inode.
         for of_inode in [false, true] {
             for kept in handed {
                 let is_it = match parse(&kept.name) {
-                    Some((inode, _)) if of_inode => inode == event.inode_id,
+                    Some(of) if of_inode => of.inode == event.inode_id,
                     _ => kept.name == own,
                 };
                 if is_it && is_leased("self", kept.file.as_raw_fd(), event) {
@@ -207,16 +204,16 @@ impl Holds {
     /// The files are closed before anybody is told.
     fn closed(&self, mut held: Held) -> Held {
         held.files.clear();
-        self.forget(key(&held.event));
+        self.forget(held.event.stake());
         held
     }
 
     /// Has the store let go of a stake's files; those that others are held by, too, stay there
     /// under their names.
-    fn forget(&self, (inode, owner): Key) {
-        self.store.forget(&name((inode, owner)));
+    fn forget(&self, stake: StakeKey) {
+        self.store.forget(&name(stake));
         for (key, held) in &self.held {
-            if key.0 == inode {
+            if key.inode == stake.inode {
                 self.store.keep(&name(*key), &held.files);
             }
         }
@@ -250,18 +247,14 @@ impl Holds {
     }
 }
 
-const fn key(event: &Event) -> Key {
-    (event.inode_id, event.owner.tgid)
-}
-
 /// The name that a stake's files have in the store.
-fn name((inode, owner): Key) -> String {
-    format!("hold-{owner}-{inode}")
+fn name(StakeKey { inode, tgid, .. }: StakeKey) -> String {
+    format!("hold-{tgid}-{inode}")
 }
 
-fn parse(name: &str) -> Option<Key> {
-    let (owner, inode) = name.strip_prefix("hold-")?.split_once('-')?;
-    Some((inode.parse().ok()?, owner.parse().ok()?))
+fn parse(name: &str) -> Option<StakeKey> {
+    let (tgid, inode) = name.strip_prefix("hold-")?.split_once('-')?;
+    Some(StakeKey::new(tgid.parse().ok()?, inode.parse().ok()?))
 }
 
 fn duplicates(event: &Event) -> io::Result<Vec<OwnedFd>> {

@@ -8,13 +8,11 @@ use lease_trace_common::{count::Count, owner};
 
 use super::{
     Options,
-    attach::{self, Attachment},
-    denial::Denials,
+    attach::Attachment,
     error::Error,
-    object::{self, Adopt},
     pinned,
     policy::{InForce, Plan, PolicyMaps},
-    walk,
+    set_up::{self, Links},
 };
 
 /// What `enforce start` did.
@@ -51,19 +49,10 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
             attachments: Vec::new(),
         });
     }
-    let mut object = object::load(options, Adopt::Yes)?;
-    let raw = object.denials()?;
-    let (folder, _) = pinned::create(&mut object.ebpf)?;
-    let links = folder.links();
-    let attachments = attach::attach(&mut object, options.attach, Some(&links))?;
-    attach::require(&attachments)?;
-    walk::walk(&mut object.ebpf, &object.btf)?;
-    let denials = Denials::attach(&object, &raw);
-    denials
-        .pin(&links)
-        .map_err(|error| Error::maps("cannot pin into", links.display().to_string(), error))?;
+    let ready = set_up::set_up(options, true, Links::Pinned)?;
     let mut maps = maps()?;
-    maps.put_in_force(plan, denials.deniable)?;
+    let deniable = ready.denials.as_ref().map_or(0, |denials| denials.deniable);
+    maps.put_in_force(plan, deniable)?;
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -73,11 +62,11 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         (owner::HOLD_LIMIT, plan.hold_limit_ms),
         (owner::ENFORCED, 1),
     ])?;
-    folder.keep();
+    ready.folder.keep();
     Ok(Started {
         fresh: true,
         in_force: maps.in_force()?,
-        attachments,
+        attachments: ready.attachments,
     })
 }
 

@@ -10,6 +10,7 @@ mod object;
 mod pinned;
 pub mod policy;
 mod raw;
+mod set_up;
 pub mod snapshot;
 mod walk;
 
@@ -31,6 +32,7 @@ use self::{
     maps::Maps,
     object::Adopt,
     policy::{InForce, Plan, PolicyMaps},
+    set_up::{Links, SetUp},
 };
 
 /// Which hooks to take.
@@ -87,13 +89,13 @@ impl Tracer {
                 None => Self::take_over(),
             };
         }
-        let mut object = object::load(options, Adopt::Yes)?;
-        let raw = plan.map(|_| object.denials()).transpose()?;
-        let (folder, recovered) = pinned::create(&mut object.ebpf)?;
-        let attachments = attach::attach(&mut object, options.attach, None)?;
-        attach::require(&attachments)?;
-        walk::walk(&mut object.ebpf, &object.btf)?;
-        let denials = raw.map(|raw| Denials::attach(&object, &raw));
+        let SetUp {
+            mut object,
+            folder,
+            recovered,
+            attachments,
+            denials,
+        } = set_up::set_up(options, plan.is_some(), Links::Own)?;
         let mut attached: Vec<String> = attachments
             .iter()
             .filter_map(Attachment::describe)

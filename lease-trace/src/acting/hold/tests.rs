@@ -71,7 +71,7 @@ fn a_lease_is_found_among_the_locks_of_a_description() {
 #[test]
 fn what_a_stake_asks_for_is_held_without_a_notification() {
     let (file, wanted) = leased_file(std::process::id());
-    let key = super::key(&wanted.event);
+    let key = wanted.event.stake();
     let mut holds = Holds::default();
     let wanted = [wanted];
     let done = holds.settle(&wanted, Vec::new(), 7);
@@ -99,7 +99,7 @@ fn a_hold_that_comes_too_late_is_told_once() {
 #[test]
 fn what_was_handed_over_is_taken_back_only_with_its_lease() {
     let (file, wanted) = leased_file(1);
-    let name = super::name(super::key(&wanted.event));
+    let name = super::name(wanted.event.stake());
     let other = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
     let wanted = [wanted];
     let mut holds = Holds::default();
@@ -134,8 +134,8 @@ fn notifications_older_than_the_stakes_are_known() {
 
 #[test]
 fn names_in_the_store_are_read_back() {
-    assert_eq!(super::name((9, 4711)), "hold-4711-9");
-    assert_eq!(parse("hold-4711-9"), Some((9, 4711)));
+    assert_eq!(super::name(StakeKey::new(4711, 9)), "hold-4711-9");
+    assert_eq!(parse("hold-4711-9"), Some(StakeKey::new(4711, 9)));
     assert_eq!(parse("socket"), None);
 }
 
@@ -173,7 +173,7 @@ fn first_monitor() {
     holds.keep_in(Store::of_manager());
     holds
         .store
-        .keep(&super::name(super::key(&wanted.event)), &[file.into()]);
+        .keep(&super::name(wanted.event.stake()), &[file.into()]);
 }
 
 #[test]

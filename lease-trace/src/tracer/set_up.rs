@@ -1,0 +1,55 @@
+//! What a monitor of its own and enforcement begin with alike: maps pinned, programs attached,
+//! the leases that exist already adopted.
+
+use super::{
+    Options,
+    attach::{self, Attachment},
+    denial::Denials,
+    error::Error,
+    object::{self, Adopt, Object},
+    pinned, walk,
+};
+
+/// Everything in place but a policy.
+pub struct SetUp {
+    pub object: Object,
+    pub folder: pinned::Folder,
+    /// What an earlier monitor left behind and this one removed.
+    pub recovered: Option<String>,
+    pub attachments: Vec<Attachment>,
+    pub denials: Option<Denials>,
+}
+
+/// What becomes of it when this process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// They are detached.
+    Own,
+    /// They are pinned, and stay once the folder is kept.
+    Pinned,
+}
+
+/// On an error nothing new stays attached or pinned. With `denies` the programs that deny are
+/// there, too.
+pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Error> {
+    let mut object = object::load(options, Adopt::Yes)?;
+    let raw = denies.then(|| object.denials()).transpose()?;
+    let (folder, recovered) = pinned::create(&mut object.ebpf)?;
+    let pins = (links == Links::Pinned).then(|| folder.links());
+    let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
+    attach::require(&attachments)?;
+    walk::walk(&mut object.ebpf, &object.btf)?;
+    let denials = raw.map(|raw| Denials::attach(&object, &raw));
+    if let (Some(denials), Some(pins)) = (&denials, &pins) {
+        denials
+            .pin(pins)
+            .map_err(|error| Error::maps("cannot pin into", pins.display().to_string(), error))?;
+    }
+    Ok(SetUp {
+        object,
+        folder,
+        recovered,
+        attachments,
+        denials,
+    })
+}
