@@ -108,6 +108,8 @@ pub struct Facts {
     pub lease_flags: u32,
     /// The current task is a kernel thread (`PF_KTHREAD`).
     pub kthread: bool,
+    /// It is a thread that io_uring made in a process, to do what it was asked (`PF_IO_WORKER`).
+    pub io_worker: bool,
     /// The current task is exiting (`PF_EXITING`).
     pub exiting: bool,
     /// `task_struct.exit_code`, meaningful when exiting: a signal in the low seven bits.
@@ -173,6 +175,8 @@ pub const fn classify(facts: &Facts) -> Cause {
     }
     let call = if facts.kthread {
         Call::Unrelated
+    } else if facts.io_worker {
+        Call::Way(Cause::IoUring)
     } else if facts.compat {
         call_32(facts.syscall)
     } else {

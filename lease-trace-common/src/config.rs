@@ -146,6 +146,10 @@ pub struct Offsets {
     pub regs_second: u32,
     /// `pt_regs.dx`
     pub regs_third: u32,
+    /// `pt_regs.r10`
+    pub regs_fourth: u32,
+    /// `pt_regs.r8`
+    pub regs_fifth: u32,
     /// `io_ring_ctx.exit_work`
     pub ring_exit_work: u32,
     /// `io_ring_ctx.mm_account`

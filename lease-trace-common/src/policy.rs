@@ -117,6 +117,13 @@ impl Header {
         Self(self.0 | ((causes & 0xffff) as u64) << Self::DENIABLE)
     }
 
+    /// The same with none but these ways out, if they are among those it has.
+    #[must_use]
+    #[inline(always)]
+    pub const fn deniable_at_most(self, causes: u32) -> Self {
+        Self(self.0 & !(((!causes & 0xffff) as u64) << Self::DENIABLE))
+    }
+
     #[inline(always)]
     pub const fn rules(self) -> u32 {
         self.0 as u32 & 0xff
@@ -217,6 +224,10 @@ pub struct Rule {
     pub modes: u32,
     /// Set of [`cause_bit`]s.
     pub causes: u32,
+    /// Where its hits are counted, below [`ROWS`]: the same in the next policy that has a rule of
+    /// this name.
+    pub row: u32,
+    pub padding: u32,
 }
 
 /// What a rule is held against. Paths, cgroups and consumers need the kernel's structures and are
@@ -259,6 +270,8 @@ impl Rule {
         kinds: u32::MAX,
         modes: u32::MAX,
         causes: ANY_CAUSE,
+        row: 0,
+        padding: 0,
     };
 
     /// Whether everything agrees that can be told from the facts alone.
@@ -322,11 +335,13 @@ pub mod index {
 
 /// Counters kept for one rule, indexed by [`hit`].
 pub const HITS: u32 = 64;
+/// Rules that counters are kept for: as many as the banks have.
+pub const ROWS: u32 = BANKS * RULES;
 
-/// Where hits of a rule are counted.
+/// Where hits of the rule with this row are counted.
 #[inline(always)]
-pub const fn hit(bank: u32, rule: u32, action: Action, outcome: crate::verdict::Outcome) -> u32 {
-    (bank * RULES + rule) * HITS + action as u32 * 8 + outcome as u32
+pub const fn hit(row: u32, action: Action, outcome: crate::verdict::Outcome) -> u32 {
+    row * HITS + action as u32 * 8 + outcome as u32
 }
 
 /// Ways out that a hook of ours can deny, on some kernel.
@@ -338,7 +353,7 @@ pub const DENIABLE: [Cause; 5] = [
     Cause::Munmap,
 ];
 
-const _: () = assert!(size_of::<Rule>() == 32 + 9 * 8 + 12 * 4);
+const _: () = assert!(size_of::<Rule>() == 32 + 9 * 8 + 14 * 4);
 const _: () = assert!(size_of::<Frame>() == 24);
 
 crate::pod!(Rule, Frame);

@@ -17,6 +17,7 @@ fn last(syscall: i64) -> Facts {
         last_reference: true,
         lease_flags: 0,
         kthread: false,
+        io_worker: false,
         exiting: false,
         exit_code: 0,
         syscall,
@@ -66,6 +67,22 @@ fn a_32_bit_process_has_numbers_of_its_own() {
             "{syscall}"
         );
     }
+}
+
+/// Its registers say nothing: it has never been in user mode.
+#[test]
+fn what_a_worker_of_io_uring_drops_io_uring_dropped() {
+    let worker = Facts {
+        io_worker: true,
+        ..last(-1)
+    };
+    assert_eq!(classify(&worker), Cause::IoUring);
+    let ended = Facts {
+        exiting: true,
+        exit_code: 9,
+        ..worker
+    };
+    assert_eq!(classify(&ended), Cause::Killed);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use lease_trace_common::{
     event::EventKind,
     lease::{F_UNLCK, known},
     owner,
-    policy::{Action, cause_bit, hit, on},
+    policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
     stake::{Stake, StakeKey, ZOMBIE, leases, pins},
     verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
 };
@@ -25,7 +25,7 @@ use lease_trace_common::{
 use crate::{
     inodes::InodeRef,
     lease,
-    maps::{HITS, LEASES, OWNER, PENDING, Pending, STAKES, count},
+    maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, STAKES, count},
     notify, pin,
     policy::{self, Match},
     read::File,
@@ -36,6 +36,9 @@ use crate::{
 const SIGKILL: u32 = 9;
 const SIGSTOP: u32 = 19;
 const EBUSY: i64 = 16;
+
+/// The machine's first process.
+const INIT: u32 = 1;
 
 /// Breaches of one program that are judged; a lease that covers more processes is rare.
 const NOTES: u64 = 4;
@@ -56,9 +59,16 @@ pub fn unlock(ctx: *mut c_void, file: File, mode: u32) -> i64 {
 
 /// Whether a hook for this way out needs to look at all.
 #[inline(always)]
-pub fn denies(cause: Cause) -> bool {
+fn denies(cause: Cause) -> bool {
     let header = policy::header();
     header.rules() > 0 && header.enforces() && header.deniable() & cause_bit(cause as u32) != 0
+}
+
+/// Nothing can be in breach, or nothing is denied here.
+#[inline(always)]
+pub fn idle(cause: Cause) -> bool {
+    // SAFETY: a global of this object.
+    (unsafe { crate::atomic::load(&raw const PINNED) }) == 0 || !denies(cause)
 }
 
 /// The last reference to this file, or its lease, is about to be let go: -EBUSY if a rule denies
@@ -194,7 +204,7 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
 /// Whether, and why, this stake's owner or the current task is not to be touched.
 #[inline(always)]
 fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
-    if stake.key.tgid == 1 {
+    if stake.key.tgid == INIT {
         return Spared::Init;
     }
     if task::is_kthread() {
@@ -208,7 +218,7 @@ fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
     if cause == Cause::BreakTimeout as u32 {
         // Whoever asked for the file did nothing wrong: its holder did not answer in time.
         Spared::No
-    } else if tgid == 1 {
+    } else if tgid == INIT {
         Spared::Init
     } else if is_tracer(tgid) {
         Spared::Tracer
@@ -370,6 +380,7 @@ fn signal(stake: StakeRef, action: Action) -> Outcome {
 fn hold(inode: InodeRef, stake: StakeRef, found: Match) {
     let Some(rule) = found.rule() else { return };
     if found.0.enforces()
+        && stake.key.tgid != INIT
         && (rule.action == Action::Hold as u32 || rule.otherwise == Action::Hold as u32)
         && stake.hold()
     {
@@ -377,6 +388,19 @@ fn hold(inode: InodeRef, stake: StakeRef, found: Match) {
         let did = notify::Did::new(0, Action::Hold, Outcome::HandedOver);
         notify::action(EventKind::Hold, inode, stake, found, did);
     }
+}
+
+/// Counts a hit of the rule that matched; `counter` is its place in the rule's row. A function of
+/// its own, so that its stack is not the caller's.
+#[unsafe(no_mangle)]
+extern "C" fn enforce_count_hit(found: u64, counter: u32) -> i64 {
+    if let Some(rule) = Match(Header(found)).rule()
+        && let Some(hits) = HITS.get_ptr_mut(rule.row * HITS_OF_RULE + counter)
+    {
+        // SAFETY: the map hands out a valid pointer to this CPU's slot.
+        unsafe { crate::atomic::add(hits, 1) };
+    }
+    0
 }
 
 /// Counts an action and tells of it.
@@ -389,10 +413,7 @@ fn record(
     action: Action,
     outcome: Outcome,
 ) {
-    if let Some(hits) = HITS.get_ptr_mut(hit(found.0.bank(), found.number(), action, outcome)) {
-        // SAFETY: the map hands out a valid pointer to this CPU's slot.
-        unsafe { crate::atomic::add(hits, 1) };
-    }
+    enforce_count_hit(found.0.0, hit(0, action, outcome));
     let which = match (outcome, action) {
         (Outcome::Done, Action::Deny) => Some(Count::Denied),
         (Outcome::Done, Action::Stop) => Some(Count::Stopped),

@@ -20,6 +20,7 @@ mod enforce;
 mod inodes;
 mod iter;
 mod lease;
+mod mappings;
 mod maps;
 mod notify;
 mod path;
@@ -385,7 +386,19 @@ on_decision!(
 on_decision!(
     /// `long __x64_sys_munmap(const struct pt_regs *regs)` (mm/mmap.c)
     "lsm/munmap", deny_munmap,
-    |ctx, regs, _unused| descriptors::munmap(ctx, regs)
+    |ctx, regs, _unused| mappings::munmap(ctx, regs)
+);
+
+on_decision!(
+    /// `long __x64_sys_mmap(const struct pt_regs *regs)` (arch/x86/kernel/sys_x86_64.c)
+    "lsm/mmap", deny_mmap,
+    |ctx, regs, _unused| mappings::mmap(ctx, regs)
+);
+
+on_decision!(
+    /// `long __x64_sys_mremap(const struct pt_regs *regs)` (mm/mremap.c)
+    "lsm/mremap", deny_mremap,
+    |ctx, regs, _unused| mappings::mremap(ctx, regs)
 );
 
 /// `bpf_iter_task_file`: every open file of every task.

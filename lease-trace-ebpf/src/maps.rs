@@ -83,8 +83,7 @@ pub static FRAMES: Array<Frame> = Array::with_max_entries(2 * policy::FRAMES, 0)
 
 /// What rules came to, see `policy::hit`.
 #[map]
-pub static HITS: PerCpuArray<u64> =
-    PerCpuArray::with_max_entries(policy::BANKS * policy::RULES * policy::HITS, 0);
+pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(policy::ROWS * policy::HITS, 0);
 
 /// Stakes to be judged before the current program ends, by thread and number.
 #[map]

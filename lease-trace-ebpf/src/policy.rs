@@ -8,6 +8,7 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     STACK_LEN,
+    cause::Cause,
     policy::{
         ANY_CAUSE, FRAMES as FRAMES_LEN, Header, OTHER_CONSUMER, RULES as RULES_LEN, Rule,
         cause_bit, index, kind_bit, mode_bit,
@@ -81,8 +82,8 @@ struct Search {
     found: u64,
 }
 
-/// The header, with the number of the rule plus one in the place of the number of rules; 0: none
-/// matches.
+/// The header, with the number of the rule plus one in the place of the number of rules, and only
+/// what can be denied to the current task; 0: none matches.
 #[unsafe(no_mangle)]
 extern "C" fn policy_find(note: u64) -> i64 {
     let header = header();
@@ -122,6 +123,12 @@ extern "C" fn policy_find(note: u64) -> i64 {
         found: 0,
     };
     tally::repeat(header.rules(), one_rule, &mut search);
+    // Of the system calls that come through the 32-bit entry only an unlock passes a hook.
+    if task::current().is_compat() {
+        search.found = Header(search.found)
+            .deniable_at_most(cause_bit(Cause::Unlock as u32))
+            .0;
+    }
     search.found as i64
 }
 

@@ -478,14 +478,16 @@ pub fn mm_owner(mm: u64) -> Option<TaskPtr> {
     pointer(mm, offset!(mm_owner)).map(TaskPtr)
 }
 
-/// Argument `n` (from zero, three at most) of a system call whose registers are at `regs`
+/// Argument `n` (from zero, five at most) of a 64-bit system call whose registers are at `regs`
 /// (arch/x86/include/asm/syscall_wrapper.h).
 #[inline(always)]
 pub fn argument(regs: u64, n: u32) -> u64 {
     let offset = match n {
         0 => offset!(regs_first),
         1 => offset!(regs_second),
-        _ => offset!(regs_third),
+        2 => offset!(regs_third),
+        3 => offset!(regs_fourth),
+        _ => offset!(regs_fifth),
     };
     at(regs, offset).unwrap_or(0)
 }

@@ -12,6 +12,7 @@ use lease_trace_common::{
 use crate::read::{self, File, TaskPtr};
 
 const PF_EXITING: u32 = 0x4;
+const PF_IO_WORKER: u32 = 0x10;
 const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// CLOCK_BOOTTIME in ns.
@@ -97,6 +98,7 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
         last_reference: file.is_last_reference(),
         lease_flags,
         kthread,
+        io_worker: flags & PF_IO_WORKER != 0,
         exiting: flags & PF_EXITING != 0,
         exit_code: task.exit_code(),
         syscall,

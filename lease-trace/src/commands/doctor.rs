@@ -263,8 +263,7 @@ mod tests {
           other           no (4)      yes         yes (7)     yes (7)
           (1)  BPF LSM
           (2)  by denying it: a duplicate does not keep what is unlocked
-          (3)  the system call is not modifiable; remedy: a kernel with
-               CONFIG_FUNCTION_ERROR_INJECTION
+          (3)  the system call is not modifiable; remedy: a newer kernel; 7.3 allows it
           (4)  no kernel lets this be denied
           (5)  the process is ending: there is nothing to do
           (6)  the kernel takes the lease away, whoever keeps the file

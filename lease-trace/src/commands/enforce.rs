@@ -138,6 +138,7 @@ struct InJson<'a> {
     monitor: Option<u32>,
     hold_limit_ms: u64,
     rules: Vec<RuleInJson>,
+    totals: BTreeMap<&'static str, u64>,
     links: &'a [String],
     lost: Vec<crate::record::Lost>,
 }
@@ -174,6 +175,7 @@ impl<'a> InJson<'a> {
                     hits: rules::hits(rule),
                 })
                 .collect(),
+            totals: totals(&status.counts),
             links: &status.links,
             lost: losses(&status.counts, &[0; Count::LEN]),
         }
@@ -218,10 +220,32 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
         let hits = rules::hits_in_words(&rules::hits(rule));
         writeln!(out, "{}: {hits}", rules::name(rule))?;
     }
+    let totals = totals(&status.counts).into_iter();
+    let totals = totals.map(|(what, count)| (what.to_owned(), count));
+    writeln!(
+        out,
+        "all rules: {}",
+        rules::hits_in_words(&totals.collect())
+    )?;
     for lost in losses(&status.counts, &[0; Count::LEN]) {
         writeln!(out, "lost {}: {}", lost.count, lost.what)?;
     }
     Ok(())
+}
+
+/// What was done in the name of all rules since enforcement is in place, also of those that are gone.
+fn totals(counts: &[u64; Count::LEN]) -> BTreeMap<&'static str, u64> {
+    const DONE: [(&str, Count); 7] = [
+        ("denied", Count::Denied),
+        ("stopped", Count::Stopped),
+        ("killed", Count::Killed),
+        ("left-to-monitor", Count::HandedOver),
+        ("spared", Count::Spared),
+        ("failed", Count::ActionsFailed),
+        ("would", Count::Would),
+    ];
+    let all = DONE.map(|(what, count)| (what, counts[count as usize]));
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 /// Without the blanks that pad the last column.

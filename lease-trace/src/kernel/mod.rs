@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod btf;
+pub mod denials;
 pub mod doctor;
 pub mod host;
 pub mod offsets;

@@ -95,6 +95,8 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
         regs_first: one("pt_regs", "di")?,
         regs_second_compat: one("pt_regs", "cx")?,
         regs_third: one("pt_regs", "dx")?,
+        regs_fourth: one("pt_regs", "r10")?,
+        regs_fifth: one("pt_regs", "r8")?,
         regs_second: one("pt_regs", "si")?,
         ring_exit_work: optional(&[("io_ring_ctx", "exit_work")]),
         ring_mm: optional(&[("io_ring_ctx", "mm_account")]),

@@ -15,18 +15,9 @@ pub enum Refusal {
     Kernel(String),
 }
 
-/// Whether a program may replace the return value of this function (`fmod_ret`), so that a call
-/// can be denied.
-pub fn modify_return(btf: &Btf, function: &str) -> Result<(), Refusal> {
-    load(btf, function, Kind::ModifyReturn)
-}
-
-/// Whether a program may answer for the BPF LSM, `hook` being `bpf_lsm_NAME`.
-pub fn lsm(btf: &Btf, hook: &str) -> Result<(), Refusal> {
-    load(btf, hook, Kind::Lsm)
-}
-
-fn load(btf: &Btf, function: &str, kind: Kind) -> Result<(), Refusal> {
+/// Whether a program of this kind may answer for this function (`bpf_lsm_NAME` for a hook of the BPF
+/// LSM), so that a call can be denied.
+pub fn denial(btf: &Btf, kind: Kind, function: &str) -> Result<(), Refusal> {
     let function_id = btf
         .function_id(function)
         .ok_or_else(|| Refusal::Kernel(format!("this kernel has no function {function}")))?;

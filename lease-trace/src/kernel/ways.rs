@@ -8,7 +8,9 @@ use lease_trace_common::{
 use serde::Serialize;
 
 use super::{
+    bpf::Kind,
     btf::Btf,
+    denials::{DENIALS, Denial},
     host::{self, Obstacle},
     trial::{self, Refusal},
 };
@@ -31,17 +33,8 @@ pub const WAYS: [Cause; 11] = [
 /// Why some ways out cannot be denied, whatever the kernel.
 pub const NOWHERE: &str = "no kernel lets this be denied";
 
-/// The functions whose return value denies a way out; all of them must be modifiable.
-const CALLS: [(Cause, &[&str]); 4] = [
-    (Cause::Close, &["__x64_sys_close"]),
-    (Cause::Dup2, &["__x64_sys_dup2", "__x64_sys_dup3"]),
-    (Cause::CloseRange, &["__x64_sys_close_range"]),
-    (Cause::Munmap, &["__x64_sys_munmap"]),
-];
-
-/// The hook that every unlock passes, F_SETLEASE and F_SETDELEG alike, and its BPF twin.
-const UNLOCK: &str = "security_file_lock";
-const UNLOCK_LSM: &str = "bpf_lsm_file_lock";
+/// What makes more ways deniable.
+const REMEDY: &str = "a newer kernel; 7.3 allows it";
 
 /// What this kernel lets be done about each way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,19 +90,11 @@ impl Ways {
 
     /// The same, for who has read BTF already.
     pub fn of(btf: &Btf) -> Result<Self, Obstacle> {
-        let mut deny = vec![(Cause::Unlock, unlock(btf)?)];
-        for (cause, functions) in CALLS {
-            let mut found = Ok("fmod_ret");
-            for function in functions {
-                if let Err(reason) = said(trial::modify_return(btf, function))? {
-                    // One reason for all of them, not one for each name.
-                    found = Err(reason.replace(&format!("{function}()"), "the system call"));
-                    break;
-                }
-            }
-            deny.push((cause, found));
-        }
-        Ok(Self { deny })
+        let ways = DENIABLE.into_iter();
+        let deny = ways.map(|cause| Ok((cause, accepted(btf, cause)?)));
+        Ok(Self {
+            deny: deny.collect::<Result<_, _>>()?,
+        })
     }
 
     /// How a way out can be denied, or why not.
@@ -140,9 +125,9 @@ impl Ways {
             (_, Cause::Exit | Cause::Killed) => Answer::Ends,
             (Action::Deny, _) => match self.deny(cause) {
                 Ok(how) => Answer::by(how),
-                Err(why) if CALLS.iter().any(|(call, _)| *call == cause) => Answer::no(&format!(
-                    "{why}; remedy: a kernel with CONFIG_FUNCTION_ERROR_INJECTION"
-                )),
+                Err(why) if DENIABLE.contains(&cause) && cause != Cause::Unlock => {
+                    Answer::no(&format!("{why}; remedy: {REMEDY}"))
+                }
                 Err(why) => Answer::no(why),
             },
             (Action::Hold, Cause::Unlock) => match self.deny(cause) {
@@ -162,13 +147,9 @@ impl Ways {
     #[cfg(test)]
     pub fn like_debian_12() -> Self {
         let refused = || Err("the system call is not modifiable".to_owned());
-        let calls = CALLS.map(|(cause, _)| (cause, refused()));
-        Self {
-            deny: [(Cause::Unlock, Ok("BPF LSM"))]
-                .into_iter()
-                .chain(calls)
-                .collect(),
-        }
+        let mut deny: Vec<_> = DENIABLE.map(|cause| (cause, refused())).into();
+        deny[0] = (Cause::Unlock, Ok("BPF LSM"));
+        Self { deny }
     }
 
     #[cfg(test)]
@@ -188,11 +169,37 @@ impl Ways {
     }
 }
 
-fn unlock(btf: &Btf) -> Result<Result<&'static str, String>, Obstacle> {
-    if host::bpf_lsm_is_active() && said(trial::lsm(btf, UNLOCK_LSM))?.is_ok() {
-        return Ok(Ok("BPF LSM"));
+/// How a way out can be denied: every program that is for it has a hook.
+fn accepted(btf: &Btf, cause: Cause) -> Result<Result<&'static str, String>, Obstacle> {
+    let mut found = Err(NOWHERE.to_owned());
+    for denial in DENIALS.iter().filter(|denial| denial.cause == cause) {
+        found = hook(btf, denial)?;
+        if found.is_err() {
+            break;
+        }
     }
-    Ok(said(trial::modify_return(btf, UNLOCK))?.map(|()| "fmod_ret"))
+    Ok(found)
+}
+
+fn hook(btf: &Btf, denial: &Denial) -> Result<Result<&'static str, String>, Obstacle> {
+    let mut found = Err(NOWHERE.to_owned());
+    for (kind, function) in denial.hooks {
+        if *kind == Kind::Lsm && !host::bpf_lsm_is_active() {
+            continue;
+        }
+        match said(trial::denial(btf, *kind, function))? {
+            Ok(()) => return Ok(Ok(kind.name())),
+            // One reason for all system calls, not one for each name.
+            Err(reason) => {
+                found = Err(if function.starts_with("__x64_sys_") {
+                    reason.replace(&format!("{function}()"), "the system call")
+                } else {
+                    reason
+                });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What the kernel said, unless it did not want to be asked.

@@ -174,6 +174,9 @@ impl Compiler<'_> {
                 })
             }),
             causes,
+            // Known when it is put in force.
+            row: 0,
+            padding: 0,
         };
         let meaning = Meaning {
             path,

@@ -521,6 +521,8 @@ action = \"report\"
         kinds: 1 | 4,
         modes: mode_bit(F_WRLCK),
         causes: cause_bit(Cause::Close as u32) | cause_bit(Cause::Unlock as u32),
+        row: 0,
+        padding: 0,
     };
     assert_eq!(*first, expected);
     assert_eq!(second.consumers, 0b1100);

@@ -1,67 +1,20 @@
-//! The programs that can deny a release, and the kernel functions whose return value each
-//! replaces. What this kernel accepts is found out by loading and attaching.
+//! The programs that deny, in place. What this kernel accepts is found out by loading and
+//! attaching.
 
 use std::{io, path::Path};
 
-use lease_trace_common::{cause::Cause, policy::cause_bit};
+use lease_trace_common::policy::cause_bit;
 
 use super::{
     object::Object,
     raw::{Link, RawObject},
 };
-use crate::kernel::{bpf::Kind, btf::Btf, host};
-
-/// One program and where it goes: the first hook that is accepted.
-struct Denial {
-    program: &'static str,
-    cause: Cause,
-    hooks: &'static [(Kind, &'static str)],
-    prototype: &'static str,
-}
-
-const SYSCALL: &str = "long int(const struct pt_regs *)";
-
-const DENIALS: &[Denial] = &[
-    Denial {
-        program: "deny_unlock",
-        cause: Cause::Unlock,
-        hooks: &[
-            (Kind::Lsm, "bpf_lsm_file_lock"),
-            (Kind::ModifyReturn, "security_file_lock"),
-        ],
-        prototype: "int(struct file *, unsigned int)",
-    },
-    Denial {
-        program: "deny_close",
-        cause: Cause::Close,
-        hooks: &[(Kind::ModifyReturn, "__x64_sys_close")],
-        prototype: SYSCALL,
-    },
-    Denial {
-        program: "deny_close_range",
-        cause: Cause::CloseRange,
-        hooks: &[(Kind::ModifyReturn, "__x64_sys_close_range")],
-        prototype: SYSCALL,
-    },
-    Denial {
-        program: "deny_dup2",
-        cause: Cause::Dup2,
-        hooks: &[(Kind::ModifyReturn, "__x64_sys_dup2")],
-        prototype: SYSCALL,
-    },
-    Denial {
-        program: "deny_dup3",
-        cause: Cause::Dup2,
-        hooks: &[(Kind::ModifyReturn, "__x64_sys_dup3")],
-        prototype: SYSCALL,
-    },
-    Denial {
-        program: "deny_munmap",
-        cause: Cause::Munmap,
-        hooks: &[(Kind::ModifyReturn, "__x64_sys_munmap")],
-        prototype: SYSCALL,
-    },
-];
+use crate::kernel::{
+    bpf::Kind,
+    btf::Btf,
+    denials::{DENIALS, Denial},
+    host,
+};
 
 /// The programs in place.
 pub struct Denials {
@@ -81,7 +34,7 @@ impl Denials {
             attached: Vec::new(),
         };
         let mut refused = 0;
-        for denial in DENIALS {
+        for denial in &DENIALS {
             match attach(raw, &object.types, denial) {
                 Ok((how, link)) => {
                     denials.links.push((denial.program, link));
@@ -94,7 +47,7 @@ impl Denials {
                 }
             }
         }
-        // dup2 and dup3 are one way out: it can be denied if both can.
+        // Several calls can be one way out: it can be denied if all of them can.
         denials.deniable &= !refused;
         denials
     }

@@ -1,10 +1,14 @@
 //! The policy in the kernel's maps: put in force by one store, read back, and what it came to.
 
-use std::borrow::{Borrow, BorrowMut};
+use std::{
+    borrow::{Borrow, BorrowMut},
+    collections::HashMap,
+    iter,
+};
 
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
 use lease_trace_common::policy::{
-    Action, BANKS, FRAMES, Frame, HITS, Header, RULES, Rule, hit, index,
+    Action, BANKS, FRAMES, Frame, HITS, Header, NAME_LEN, ROWS, RULES, Rule, hit, index,
 };
 use lease_trace_common::verdict::Outcome;
 
@@ -25,7 +29,7 @@ pub struct Plan {
     pub frames: Vec<Frame>,
 }
 
-/// A rule in force and what it came to since it was put in force.
+/// A rule in force and what it came to, in this policy and those before it that had it.
 #[derive(Clone, Debug)]
 pub struct RuleInForce {
     pub rule: Rule,
@@ -65,16 +69,13 @@ impl<T: Borrow<MapData>> PolicyMaps<T> {
     }
 
     fn rule(&self, bank: u32, number: u32) -> Result<RuleInForce, Error> {
-        let rule = self
-            .rules
-            .get(&(bank * RULES + number), 0)
-            .map_err(|error| Error::maps("cannot read the map", "RULES", error))?;
+        let rule = self.record(bank, number)?;
         let mut hits = Vec::new();
         for action in Action::ALL {
             for outcome in Outcome::ALL {
                 let values = self
                     .hits
-                    .get(&hit(bank, number, action, outcome), 0)
+                    .get(&hit(rule.row, action, outcome), 0)
                     .map_err(|error| Error::maps("cannot read the map", "HITS", error))?;
                 let sum = values.iter().sum();
                 if sum > 0 {
@@ -83,6 +84,27 @@ impl<T: Borrow<MapData>> PolicyMaps<T> {
             }
         }
         Ok(RuleInForce { rule, hits })
+    }
+
+    fn record(&self, bank: u32, number: u32) -> Result<Rule, Error> {
+        self.rules
+            .get(&(bank * RULES + number), 0)
+            .map_err(|error| Error::maps("cannot read the map", "RULES", error))
+    }
+
+    /// The rows of the rules in all banks, by name, but for those that are in `bank` alone: there
+    /// are at least as many others as a policy has rules.
+    fn rows(&self, bank: u32) -> Result<HashMap<[u8; NAME_LEN], u32>, Error> {
+        let mut rows = HashMap::new();
+        for other in (0..BANKS).filter(|other| *other != bank) {
+            for number in 0..RULES {
+                let rule = self.record(other, number)?;
+                if !rule.name().is_empty() {
+                    rows.insert(rule.name, rule.row);
+                }
+            }
+        }
+        Ok(rows)
     }
 }
 
@@ -94,18 +116,21 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             |name: &'static str| move |error| Error::maps("cannot write the map", name, error);
         let before = self.header()?;
         let bank = (before.bank() + 1) % BANKS;
-        let cpus = cpus()?;
-        for (number, rule) in (0..RULES).zip(&plan.rules) {
-            self.rules
-                .set(bank * RULES + number, *rule, 0)
-                .map_err(failed("RULES"))?;
-            for counter in 0..HITS {
-                let zero = PerCpuValues::try_from(vec![0; cpus])
-                    .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
-                self.hits
-                    .set((bank * RULES + number) * HITS + counter, zero, 0)
-                    .map_err(failed("HITS"))?;
+        // A rule goes on counting where it was counted before. No program reads this bank any more.
+        let mut rows = self.rows(bank)?;
+        for (number, rule) in (0..RULES).zip(plan.rules.iter().map(Some).chain(iter::repeat(None)))
+        {
+            let mut rule = rule.copied().unwrap_or(Rule::ANY);
+            if !rule.name().is_empty() {
+                rule.row = match rows.get(&rule.name) {
+                    Some(row) => *row,
+                    None => self.clear_row(&rows)?,
+                };
+                rows.insert(rule.name, rule.row);
             }
+            self.rules
+                .set(bank * RULES + number, rule, 0)
+                .map_err(failed("RULES"))?;
         }
         let half = bank & 1;
         for (number, frame) in (0..FRAMES).zip(&plan.frames) {
@@ -124,6 +149,23 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             .set(index::HEADER, header.0, 0)
             .map_err(failed("POLICY"))?;
         Ok(header)
+    }
+}
+
+impl<T: BorrowMut<MapData>> PolicyMaps<T> {
+    /// A row that none of these rules has, set to zero.
+    fn clear_row(&mut self, taken: &HashMap<[u8; NAME_LEN], u32>) -> Result<u32, Error> {
+        let row = (0..ROWS).find(|row| taken.values().all(|other| other != row));
+        let row = row.ok_or_else(|| Error::maps("cannot write the map", "HITS", "it is full"))?;
+        let cpus = cpus()?;
+        for counter in 0..HITS {
+            let zero = PerCpuValues::try_from(vec![0; cpus])
+                .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
+            self.hits
+                .set(row * HITS + counter, zero, 0)
+                .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
+        }
+        Ok(row)
     }
 }
 
