@@ -34,6 +34,12 @@ pub const COMMANDS: &[Command] = &[
         run: close,
     },
     Command {
+        name: "close-32",
+        arguments: "SLOT",
+        summary: "close(2) through the 32-bit entry",
+        run: close_32,
+    },
+    Command {
         name: "close_range",
         arguments: "FIRST LAST",
         summary: "close_range(2) from one slot's number to another's",
@@ -138,6 +144,13 @@ fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let slot = arguments.word(0);
     // On failure the descriptor is still there (a tracer may have refused), and so is the slot.
     sys::close(*actor.fds.get(slot)?)?;
+    actor.fds.take(slot)?;
+    DONE
+}
+
+fn close_32(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let slot = arguments.word(0);
+    sys::compat::close(*actor.fds.get(slot)?)?;
     actor.fds.take(slot)?;
     DONE
 }

@@ -13,6 +13,12 @@ pub const COMMANDS: &[Command] = &[
         run: setlease,
     },
     Command {
+        name: "setlease-32",
+        arguments: "SLOT r|w|u",
+        summary: "F_SETLEASE through the 32-bit entry",
+        run: setlease_32,
+    },
+    Command {
         name: "hoard-leases",
         arguments: "COUNT FOLDER",
         summary: "so many read leases, 256 on each new file in a folder; they last as long as the actor",
@@ -64,6 +70,13 @@ fn setlease(actor: &mut Actor, arguments: &Arguments) -> Reply {
         i32::from(arguments.choice(1, MODES)?),
         "F_SETLEASE",
     )?;
+    DONE
+}
+
+fn setlease_32(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    let mode = i32::from(arguments.choice(1, MODES)?);
+    sys::compat::fcntl(fd, libc::F_SETLEASE, mode, "F_SETLEASE")?;
     DONE
 }
 

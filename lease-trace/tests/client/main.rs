@@ -14,6 +14,7 @@ mod command;
 mod file;
 #[cfg_attr(target_feature = "crt-static", path = "ibverbs_absent.rs")]
 mod ibverbs;
+mod intruder;
 mod lease;
 mod memory;
 mod process;

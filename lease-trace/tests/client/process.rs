@@ -34,6 +34,15 @@ pub const COMMANDS: &[Command] = &[
         run: setuid,
     },
     Command {
+        name: "unshare-user",
+        arguments: "",
+        summary: "unshare(2): a user namespace of its own, with all capabilities in it",
+        run: |_, _| {
+            sys::unshare_user()?;
+            DONE
+        },
+    },
+    Command {
         name: "signals",
         arguments: "ignore|default SIGNAL",
         summary: "a signal's disposition; IO, sent for a lease break, is ignored at first",
@@ -135,7 +144,7 @@ fn signals(_: &mut Actor, arguments: &Arguments) -> Reply {
     DONE
 }
 
-fn signal(word: &str) -> Result<c_int, Failure> {
+pub fn signal(word: &str) -> Result<c_int, Failure> {
     let name = word.strip_prefix("SIG").unwrap_or(word);
     match SIGNALS.iter().find(|(known, _)| *known == name) {
         Some((_, number)) => Ok(*number),

@@ -1,11 +1,14 @@
 //! io_uring: registered buffers, which are long-term pins, and registered files, which keep an open
-//! file description alive. Nothing is ever submitted, so the ring itself is never mapped.
+//! file description alive. Nothing is submitted to these, so they are never mapped; `uring-close`
+//! makes a ring for itself.
 
-use std::ptr;
+use std::{io, ptr};
+
+use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::actor::Actor;
 use crate::command::{Arguments, Command};
-use crate::reply::{DONE, Reply};
+use crate::reply::{DONE, Failure, Reply};
 use crate::sys;
 use crate::uring_abi::{
     CloneBuffers, REGISTER_BUFFERS, REGISTER_CLONE_BUFFERS, REGISTER_FILES, UNREGISTER_BUFFERS,
@@ -48,6 +51,12 @@ pub const COMMANDS: &[Command] = &[
         arguments: "RING",
         summary: "IORING_UNREGISTER_FILES",
         run: unregister_files,
+    },
+    Command {
+        name: "uring-close",
+        arguments: "SLOT caller|worker",
+        summary: "IORING_OP_CLOSE in a ring of its own, done by the caller or a worker thread",
+        run: close,
     },
 ];
 
@@ -101,4 +110,44 @@ fn unregister_files(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let ring = *actor.fds.get(arguments.word(0))?;
     sys::io_uring_register(ring, UNREGISTER_FILES, ptr::null(), 0)?;
     DONE
+}
+
+fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let slot = arguments.word(0);
+    let fd = types::Fd(*actor.fds.get(slot)?);
+    let by = [
+        ("caller", squeue::Flags::empty()),
+        ("worker", squeue::Flags::ASYNC),
+    ];
+    let entry = opcode::Close::new(fd)
+        .build()
+        .flags(arguments.choice(1, &by)?);
+    let returned = submit(&entry).map_err(|error| Failure::Kernel {
+        errno: error.raw_os_error().unwrap_or(0),
+        operation: "io_uring_enter".to_owned(),
+    })?;
+    if returned < 0 {
+        return Err(Failure::Kernel {
+            errno: -returned,
+            operation: "IORING_OP_CLOSE".to_owned(),
+        });
+    }
+    actor.fds.take(slot)?;
+    DONE
+}
+
+/// Submits one entry and waits for what it returns, through stops and signals.
+fn submit(entry: &squeue::Entry) -> io::Result<i32> {
+    let mut ring = IoUring::new(1)?;
+    // SAFETY: the entry refers to a descriptor by its number, and to no memory.
+    unsafe { ring.submission().push(entry) }.map_err(io::Error::other)?;
+    loop {
+        if let Some(completion) = ring.completion().next() {
+            return Ok(completion.result());
+        }
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The system calls, one function each: what goes wrong comes back as the operation and its errno.
 
+pub mod bpf;
 mod channel;
+pub mod compat;
 mod descriptor;
 mod memory;
 mod process;
@@ -10,12 +12,13 @@ use std::io;
 pub use channel::{pair, pipe, read_line, receive_fd, send_fd, write_line};
 pub use descriptor::{
     close, close_range, dup, dup2, dup3, fcntl, fcntl_delegation, io_uring_register,
-    io_uring_setup, is_open, memfd, open, pread, punch_hole, pwrite, register_umem, set_cloexec,
-    truncate, udmabuf_create, xdp_socket,
+    io_uring_setup, is_open, memfd, open, open_devices, pread, punch_hole, pwrite, register_umem,
+    set_cloexec, truncate, udmabuf_create, unlink, xdp_socket,
 };
 pub use memory::{mmap, mmap_fixed, mremap, mremap_fixed, munmap, vm_read};
 pub use process::{
-    exit_thread, fork, kill, pause, set_comm, set_open_files, set_signal, set_uid, wait,
+    exit_thread, fork, kill, pause, ptrace_seize, set_comm, set_open_files, set_signal, set_uid,
+    steal_fd, unshare_user, wait,
 };
 
 use crate::reply::Failure;

@@ -3,6 +3,7 @@
 use crate::actor::Actor;
 use crate::command::{Arguments, Command};
 use crate::reply::{DONE, Reply, value};
+use crate::sys;
 
 pub use crate::ibverbs::{Device, Region};
 
@@ -10,7 +11,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "rdma-open",
         arguments: "SLOT [DEVICE]",
-        summary: "opens an RDMA device, or the first one, with a protection domain",
+        summary: "opens an RDMA device, or the first one, with a protection domain; SLOT is its descriptor, too",
         run: open,
     },
     Command {
@@ -36,14 +37,21 @@ pub const COMMANDS: &[Command] = &[
 fn open(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let slot = arguments.word(0);
     actor.devices.free(slot)?;
+    actor.fds.free(slot)?;
+    let before = sys::open_devices();
     let device = Device::open(arguments.optional(1))?;
     let name = device.name();
     actor.devices.put(slot, device);
+    if let Some(fd) = sys::open_devices().difference(&before).next() {
+        actor.fds.put(slot, *fd);
+    }
     Ok(value(name))
 }
 
 fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    actor.devices.take(arguments.word(0))?.close()?;
+    let slot = arguments.word(0);
+    actor.devices.take(slot)?.close()?;
+    actor.fds.take(slot)?;
     DONE
 }
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    Actor, Enforcement, Fate, Scratch, Subject, Tool, eventually, leases_on, open_lease_and_pin,
-    pin_without_lease, retire_enforcement, state_of,
+    Actor, Enforcement, Fate, Holder, PAGES, Pinned, Scratch, Subject, Tool, eventually, leases_on,
+    open_lease_and_pin, pin_without_lease, retire_enforcement, state_of,
 };
 
 const NOBODY: u32 = 65534;
@@ -41,7 +41,6 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_user_without_privileges_reaches_nothing() {
     let enforcement = Enforcement::start(&deny());
-    let before = enforcement.status();
     let files = below(FOLDER.as_ref());
     assert!(files.len() > 15, "{files:?}");
     assert_eq!(
@@ -58,9 +57,27 @@ fn a_user_without_privileges_reaches_nothing() {
         let open = format!("open x {} ro", path.display());
         attacker.err(&open, libc::EACCES);
     }
+    let monitor = enforcement.monitor();
+    reaches_no_object(&attacker, &files);
+    reaches_no_monitor(&attacker, monitor.pid());
+    // All capabilities, in a user namespace of its own.
+    attacker.ok("unshare-user");
+    reaches_no_object(&attacker, &files);
+    reaches_no_monitor(&attacker, monitor.pid());
+    assert_eq!(enforcement.status()["monitor"], monitor.pid());
+    let victim = Actor::start();
+    let scratch = Scratch::new();
+    open_lease_and_pin(&victim, &scratch.file("f"));
+    victim.err("setlease f u", libc::EBUSY);
+    monitor.expect_of("denied", victim.pid());
+    victim.all(&["unregister-buffers ring", "setlease f u"]);
+    let stopped = monitor.stop();
+    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+
     let policy = Scratch::new();
     let path = policy.file("p.toml");
     fs::write(&path, rule("report", "")).expect("writes the policy");
+    let before = enforcement.status();
     for arguments in [
         &["enforce", "stop"][..],
         &["enforce", "status"],
@@ -72,6 +89,44 @@ fn a_user_without_privileges_reaches_nothing() {
     }
     assert_eq!(enforcement.status(), before);
     assert_eq!(below(FOLDER.as_ref()), files);
+}
+
+/// Neither by the files in bpffs nor by the kernel's numbers.
+fn reaches_no_object(attacker: &Actor, files: &[PathBuf]) {
+    for path in files {
+        attacker.err(&format!("bpf-get {}", path.display()), libc::EACCES);
+        // Everybody may write into bpffs itself, which is sticky.
+        let errno = if path == Path::new(FOLDER) {
+            libc::EPERM
+        } else {
+            libc::EACCES
+        };
+        attacker.err(&format!("unlink {}", path.display()), errno);
+    }
+    let root = Actor::start();
+    for kind in ["map", "prog", "link", "btf"] {
+        let command = |id: u32| format!("bpf-by-id {kind} {id}");
+        let exists = (1..5000).find(|id| root.attempt(&command(*id)).is_ok());
+        let id = exists.unwrap_or_else(|| panic!("the kernel has no {kind}"));
+        attacker.err(&command(id), libc::EPERM);
+    }
+}
+
+/// Neither by a signal nor by a debugger's means.
+fn reaches_no_monitor(attacker: &Actor, monitor: i64) {
+    for signal in ["KILL", "STOP", "TERM"] {
+        attacker.err(&format!("signal {monitor} {signal}"), libc::EPERM);
+    }
+    attacker.err(&format!("ptrace {monitor}"), libc::EPERM);
+    for fd in 0..16 {
+        attacker.err(&format!("steal-fd {monitor} {fd}"), libc::EPERM);
+    }
+    for (file, flags) in [("mem", "rw"), ("maps", "ro"), ("environ", "ro")] {
+        attacker.err(
+            &format!("open x /proc/{monitor}/{file} {flags}"),
+            libc::EACCES,
+        );
+    }
 }
 
 /// A lease of one's own on the victim's file, broken off, is nothing that the victim did.
@@ -167,10 +222,14 @@ fn a_pid_that_is_used_again_is_another_process() {
     parent.ok("close ring");
 }
 
-/// SIGKILL and exit with everything in hand, whichever goes first: nobody waits for ever.
 #[test]
 fn a_dying_holder_never_deadlocks() {
     let scratch = Scratch::new();
+    dies_with_everything(Holder::Ring, &|name| scratch.file(name));
+}
+
+/// SIGKILL and exit with everything in hand, whichever goes first: nobody waits for ever.
+pub fn dies_with_everything(holder: Holder, file_in: &dyn Fn(&str) -> String) {
     for (round, action) in ["deny", "hold", "stop", "kill"].iter().enumerate() {
         let otherwise = match *action {
             "deny" => "otherwise = \"kill\"",
@@ -184,17 +243,19 @@ fn a_dying_holder_never_deadlocks() {
             ([15, 10], "kill-self KILL", Fate::Killed(libc::SIGKILL)),
             ([10, 15], "exit 3", Fate::Exited(3)),
         ] {
+            let pinned = Pinned::now();
             let mut actor = Actor::start();
-            let path = scratch.file(&format!("{round}{}{}", fds[0], end.len()));
-            let file = open_lease_and_pin(&actor, &path);
-            let [lease, ring] = fds;
+            let file = holder.open(&actor, &file_in(&format!("{round}{}{}", fds[0], end.len())));
+            let [lease, pins] = fds;
             actor.ok(&format!("move-fd f {lease}"));
-            actor.ok(&format!("move-fd ring {ring}"));
+            actor.ok(&format!("move-fd {} {pins}", holder.descriptor()));
+            assert_eq!(pinned.since(), PAGES, "{action} {fds:?}");
             assert_eq!(actor.fate(end), fate, "{action} {fds:?}");
             assert!(
                 eventually(|| leases_on(&file).is_empty()),
                 "{action} {fds:?}"
             );
+            pinned.assert_balanced();
             monitor.barrier();
             for event in ["killed", "denied", "stopped"] {
                 monitor.none_for(actor.pid(), event);

@@ -96,6 +96,38 @@ fn it_lapses_with_the_monitor() {
     actor.ok("unregister-buffers ring");
 }
 
+/// The monitor lets go last, of a file that another policy's rule would have its owner killed for:
+/// lease-trace is neither refused nor signalled, and the owner is not made to pay for it.
+#[test]
+fn who_lets_go_may_be_lease_trace() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(HOLD);
+    let monitor = enforcement.monitor();
+    for (number, action) in ["kill", "stop", "deny"].iter().enumerate() {
+        enforcement.replace(HOLD);
+        let actor = Actor::start();
+        let file = open_lease_and_pin(&actor, &scratch.file(&number.to_string()));
+        monitor.expect_of("held", actor.pid());
+        actor.all(&["munmap m", "close f"]);
+        let rule = format!("[[rule]]\nname = \"r\"\naction = \"{action}\"\n");
+        let otherwise = match *action {
+            "deny" => "otherwise = \"kill\"\n",
+            _ => "",
+        };
+        enforcement.replace(&format!(
+            "mode = \"enforce\"\nhold_limit_ms = 1\n{rule}{otherwise}"
+        ));
+        let told = monitor.expect_of("spared", actor.pid());
+        assert_eq!(told["outcome"], "spared", "{told}");
+        assert_eq!(told["releaser"]["pid"], monitor.pid(), "{told}");
+        assert!(leases_on(&file).is_empty());
+        assert_eq!(actor.ok("pid"), actor.pid().to_string());
+        actor.ok("unregister-buffers ring");
+    }
+    let stopped = monitor.stop();
+    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+}
+
 /// A file is not kept for ever for a process that does not unpin.
 #[test]
 fn it_ends_at_its_limit() {

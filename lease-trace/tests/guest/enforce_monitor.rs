@@ -118,8 +118,9 @@ fn a_policy_swapped_under_load_is_one_or_the_other() {
     assert_eq!(monitor.count(pid, "denied") as u64, denied);
     assert_eq!(monitor.count(pid, "reported") as u64, granted);
     assert_eq!(monitor.count(pid, "zombie") as u64, granted);
-    let last = enforcement.hits("r")["reported"].as_u64().expect("some");
-    assert!(last <= granted, "{last} of {granted}");
+    // Whatever the policies were: the rule has one name.
+    let counted = serde_json::json!({ "denied": denied, "reported": granted });
+    assert_eq!(enforcement.hits("r"), counted);
     let stopped = monitor.stop();
     assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
 }

@@ -65,7 +65,7 @@ pub fn every_way(
         holds: enforces && action == "hold",
         hits: BTreeMap::new(),
     };
-    for (number, way) in ways(holder).iter().enumerate() {
+    for (number, way) in ways().iter().enumerate() {
         let expected = Outcome::of(action, otherwise, way, &deniable);
         let expected = if enforces { expected } else { expected.would() };
         trial.run(way, &format!("{}/{number}", folder_of(action)), expected);

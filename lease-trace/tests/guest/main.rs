@@ -5,8 +5,9 @@
 //! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
 //! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
-//! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, and those under
-//! `service::` systemd as the first program; all others run from an initramfs.
+//! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
+//! `enforce_first::` an actor as the first program, and those under `service::` systemd; all others
+//! run from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
@@ -14,6 +15,7 @@
 mod break_timeout;
 mod doctor;
 mod enforce_attack;
+mod enforce_first;
 mod enforce_hold;
 mod enforce_integrity;
 mod enforce_kept;

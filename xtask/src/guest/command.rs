@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Ended, Guest, Machine, Ran, Userland, image, kernels, programs};
+use super::{Ended, First, Guest, Machine, Ran, Userland, image, kernels, programs};
 use crate::progress::say;
 
 #[derive(clap::Args)]
@@ -70,7 +70,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let image = image::debian(&packages)?;
 
     let mut guest = Guest::new(&kernel, Userland::Debian(image));
-    guest.systemd = systemd;
+    if systemd {
+        guest.first = First::Systemd;
+    }
     guest.machine = Machine {
         icount,
         cpus,

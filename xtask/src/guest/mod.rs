@@ -52,13 +52,23 @@ impl Default for Machine {
     }
 }
 
+/// The first program, once the guest is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The script that runs the command.
+    Script,
+    /// systemd, as it is on a host; the userland must have it.
+    Systemd,
+    /// The actor `client`, which takes commands from /run/guest/first.in.
+    Client,
+}
+
 /// A guest to be run.
 pub struct Guest<'a> {
     pub kernel: &'a Kernel,
     pub userland: Userland,
     pub machine: Machine,
-    /// Whether systemd is the first program, as it is on a host; the userland must have it.
-    pub systemd: bool,
+    pub first: First,
     /// Added to the kernel's command line.
     pub cmdline: String,
     pub limit: Duration,
@@ -117,7 +127,7 @@ impl<'a> Guest<'a> {
             kernel,
             userland,
             machine: Machine::default(),
-            systemd: false,
+            first: First::Script,
             cmdline: String::new(),
             limit: Duration::from_mins(10),
             programs: Vec::new(),
@@ -175,9 +185,13 @@ impl<'a> Guest<'a> {
         if disk {
             archive.data("guest/disk", b"")?;
         }
-        if self.systemd {
-            archive.data("guest/systemd", b"")?;
-            archive.data("guest/guest.service", include_bytes!("guest.service"))?;
+        match self.first {
+            First::Script => {}
+            First::Systemd => {
+                archive.data("guest/systemd", b"")?;
+                archive.data("guest/guest.service", include_bytes!("guest.service"))?;
+            }
+            First::Client => archive.data("guest/first", b"")?,
         }
         archive
             .folder("guest/bin".as_ref())

@@ -72,7 +72,7 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                 }
                 let mut guest = Guest::new(kernel, userland.clone());
                 guest.limit = LIMIT;
-                guest.systemd = place.systemd;
+                guest.first = place.first;
                 place.cmdline.clone_into(&mut guest.cmdline);
                 guest.programs = command::on_path(built.lease_trace.clone(), client.clone());
                 guest.files = vec![

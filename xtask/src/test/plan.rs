@@ -1,7 +1,7 @@
 //! What is run where: the userlands with the scenarios that belong into each, and the attach modes
 //! that all of them run in. A new way to run the scenarios is a new line here.
 
-use crate::guest::image;
+use crate::guest::{First, image};
 
 /// A userland that scenarios run in.
 #[derive(Debug)]
@@ -9,47 +9,46 @@ pub struct Place {
     pub name: &'static str,
     /// Debian with these packages; busybox alone if there are none.
     pub packages: Option<&'static [&'static str]>,
-    /// Whether systemd is the first program.
-    pub systemd: bool,
+    pub first: First,
     /// Added to the kernel's command line.
     pub cmdline: &'static str,
     /// What the names of its scenarios begin with; without any it takes those of no other place.
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 6] = [
+pub const PLACES: [Place; 7] = [
     Place {
         name: "initramfs",
         packages: None,
-        systemd: false,
+        first: First::Script,
         cmdline: "",
         prefixes: &[],
     },
     Place {
         name: "debian",
         packages: Some(image::RDMA),
-        systemd: false,
+        first: First::Script,
         cmdline: "",
         prefixes: &["rdma::", "enforce_rdma::"],
     },
     Place {
         name: "lockdown",
         packages: None,
-        systemd: false,
+        first: First::Script,
         cmdline: "lockdown=confidentiality",
         prefixes: &["lockdown::"],
     },
     Place {
         name: "integrity",
         packages: None,
-        systemd: false,
+        first: First::Script,
         cmdline: "lockdown=integrity",
         prefixes: &["enforce_integrity::"],
     },
     Place {
         name: "no-bpf",
         packages: None,
-        systemd: false,
+        first: First::Script,
         // Debian's own list without it.
         cmdline: "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor",
         prefixes: &["enforce_without_lsm::"],
@@ -57,9 +56,16 @@ pub const PLACES: [Place; 6] = [
     Place {
         name: "systemd",
         packages: Some(&["systemd"]),
-        systemd: true,
+        first: First::Systemd,
         cmdline: "",
         prefixes: &["service::"],
+    },
+    Place {
+        name: "first",
+        packages: None,
+        first: First::Client,
+        cmdline: "",
+        prefixes: &["enforce_first::"],
     },
 ];
 
@@ -162,10 +168,20 @@ mod tests {
             "enforce_rdma::kill",
             "enforce_integrity::a",
             "enforce_without_lsm::a",
+            "enforce_first::a",
         ]
         .map(str::to_owned);
         let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter);
-        let [initramfs, debian, lockdown, integrity, no_lsm, systemd] = &PLACES;
+        let [
+            initramfs,
+            debian,
+            lockdown,
+            integrity,
+            no_lsm,
+            systemd,
+            first,
+        ] = &PLACES;
+        assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);

@@ -1,6 +1,8 @@
 //! System calls on files and descriptors.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_int, c_long, c_uint, c_void};
+use std::fs;
 use std::os::fd::RawFd;
 
 use super::check;
@@ -19,6 +21,18 @@ pub fn open(path: &str, flags: c_int) -> Result<RawFd, Failure> {
         unsafe { libc::open(c_path.as_ptr(), flags, 0o644) },
         format!("open {path}"),
     )
+}
+
+pub fn unlink(path: &str) -> Result<(), Failure> {
+    let Ok(c_path) = CString::new(path) else {
+        return usage("a path has no NUL in it");
+    };
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    check(
+        unsafe { libc::unlink(c_path.as_ptr()) },
+        format!("unlink {path}"),
+    )
+    .map(drop)
 }
 
 pub fn memfd(name: &str, flags: c_uint) -> Result<RawFd, Failure> {
@@ -58,6 +72,20 @@ pub fn udmabuf_create(maker: RawFd, request: &udmabuf::Create) -> Result<RawFd, 
     // SAFETY: the kernel reads one `struct udmabuf_create`, which the reference outlives.
     let made = unsafe { libc::ioctl(maker, UDMABUF_CREATE, &raw const *request) };
     check(made, "UDMABUF_CREATE")
+}
+
+/// Descriptors of RDMA devices (/dev/infiniband/uverbs0) that are open now.
+pub fn open_devices() -> BTreeSet<RawFd> {
+    let entries = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let devices = entries.filter(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|path| path.starts_with("/dev/infiniband"))
+    });
+    devices
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 pub fn is_open(fd: RawFd) -> bool {

@@ -44,6 +44,28 @@ pub fn exit_thread() -> ! {
     }
 }
 
+pub fn unshare_user() -> Result<(), Failure> {
+    // SAFETY: takes a number, touches no memory.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }, "unshare").map(drop)
+}
+
+pub fn ptrace_seize(pid: i32) -> Result<(), Failure> {
+    // SAFETY: takes numbers; nothing of this process is touched.
+    let returned = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+    check(returned, "PTRACE_SEIZE").map(drop)
+}
+
+pub fn steal_fd(pid: i32, fd: c_int) -> Result<c_int, Failure> {
+    // SAFETY: takes numbers, touches no memory.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let pidfd = check(pidfd, "pidfd_open")? as c_int;
+    // SAFETY: as above.
+    let stolen = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, fd, 0) };
+    let stolen = check(stolen, "pidfd_getfd").map(|fd| fd as c_int);
+    super::close(pidfd)?;
+    stolen
+}
+
 /// pause(2), for ever: a signal that is handled or ignored does not end it.
 pub fn pause() -> ! {
     loop {

@@ -1,9 +1,11 @@
 //! A process that does what it is told: the `client` example, one command at a time.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{env, fmt, fs, thread};
@@ -13,8 +15,10 @@ use super::{PATIENCE, eventually};
 
 /// One actor. Dropped, it is told to end, and what it holds goes with it.
 pub struct Actor {
-    process: Child,
-    commands: Option<ChildStdin>,
+    pid: i64,
+    /// None for the guest's first program, which outlives everybody.
+    process: Option<Child>,
+    commands: Option<File>,
     answers: Receiver<String>,
 }
 
@@ -63,25 +67,30 @@ impl Actor {
         let mut process = program
             .spawn()
             .unwrap_or_else(|error| panic!("{program:?}: {error}"));
-        let answers = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
-        let (sender, receiver) = channel();
-        thread::spawn(move || {
-            for line in answers.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let commands = process.stdin.take();
+        let answers = OwnedFd::from(process.stdout.take().expect("stdout is a pipe"));
+        let commands = OwnedFd::from(process.stdin.take().expect("stdin is a pipe"));
         Self {
-            process,
-            commands,
-            answers: receiver,
+            pid: i64::from(process.id()),
+            process: Some(process),
+            commands: Some(commands.into()),
+            answers: lines_of(answers.into()),
+        }
+    }
+
+    /// The guest's first program, where that is an actor.
+    pub fn first() -> Self {
+        let commands = File::options().write(true).open("/run/guest/first.in");
+        let answers = File::open("/run/guest/first.out");
+        Self {
+            pid: 1,
+            process: None,
+            commands: Some(commands.expect("pid 1 reads commands")),
+            answers: lines_of(answers.expect("pid 1 writes answers")),
         }
     }
 
     pub fn pid(&self) -> i64 {
-        i64::from(self.process.id())
+        self.pid
     }
 
     /// Performs a command that must work, and returns its values.
@@ -130,7 +139,8 @@ impl Actor {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = wait(&mut self.process, PATIENCE).expect("it closed its stdout");
+                    let process = self.process.as_mut().expect("pid 1 never ends");
+                    let status = wait(process, PATIENCE).expect("it closed its stdout");
                     return match status.code() {
                         Some(code) => Fate::Exited(code),
                         None => Fate::Killed(status.signal().expect("exit or signal")),
@@ -143,7 +153,8 @@ impl Actor {
 
     /// SIGCONT; an answer that was held back by SIGSTOP follows, and must be `ok`.
     pub fn go_on(&self, in_command: bool) {
-        interrupt(&self.process, libc::SIGCONT);
+        let process = self.process.as_ref().expect("pid 1 never stops");
+        interrupt(process, libc::SIGCONT);
         if in_command {
             let answer = self.answers.recv_timeout(PATIENCE);
             let answer = answer.expect("an answer after SIGCONT");
@@ -164,8 +175,9 @@ impl Actor {
     /// Performs a command that ends the actor, and waits until it is gone.
     pub fn end(&mut self, command: &str) {
         self.tell(command);
+        let process = self.process.as_mut().expect("pid 1 never ends");
         assert!(
-            wait(&mut self.process, PATIENCE).is_some(),
+            wait(process, PATIENCE).is_some(),
             "`{command}` did not end the actor"
         );
     }
@@ -188,11 +200,26 @@ impl Actor {
 impl Drop for Actor {
     fn drop(&mut self) {
         self.commands = None;
-        if wait(&mut self.process, PATIENCE).is_none() {
-            interrupt(&self.process, libc::SIGKILL);
-            let _ = self.process.wait();
+        if let Some(process) = &mut self.process
+            && wait(process, PATIENCE).is_none()
+        {
+            interrupt(process, libc::SIGKILL);
+            let _ = process.wait();
         }
     }
+}
+
+/// What an actor says, line by line.
+fn lines_of(answers: File) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(answers).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
 }
 
 /// An answer, read.

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Monitor, Ran, Scratch, Tool, shared};
 
@@ -17,6 +17,8 @@ static IDLE: AtomicBool = AtomicBool::new(false);
 /// A policy in force for one scenario.
 pub struct Enforcement {
     folder: Scratch,
+    /// Its status when the scenario began: a rule of an earlier one's may have had the same name.
+    before: Value,
 }
 
 impl Enforcement {
@@ -25,10 +27,12 @@ impl Enforcement {
         if !IDLE.load(Ordering::Relaxed) {
             shared::retire();
         }
-        let enforcement = Self {
+        let mut enforcement = Self {
             folder: Scratch::new(),
+            before: Value::Null,
         };
         enforcement.replace(policy);
+        enforcement.before = enforcement.status();
         shared::at_exit();
         IDLE.store(false, Ordering::Relaxed);
         enforcement
@@ -61,13 +65,21 @@ impl Enforcement {
         Tool::run(&["enforce", "status", "-J"]).exits(0).json()
     }
 
-    /// What a rule came to since the policy was put in force.
+    /// What a rule came to in this scenario, whatever policies were in force.
     #[track_caller]
     pub fn hits(&self, rule: &str) -> Value {
         let status = self.status();
-        let rules = status["rules"].as_array().expect("rules");
-        let found = rules.iter().find(|found| found["name"] == rule);
-        found.unwrap_or_else(|| panic!("no rule {rule}: {status}"))["hits"].clone()
+        let now = hits_of(&status, rule).unwrap_or_else(|| panic!("no rule {rule}: {status}"));
+        let before = hits_of(&self.before, rule).cloned().unwrap_or_default();
+        let count = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
+        let grown = now
+            .iter()
+            .map(|(what, hits)| (what.clone(), count(Some(hits)) - count(before.get(what))));
+        grown
+            .filter(|(_, hits)| *hits > 0)
+            .map(|(what, hits)| (what, hits.into()))
+            .collect::<Map<String, Value>>()
+            .into()
     }
 
     /// The ways out that can be denied now.
@@ -77,6 +89,11 @@ impl Enforcement {
         let names = ways.iter().map(|way| way.as_str().expect("a word"));
         names.map(str::to_owned).collect()
     }
+}
+
+fn hits_of<'a>(status: &'a Value, rule: &str) -> Option<&'a Map<String, Value>> {
+    let mut rules = status["rules"].as_array()?.iter();
+    rules.find(|found| found["name"] == rule)?["hits"].as_object()
 }
 
 impl Drop for Enforcement {

@@ -26,7 +26,7 @@ pub enum Outcome {
 impl Outcome {
     /// Of `action` with `otherwise` at this way out, in enforce mode.
     pub fn of(action: &str, otherwise: &str, way: &Way, deniable: &[String]) -> Self {
-        let deniable = deniable.iter().any(|cause| cause == way.cause);
+        let deniable = !way.passes_by() && deniable.iter().any(|cause| cause == way.cause);
         let applies = match action {
             "deny" if !deniable => otherwise,
             "hold" if way.cause == "unlock" => "deny",
@@ -38,9 +38,8 @@ impl Outcome {
             "report" => Self::Told("reported"),
             "deny" => Self::Denied,
             "hold" => Self::Held,
-            // Nobody is stopped or killed for what another process did, but for one's own
-            // ignoring of a break.
-            _ if way.is_others() && way.cause != "break-timeout" => Self::Told("spared"),
+            // Nobody is stopped or killed for what another process did.
+            _ if way.is_bystanders() => Self::Told("spared"),
             "stop" => Self::Stopped,
             _ => Self::Killed,
         }
@@ -60,9 +59,9 @@ impl Outcome {
     /// The word under which `enforce status` counts it; nothing if it is no hit.
     fn hit(self, way: &Way, holds: bool) -> Option<&'static str> {
         match self {
-            // Whoever breaks the lease is current, not its holder.
-            Self::Stopped if way.cause == "break-timeout" => Some("stopped-by-monitor"),
-            Self::Killed if way.cause == "break-timeout" => Some("killed-by-monitor"),
+            // Somebody else is current than the one meant.
+            Self::Stopped if way.is_kernels() => Some("stopped-by-monitor"),
+            Self::Killed if way.is_kernels() => Some("killed-by-monitor"),
             // The lease outlives the process, so there is no zombie.
             Self::Ending if holds => None,
             Self::Denied => Some("denied"),
@@ -101,7 +100,7 @@ impl Trial<'_> {
         if self.holds {
             monitor.expect_of("held", pid);
         }
-        if way.prepare(&actor) && self.holds {
+        if way.prepare(&actor, holder) && self.holds {
             monitor.expect_of("hold-end", pid);
             monitor.expect_of("held", pid);
         }
@@ -110,11 +109,11 @@ impl Trial<'_> {
         self.check(way, &actor, &file, fate, expected);
         let gone = matches!(expected, Outcome::Killed | Outcome::Ending);
         if expected == Outcome::Stopped {
-            actor.go_on(!way.is_others());
+            actor.go_on(!way.is_kernels());
         }
         if !gone {
             assert_eq!(pinned.since(), PAGES, "{way:?}");
-            actor.ok(holder.unpin());
+            actor.ok(way.unpin(holder));
         }
         if self.holds && way.cause != "break-timeout" {
             let end = monitor.expect_of("hold-end", pid);
@@ -140,7 +139,8 @@ impl Trial<'_> {
     fn check(&self, way: &Way, actor: &Actor, file: &Subject, fate: Fate, expected: Outcome) {
         let monitor = self.monitor;
         let pid = actor.pid();
-        let leases = leases_on(file).len();
+        let leases = || leases_on(file).len();
+        let at_once = leases();
         let (seen, remain, event, outcome) = match expected {
             Outcome::Denied => (Fate::Refused(libc::EBUSY), 1, "denied", "done"),
             Outcome::Held => (Fate::Ok, 1, "", ""),
@@ -152,8 +152,8 @@ impl Trial<'_> {
             Outcome::Ending if way.cause == "exit" => (Fate::Exited(3), 0, "", ""),
             Outcome::Ending => (Fate::Killed(libc::SIGKILL), 0, "", ""),
         };
-        // Whoever broke the lease gets what it wants; the signal is for the holder.
-        if way.cause == "break-timeout" {
+        // The command is done, whoever gave it; the signal is for the holder, and comes later.
+        if way.is_kernels() {
             assert_eq!(fate, Fate::Ok, "{way:?}");
             assert!(actor.comes_to(seen), "{way:?}: no {seen:?}");
         } else {
@@ -161,7 +161,11 @@ impl Trial<'_> {
         }
         // A process that ends may have its file closed by a kworker.
         if !matches!(expected, Outcome::Ending | Outcome::Killed) {
-            assert_eq!(leases, remain, "{way:?}");
+            if way.is_late() {
+                assert!(eventually(|| leases() == remain), "{way:?}");
+            } else {
+                assert_eq!(at_once, remain, "{way:?}");
+            }
         }
         if !event.is_empty() {
             let told = monitor.expect_of(event, pid);

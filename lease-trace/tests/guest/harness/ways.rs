@@ -19,6 +19,7 @@ pub struct Way {
     /// What the tool calls it.
     pub cause: &'static str,
     who: Who,
+    /// `HOLD` stands for the descriptor that holds the pins.
     before: &'static [&'static str],
     command: &'static str,
 }
@@ -27,13 +28,18 @@ pub struct Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Owner,
+    /// The owner, through the 32-bit entry, where system calls are denied on no kernel.
+    Owner32,
     /// A forked child, without pins of its own.
     Child,
+    /// A kworker, some time after the owner's command.
+    Kworker,
     /// Somebody who wants the file, and the kernel, which loses patience.
     Breaker,
 }
 
-const fn by_owner(
+const fn by(
+    who: Who,
     name: &'static str,
     cause: &'static str,
     before: &'static [&'static str],
@@ -42,16 +48,33 @@ const fn by_owner(
     Way {
         name,
         cause,
-        who: Who::Owner,
+        who,
         before,
         command,
     }
 }
 
+const fn by_owner(
+    name: &'static str,
+    cause: &'static str,
+    before: &'static [&'static str],
+    command: &'static str,
+) -> Way {
+    by(Who::Owner, name, cause, before, command)
+}
+
 const WAYS: &[Way] = &[
     by_owner("unlock", "unlock", &[], "setlease f u"),
+    by_owner("32-bit unlock", "unlock", &[], "setlease-32 f u"),
     by_owner("unlock of a delegation", "unlock", &[], "setdeleg f u"),
     by_owner("close", "close", &["munmap m"], "close f"),
+    by(
+        Who::Owner32,
+        "32-bit close",
+        "close",
+        &["munmap m"],
+        "close-32 f",
+    ),
     by_owner("dup2", "dup2", &["munmap m", "memfd o 4K"], "dup2 o f"),
     by_owner("dup3", "dup2", &["munmap m", "memfd o 4K"], "dup3 o f"),
     by_owner(
@@ -62,31 +85,83 @@ const WAYS: &[Way] = &[
     ),
     by_owner("munmap", "munmap", &["close f"], "munmap m"),
     by_owner(
+        "mmap over it",
+        "munmap",
+        &["close f", "memfd o 1M"],
+        "mmap-over m 0 o 1M shared ro",
+    ),
+    by_owner(
+        "mremap over it",
+        "munmap",
+        &["close f", "mmap-anon o 1M private"],
+        "mremap-over o m",
+    ),
+    by_owner(
+        "mremap that drops it",
+        "munmap",
+        &[
+            "munmap m",
+            "mmap-anon o 2M private",
+            "mmap-over o 1M f 1M shared ro",
+            "close f",
+        ],
+        "mremap o 1M",
+    ),
+    by_owner(
         "exec",
         "exec",
-        &["munmap m", "cloexec ring off"],
+        &["munmap m", "cloexec HOLD off"],
         "exec-self",
     ),
     by_owner("exit", "exit", &[], "exit 3"),
     by_owner("SIGKILL", "killed", &[], "kill-self KILL"),
     by_owner(
+        "a close in a ring",
+        "io_uring",
+        &["munmap m"],
+        "uring-close f caller",
+    ),
+    by_owner(
+        "a close by a ring's worker",
+        "io_uring",
+        &["munmap m"],
+        "uring-close f worker",
+    ),
+    by_owner(
         "a ring's fixed file",
         "io_uring",
-        &["munmap m", "register-files ring f", "close f"],
-        "unregister-files ring",
+        &[
+            "munmap m",
+            "uring files",
+            "register-files files f",
+            "close f",
+        ],
+        "unregister-files files",
     ),
-    Way {
-        name: "a child's unlock",
-        cause: "unlock",
-        who: Who::Child,
-        before: &["fork child"],
-        command: "child: setlease f u",
-    },
-    Way {
-        name: "a receiver's close",
-        cause: "close",
-        who: Who::Child,
-        before: &[
+    by(
+        Who::Kworker,
+        "the end of a ring with the file",
+        "other",
+        &[
+            "munmap m",
+            "uring files",
+            "register-files files f",
+            "close f",
+        ],
+        "close files",
+    ),
+    by(
+        Who::Child,
+        "a child's unlock",
+        "unlock",
+        &["fork child"],
+        "child: setlease f u",
+    ),
+    by(
+        Who::Child,
+        "a receiver's close",
+        "close",
+        &[
             "munmap m",
             "fork child",
             "child: close f",
@@ -94,27 +169,21 @@ const WAYS: &[Way] = &[
             "close f",
             "child: recv-fd g parent",
         ],
-        command: "child: close g",
-    },
-    Way {
-        name: "a break that is ignored",
-        cause: "break-timeout",
-        who: Who::Breaker,
-        before: &[],
-        command: "",
-    },
+        "child: close g",
+    ),
+    by(
+        Who::Breaker,
+        "a break that is ignored",
+        "break-timeout",
+        &[],
+        "",
+    ),
 ];
 
-/// The ways that this kernel has and that this holder's pins outlive.
-pub fn ways(holder: Holder) -> Vec<Way> {
+/// The ways that this kernel has.
+pub fn ways() -> Vec<Way> {
     let delegations = has_delegations();
-    let fits = |way: &&Way| match holder {
-        Holder::Ring => delegations || !way.command.contains("deleg"),
-        Holder::Region => {
-            let ring = |command: &&str| command.contains("ring");
-            !way.command.contains("deleg") && !way.before.iter().chain(&[way.command]).any(ring)
-        }
-    };
+    let fits = |way: &&Way| delegations || !way.command.contains("deleg");
     WAYS.iter().filter(fits).copied().collect()
 }
 
@@ -137,20 +206,46 @@ impl Way {
         matches!(self.cause, "exit" | "killed")
     }
 
-    /// Somebody else than the owner of the pins lets go.
-    pub fn is_others(&self) -> bool {
-        self.who != Who::Owner
+    /// A process lets go that has no pins.
+    pub fn is_bystanders(&self) -> bool {
+        self.who == Who::Child
+    }
+
+    /// The kernel lets go by itself, and the monitor sends the signal.
+    pub fn is_kernels(&self) -> bool {
+        matches!(self.who, Who::Kworker | Who::Breaker)
+    }
+
+    /// Some time after the command.
+    pub fn is_late(&self) -> bool {
+        self.who == Who::Kworker
+    }
+
+    /// Through an entry that is not denied on any kernel.
+    pub fn passes_by(&self) -> bool {
+        self.who == Who::Owner32
     }
 
     /// Everything up to the release. Says whether the pins were taken anew.
-    pub fn prepare(&self, actor: &Actor) -> bool {
+    pub fn prepare(&self, actor: &Actor, holder: Holder) -> bool {
         let delegation = self.command.starts_with("setdeleg");
         if delegation {
-            actor.all(&["unregister-buffers ring", "setlease f u"]);
-            actor.all(&["setdeleg f w", "register-buffers ring m"]);
+            actor.all(&[holder.unpin(), "setlease f u", "setdeleg f w"]);
+            holder.pin(actor);
         }
-        actor.all(self.before);
+        for command in self.before {
+            actor.ok(&command.replace("HOLD", holder.descriptor()));
+        }
         delegation
+    }
+
+    /// The command that drops the pins afterwards.
+    pub fn unpin(&self, holder: Holder) -> &'static str {
+        match holder {
+            // The new program knows of the descriptor only.
+            Holder::Region if self.cause == "exec" => "close d",
+            _ => holder.unpin(),
+        }
     }
 
     /// The release, and what becomes of the one who tries it.
@@ -181,8 +276,28 @@ impl Holder {
         }
     }
 
+    /// Takes the pins again.
+    fn pin(self, actor: &Actor) {
+        match self {
+            Self::Ring => _ = actor.ok("register-buffers ring m"),
+            Self::Region => {
+                if actor.attempt("reg-mr mr d m rw").is_err() {
+                    actor.ok("reg-mr mr d m ro");
+                }
+            }
+        }
+    }
+
+    /// The slot of the descriptor that holds the pins.
+    pub const fn descriptor(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Region => "d",
+        }
+    }
+
     /// The command that drops the pins.
-    pub const fn unpin(self) -> &'static str {
+    const fn unpin(self) -> &'static str {
         match self {
             Self::Ring => "unregister-buffers ring",
             Self::Region => "dereg-mr mr",
