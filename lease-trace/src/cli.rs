@@ -1,11 +1,11 @@
 //! The command line, as typed. What it means is worked out where it is used: `Filter` and the
 //! settings of each command check these values and say what is wrong with them.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{policy, tracer};
+use crate::{policy, sinks::metrics, tracer};
 
 /// Where a policy is looked for.
 pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
@@ -38,6 +38,9 @@ pub enum Command {
     Doctor(DoctorFlags),
     /// Work with a policy file
     Policy(PolicyFlags),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Generate(GenerateFlags),
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +68,16 @@ pub struct MonitorFlags {
     /// Put this policy in force while the monitor runs; enforcement that is in place has its own
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+
+    /// Offer metrics to Prometheus here: a port of this host, or an address and a port. They are
+    /// about the whole machine, so there are none of a monitor that filters
+    #[arg(
+        long,
+        value_name = "[ADDRESS:]PORT",
+        value_parser = metrics::address::parse,
+        conflicts_with_all = ["pids", "cgroup", "path"],
+    )]
+    pub metrics: Option<SocketAddr>,
 
     #[command(flatten)]
     pub attach: AttachFlags,
@@ -166,6 +179,12 @@ pub struct DoctorFlags {
     /// One JSON object instead of a table
     #[arg(short = 'J', long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateFlags {
+    /// Gets the folders man and completions
+    pub folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use lease_trace_common::{
     STACK_LEN,
     cause::Cause,
     lease::Kind,
-    stake::{self, State},
+    stake::{self, Stake, State},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ pub fn zombies(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Ent
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
-        .filter(|view| state(view) == State::Zombie)
+        .filter(|view| state(&view.stake) == State::Zombie)
         .map(|view| stake(view, snapshot, clock, names))
         .collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.age_ms));
@@ -34,7 +34,7 @@ pub fn stakes(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entr
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
-        .filter(|view| state(view) != State::Empty)
+        .filter(|view| state(&view.stake) != State::Empty)
         .map(|view| stake(view, snapshot, clock, names))
         .collect();
     sort(&mut entries);
@@ -68,14 +68,14 @@ fn sort(entries: &mut [Entry]) {
 }
 
 /// Pins that a lease inherited from another process covers are no bare pins.
-fn state(view: &StakeView) -> State {
-    match stake::state(view.stake.word) {
-        State::BarePin if view.stake.inherited != 0 => State::Covered,
-        state => state,
+pub fn state(stake: &Stake) -> State {
+    match stake::state(stake.word) {
+        State::BarePin if stake.inherited != 0 => State::Covered,
+        other => other,
     }
 }
 
-const fn state_name(state: State) -> &'static str {
+pub const fn state_name(state: State) -> &'static str {
     match state {
         State::Empty => "empty",
         State::Leased => "leased",
@@ -87,7 +87,7 @@ const fn state_name(state: State) -> &'static str {
 
 fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Entry {
     let StakeView { stake, inode, .. } = view;
-    let state = state(view);
+    let state = state(stake);
     let leases = stake::leases(stake.word);
     let pins = stake::pins(stake.word);
     // Without a monitor, only leases are seen: no pin is then not the same as none known.

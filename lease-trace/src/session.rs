@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
-const UNREADABLE: &str = "notifications could not be read";
+pub const UNREADABLE: &str = "notifications could not be read";
 
 /// What ends with the monitor.
 const LAPSED: &str = "files that were held are let go, since the monitor ends";
@@ -107,6 +107,11 @@ impl Session {
             self.sink.write(&record)?;
         }
         self.sink.flush()
+    }
+
+    /// What names are looked up in.
+    pub const fn names(&mut self) -> &mut Names {
+        &mut self.names
     }
 
     /// Zombies born and not yet at rest, as far as notifications tell.

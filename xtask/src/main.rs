@@ -1,7 +1,8 @@
-//! The project's own tools: `cargo xtask setup | guest | test | demo`. Only dispatches.
+//! The project's own tools: `cargo xtask setup | guest | test | demo | dist`. Only dispatches.
 
 mod cache;
 mod demo;
+mod dist;
 mod guest;
 mod progress;
 mod setup;
@@ -30,6 +31,8 @@ enum Task {
     Test(test::Options),
     /// Watch lease-trace catch zombie leases of real clients
     Demo(demo::Options),
+    /// Make the Debian package and the tarball
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Task::Guest(options) => guest::command::run(options),
         Task::Test(options) => test::run(options),
         Task::Demo(options) => demo::run(&options),
+        Task::Dist(options) => dist::run(&options),
     };
     result.unwrap_or_else(|error| {
         progress::say(format!("error: {error:#}"));

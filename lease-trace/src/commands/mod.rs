@@ -2,6 +2,8 @@
 
 pub mod doctor;
 pub mod enforce;
+pub mod generate;
+mod metrics;
 pub mod monitor;
 pub mod plan;
 pub mod policy;

@@ -12,7 +12,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{plan, signals::Signals};
+use super::{metrics::Metrics, plan, signals::Signals};
 use crate::{
     acting::Acting,
     cli::{Format, MonitorFlags, Pins},
@@ -29,6 +29,7 @@ use crate::{
         Sink, WriteError,
         journal::Journal,
         json::Json,
+        metrics::server::Server,
         table::Table,
         terminal::{Look, reader_is_gone},
         text,
@@ -73,6 +74,7 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
     } = Settings::resolve(flags)?;
     let plan = flags.policy.as_deref().map(plan::read).transpose()?;
     let sink = sink(flags.output)?;
+    let server = flags.metrics.map(Server::bind).transpose()?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -81,13 +83,23 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
         // Before anything is attached: a signal during the start must not leave it behind.
         let mut signals = Signals::catch().context("cannot catch signals")?;
         let mut tracer = Tracer::start(options, plan.as_ref())?;
+        let mut metrics = Metrics::start(server, &tracer)?;
+        let sink = metrics.beside(sink);
         let session = Session::new(sink, filter, Names::new(cgroups), flags.all_events);
         if let (Format::Json | Format::Journal, Some(recovered)) =
             (flags.output, tracer.recovered())
         {
             eprintln!("lease-trace: {recovered}");
         }
-        let watched = watch(session, &mut tracer, &mut signals, &mut service, duration).await;
+        let watched = watch(
+            session,
+            &mut tracer,
+            &mut signals,
+            &mut service,
+            &mut metrics,
+            duration,
+        )
+        .await;
         tracer.stop();
         watched.map(|()| Exit::Done)
     })
@@ -99,6 +111,7 @@ async fn watch(
     tracer: &mut Tracer,
     signals: &mut Signals,
     service: &mut Service,
+    metrics: &mut Metrics,
     duration: Option<Duration>,
 ) -> anyhow::Result<()> {
     let deadline = async {
@@ -149,6 +162,9 @@ async fn watch(
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
                 service.alive(status(&session, &acting, tracer)?);
+            }
+            question = metrics.asked() => {
+                metrics.answer(question, &mut session, &acting, tracer)?;
             }
             notifications = tracer.next() => act(&mut session, &mut acting, &notifications?)?,
         }

@@ -45,6 +45,11 @@ impl Names {
         self.consumers.names(stack)
     }
 
+    /// The consumer alone, from the same stack: nothing about its process is looked up.
+    pub fn consumer(&mut self, stack: &[u64; STACK_LEN]) -> Option<String> {
+        self.consumers.find(stack).map(|found| found.name)
+    }
+
     /// What asked for pins, from the stack that took the first of them.
     pub fn asker(&mut self, tgid: u32, stack: &[u64; STACK_LEN]) -> Asker {
         let Some(found) = self.consumers.find(stack) else {

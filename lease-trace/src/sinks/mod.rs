@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod journal;
 pub mod json;
+pub mod metrics;
 pub mod report;
 pub mod sentence;
 pub mod table;
@@ -19,6 +20,19 @@ pub trait Sink {
 
     /// Hands over everything written so far.
     fn flush(&mut self) -> Result<(), WriteError>;
+}
+
+/// Each record to each of them.
+pub struct Several(pub Vec<Box<dyn Sink>>);
+
+impl Sink for Several {
+    fn write(&mut self, record: &Record) -> Result<(), WriteError> {
+        self.0.iter_mut().try_for_each(|sink| sink.write(record))
+    }
+
+    fn flush(&mut self) -> Result<(), WriteError> {
+        self.0.iter_mut().try_for_each(|sink| sink.flush())
+    }
 }
 
 /// stdout took no more: a closed pipe, which is a success, or a full disk, which is not.

@@ -77,12 +77,12 @@ impl<T: Borrow<MapData>> Maps<T> {
 }
 
 /// Steps of one walk: four times what the largest map holds.
-const MAX_STEPS: usize = 4 << 16;
+pub const MAX_STEPS: usize = 4 << 16;
 
 /// All entries of a map that goes on changing. An entry deleted between being named and being
 /// read is left out. A deletion can throw the walk back to the start: keys met again are skipped,
 /// and the number of steps is bounded.
-fn entries<T, K, V>(name: &'static str, map: &HashMap<T, K, V>) -> Result<Vec<(K, V)>, Error>
+pub fn entries<T, K, V>(name: &'static str, map: &HashMap<T, K, V>) -> Result<Vec<(K, V)>, Error>
 where
     T: Borrow<MapData>,
     K: Pod + Eq + Hash,

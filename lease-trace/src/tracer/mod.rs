@@ -5,6 +5,7 @@ mod attach;
 mod denial;
 pub mod enforcement;
 mod error;
+pub mod holdings;
 mod maps;
 mod object;
 mod pinned;
@@ -18,13 +19,14 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
-use lease_trace_common::{count::Count, owner};
+use lease_trace_common::{count::Count, owner, policy::Header};
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::pinned::{stale, started};
 pub use self::{
     attach::{Attachment, Outcome},
     error::Error,
+    holdings::Holdings,
     snapshot::Snapshot,
 };
 use self::{
@@ -189,6 +191,16 @@ impl Tracer {
     /// What each process has in each file now.
     pub fn stakes(&self) -> Result<Vec<snapshot::StakeView>, Error> {
         self.maps.stakes()
+    }
+
+    /// Leases and stakes now, and how full the maps are.
+    pub fn holdings(&self) -> Result<Holdings, Error> {
+        self.maps.holdings()
+    }
+
+    /// The policy in force, in a word.
+    pub fn header(&self) -> Result<Header, Error> {
+        self.policy.header()
     }
 
     /// What the maps say now; holders are not walked.

@@ -6,8 +6,8 @@
 //! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
-//! `enforce_first::` an actor as the first program, and those under `service::` systemd; all others
-//! run from an initramfs.
+//! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, and
+//! under `prometheus::` a Prometheus; all others run from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
@@ -31,10 +31,13 @@ mod killed;
 mod lease;
 mod lockdown;
 mod message;
+mod metrics;
 mod monitor;
+mod package;
 mod path;
 mod pin;
 mod policy;
+mod prometheus;
 mod rdma;
 mod refusal;
 mod report;

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::{setup::toolchain, sh::Run as _};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What the static programs are built for.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Programs ready to be put into a guest.
 pub struct Programs {

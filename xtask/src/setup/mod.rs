@@ -21,6 +21,7 @@ pub fn run(options: &Options) -> Result<()> {
     let Options { update } = options;
     packages::ensure()?;
     toolchain::ensure()?;
+    toolchain::cargo_deb()?;
     for name in kernels::NAMES {
         let kernel = if *update {
             kernels::refreshed(name)

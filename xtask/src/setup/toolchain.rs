@@ -17,6 +17,7 @@ use crate::{
 };
 
 const BPF_LINKER: &str = "0.10.3";
+const CARGO_DEB: &str = "3.8.0";
 
 /// Suites that may have a rust-src as new as the toolchain, the likeliest first.
 const RUST_SRC_SUITES: &[&str] = &["trixie-backports", "sid", "trixie"];
@@ -27,9 +28,19 @@ pub fn ensure() -> Result<()> {
     rust_src()
 }
 
+/// Installs what packs the Debian package.
+pub fn cargo_deb() -> Result<()> {
+    installed("cargo-deb", CARGO_DEB)
+}
+
 fn bpf_linker() -> Result<()> {
-    let wanted = format!("bpf-linker {BPF_LINKER}");
-    let found = Command::new("bpf-linker")
+    installed("bpf-linker", BPF_LINKER)
+}
+
+/// A program of cargo's registry, of the very version.
+fn installed(program: &str, version: &str) -> Result<()> {
+    let wanted = format!("{program} {version}");
+    let found = Command::new(program)
         .arg("--version")
         .read()
         .unwrap_or_default();
@@ -43,16 +54,16 @@ fn bpf_linker() -> Result<()> {
     Command::new("cargo")
         .args([
             "install",
-            "bpf-linker",
+            program,
             "--version",
-            BPF_LINKER,
+            version,
             "--locked",
             "--force",
         ])
         .run()
-        .context("installing bpf-linker")?;
-    if Command::new("bpf-linker").arg("--version").read().is_err() {
-        bail!("bpf-linker is installed but not on the PATH: add cargo's bin folder to it");
+        .with_context(|| format!("installing {program}"))?;
+    if Command::new(program).arg("--version").read().is_err() {
+        bail!("{program} is installed but not on the PATH: add cargo's bin folder to it");
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use super::{
     summary::Row,
 };
 use crate::{
+    dist,
     guest::{
         Ended, Guest, Userland, command, image,
         kernels::{self, Kernel},
@@ -50,7 +51,10 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
     // The initramfs guests run most of the tests, and newer kernels take longer: they go first,
     // so that no processor is idle at the end.
     for place in &PLACES {
-        for kernel in kernels.iter().rev() {
+        for (number, kernel) in kernels.iter().enumerate().rev() {
+            if !place.runs(number, 0) {
+                continue;
+            }
             let selected = |attach| plan::select(&tests, place, attach, filter);
             if filter.is_some() && ATTACH.iter().all(|attach| selected(attach).is_empty()) {
                 continue;
@@ -65,7 +69,10 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                     )
                 }
             };
-            for attach in &ATTACH {
+            for (way, attach) in ATTACH.iter().enumerate() {
+                if !place.runs(number, way) {
+                    continue;
+                }
                 let selected = selected(attach);
                 if selected.is_empty() && (filter.is_some() || !attach.leaves.is_empty()) {
                     continue;
@@ -79,6 +86,9 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                     ("scenarios".to_owned(), data.clone()),
                     ("tests.sh".to_owned(), include_bytes!("tests.sh").to_vec()),
                 ];
+                if place.name == "package" {
+                    guest.files.extend(packages(&built.lease_trace)?);
+                }
                 guest.env = env(place, attach);
                 guest.command = vec!["/run/guest/tests.sh".to_owned()];
                 guest
@@ -139,6 +149,20 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
         })
     });
     Ok(rows)
+}
+
+/// The Debian package in two versions, for an upgrade from one to the other.
+fn packages(program: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let version = dist::version(program)?;
+    let of = |name: &str, version: &str| -> Result<(String, Vec<u8>)> {
+        let package = dist::package(program, version)?;
+        let data = fs::read(&package).with_context(|| format!("reading {}", package.display()))?;
+        Ok((name.to_owned(), data))
+    };
+    Ok(vec![
+        of("old.deb", &format!("{version}~before"))?,
+        of("new.deb", &version)?,
+    ])
 }
 
 /// The names of a test program's tests; they are the same wherever it runs.

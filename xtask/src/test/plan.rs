@@ -12,16 +12,20 @@ pub struct Place {
     pub first: First,
     /// Added to the kernel's command line.
     pub cmdline: &'static str,
+    /// Whether one run is enough, on the first kernel and with the first way to attach: what its
+    /// scenarios are about is not the kernel.
+    pub once: bool,
     /// What the names of its scenarios begin with; without any it takes those of no other place.
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 7] = [
+pub const PLACES: [Place; 9] = [
     Place {
         name: "initramfs",
         packages: None,
         first: First::Script,
         cmdline: "",
+        once: false,
         prefixes: &[],
     },
     Place {
@@ -29,6 +33,7 @@ pub const PLACES: [Place; 7] = [
         packages: Some(image::RDMA),
         first: First::Script,
         cmdline: "",
+        once: false,
         prefixes: &["rdma::", "enforce_rdma::"],
     },
     Place {
@@ -36,6 +41,7 @@ pub const PLACES: [Place; 7] = [
         packages: None,
         first: First::Script,
         cmdline: "lockdown=confidentiality",
+        once: false,
         prefixes: &["lockdown::"],
     },
     Place {
@@ -43,6 +49,7 @@ pub const PLACES: [Place; 7] = [
         packages: None,
         first: First::Script,
         cmdline: "lockdown=integrity",
+        once: false,
         prefixes: &["enforce_integrity::"],
     },
     Place {
@@ -51,6 +58,7 @@ pub const PLACES: [Place; 7] = [
         first: First::Script,
         // Debian's own list without it.
         cmdline: "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor",
+        once: false,
         prefixes: &["enforce_without_lsm::"],
     },
     Place {
@@ -58,6 +66,7 @@ pub const PLACES: [Place; 7] = [
         packages: Some(&["systemd"]),
         first: First::Systemd,
         cmdline: "",
+        once: false,
         prefixes: &["service::"],
     },
     Place {
@@ -65,11 +74,33 @@ pub const PLACES: [Place; 7] = [
         packages: None,
         first: First::Client,
         cmdline: "",
+        once: false,
         prefixes: &["enforce_first::"],
+    },
+    Place {
+        name: "package",
+        packages: Some(&["systemd"]),
+        first: First::Systemd,
+        cmdline: "",
+        once: true,
+        prefixes: &["package::"],
+    },
+    Place {
+        name: "prometheus",
+        packages: Some(&["prometheus"]),
+        first: First::Script,
+        cmdline: "",
+        once: true,
+        prefixes: &["prometheus::"],
     },
 ];
 
 impl Place {
+    /// Whether its scenarios are run on the kernel of this number, attached in this way.
+    pub const fn runs(&self, kernel: usize, attach: usize) -> bool {
+        !self.once || kernel == 0 && attach == 0
+    }
+
     /// Whether a scenario of this name belongs here.
     fn takes(&self, test: &str) -> bool {
         let begins = |place: &Place| {
@@ -112,6 +143,7 @@ pub const ATTACH: [Attach; 2] = [
             "doctor::",
             "enforce_",
             "lockdown::",
+            "metrics::",
             "monitor::",
             "path::",
             "policy::",
@@ -164,6 +196,8 @@ mod tests {
             "rdma_like::x",
             "lockdown::a",
             "service::restart",
+            "package::upgrade",
+            "prometheus::scrape",
             "enforce_ways::kill",
             "enforce_rdma::kill",
             "enforce_integrity::a",
@@ -180,9 +214,13 @@ mod tests {
             no_lsm,
             systemd,
             first,
+            package,
+            prometheus,
         ] = &PLACES;
         assert_eq!(select(first, None), ["enforce_first::a"]);
+        assert_eq!(select(package, None), ["package::upgrade"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
+        assert_eq!(select(prometheus, None), ["prometheus::scrape"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);
         assert_eq!(select(no_lsm, None), ["enforce_without_lsm::a"]);
@@ -193,6 +231,17 @@ mod tests {
         assert_eq!(select(debian, None), ["rdma::unlock", "enforce_rdma::kill"]);
         assert_eq!(select(initramfs, Some("unlock")), ["lease::unlock"]);
         assert!(select(debian, Some("x")).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_about_the_kernel_is_run_once() {
+        let runs = |place: &Place| {
+            let all = (0..3).flat_map(|kernel| (0..2).map(move |attach| (kernel, attach)));
+            all.filter(|(kernel, attach)| place.runs(*kernel, *attach))
+                .count()
+        };
+        let [initramfs, .., prometheus] = &PLACES;
+        assert_eq!((runs(initramfs), runs(prometheus)), (6, 1));
     }
 
     #[test]

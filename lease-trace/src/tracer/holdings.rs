@@ -1,0 +1,62 @@
+//! Leases and stakes alone, without a look at their inodes and paths, and how full the maps are:
+//! what can be read often, however many there are.
+
+use std::{borrow::Borrow, collections::HashSet};
+
+use aya::maps::{IterableMap, MapData};
+use lease_trace_common::{lease::Lease, stake::Stake};
+
+use super::{
+    error::Error,
+    maps::{MAX_STEPS, Maps, entries},
+};
+
+/// What all processes have in all files at one moment.
+#[derive(Default)]
+pub struct Holdings {
+    pub leases: Vec<Lease>,
+    pub stakes: Vec<Stake>,
+    pub fill: Vec<Fill>,
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    pub map: &'static str,
+    pub entries: u64,
+    pub max_entries: u64,
+}
+
+impl<T: Borrow<MapData>> Maps<T> {
+    pub fn holdings(&self) -> Result<Holdings, Error> {
+        let leases = entries("LEASES", &self.leases)?;
+        let stakes = entries("STAKES", &self.stakes)?;
+        // A slot of `INODES` is taken as long as a lease or a stake has its inode.
+        let inodes: HashSet<u64> = leases
+            .iter()
+            .map(|(_, lease)| lease.inode_id)
+            .chain(stakes.iter().map(|(key, _)| key.inode))
+            .collect();
+        let paths = self.paths.keys().take(MAX_STEPS).count();
+        let fill = [
+            ("LEASES", leases.len(), self.leases.map()),
+            ("INODES", inodes.len(), self.inodes.map()),
+            ("STAKES", stakes.len(), self.stakes.map()),
+            ("PATHS", paths, self.paths.map()),
+        ];
+        let fill = fill.map(|(map, entries, data)| {
+            let info = data.info();
+            info.map(|info| Fill {
+                map,
+                entries: entries as u64,
+                max_entries: u64::from(info.max_entries()),
+            })
+            .map_err(|error| Error::maps("cannot read the size of the map", map, error))
+        });
+        Ok(Holdings {
+            leases: leases.into_iter().map(|(_, lease)| lease).collect(),
+            stakes: stakes.into_iter().map(|(_, stake)| stake).collect(),
+            fill: fill.into_iter().collect::<Result<_, _>>()?,
+        })
+    }
+}
