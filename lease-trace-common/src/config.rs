@@ -24,6 +24,10 @@ pub struct Offsets {
     pub inode_flags: u32,
     /// `inode.i_generation`
     pub inode_generation: u32,
+    /// `inode.i_mode`
+    pub inode_mode: u32,
+    /// `inode.i_mapping`
+    pub inode_mapping: u32,
     /// `inode.i_flctx`
     pub inode_flctx: u32,
     /// `inode.i_dentry.first`
@@ -138,18 +142,24 @@ pub struct Offsets {
     pub mm_owner: u32,
     /// `pt_regs.orig_ax`
     pub regs_syscall: u32,
+    /// `pt_regs.bx`: the first argument of a 32-bit call
+    pub regs_first_compat: u32,
     /// `pt_regs.cx`: the second argument of a 32-bit call
     pub regs_second_compat: u32,
+    /// `pt_regs.r10`; a 32-bit call has its fourth argument where others have the second
+    pub regs_fourth: u32,
     /// `pt_regs.di`
     pub regs_first: u32,
     /// `pt_regs.si`
     pub regs_second: u32,
     /// `pt_regs.dx`
     pub regs_third: u32,
-    /// `pt_regs.r10`
-    pub regs_fourth: u32,
     /// `pt_regs.r8`
     pub regs_fifth: u32,
+    /// `task_struct.io_uring`
+    pub task_ring: u32,
+    /// `io_uring_task.registered_rings`
+    pub ring_registered: u32,
     /// `io_ring_ctx.exit_work`
     pub ring_exit_work: u32,
     /// `io_ring_ctx.mm_account`

@@ -52,11 +52,17 @@ pub enum Count {
     ActionsFailed = 21,
     /// Actions that enforce mode would have taken.
     Would = 22,
+    /// Stakes that came to have both a lease and pins.
+    Covered = 23,
+    /// Stakes that ceased to have both.
+    Uncovered = 24,
+    /// Leases that cover a process without being its own and found no room in `COVERS`.
+    LostCovers = 25,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 23;
+    pub const LEN: usize = 26;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -82,6 +88,9 @@ impl Count {
         Self::Spared,
         Self::ActionsFailed,
         Self::Would,
+        Self::Covered,
+        Self::Uncovered,
+        Self::LostCovers,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -99,6 +108,7 @@ impl Count {
             Self::LostPages => Some("pinned pages could not be read"),
             Self::Excess => Some("pin references were dropped that had not been counted"),
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
+            Self::LostCovers => Some("inherited leases found no room in the COVERS map"),
             Self::Events
             | Self::Pinned
             | Self::Unpinned
@@ -111,7 +121,9 @@ impl Count {
             | Self::HandedOver
             | Self::Spared
             | Self::ActionsFailed
-            | Self::Would => None,
+            | Self::Would
+            | Self::Covered
+            | Self::Uncovered => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     STACK_LEN,
+    context::Context,
     lease::LeaseInfo,
     policy,
     stake::{StakeKey, Task},
@@ -23,6 +24,10 @@ pub enum EventKind {
     Hold = 7,
     /// The pins of a held stake are gone: the file can be let go.
     Unhold = 8,
+    /// The owner of pins has no reference to the leased file any more. Found by the monitor.
+    OrphanedPin = 9,
+    /// Such pins are gone, or covered again.
+    OrphanEnd = 10,
 }
 
 impl EventKind {
@@ -36,6 +41,8 @@ impl EventKind {
             Self::Action,
             Self::Hold,
             Self::Unhold,
+            Self::OrphanedPin,
+            Self::OrphanEnd,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == raw)
@@ -61,6 +68,10 @@ pub struct Event {
     pub owner: Task,
     /// Who let the lease go (`LeaseEnd`, `Zombie`), who dropped the last pin (`AtRest`).
     pub releaser: Task,
+    /// Who wanted the lease broken; all zeroes if nobody did.
+    pub breaker: Task,
+    /// The file through which the pins were taken.
+    pub context: Context,
     /// The lease meant; `is_lease()` is false for a bare pin.
     pub lease: LeaseInfo,
     /// Pin references now; at an `AtRest`, the most there were.
@@ -84,15 +95,21 @@ pub struct Event {
     pub stack: [u64; STACK_LEN],
 }
 
-/// One reference to a leased file, as the iterators write it: a descriptor or a mapping.
+/// One reference to a leased file, or to another of a tracked inode, as the iterators write it: a
+/// descriptor or a mapping.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// Address of the `file_lease`.
+    /// Address of the `file_lease`, 0 if there is none.
     pub lease: u64,
+    /// Inode id, 0 if the inode is not tracked.
+    pub inode_id: u64,
     pub tgid: u32,
     /// [`MAPPING`] for a mapping.
     pub fd: u32,
+    /// `flc_flags` of the lease.
+    pub flags: u32,
+    pub zero: u32,
     /// Name of the thread group.
     pub comm: [u8; crate::COMM_LEN],
 }
@@ -100,10 +117,10 @@ pub struct Found {
 /// [`Found::fd`] of a reference that is a mapping.
 pub const MAPPING: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Found>() == 32);
+const _: () = assert!(size_of::<Found>() == 48);
 
 const _: () =
-    assert!(size_of::<Event>() == 40 + 2 * 32 + 24 + 48 + policy::NAME_LEN + STACK_LEN * 8);
+    assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 48 + policy::NAME_LEN + STACK_LEN * 8);
 
 crate::pod!(Event, Found);
 

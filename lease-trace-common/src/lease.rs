@@ -11,6 +11,8 @@ pub const F_UNLCK: u32 = 2;
 pub const FL_DELEG: u32 = 4;
 /// `FL_LEASE`.
 pub const FL_LEASE: u32 = 32;
+/// `FL_DOWNGRADE_PENDING`: a breaker waits and wants it to be a read lease.
+pub const FL_DOWNGRADE_PENDING: u32 = 256;
 /// `FL_UNLOCK_PENDING`: a breaker waits and wants it gone.
 pub const FL_UNLOCK_PENDING: u32 = 512;
 /// `FL_LAYOUT`.
@@ -93,6 +95,12 @@ impl LeaseInfo {
     /// Whether the pins go by themselves because their process is ending.
     pub const fn ends_by_itself(&self) -> bool {
         self.known & known::ENDING != 0
+    }
+
+    /// Whether somebody wants it broken, or did when it ended.
+    #[inline(always)]
+    pub const fn is_breaking(&self) -> bool {
+        self.flags & (FL_UNLOCK_PENDING | FL_DOWNGRADE_PENDING) != 0
     }
 
     pub const fn is_lease(&self) -> bool {

@@ -12,9 +12,11 @@ pub const LAYOUT_OF: u32 = 3;
 pub const SINCE: u32 = 4;
 /// How long a held file may be kept after its process let it go, ms.
 pub const HOLD_LIMIT: u32 = 5;
+/// 1: the leases that were there before are adopted; walks enter nothing any more.
+pub const ADOPTED: u32 = 6;
 /// Words of the map.
-pub const LEN: u32 = 6;
+pub const LEN: u32 = 7;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 2;
+pub const LAYOUT: u64 = 3;

@@ -14,7 +14,7 @@
 //!
 //! Pins sit at the top so that a subtraction too many wraps around without touching the rest.
 
-use crate::{COMM_LEN, STACK_LEN, lease::LeaseInfo};
+use crate::{COMM_LEN, STACK_LEN, context::Context, lease::LeaseInfo};
 
 /// One pin reference in a [`Stake::word`].
 pub const PIN: u64 = 1 << PIN_SHIFT;
@@ -194,8 +194,8 @@ pub struct Stake {
     pub mm: u64,
     /// Slot of the inode's record.
     pub slot: u64,
-    /// The `file_lease` inherited from another process that covers these pins, or 0.
-    pub inherited: u64,
+    /// Address of a task of the owner's, as it was at the first pin; it may be gone.
+    pub task: u64,
     /// When the owner was started (`task_struct.start_boottime` of its leader, ns): with the
     /// thread group id it names one process for ever.
     pub started_ns: u64,
@@ -208,6 +208,10 @@ pub struct Stake {
     pub lease: LeaseInfo,
     /// Who let the last lease go.
     pub releaser: Task,
+    /// Who wanted that lease broken; all zeroes if nobody did.
+    pub breaker: Task,
+    /// The file through which the first pins were taken.
+    pub context: Context,
     /// Return addresses of the call that took the first pins, innermost first, 0 at the end.
     pub stack: [u64; STACK_LEN],
 }
@@ -234,6 +238,8 @@ pub struct Inode {
     /// `super_block.s_dev`, in the kernel's own encoding (major << 20 | minor).
     pub dev: u32,
     pub generation: u32,
+    /// Who wanted a lease on this file broken last; all zeroes if nobody did.
+    pub breaker: Task,
 }
 
 /// One owner in [`Inode::owners`].
@@ -304,9 +310,14 @@ pub struct Detached {
 const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
-    size_of::<Stake>() == 10 * 8 + 2 * size_of::<Task>() + size_of::<LeaseInfo>() + STACK_LEN * 8
+    size_of::<Stake>()
+        == 10 * 8
+            + 3 * size_of::<Task>()
+            + size_of::<Context>()
+            + size_of::<LeaseInfo>()
+            + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 64);
+const _: () = assert!(size_of::<Inode>() == 96);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 24);
 

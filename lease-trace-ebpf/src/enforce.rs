@@ -23,6 +23,7 @@ use lease_trace_common::{
 };
 
 use crate::{
+    covers,
     inodes::InodeRef,
     lease,
     maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, STAKES, count},
@@ -143,7 +144,11 @@ extern "C" fn enforce_would_breach(file: u64) -> i64 {
     if heirs == 0 {
         return 0;
     }
-    let mut search = Heir { lease, tgid: 0 };
+    let mut search = Heir {
+        lease,
+        inode_id,
+        tgid: 0,
+    };
     // SAFETY: `one_heir` has the signature wanted and `search` outlives it.
     unsafe {
         bpf_for_each_map_elem(
@@ -164,6 +169,7 @@ fn is_last_cover(word: u64) -> bool {
 
 struct Heir {
     lease: u64,
+    inode_id: u64,
     tgid: u32,
 }
 
@@ -175,7 +181,10 @@ unsafe extern "C" fn one_heir(
 ) -> i64 {
     // SAFETY: the helper hands over a live key and value, and what `enforce_would_breach` gave it.
     unsafe {
-        if (*stake).inherited == (*search).lease && is_last_cover((*stake).word) {
+        if (*key).inode == (*search).inode_id
+            && is_last_cover((*stake).word)
+            && covers::is_there((*search).lease, (*key).tgid)
+        {
             (*search).tgid = (*key).tgid;
             return 1;
         }

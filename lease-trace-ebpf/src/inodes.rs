@@ -12,6 +12,12 @@ use crate::{
         FREE_SLOTS, INODES, LAST_ID, PATHS, PINNED, SLOT_OF, SLOTS, TRACKED, USED_SLOTS, count,
     },
     read::InodePtr,
+    task,
+};
+
+const BLANK: Inode = {
+    // SAFETY: `Inode` is made of integers only, for which zero is a value.
+    unsafe { core::mem::zeroed() }
 };
 
 /// How often a record that is just being deleted is looked up again.
@@ -120,6 +126,13 @@ impl InodeRef {
         unsafe { &raw mut (*self.record).owners }
     }
 
+    /// The current process wants a lease on the file broken.
+    #[inline(always)]
+    pub fn set_breaker(self) {
+        // SAFETY: `record` is a live map value.
+        unsafe { (*self.record).breaker = task::describe() };
+    }
+
     /// Counts short-term pins that joined long-term ones.
     #[inline(always)]
     pub fn add_short_term(self, n: u64) {
@@ -209,19 +222,15 @@ extern "C" fn inode_make(address: u64) -> i64 {
     let Some(made) = InodeRef::at(slot) else {
         return -1;
     };
-    let record = Inode {
-        word: 0,
-        owners: 0,
-        short_term: 0,
-        unattributed: 0,
-        id: next_id(),
-        address,
-        ino: inode.number(),
-        dev: inode.device(),
-        generation: inode.generation(),
-    };
-    // SAFETY: a slot just taken belongs to this program.
-    unsafe { *made.record = record };
+    // SAFETY: a slot just taken belongs to this program. Written in place, to spare the stack.
+    unsafe {
+        *made.record = BLANK;
+        (*made.record).address = address;
+        (*made.record).ino = inode.number();
+        (*made.record).dev = inode.device();
+        (*made.record).generation = inode.generation();
+        (*made.record).id = next_id();
+    }
     match SLOT_OF.insert(address, slot, BPF_NOEXIST.into()) {
         Ok(()) => {
             // SAFETY: a global of this object.

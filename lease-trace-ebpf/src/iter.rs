@@ -1,16 +1,21 @@
-//! Walks over every task's descriptors and mappings: the leases that exist already, and everybody
-//! who keeps one alive. Each find is written to the reader as one record; with `CONFIG.adopt` it
+//! Walks over every task's descriptors and mappings: the leases that exist already, everybody who
+//! keeps one alive, and everybody who has a tracked inode open or mapped. Each find is written to the reader as one record; with `CONFIG.adopt` it
 //! is also entered into the maps.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use lease_trace_common::event::{Found, MAPPING};
+use lease_trace_common::{
+    COMM_LEN,
+    event::{Found, MAPPING},
+    owner,
+};
 
 use crate::{
+    inodes::InodeRef,
     lease,
-    maps::CONFIG,
-    read::{self, File, TaskPtr, Vma},
+    maps::{CONFIG, OWNER},
+    read::{self, File, FileLease, TaskPtr, Vma},
 };
 
 /// Start of `struct bpf_iter__task_file` (task, fd, file follow) and of
@@ -50,20 +55,39 @@ pub fn task_vma(ctx: *const Context) {
     }
 }
 
+/// Whether leases are entered that were not seen to be set: in the first walk of all.
+#[inline(always)]
+fn adopts() -> bool {
+    // SAFETY: a live map value, written by userspace as a whole word.
+    let adopted = OWNER
+        .get_ptr(owner::ADOPTED)
+        .is_some_and(|word| unsafe { *word } != 0);
+    read::constant(&CONFIG.adopt) != 0 && !adopted
+}
+
 #[inline(always)]
 fn found(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
-    let Some(lease) = lease::find(file) else {
+    let lease = lease::find(file);
+    let tracked = file.pages_inode().and_then(|inode| InodeRef::find(inode.0));
+    if lease.is_none() && tracked.is_none() {
         return;
-    };
-    if read::constant(&CONFIG.adopt) != 0 {
+    }
+    if let Some(lease) = lease
+        && adopts()
+    {
         lease::adopt(file, lease, who);
     }
-    let record = Found {
-        lease: lease.0,
+    let mut record = Found {
+        lease: lease.map_or(0, |lease| lease.0),
+        inode_id: tracked.map_or(0, |inode| inode.get().id),
         tgid: who.tgid(),
         fd,
-        comm: who.comm(),
+        flags: lease.map_or(0, FileLease::flags),
+        zero: 0,
+        comm: [0; COMM_LEN],
     };
+    // SAFETY: the record is a local.
+    unsafe { who.copy_comm(&raw mut record.comm) };
     // SAFETY: the kernel hands over this context, and `seq` is the iterator's own sequence file;
     // the record is plain data.
     unsafe {

@@ -12,6 +12,7 @@ use lease_trace_common::{
 };
 
 use crate::{
+    covers,
     inodes::InodeRef,
     maps::{Call, LEASES, STAKES, count},
     notify, path,
@@ -34,6 +35,7 @@ pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
         && LEASES.get_ptr(lease.0).is_none()
     {
         lease_enter(file.0, lease.0, 0);
+        covers::spread(lease);
         if find(file).is_none() {
             // It ended before it was entered: its end found nothing to end.
             lease_over(lease.0, Cause::Other as u64);
@@ -49,6 +51,7 @@ pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
         lease_describe(lease.0, who.0);
     } else {
         lease_enter(file.0, lease.0, who.0);
+        covers::spread(lease);
         if find(file).is_none() {
             // It ended while the walk looked at it: as if it had ended before.
             lease_forget(lease.0);
@@ -108,7 +111,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         heirs: 0,
     };
     if !kernel && let Some(stake) = StakeRef::find_or_make(&record.setter, started, inode) {
-        stake.add_lease(inode, file.0, &record.info);
+        stake.add_lease(inode.slot, file.0, &record.info);
     }
     if LEASES.insert(lease.0, &record, BPF_NOEXIST.into()).is_err() {
         // Entered by another CPU in the meantime, or no room: take back what was counted.
@@ -257,20 +260,22 @@ extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
             inode,
             lease,
             file: (*found).file,
-            info: (*found).info,
+            setter,
+            cause: cause as u32,
+            set_ns: (*found).info.set_ns,
+            facts: stakes::facts(&(*found).info, FileLease(lease).flags(), cause as u32),
         }
     };
-    end.info.cause = cause as u32;
     if LEASES.remove(lease).is_err() {
         return 0;
     }
-    stakes::end_lease(setter, inode, end.file, &end.info);
-    if heirs > 0 {
-        // SAFETY: `end_for_heir` has the signature the helper wants, and `end` outlives the call.
+    stakes::end_lease(setter, inode, end.file, end.set_ns, end.facts);
+    if heirs > 0 || covers::has_other_owners(inode, setter) {
+        // SAFETY: `end_for_other` has the signature the helper wants, and `end` outlives the call.
         unsafe {
             bpf_for_each_map_elem(
                 (&raw const STAKES).cast_mut().cast(),
-                end_for_heir as *mut c_void,
+                end_for_other as *mut c_void,
                 (&raw mut end).cast(),
                 0,
             )
@@ -308,11 +313,16 @@ struct End {
     inode: InodeRef,
     lease: u64,
     file: u64,
-    info: LeaseInfo,
+    setter: u32,
+    cause: u32,
+    set_ns: u64,
+    /// As [`stakes::facts`] packs them.
+    facts: u64,
 }
 
-/// One step of the walk over all stakes: ends the lease for a stake that inherited it.
-unsafe extern "C" fn end_for_heir(
+/// One step of the walk over all stakes: ends the lease for a process that held it without having
+/// set it. Who pinned before it came to hold it is found out now.
+unsafe extern "C" fn end_for_other(
     _map: *mut c_void,
     key: *mut StakeKey,
     stake: *mut Stake,
@@ -320,44 +330,30 @@ unsafe extern "C" fn end_for_heir(
 ) -> i64 {
     // SAFETY: the helper hands over a live key and value, and what `lease_over` gave it.
     unsafe {
-        if (*stake).inherited == (*end).lease {
-            (*stake).inherited = 0;
-            stakes::end_lease((*key).tgid, (*end).inode, (*end).file, &(*end).info);
-        }
-    }
-    0
-}
-
-/// Lets a process's stake be covered by the lease on `file`, which it holds without having set
-/// it (fork, SCM_RIGHTS), if there is one.
-#[inline(always)]
-pub fn inherit(stake: StakeRef, file: File) {
-    lease_inherit(file.0, u64::from(stake.key.tgid), stake.key.inode);
-}
-
-/// A function of its own for the verifier: checked once, not once for each call.
-#[unsafe(no_mangle)]
-extern "C" fn lease_inherit(file: u64, tgid: u64, inode_id: u64) -> i64 {
-    let Some(lease) = find(File(file)) else {
-        return 0;
-    };
-    let Some(found) = LEASES.get_ptr_mut(lease.0) else {
-        return 0;
-    };
-    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
-        return 0;
-    };
-    // SAFETY: live map values.
-    unsafe {
-        if (*stake.get_ptr()).inherited == lease.0 {
+        let (inode, tgid) = ((*end).inode, (*key).tgid);
+        if (*key).inode != inode.get().id {
             return 0;
         }
-        crate::atomic::add(&raw mut (*found).heirs, 1);
-        (*stake.get_ptr()).inherited = lease.0;
-        let (info, file) = ((*found).info, (*found).file);
-        if let Some(inode) = InodeRef::find_slot((*found).slot, inode_id) {
-            stake.add_lease(inode, file, &info);
+        let stake = StakeRef::of_walk(*key, stake);
+        if covers::remove((*end).lease, tgid) {
+            stakes::end_lease(tgid, inode, (*end).file, (*end).set_ns, (*end).facts);
+        } else if tgid != (*end).setter && covers::is_bare(stake.word()) && holds(stake, &*end) {
+            stake.count_lease();
+            stakes::end_lease(tgid, inode, (*end).file, (*end).set_ns, (*end).facts);
         }
     }
     0
+}
+
+/// Whether the stake's owner holds the file whose lease ends, or has just dropped the last
+/// reference to it.
+#[inline(always)]
+fn holds(stake: StakeRef, end: &End) -> bool {
+    let by_last_reference =
+        end.cause != Cause::Unlock as u32 && end.cause != Cause::BreakTimeout as u32;
+    if by_last_reference {
+        stake.key.tgid == task::tgid()
+    } else {
+        covers::holds(stake, end.inode, end.file)
+    }
 }

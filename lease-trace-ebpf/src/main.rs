@@ -14,7 +14,10 @@
 #![feature(core_intrinsics)]
 
 mod atomic;
+mod breaks;
 mod cache;
+mod context;
+mod covers;
 mod descriptors;
 mod enforce;
 mod inodes;
@@ -175,6 +178,14 @@ on_entry!(
         lease::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
         enforce::judge(ctx.as_ptr());
     }
+);
+
+on_entry!(
+    /// `int __break_lease(struct inode *inode, unsigned int flags)`
+    /// (up to 6.15: `unsigned int mode, unsigned int type`; fs/locks.c)
+    "__break_lease",
+    break_lease_enter, break_lease_probe,
+    |ctx| breaks::note(InodePtr(ctx.parameter(0)))
 );
 
 on_return!(

@@ -77,6 +77,10 @@ pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, 0);
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(policy::BANKS * policy::RULES, 0);
 
+/// Leases that cover a process which did not set them, see `covers`.
+#[map]
+pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
 /// Code of the consumers that the policy names.
 #[map]
 pub static FRAMES: Array<Frame> = Array::with_max_entries(2 * policy::FRAMES, 0);
@@ -124,6 +128,27 @@ pub static mut ZERO: u64 = 0;
 /// The last inode id given.
 #[unsafe(no_mangle)]
 pub static mut LAST_ID: u64 = 0;
+
+/// Key of a cover: a lease and a thread group.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CoverKey {
+    /// Address of the `file_lease`.
+    lease: u64,
+    tgid: u32,
+    zero: u32,
+}
+
+impl CoverKey {
+    #[inline(always)]
+    pub const fn new(lease: u64, tgid: u32) -> Self {
+        Self {
+            lease,
+            tgid,
+            zero: 0,
+        }
+    }
+}
 
 /// A call entered and not yet left.
 #[repr(C)]

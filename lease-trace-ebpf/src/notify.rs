@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use lease_trace_common::{
     PATH_LEN, STACK_LEN,
+    context::Context,
     count::Count,
     event::{Event, EventKind},
     lease::LeaseInfo,
@@ -38,6 +39,9 @@ pub struct Notice<'a> {
     pub owner: &'a Task,
     /// `None`: the current process.
     pub releaser: Option<&'a Task>,
+    /// Meant only if the lease was being broken.
+    pub breaker: &'a Task,
+    pub context: &'a Context,
     pub lease: &'a LeaseInfo,
     pub pins: u64,
     pub since_ns: u64,
@@ -108,6 +112,8 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         } else {
             Some(&stake.releaser)
         },
+        breaker: &stake.breaker,
+        context: &stake.context,
         lease: &stake.lease,
         pins,
         since_ns: if kind == EventKind::BarePin as u64 {
@@ -161,6 +167,8 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
         inode: inode.get(),
         owner: &stake.owner,
         releaser: None,
+        breaker: &NOBODY,
+        context: &stake.context,
         lease: &lease,
         pins: left,
         since_ns: 0,
@@ -185,8 +193,8 @@ pub fn lease(kind: EventKind, lease: FileLease, cause: u32) {
 
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
-extern "C" fn notify_lease(kind: u64, lease: u64, cause: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr(lease) else {
+extern "C" fn notify_lease(kind: u64, address: u64, cause: u64) -> i64 {
+    let Some(found) = LEASES.get_ptr(address) else {
         return 0;
     };
     // SAFETY: a live map value.
@@ -196,6 +204,7 @@ extern "C" fn notify_lease(kind: u64, lease: u64, cause: u64) -> i64 {
     };
     let info = LeaseInfo {
         cause: cause as u32,
+        flags: FileLease(address).flags(),
         ..lease.info
     };
     notify(&Notice {
@@ -207,6 +216,8 @@ extern "C" fn notify_lease(kind: u64, lease: u64, cause: u64) -> i64 {
         } else {
             Some(&NOBODY)
         },
+        breaker: &inode.get().breaker,
+        context: &NO_CONTEXT,
         lease: &info,
         pins: 0,
         since_ns: info.set_ns,
@@ -219,6 +230,10 @@ extern "C" fn notify_lease(kind: u64, lease: u64, cause: u64) -> i64 {
 }
 
 static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
+
+static NO_NAME: [u8; NAME_LEN] = [0; NAME_LEN];
+
+static NO_CONTEXT: Context = Context::NONE;
 
 static NOBODY: Task = Task {
     tgid: 0,
@@ -283,12 +298,19 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         (*event).dev = notice.inode.dev;
         (*event).ino = notice.inode.ino;
         (*event).inode_id = notice.inode.id;
-        (*event).owner = *notice.owner;
-        (*event).releaser = match notice.releaser {
-            Some(releaser) => *releaser,
-            None => task::describe(),
+        copy(&raw mut (*event).owner, notice.owner);
+        match notice.releaser {
+            Some(releaser) => copy(&raw mut (*event).releaser, releaser),
+            None => task::describe_to(&raw mut (*event).releaser),
+        }
+        let breaker = if notice.lease.is_breaking() {
+            notice.breaker
+        } else {
+            &NOBODY
         };
-        (*event).lease = *notice.lease;
+        copy(&raw mut (*event).breaker, breaker);
+        copy(&raw mut (*event).context, notice.context);
+        copy(&raw mut (*event).lease, notice.lease);
         (*event).pins = notice.pins;
         (*event).since_ns = notice.since_ns;
         (*event).started_ns = notice.started_ns;
@@ -297,25 +319,32 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         (*event).outcome = notice.did.outcome;
         (*event).enforced = 0;
         (*event).grace_ms = 0;
-        (*event).rule = [0; NAME_LEN];
+        copy(&raw mut (*event).rule, &NO_NAME);
         if let Some(found) = notice.found
             && let Some(rule) = found.rule()
         {
             (*event).enforced = u32::from(found.0.enforces());
             (*event).grace_ms = rule.grace_ms;
-            bpf_probe_read_kernel(
-                (&raw mut (*event).rule).cast(),
-                NAME_LEN as u32,
-                (&raw const rule.name).cast(),
-            );
+            copy(&raw mut (*event).rule, &rule.name);
         }
-        // A helper, since a copy in Rust would be a call that needs stack of its own.
-        bpf_probe_read_kernel(
-            (&raw mut (*event).stack).cast(),
-            (STACK_LEN * 8) as u32,
-            core::ptr::from_ref(notice.stack).cast(),
-        );
+        copy(&raw mut (*event).stack, notice.stack);
     }
     slot.submit(0);
     true
+}
+
+/// A copy by a helper: in Rust it would be a call that needs stack of its own.
+///
+/// # Safety
+/// `to` has room for a `T` in a live map value or record.
+#[inline(always)]
+unsafe fn copy<T>(to: *mut T, from: &T) {
+    // SAFETY: the caller guarantees `to`; a reference is valid to read.
+    unsafe {
+        bpf_probe_read_kernel(
+            to.cast(),
+            size_of::<T>() as u32,
+            core::ptr::from_ref(from).cast(),
+        )
+    };
 }

@@ -14,9 +14,8 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic, enforce,
+    atomic, context, covers, enforce,
     inodes::InodeRef,
-    lease,
     maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
     notify, path, policy,
     read::{self, Backing, File, Folio, InodePtr, Page, TaskPtr, Vma},
@@ -360,9 +359,13 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
     let word = stake.word();
     if pins(word) == 0 {
         describe(stake, mm);
+        context::note(stake);
     }
-    if leases(word) == 0 && leases(inode.word()) > 0 && file != 0 {
-        lease::inherit(stake, File(file));
+    if leases(word) < leases(inode.word()) && (leases(word) == 0 || pins(word) == 0) {
+        if file != 0 {
+            covers::add_by_file(stake, File(file));
+        }
+        covers::add_by_descriptors(stake, inode);
     }
     match stake.add_pins(inode, n) {
         Pinned::First | Pinned::More => {}
@@ -442,6 +445,7 @@ fn describe(stake: StakeRef, mm: u64) {
     // SAFETY: live map values.
     unsafe {
         (*record).pinned_ns = task::now();
+        (*record).task = other_owner(mm).unwrap_or_else(task::current).leader();
         (*record).mm = if mm == 0 { task::current().mm() } else { mm };
         if let Some(stack) = stack {
             (*record).stack = *stack;

@@ -1,8 +1,11 @@
 //! Every read of kernel memory, behind a named function. Addresses are wrapped in the type they
 //! belong to; offsets come from BTF through [`CONFIG`]. A failed read is `None`, never a guess.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
-use lease_trace_common::config::ABSENT;
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_probe_read_kernel as bpf_probe_read_kernel_raw, bpf_probe_read_kernel_str},
+};
+use lease_trace_common::{COMM_LEN, config::ABSENT, context::Call};
 
 use crate::maps::CONFIG;
 
@@ -156,6 +159,18 @@ impl InodePtr {
         at::<u32>(self.0, offset!(inode_flags)).is_some_and(|flags| flags & S_PRIVATE != 0)
     }
 
+    #[inline(always)]
+    pub fn mode(self) -> u32 {
+        u32::from(at::<u16>(self.0, offset!(inode_mode)).unwrap_or(0))
+    }
+
+    /// The inode that owns the pages.
+    #[inline(always)]
+    pub fn pages(self) -> Option<Self> {
+        let mapping = pointer(self.0, offset!(inode_mapping))?;
+        pointer(mapping, offset!(mapping_host)).map(Self)
+    }
+
     /// Some name of the inode.
     #[inline(always)]
     pub fn alias(self) -> Option<Dentry> {
@@ -298,6 +313,18 @@ impl Dentry {
         ))
     }
 
+    /// Copies the name, cut to `len` bytes with its NUL.
+    ///
+    /// # Safety
+    /// `to` has room for `len` bytes.
+    #[inline(always)]
+    pub unsafe fn copy_name(self, to: *mut u8, len: u32) {
+        if let Some((name, _)) = self.name() {
+            // SAFETY: the caller guarantees the room; the helper checks the address of the name.
+            unsafe { bpf_probe_read_kernel_str(to.cast(), len, name as *const _) };
+        }
+    }
+
     /// `d_unlinked`: neither hashed nor a root.
     #[inline(always)]
     pub fn is_unlinked(self) -> bool {
@@ -373,8 +400,13 @@ impl TaskPtr {
     /// When the process was started: `start_boottime` of its leader, ns.
     #[inline(always)]
     pub fn started(self) -> u64 {
-        let leader = pointer(self.0, offset!(task_leader)).unwrap_or(self.0);
-        at(leader, offset!(task_start)).unwrap_or(0)
+        at(self.leader(), offset!(task_start)).unwrap_or(0)
+    }
+
+    /// The leader of the thread group: it is there as long as the process is.
+    #[inline(always)]
+    pub fn leader(self) -> u64 {
+        pointer(self.0, offset!(task_leader)).unwrap_or(self.0)
     }
 
     /// SIGKILL is pending for this thread, as it is for every thread of a group that was sent it
@@ -417,6 +449,19 @@ impl TaskPtr {
         element(pointer(table, offset!(table_files))?, u64::from(fd)).map(File)
     }
 
+    /// A ring that this thread has registered with itself.
+    #[inline(always)]
+    pub fn registered_ring(self, index: u32) -> Option<File> {
+        /// `IO_RINGFD_REG_MAX`
+        const MOST: u32 = 16;
+        let offset = offset!(ring_registered);
+        if offset == ABSENT || index >= MOST {
+            return None;
+        }
+        let rings = pointer(self.0, offset!(task_ring))?;
+        element(rings + u64::from(offset), u64::from(index)).map(File)
+    }
+
     /// One more than the highest descriptor there can be.
     #[inline(always)]
     pub fn descriptors(self) -> u32 {
@@ -442,8 +487,19 @@ impl TaskPtr {
     /// Name of the thread group: that of its leader.
     #[inline(always)]
     pub fn comm(self) -> [u8; 16] {
-        let leader = pointer(self.0, offset!(task_leader)).unwrap_or(self.0);
-        at(leader, offset!(task_comm)).unwrap_or([0; 16])
+        at(self.leader(), offset!(task_comm)).unwrap_or([0; 16])
+    }
+
+    /// The same, written where it is to stay.
+    ///
+    /// # Safety
+    /// `to` is valid to write.
+    #[inline(always)]
+    pub unsafe fn copy_comm(self, to: *mut [u8; COMM_LEN]) {
+        let from = self.leader() + u64::from(offset!(task_comm));
+        // SAFETY: the caller guarantees `to`; the helper checks the other address, and writes
+        // zeroes if it is bad.
+        unsafe { bpf_probe_read_kernel_raw(to.cast(), COMM_LEN as u32, from as *const _) };
     }
 
     /// `from_kuid(&init_user_ns, task_uid(task))`
@@ -505,6 +561,31 @@ pub fn syscall(regs: u64, is_compat: bool) -> (i64, u32) {
         at(regs, offset!(regs_syscall)).unwrap_or(-1),
         second.unwrap_or(0) as u32,
     )
+}
+
+/// The system call in user registers at `regs`, as far as it tells which file it works on.
+#[inline(always)]
+pub fn call(regs: u64, is_compat: bool) -> Call {
+    let (first, second, fourth) = if is_compat {
+        (
+            offset!(regs_first_compat),
+            offset!(regs_second_compat),
+            offset!(regs_second),
+        )
+    } else {
+        (
+            offset!(regs_first),
+            offset!(regs_second),
+            offset!(regs_fourth),
+        )
+    };
+    Call {
+        number: at(regs, offset!(regs_syscall)).unwrap_or(-1),
+        compat: is_compat,
+        first: at(regs, first).unwrap_or(0),
+        second: at(regs, second).unwrap_or(0),
+        fourth: at(regs, fourth).unwrap_or(0),
+    }
 }
 
 /// `io_ring_ctx.mm_account` of the ring whose `exit_work` this is.

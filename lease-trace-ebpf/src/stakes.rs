@@ -8,15 +8,35 @@ use lease_trace_common::{
     event::EventKind,
     lease::{LeaseInfo, known},
     policy::on,
-    stake::{self, DEAD, LEASE, PIN, Pinned, Stake, StakeKey, Task, Unpinned, ZOMBIE, owner, pins},
+    stake::{
+        self, DEAD, LEASE, PIN, Pinned, Stake, StakeKey, Task, Unpinned, ZOMBIE, leases, owner,
+        pins,
+    },
 };
 
 use crate::{
-    atomic, enforce,
+    atomic, covers, enforce,
     inodes::{EEXIST, InodeRef, TRIES},
     maps::{STAKES, count},
     notify, task,
 };
+
+/// Counts stakes that come to have both a lease and pins, and those that cease to: while there are
+/// none, nobody need look for orphaned pins.
+#[inline(always)]
+fn count_cover(old: u64, new: u64) {
+    let both = |word: u64| pins(word) > 0 && leases(word) > 0;
+    if both(old) != both(new) {
+        count(
+            if both(new) {
+                Count::Covered
+            } else {
+                Count::Uncovered
+            },
+            1,
+        );
+    }
+}
 
 static BLANK: Stake = {
     // SAFETY: `Stake` is made of integers only, for which zero is a value.
@@ -103,15 +123,16 @@ impl StakeRef {
 
     /// A lease on `file`, the owner's own or an inherited one, now covers this stake.
     #[inline(always)]
-    pub fn add_lease(self, inode: InodeRef, file: u64, info: &LeaseInfo) {
+    pub fn add_lease(self, slot: u32, file: u64, info: &LeaseInfo) {
         self.set_file(file);
         // SAFETY: `record` is a live map value.
         let old = unsafe {
             (*self.record).lease = *info;
             atomic::add(self.word_ptr(), LEASE)
         };
+        count_cover(old, old + LEASE);
         if pins(old) > 0 {
-            enforce::judge_later(self, inode.slot, on::ZOMBIE, 0);
+            enforce::judge_later(self, slot, on::ZOMBIE, 0);
         }
     }
 
@@ -139,11 +160,20 @@ impl StakeRef {
         unsafe { atomic::swap_if(&raw mut (*self.record).held, 0, 1) }
     }
 
+    /// A lease that ends now covered this stake, which was not known.
+    #[inline(always)]
+    pub fn count_lease(self) {
+        // SAFETY: `record` is a live map value.
+        let old = unsafe { atomic::add(self.word_ptr(), LEASE) };
+        count_cover(old, old + LEASE);
+    }
+
     /// Undoes [`Self::add_lease`] for a lease that could not be entered: nobody is judged.
     #[inline(always)]
     pub fn take_back_lease(self) {
         // SAFETY: `record` is a live map value.
-        unsafe { atomic::sub(self.word_ptr(), LEASE) };
+        let old = unsafe { atomic::sub(self.word_ptr(), LEASE) };
+        count_cover(old, old - LEASE);
     }
 
     /// Adds `n` pins that the current process took.
@@ -159,6 +189,7 @@ impl StakeRef {
             }
         }
         let what = stake::after_pin(old);
+        count_cover(old, old + n * PIN);
         if matches!(what, Pinned::First) {
             enforce::judge_later(self, inode.slot, on::ZOMBIE, 0);
         }
@@ -185,6 +216,7 @@ impl StakeRef {
             }
         };
         if gone {
+            count_cover(old, leases(old));
             // SAFETY: `owners` is part of a live map value.
             unsafe { atomic::sub(inode.owners_ptr(), owner(self.key.tgid)) };
             if at_rest {
@@ -225,22 +257,29 @@ impl StakeRef {
     }
 }
 
+/// What is told of a lease that ended, in one word.
+#[inline(always)]
+pub const fn facts(info: &LeaseInfo, flags: u32, cause: u32) -> u64 {
+    (flags as u64) << 32 | (cause as u64) << 16 | (info.known as u64) << 8 | info.mode as u64
+}
+
 /// A lease that covered a process's stake is let go by the current process. If pins remain and it
 /// was the last: a zombie.
 #[inline(always)]
-pub fn end_lease(tgid: u32, inode: InodeRef, file: u64, info: &LeaseInfo) {
+pub fn end_lease(tgid: u32, inode: InodeRef, file: u64, set_ns: u64, facts: u64) {
     if let Some(stake) = StakeRef::find(tgid, inode.get().id) {
         stake.set_file(file);
+        let word = stake.word();
+        if pins(word) > 0 && leases(word) == 1 && leases(inode.word()) > 1 {
+            // Its owner may have come to hold another leased file since it pinned.
+            covers::add_by_descriptors(stake, inode);
+        }
     }
-    let facts = u64::from(info.flags) << 32
-        | u64::from(info.cause) << 16
-        | u64::from(info.known) << 8
-        | u64::from(info.mode);
     stake_end_lease(
         u64::from(tgid),
         u64::from(inode.slot),
         inode.get().id,
-        info.set_ns,
+        set_ns,
         facts,
     );
 }
@@ -257,6 +296,7 @@ extern "C" fn stake_end_lease(tgid: u64, slot: u64, inode_id: u64, set_ns: u64, 
     };
     // SAFETY: `record` is a live map value.
     let old = unsafe { atomic::sub(stake.word_ptr(), LEASE) };
+    count_cover(old, old - LEASE);
     if let Some(left) = stake::after_lease_end(old) {
         let cause = facts as u32 >> 16;
         let ending = if Cause::is_ending_raw(cause) && tgid as u32 == task::tgid() {
@@ -275,6 +315,7 @@ extern "C" fn stake_end_lease(tgid: u64, slot: u64, inode_id: u64, set_ns: u64, 
                 known: (facts as u32 >> 8 & 0xff) | ending,
             };
             (*stake.record).releaser = task::describe();
+            (*stake.record).breaker = inode.get().breaker;
             (*stake.record).released_ns = task::now();
             atomic::or(stake.word_ptr(), ZOMBIE)
         };

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use lease_trace_common::{
     cause::{Cause, Facts, classify},
+    context::Call,
     stake::Task,
 };
 
@@ -67,6 +68,21 @@ pub fn describe() -> Task {
     }
 }
 
+/// The same, written where it is to stay.
+///
+/// # Safety
+/// `to` is valid to write.
+#[inline(always)]
+pub unsafe fn describe_to(to: *mut Task) {
+    // SAFETY: the caller guarantees the pointer; helpers without arguments.
+    unsafe {
+        (*to).tgid = tgid();
+        (*to).uid = bpf_get_current_uid_gid() as u32;
+        (*to).cgroup = bpf_get_current_cgroup_id();
+        current().copy_comm(&raw mut (*to).comm);
+    }
+}
+
 /// Describes the thread group of another task.
 #[inline(always)]
 pub fn describe_other(task: TaskPtr) -> Task {
@@ -76,6 +92,20 @@ pub fn describe_other(task: TaskPtr) -> Task {
         cgroup: task.cgroup(),
         comm: task.comm(),
     }
+}
+
+/// The system call that the current task is in; a kernel thread or a worker of io_uring is in none.
+#[inline(always)]
+pub fn call() -> Call {
+    if current().flags() & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+        return Call {
+            number: -1,
+            ..Call::default()
+        };
+    }
+    // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+    read::call(regs as u64, current().is_compat())
 }
 
 /// Why a lease on `file` is ending now. A function of its own, so that its stack is free again for

@@ -1,7 +1,7 @@
 //! The command line, as typed. What it means is worked out where it is used: `Filter` and the
 //! settings of each command check these values and say what is wrong with them.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -152,6 +152,17 @@ pub struct ReportFlags {
     #[arg(value_enum, default_value_t = Subject::Zombies)]
     pub subject: Subject,
 
+    /// Of the stakes only squatters: a lease without any pin that somebody wants broken, or, with a
+    /// time such as 10min, that was held for so long
+    #[arg(
+        long,
+        value_name = "HELD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub squatters: Option<Squatters>,
+
     /// One JSON object instead of a table
     #[arg(short = 'J', long, conflicts_with_all = ["columns", "noheadings", "raw", "notruncate"])]
     pub json: bool,
@@ -171,6 +182,30 @@ pub struct ReportFlags {
     /// Do not shorten values to fit the terminal
     #[arg(short = 'u', long)]
     pub notruncate: bool,
+}
+
+/// Which leases without any pin make a squatter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squatters {
+    /// Those that somebody wants broken.
+    InTheWay,
+    /// Those, and those held for so long.
+    Held { ms: u64 },
+}
+
+impl FromStr for Squatters {
+    type Err = String;
+
+    fn from_str(typed: &str) -> Result<Self, String> {
+        if typed.is_empty() {
+            return Ok(Self::InTheWay);
+        }
+        let held = humantime::parse_duration(typed)
+            .map_err(|error| format!("{error}; write e.g. 90s, 10min or 1h 30m"))?;
+        Ok(Self::Held {
+            ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -281,6 +316,22 @@ mod tests {
         };
         assert_eq!(flags.subject, Subject::Zombies);
         assert!(flags.noheadings && flags.raw);
+    }
+
+    #[test]
+    fn squatters_may_have_a_time() {
+        let squatters = |typed: &[&str]| {
+            let cli = Cli::try_parse_from([&["lease-trace", "report"], typed].concat());
+            match cli.expect("parses").command {
+                Command::Report(flags) => flags.squatters,
+                _ => panic!("another command"),
+            }
+        };
+        assert_eq!(squatters(&["stakes"]), None);
+        let in_the_way = Some(Squatters::InTheWay);
+        assert_eq!(squatters(&["--squatters", "stakes"]), in_the_way);
+        let ten = Some(Squatters::Held { ms: 600_000 });
+        assert_eq!(squatters(&["stakes", "--squatters=10min"]), ten);
     }
 
     #[test]

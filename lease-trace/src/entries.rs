@@ -3,16 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use lease_trace_common::{
-    STACK_LEN,
     cause::Cause,
-    lease::Kind,
-    stake::{self, Stake, State},
+    lease::{Kind, LeaseInfo},
+    stake::{self, State},
 };
 
 use crate::{
+    cli::Squatters,
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
-    ledger,
+    ledger, orphans,
     record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
     tracer::snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
 };
@@ -22,7 +22,7 @@ pub fn zombies(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Ent
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
-        .filter(|view| state(&view.stake) == State::Zombie)
+        .filter(|view| stake::state(view.stake.word) == State::Zombie)
         .map(|view| stake(view, snapshot, clock, names))
         .collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.age_ms));
@@ -34,7 +34,7 @@ pub fn stakes(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entr
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
-        .filter(|view| state(&view.stake) != State::Empty)
+        .filter(|view| stake::state(view.stake.word) != State::Empty)
         .map(|view| stake(view, snapshot, clock, names))
         .collect();
     sort(&mut entries);
@@ -67,12 +67,22 @@ fn sort(entries: &mut [Entry]) {
     });
 }
 
-/// Pins that a lease inherited from another process covers are no bare pins.
-pub fn state(stake: &Stake) -> State {
-    match stake::state(stake.word) {
-        State::BarePin if stake.inherited != 0 => State::Covered,
-        other => other,
-    }
+/// The squatters among stakes: a lease without any pin which somebody wants broken, or which was
+/// held for so long.
+pub fn squatters(mut stakes: Vec<Entry>, which: Squatters) -> Vec<Entry> {
+    stakes.retain(|entry| {
+        let held = entry.lease.as_ref().and_then(|lease| lease.held_ms);
+        // A lease older than the tool is older than anybody can say.
+        let long = match which {
+            Squatters::InTheWay => false,
+            Squatters::Held { ms } => held.is_none_or(|held| held >= ms),
+        };
+        let no_pin = entry.pins.is_none_or(|pins| pins == 0);
+        no_pin
+            && entry.leases.is_some_and(|leases| leases > 0)
+            && (entry.breaking == Some(true) || long)
+    });
+    stakes
 }
 
 pub const fn state_name(state: State) -> &'static str {
@@ -85,9 +95,53 @@ pub const fn state_name(state: State) -> &'static str {
     }
 }
 
+/// What a stake is in the light of who holds the leased files now.
+fn standing(view: &StakeView, snapshot: &Snapshot) -> &'static str {
+    let Snapshot {
+        leases, holders, ..
+    } = snapshot;
+    match stake::state(view.stake.word) {
+        State::Covered if orphans::is_orphaned(view, leases, holders) => "orphaned-pin",
+        State::BarePin if orphans::is_covered(view, leases, holders) => state_name(State::Covered),
+        state => state_name(state),
+    }
+}
+
+/// Whether somebody wants a lease broken, as its holders' descriptors and mappings tell.
+fn is_breaking(lease: u64, snapshot: &Snapshot) -> bool {
+    let mut holders = snapshot.holders.iter();
+    holders.any(|holder| {
+        let flags = LeaseInfo {
+            flags: holder.flags,
+            ..LeaseInfo::default()
+        };
+        holder.lease == lease && flags.is_breaking()
+    })
+}
+
+/// Who wants a lease on this file broken.
+fn breaker(view: &InodeView) -> Option<Person> {
+    ledger::releaser(&view.inode.as_ref()?.breaker)
+}
+
+/// Everybody else who has the file of a stake open or mapped.
+fn others(view: &StakeView, snapshot: &Snapshot) -> Option<Vec<Holder>> {
+    // Of an inode that is gone nobody can tell.
+    view.inode.inode.filter(|inode| inode.address != 0)?;
+    snapshot.source?;
+    let mut others: Vec<_> = snapshot
+        .holders
+        .iter()
+        .filter(|holder| holder.inode == view.key.inode && holder.tgid != view.key.tgid)
+        .map(|holder| (holder.tgid, holder.fd, Holder::of(holder)))
+        .collect();
+    others.sort_by_key(|(tgid, fd, _)| (*tgid, fd.is_none(), *fd));
+    Some(others.into_iter().map(|(_, _, holder)| holder).collect())
+}
+
 fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Entry {
-    let StakeView { stake, inode, .. } = view;
-    let state = state(stake);
+    let StakeView { key, stake, inode } = view;
+    let state = stake::state(stake.word);
     let leases = stake::leases(stake.word);
     let pins = stake::pins(stake.word);
     // Without a monitor, only leases are seen: no pin is then not the same as none known.
@@ -100,11 +154,24 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
     let cause = (leases == 0)
         .then(|| Cause::from_raw(stake.lease.cause))
         .flatten();
+    let breaking = leases > 0
+        && snapshot.leases.iter().any(|lease| {
+            lease.lease.inode_id == key.inode
+                && lease.lease.setter.tgid == key.tgid
+                && is_breaking(lease.id, snapshot)
+        });
     let owner = names.owner(&stake.owner);
     let file = file(inode);
     Entry {
         releaser: cause.and_then(|_| ledger::releaser(&stake.releaser)),
-        state: known.then(|| state_name(state)),
+        breaker: if breaking {
+            breaker(inode)
+        } else {
+            cause
+                .filter(|_| stake.lease.is_breaking())
+                .and_then(|_| ledger::releaser(&stake.breaker))
+        },
+        state: known.then(|| standing(view, snapshot)),
         lease: Lease::of(&stake.lease, until_ns),
         cause,
         leases: Some(leases),
@@ -116,14 +183,15 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
             process::pinned_bytes(owner.person.pid)
         },
         asker: if pins > 0 {
-            names.asker(stake.owner.tgid, &stake.stack)
+            names.asker(stake.owner.tgid, &stake.stack, &stake.context)
         } else {
             Asker::default()
         },
         ends_by_itself: (state == State::Zombie).then(|| stake.lease.ends_by_itself()),
         age_ms: (since_ns != 0).then(|| elapsed_ms(since_ns, clock.boot_ns())),
         size_bytes: size::of(owner.person.pid, &file, &[]),
-        holders: None,
+        holders: others(view, snapshot),
+        breaking: (leases > 0).then_some(breaking),
         held_by: monitor(snapshot).filter(|_| stake.held != 0),
         owner,
         file,
@@ -143,16 +211,8 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         .map(|holder| holder.tgid)
         .chain([lease.setter.tgid])
         .collect();
-    let holders: Vec<_> = holders
-        .into_iter()
-        .map(|holder| Holder {
-            person: Person {
-                pid: holder.tgid,
-                comm: holder.comm.clone(),
-            },
-            fd: holder.fd,
-        })
-        .collect();
+    let breaking = is_breaking(*id, snapshot);
+    let holders: Vec<_> = holders.into_iter().map(Holder::of).collect();
     let pinned: Vec<_> = snapshot
         .stakes
         .iter()
@@ -164,13 +224,14 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         .collect();
     let pins: u64 = pinned.iter().map(|view| stake::pins(view.stake.word)).sum();
     let known = snapshot.source.is_some() || pins > 0;
-    let stack = pinned.first().map_or(([0; STACK_LEN], 0), |view| {
-        (view.stake.stack, view.key.tgid)
+    let asker = pinned.first().map_or_else(Asker::default, |view| {
+        names.asker(view.key.tgid, &view.stake.stack, &view.stake.context)
     });
     let owner = names.owner(&lease.setter);
     let file = file(inode);
     Entry {
         releaser: None,
+        breaker: breaker(inode).filter(|_| breaking),
         state: None,
         lease: Lease::of(&lease.info, clock.boot_ns()),
         cause: None,
@@ -178,12 +239,13 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         pins: known.then_some(pins),
         peak_pins: None,
         vm_pin_bytes: if known { None } else { vm_pin(&keepers) },
-        asker: names.asker(stack.1, &stack.0),
+        asker,
         ends_by_itself: None,
         age_ms: (lease.info.set_ns != 0).then(|| elapsed_ms(lease.info.set_ns, clock.boot_ns())),
         size_bytes: size::of(owner.person.pid, &file, &holders),
         held_by: monitor(snapshot).filter(|monitor| keepers.contains(&monitor.pid)),
         holders: Some(holders),
+        breaking: Some(breaking),
         owner,
         file,
     }
@@ -193,6 +255,7 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
 fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
     let LockLine {
         delegation,
+        breaking,
         write,
         pid,
         dev,
@@ -206,8 +269,11 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
             },
             uid: process::uid(pid),
             cgroup: None,
+            unit: None,
+            container: None,
         },
         releaser: None,
+        breaker: None,
         file: File {
             path: None,
             dev: Some(dev),
@@ -232,6 +298,7 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
         age_ms: None,
         size_bytes: None,
         holders: None,
+        breaking: Some(breaking),
         held_by: None,
     }
 }

@@ -12,8 +12,8 @@ use lease_trace_common::{
 use crate::{
     clock::Clock,
     record::{
-        Asker, Deed, Detail, Dev, End, Entry, File, FilePath, Lease, Lost, Name, Owner, Person,
-        PolicyInForce, Record, Start, Transition,
+        Asker, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name, Orphan,
+        Owner, Person, PolicyInForce, Record, Start, Transition,
     },
 };
 
@@ -81,7 +81,9 @@ pub fn owner(pid: u32, comm: &str) -> Owner {
     Owner {
         person: person(pid, comm),
         uid: Some(1000),
-        cgroup: Some("/user.slice/user-1000.slice".to_owned()),
+        cgroup: Some("/system.slice/db.service".to_owned()),
+        unit: Some("db.service".to_owned()),
+        container: None,
     }
 }
 
@@ -111,13 +113,23 @@ fn write_lease(held_ms: Option<u64>) -> Lease {
 fn asker(consumer: &str) -> Asker {
     Asker {
         consumer: Some(consumer.to_owned()),
-        device: None,
+        context_fd: Some(15),
+        context: Some(
+            if consumer == "io_uring" {
+                "[io_uring]"
+            } else {
+                "/dev/infiniband/uverbs0"
+            }
+            .to_owned(),
+        ),
+        ..Asker::default()
     }
 }
 
 fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> Transition {
     Transition {
         releaser: Some(owner.person.clone()),
+        breaker: None,
         owner,
         file: file(path),
         lease: Some(write_lease(Some(10_000))),
@@ -126,6 +138,7 @@ fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> 
         asker: asker(consumer),
         ends_by_itself: Some(cause.is_ending()),
         zombie_ms: None,
+        orphan: Orphan::default(),
         deed: None,
     }
 }
@@ -207,6 +220,7 @@ fn transitions() -> Vec<Record> {
         "io_uring",
     );
     by_child.releaser = Some(person(983, "fio-child"));
+    by_child.breaker = Some(person(77, "cp"));
     by_child.lease = Some(write_lease(None));
     let mut killed = zombie(
         owner(1_048_577, "ib_write_bw"),
@@ -245,12 +259,33 @@ fn transitions() -> Vec<Record> {
         },
         ..zombie(owner(5, "xdpsock"), "", Cause::Close, 64, "")
     };
+    let orphaned = |orphan| Transition {
+        releaser: None,
+        cause: None,
+        ends_by_itself: None,
+        orphan,
+        ..zombie(owner(982, "fio"), "/tmp/f", Cause::Close, 4096, "io_uring")
+    };
+    let orphan = orphaned(Orphan {
+        holders: Some(vec![Holder {
+            person: person(983, "fio-child"),
+            fd: Some(3),
+        }]),
+        ..Orphan::default()
+    });
+    let orphan_end = orphaned(Orphan {
+        end: Some("pins-gone"),
+        orphaned_ms: Some(2_000),
+        ..Orphan::default()
+    });
     vec![
         transition(1, Name::LeaseSet, set),
         transition(2, Name::Zombie, unlocked),
         transition(3, Name::Zombie, by_child),
         transition(4, Name::Zombie, killed),
         transition(5, Name::BarePin, bare),
+        transition(6, Name::OrphanedPin, orphan),
+        transition(8, Name::OrphanEnd, orphan_end),
         transition(14, Name::AtRest, released),
         transition(15, Name::LeaseEnd, ended),
     ]
@@ -318,6 +353,7 @@ pub fn entry() -> Entry {
     Entry {
         owner: owner(982, "fio"),
         releaser: Some(person(983, "fio-child")),
+        breaker: None,
         file: file("/srv/database/segments/000017.hot.db"),
         state: Some("zombie"),
         lease: Some(write_lease(Some(61_000))),
@@ -331,6 +367,7 @@ pub fn entry() -> Entry {
         age_ms: Some(12_340),
         size_bytes: Some(1 << 20),
         holders: None,
+        breaking: None,
         held_by: None,
     }
 }

@@ -18,9 +18,12 @@ use lease_trace_common::{
 use crate::{
     clock::{Clock, Timestamp, elapsed_ms},
     enrich::Names,
+    orphans::Change,
     record::{
-        Asker, Deed, Detail, Dev, File, FilePath, Lease, Name, Owner, Person, Record, Transition,
+        Asker, Deed, Detail, Dev, File, FilePath, Holder, Lease, Name, Orphan, Owner, Person,
+        Record, Transition,
     },
+    tracer::snapshot::Notification,
 };
 
 /// What a run has seen.
@@ -84,6 +87,30 @@ impl Ledger {
         let mut transition = self.transition(EventKind::Action, event, path, names);
         transition.deed = Some(deed(event, outcome, names));
         self.record(name, clock.now(), transition)
+    }
+
+    /// Tells a change of orphaned pins.
+    pub fn enter_orphan(
+        &mut self,
+        kind: EventKind,
+        change: &Change,
+        clock: &Clock,
+        names: &mut Names,
+    ) -> Record {
+        let Change {
+            notification: Notification { event, path },
+            holders,
+            end,
+        } = change;
+        let mut transition = self.transition(kind, event, path, names);
+        transition.orphan = Orphan {
+            holders: end
+                .is_none()
+                .then(|| holders.iter().map(Holder::of).collect()),
+            end: *end,
+            orphaned_ms: end.map(|_| elapsed_ms(event.since_ns, event.time_ns)),
+        };
+        self.record(Name::of(kind, event), clock.at(event.time_ns), transition)
     }
 
     fn record(&mut self, event: Name, time: Timestamp, transition: Transition) -> Record {
@@ -167,7 +194,7 @@ impl Ledger {
         };
         let Remembered { owner, asker } = remembered.unwrap_or_else(|| Remembered {
             owner: names.owner(&event.owner),
-            asker: names.asker(event.owner.tgid, pinned_by(kind, event)),
+            asker: asker(kind, event, names),
         });
         if kind == EventKind::Zombie {
             let remembered = Remembered {
@@ -177,7 +204,10 @@ impl Ledger {
             self.alive.insert(key, remembered);
         }
         let ended = match kind {
-            EventKind::LeaseSet | EventKind::BarePin => None,
+            EventKind::LeaseSet
+            | EventKind::BarePin
+            | EventKind::OrphanedPin
+            | EventKind::OrphanEnd => None,
             _ => Cause::from_raw(event.lease.cause),
         };
         // A lease is held until it goes: now, or when the zombie was born.
@@ -195,6 +225,7 @@ impl Ledger {
         Transition {
             owner,
             releaser: ended.and_then(|_| releaser(&event.releaser)),
+            breaker: ended.and_then(|_| releaser(&event.breaker)),
             file: File {
                 path: FilePath::new(path, event.path_flags),
                 dev: Some(Dev(event.dev)),
@@ -210,6 +241,7 @@ impl Ledger {
             },
             zombie_ms: (kind == EventKind::AtRest)
                 .then(|| elapsed_ms(event.since_ns, event.time_ns)),
+            orphan: Orphan::default(),
             deed: None,
         }
     }
@@ -218,7 +250,12 @@ impl Ledger {
 const fn has_pins(kind: EventKind) -> bool {
     matches!(
         kind,
-        EventKind::Zombie | EventKind::AtRest | EventKind::BarePin | EventKind::Action
+        EventKind::Zombie
+            | EventKind::AtRest
+            | EventKind::BarePin
+            | EventKind::Action
+            | EventKind::OrphanedPin
+            | EventKind::OrphanEnd
     )
 }
 
@@ -249,14 +286,18 @@ fn outcome(event: &Event) -> &'static str {
     }
 }
 
-/// The stack of an action is that of the release, not of the pin.
-fn pinned_by(kind: EventKind, event: &Event) -> &[u64; STACK_LEN] {
+/// What asked for the pins, if the notification is about pins. The stack of an action is that of
+/// the release, not of the pin.
+fn asker(kind: EventKind, event: &Event, names: &mut Names) -> Asker {
     const NOBODY: &[u64; STACK_LEN] = &[0; STACK_LEN];
-    if has_pins(kind) && kind != EventKind::Action {
-        &event.stack
-    } else {
-        NOBODY
+    if !has_pins(kind) {
+        return Asker::default();
     }
+    let stack = match kind {
+        EventKind::Action => NOBODY,
+        _ => &event.stack,
+    };
+    names.asker(event.owner.tgid, stack, &event.context)
 }
 
 /// A task that was not recorded is all zeroes.

@@ -13,6 +13,7 @@ mod filter;
 mod fixtures;
 mod kernel;
 mod ledger;
+mod orphans;
 mod policy;
 mod record;
 mod rules;

@@ -16,7 +16,7 @@ use lease_trace_common::{
 };
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, tracer::snapshot};
 
 /// One line of `monitor`.
 #[derive(Debug, Serialize)]
@@ -37,6 +37,10 @@ pub enum Name {
     Zombie,
     AtRest,
     BarePin,
+    /// Pins whose owner has no reference to the leased file any more, which others keep.
+    OrphanedPin,
+    /// The end of that, other than as a zombie.
+    OrphanEnd,
     /// A rule that only tells.
     Reported,
     Denied,
@@ -67,6 +71,8 @@ impl Name {
             Self::Zombie => "zombie",
             Self::AtRest => "at-rest",
             Self::BarePin => "bare-pin",
+            Self::OrphanedPin => "orphaned-pin",
+            Self::OrphanEnd => "orphan-end",
             Self::Reported => "reported",
             Self::Denied => "denied",
             Self::Held => "held",
@@ -95,6 +101,8 @@ impl Name {
             EventKind::Zombie => Self::Zombie,
             EventKind::AtRest => Self::AtRest,
             EventKind::BarePin => Self::BarePin,
+            EventKind::OrphanedPin => Self::OrphanedPin,
+            EventKind::OrphanEnd => Self::OrphanEnd,
             EventKind::Hold => Self::Held,
             EventKind::Unhold => Self::HoldEnd,
             EventKind::Action => Self::of_action(
@@ -155,6 +163,9 @@ pub struct Transition {
     pub owner: Owner,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub releaser: Option<Person>,
+    /// Who wanted the lease broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Person>,
     #[serde(flatten)]
     pub file: File,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -170,7 +181,22 @@ pub struct Transition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_ms: Option<u64>,
     #[serde(flatten)]
+    pub orphan: Orphan,
+    #[serde(flatten)]
     pub deed: Option<Deed>,
+}
+
+/// What belongs to orphaned pins alone.
+#[derive(Debug, Default, Serialize)]
+pub struct Orphan {
+    /// Who keeps the lease alive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Vec<Holder>>,
+    /// How it ended.
+    #[serde(rename = "outcome", skip_serializing_if = "Option::is_none")]
+    pub end: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphaned_ms: Option<u64>,
 }
 
 /// The first record of a run.
@@ -235,6 +261,12 @@ pub struct Owner {
     /// As in /proc/PID/cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// The systemd unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Id or name of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// Who: a process.
@@ -369,6 +401,12 @@ pub struct Asker {
     /// The RDMA device, where there can be only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// The descriptor of the process through which they were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_fd: Option<u32>,
+    /// The file behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 /// One entry of a report: a lease or a stake.
@@ -378,6 +416,9 @@ pub struct Entry {
     pub owner: Owner,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub releaser: Option<Person>,
+    /// Who wants, or wanted, the lease broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Person>,
     #[serde(flatten)]
     pub file: File,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -406,15 +447,19 @@ pub struct Entry {
     /// Size of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// Everybody who keeps the lease alive.
+    /// Everybody who keeps the lease alive; of a stake, everybody else who has the file open or
+    /// mapped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<Holder>>,
+    /// Somebody wants the lease broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaking: Option<bool>,
     /// Who keeps the file in the name of a rule: the monitor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<Person>,
 }
 
-/// One reference to a leased file.
+/// One reference to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
     #[serde(flatten)]
@@ -422,6 +467,18 @@ pub struct Holder {
     /// Absent: a mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd: Option<u32>,
+}
+
+impl Holder {
+    pub fn of(found: &snapshot::Holder) -> Self {
+        Self {
+            person: Person {
+                pid: found.tgid,
+                comm: found.comm.clone(),
+            },
+            fd: found.fd,
+        }
+    }
 }
 
 #[cfg(test)]

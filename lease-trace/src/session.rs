@@ -6,6 +6,7 @@ use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
     policy::Action,
+    stake::StakeKey,
     verdict::Outcome,
 };
 
@@ -16,10 +17,15 @@ use crate::{
     entries,
     filter::Filter,
     ledger::Ledger,
+    orphans::Orphans,
     record::{Detail, End, Lost, Name, Record, Start},
     rules,
     sinks::{Sink, WriteError},
-    tracer::{policy::InForce, snapshot::Snapshot},
+    tracer::{
+        self,
+        policy::InForce,
+        snapshot::{Holder, LeaseView, Notification, Snapshot, StakeView},
+    },
 };
 
 /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
@@ -34,6 +40,7 @@ pub struct Session {
     filter: Filter,
     names: Names,
     ledger: Ledger,
+    orphans: Orphans,
     /// Leases set and ended are shown, too.
     all_events: bool,
     started_ns: u64,
@@ -49,6 +56,7 @@ impl Session {
             filter,
             names,
             ledger: Ledger::default(),
+            orphans: Orphans::default(),
             all_events,
             started_ns: Clock::sample().boot_ns(),
             told: [0; Count::LEN],
@@ -133,6 +141,40 @@ impl Session {
         self.sink.flush()
     }
 
+    /// Orphaned pins were told and have not ended.
+    pub fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Tells what a walk has found of orphaned pins, see [`Orphans::update`]. The notifications up
+    /// to the moment at which `stakes` were read must have been told before.
+    pub fn orphans(
+        &mut self,
+        stakes: &[StakeView],
+        leases: &[LeaseView],
+        holders: &[Holder],
+        all: impl FnOnce() -> Result<Vec<Holder>, tracer::Error>,
+    ) -> anyhow::Result<()> {
+        let clock = Clock::sample();
+        let changes = self
+            .orphans
+            .update(stakes, leases, holders, clock.boot_ns(), all)?;
+        for change in changes {
+            let Notification { event, path } = &change.notification;
+            let kind = match change.end {
+                None => EventKind::OrphanedPin,
+                Some(_) => EventKind::OrphanEnd,
+            };
+            if self.filter.admits(event, path, &mut self.names.cgroups) {
+                let record = self
+                    .ledger
+                    .enter_orphan(kind, &change, &clock, &mut self.names);
+                self.sink.write(&record)?;
+            }
+        }
+        Ok(self.sink.flush()?)
+    }
+
     /// Tells the losses that have grown since they were last told.
     pub fn losses(&mut self, counts: &[u64; Count::LEN]) -> Result<(), WriteError> {
         for lost in losses(counts, &self.told) {
@@ -195,6 +237,10 @@ impl Session {
                 }
                 _ => {}
             }
+        }
+        if kind == EventKind::Zombie {
+            let key = StakeKey::new(event.owner.tgid, event.inode_id);
+            self.orphans.became_zombie(key);
         }
         let of_a_lease = matches!(kind, EventKind::LeaseSet | EventKind::LeaseEnd);
         if of_a_lease && !self.all_events {

@@ -3,11 +3,14 @@
 use lease_trace_common::{
     event::{Event, EventKind},
     policy::{Action, NAME_LEN},
-    stake::{Stake, Task, pins},
+    stake::pins,
     verdict::Outcome,
 };
 
-use crate::tracer::{policy::InForce, snapshot::StakeView};
+use crate::tracer::{
+    policy::InForce,
+    snapshot::{Notification, StakeView},
+};
 
 /// A stake to be held, as its notification would have put it.
 pub struct Wanted {
@@ -30,42 +33,15 @@ pub fn wanted(stakes: &[StakeView], in_force: &InForce, now_ns: u64) -> Vec<Want
 }
 
 fn of(view: &StakeView, rule: [u8; NAME_LEN], now_ns: u64) -> Option<Wanted> {
-    // Without its inode nobody can tell which file it is.
-    let inode = view.inode.inode?;
-    let path = view.inode.path.as_deref();
-    let Stake {
-        word,
-        owner,
-        started_ns,
-        lease,
-        ..
-    } = view.stake;
+    let Notification { event, path } = view.notification(EventKind::Hold, now_ns)?;
     let event = Event {
-        time_ns: now_ns,
-        kind: EventKind::Hold as u32,
-        path_len: path.map_or(0, |path| path.len),
-        path_flags: path.map_or(0, |path| path.flags),
-        dev: inode.dev,
-        ino: inode.ino,
-        inode_id: view.key.inode,
-        owner,
-        releaser: Task::default(),
-        lease,
-        pins: pins(word),
-        since_ns: 0,
-        started_ns,
-        thread: 0,
         action: Action::Hold as u32,
         outcome: Outcome::HandedOver as u32,
         enforced: 1,
-        grace_ms: 0,
         rule,
-        stack: [0; lease_trace_common::STACK_LEN],
+        ..event
     };
-    Some(Wanted {
-        event,
-        path: path.map_or_else(Vec::new, |path| path.as_bytes().to_vec()),
-    })
+    Some(Wanted { event, path })
 }
 
 fn rule(in_force: &InForce) -> [u8; NAME_LEN] {
@@ -86,7 +62,7 @@ fn rule(in_force: &InForce) -> [u8; NAME_LEN] {
 mod tests {
     use lease_trace_common::{
         policy::{Header, Rule},
-        stake::{Inode, LEASE, PIN, StakeKey},
+        stake::{Inode, LEASE, PIN, Stake, StakeKey},
     };
 
     use super::*;

@@ -3,10 +3,11 @@
 use std::{
     io::{self, BufWriter},
     process,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use lease_trace_common::count::Count;
 use tokio::{
     runtime,
     time::{self, MissedTickBehavior},
@@ -133,6 +134,7 @@ async fn watch(
         policy: rules::describe(&tracer.in_force()?),
     })?;
     let mut acting = Acting::default();
+    let mut sweep = Sweep::default();
     // Inode ids are those of the maps: only with maps that stay do they mean anything later.
     let store = if tracer.is_in_place() {
         Store::of_manager()
@@ -158,6 +160,7 @@ async fn watch(
                 for done in acting.tick(tracer::hold_limit_ms()) {
                     session.deed(&done)?;
                 }
+                sweep.run(tracer, &mut session, &mut acting, &counts)?;
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
@@ -186,6 +189,44 @@ async fn watch(
         tracer.in_force().ok().as_ref(),
     )?;
     Ok(())
+}
+
+/// Looks for orphaned pins while there are pins under a lease.
+struct Sweep {
+    next: Instant,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            next: Instant::now(),
+        }
+    }
+}
+
+impl Sweep {
+    /// However long a walk takes, it takes no more than this part of the time.
+    const SHARE: u32 = 20;
+
+    fn run(
+        &mut self,
+        tracer: &mut Tracer,
+        session: &mut Session,
+        acting: &mut Acting,
+        counts: &[u64; Count::LEN],
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let covered = counts[Count::Covered as usize] != counts[Count::Uncovered as usize];
+        if begun < self.next || !(covered || session.has_orphans()) {
+            return Ok(());
+        }
+        let (stakes, leases) = (tracer.stakes()?, tracer.leases()?);
+        act(session, acting, &tracer.drain())?;
+        let holders = tracer.holders_of(&stakes, &leases)?;
+        session.orphans(&stakes, &leases, &holders, || tracer.holders())?;
+        self.next = begun + begun.elapsed() * Self::SHARE;
+        Ok(())
+    }
 }
 
 /// Tells what happened, and does what it asks for.

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter};
 
+use anyhow::bail;
 use lease_trace_common::count::Count;
 
 use super::say;
@@ -17,18 +18,17 @@ use crate::{
         report::{Layout, Report},
         terminal::Look,
     },
-    tracer::{self, Holders, snapshot::Snapshot},
+    tracer::{self, snapshot::Snapshot},
 };
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
-    let holders = if flags.subject == Subject::Leases {
-        Holders::Wanted
-    } else {
-        Holders::Unwanted
-    };
-    let snapshot = tracer::snapshot(holders)?;
-    let report = report(flags.subject, &snapshot);
+    check(flags)?;
+    let snapshot = tracer::snapshot()?;
+    let mut report = report(flags.subject, &snapshot);
+    if let Some(squatters) = flags.squatters {
+        report.entries = entries::squatters(report.entries, squatters);
+    }
     explain(&report);
     let mut out = BufWriter::new(io::stdout().lock());
     if flags.json {
@@ -39,8 +39,19 @@ pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     Ok(exit(&report))
 }
 
+/// Squatters are stakes.
+fn check(flags: &ReportFlags) -> anyhow::Result<()> {
+    if flags.squatters.is_some() && flags.subject != Subject::Stakes {
+        bail!("--squatters: they are stakes; write `lease-trace report stakes --squatters`");
+    }
+    Ok(())
+}
+
 fn layout(flags: &ReportFlags) -> anyhow::Result<Layout> {
-    let columns = flags.columns.as_deref();
+    let columns = match flags.squatters {
+        Some(_) => flags.columns.as_deref().or(Some("+BREAKER")),
+        None => flags.columns.as_deref(),
+    };
     let look = Look::of_stdout();
     Ok(Layout {
         columns: columns

@@ -6,6 +6,8 @@ use crate::record::Dev;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockLine {
     pub delegation: bool,
+    /// Somebody wants it broken.
+    pub breaking: bool,
     pub write: bool,
     pub pid: u32,
     pub dev: Dev,
@@ -27,9 +29,10 @@ fn parse(line: &str) -> Option<LockLine> {
         "DELEG" => true,
         _ => return None,
     };
-    if words.next()? == "BREAKER" {
-        return None;
-    }
+    let breaking = match words.next()? {
+        "BREAKER" => return None,
+        state => state == "BREAKING",
+    };
     let write = words.next()? == "WRITE";
     let pid = words.next()?.parse().ok()?;
     let mut file = words.next()?.split(':');
@@ -37,6 +40,7 @@ fn parse(line: &str) -> Option<LockLine> {
     let minor = u32::from_str_radix(file.next()?, 16).ok()?;
     Some(LockLine {
         delegation,
+        breaking,
         write,
         pid,
         dev: Dev::new(major, minor),
@@ -64,12 +68,14 @@ mod tests {
             found[0],
             LockLine {
                 delegation: false,
+                breaking: false,
                 write: true,
                 pid: 4711,
                 dev: Dev::new(0, 31),
                 ino: 12345
             }
         );
+        assert!(found[1].breaking);
         assert!(found[2].delegation && !found[2].write);
         assert_eq!(found[2].dev.to_string(), "259:5");
     }

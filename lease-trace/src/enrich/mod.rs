@@ -3,13 +3,15 @@
 
 pub mod cgroup;
 pub mod consumer;
+pub mod context;
 pub mod device;
 pub mod locks;
 pub mod process;
 pub mod size;
 pub mod symbols;
+pub mod unit;
 
-use lease_trace_common::{STACK_LEN, stake::Task};
+use lease_trace_common::{STACK_LEN, context::Context, stake::Task};
 
 use crate::record::{Asker, Owner, Person};
 
@@ -28,10 +30,13 @@ impl Names {
     }
 
     pub fn owner(&mut self, task: &Task) -> Owner {
+        let cgroup = self.cgroups.path(task.cgroup, task.tgid);
         Owner {
             person: Person::of(task),
             uid: Some(task.uid),
-            cgroup: self.cgroups.path(task.cgroup, task.tgid).map(str::to_owned),
+            unit: cgroup.and_then(unit::unit).map(str::to_owned),
+            container: cgroup.and_then(unit::container).map(str::to_owned),
+            cgroup: cgroup.map(str::to_owned),
         }
     }
 
@@ -50,14 +55,21 @@ impl Names {
         self.consumers.find(stack).map(|found| found.name)
     }
 
-    /// What asked for pins, from the stack that took the first of them.
-    pub fn asker(&mut self, tgid: u32, stack: &[u64; STACK_LEN]) -> Asker {
+    /// What asked for pins, from the stack that took the first of them and the file that it worked
+    /// on.
+    pub fn asker(&mut self, tgid: u32, stack: &[u64; STACK_LEN], context: &Context) -> Asker {
+        let through = Asker {
+            context_fd: u32::try_from(context.fd).ok().filter(|_| context.mode != 0),
+            context: context::name(tgid, context),
+            ..Asker::default()
+        };
         let Some(found) = self.consumers.find(stack) else {
-            return Asker::default();
+            return through;
         };
         Asker {
             device: found.rdma.then(|| device::of(tgid)).flatten(),
             consumer: Some(found.name),
+            ..through
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use lease_trace_common::{
     count::Count,
-    lease::{FL_LEASE, LeaseInfo, known},
+    lease::{FL_LEASE, FL_UNLOCK_PENDING, LeaseInfo, known},
     stake::{Inode, LEASE, PIN, Stake, StakeKey, ZOMBIE},
 };
 
@@ -69,6 +69,8 @@ fn lease_of(tgid: u32) -> LeaseView {
 fn snapshot(leases: Vec<LeaseView>, stakes: Vec<StakeView>) -> Snapshot {
     let holder = |tgid, fd| tracer::snapshot::Holder {
         lease: 0xdead,
+        inode: 3,
+        flags: FL_LEASE,
         tgid,
         comm: "client".to_owned(),
         fd,
@@ -89,6 +91,7 @@ fn names() -> Names {
 fn line(pid: u32, ino: u64) -> LockLine {
     LockLine {
         delegation: false,
+        breaking: false,
         write: true,
         pid,
         dev: Dev::new(8, 1),
@@ -121,12 +124,9 @@ fn only_zombies_are_zombies() {
 
 #[test]
 fn stakes_have_a_state_and_an_empty_one_is_none() {
-    let mut inherited = stake_of(4, PIN);
-    inherited.stake.inherited = 7;
     let snapshot = snapshot(
         Vec::new(),
         vec![
-            inherited,
             stake_of(3, PIN),
             stake_of(2, PIN + LEASE),
             stake_of(1, LEASE),
@@ -135,8 +135,41 @@ fn stakes_have_a_state_and_an_empty_one_is_none() {
     );
     let found = stakes(&snapshot, &fixtures::clock(), &mut names());
     let states: Vec<_> = found.iter().filter_map(|entry| entry.state).collect();
-    assert_eq!(states, ["leased", "covered", "bare-pin", "covered"]);
+    assert_eq!(states, ["leased", "covered", "bare-pin"]);
     assert_eq!(found[0].cause, None, "the lease is in force");
+}
+
+#[test]
+fn who_holds_the_leased_file_decides_what_a_stake_is() {
+    let snapshot = snapshot(
+        vec![lease_of(2)],
+        vec![stake_of(2, PIN + LEASE), stake_of(u32::MAX, PIN)],
+    );
+    let found = stakes(&snapshot, &fixtures::clock(), &mut names());
+    let states: Vec<_> = found.iter().filter_map(|entry| entry.state).collect();
+    assert_eq!(states, ["orphaned-pin", "covered"]);
+}
+
+#[test]
+fn a_squatter_has_no_pin_and_is_in_the_way_or_old() {
+    let mut snapshot = snapshot(
+        vec![lease_of(1)],
+        vec![stake_of(1, LEASE), stake_of(2, PIN + LEASE)],
+    );
+    let mut squatters = |breaking: u32, which| {
+        for holder in &mut snapshot.holders {
+            holder.flags = FL_LEASE | breaking;
+        }
+        let stakes = stakes(&snapshot, &fixtures::clock(), &mut names());
+        let found = super::squatters(stakes, which);
+        let pids: Vec<u32> = found.iter().map(|entry| entry.owner.person.pid).collect();
+        pids
+    };
+    let held = |ms| Squatters::Held { ms };
+    assert!(squatters(0, Squatters::InTheWay).is_empty());
+    assert_eq!(squatters(FL_UNLOCK_PENDING, Squatters::InTheWay), [1]);
+    assert_eq!(squatters(0, held(60_000)), [1]);
+    assert!(squatters(0, held(60_001)).is_empty());
 }
 
 #[test]

@@ -169,6 +169,20 @@ pub static POINTS: &[Point] = &[
         "where several processes pin one file, a ring's tear-down cannot be credited to one",
         &["void(struct work_struct *)"],
     ),
+    Point {
+        stem: "break_lease",
+        ..point(
+            "__break_lease",
+            Group::Context,
+            Need::Optional,
+            false,
+            "who wants a lease broken is not known",
+            &[
+                "int(struct inode *, unsigned int)",
+                "int(struct inode *, unsigned int, unsigned int)",
+            ],
+        )
+    },
     point(
         "pin_user_pages",
         Group::PinsTaken,

@@ -1,7 +1,10 @@
 //! The columns of a report: names in the manner of lslocks, and what stands in them.
 
 use super::text;
-use crate::{cli::Subject, record::Entry};
+use crate::{
+    cli::Subject,
+    record::{self, Entry},
+};
 
 /// A column; the order is that of the list which `-o` shows for a wrong name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,18 +13,22 @@ pub enum Column {
     Pid,
     Uid,
     Cgroup,
+    Unit,
+    Container,
     State,
     Kind,
     Mode,
     Held,
     Cause,
     Releaser,
+    Breaker,
     Age,
     Leases,
     Pins,
     Peak,
     Size,
     Consumer,
+    Context,
     Device,
     Dev,
     Inode,
@@ -31,8 +38,8 @@ pub enum Column {
 }
 
 use Column::{
-    Age, Cause, Cgroup, Command, Consumer, Dev, Device, Held, HeldBy, Holders, Inode, Kind, Leases,
-    Mode, Path, Peak, Pid, Pins, Releaser, Size, State, Uid,
+    Age, Breaker, Cause, Cgroup, Command, Consumer, Container, Context, Dev, Device, Held, HeldBy,
+    Holders, Inode, Kind, Leases, Mode, Path, Peak, Pid, Pins, Releaser, Size, State, Uid, Unit,
 };
 
 /// A name that no column has.
@@ -43,9 +50,10 @@ pub struct Unknown {
 }
 
 impl Column {
-    pub const ALL: [Self; 22] = [
-        Command, Pid, Uid, Cgroup, State, Kind, Mode, Held, Cause, Releaser, Age, Leases, Pins,
-        Peak, Size, Consumer, Device, Dev, Inode, Path, Holders, HeldBy,
+    pub const ALL: [Self; 26] = [
+        Command, Pid, Uid, Cgroup, Unit, Container, State, Kind, Mode, Held, Cause, Releaser,
+        Breaker, Age, Leases, Pins, Peak, Size, Consumer, Context, Device, Dev, Inode, Path,
+        Holders, HeldBy,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -54,18 +62,22 @@ impl Column {
             Pid => "PID",
             Uid => "UID",
             Cgroup => "CGROUP",
+            Unit => "UNIT",
+            Container => "CONTAINER",
             State => "STATE",
             Kind => "KIND",
             Mode => "MODE",
             Held => "HELD",
             Cause => "CAUSE",
             Releaser => "RELEASER",
+            Breaker => "BREAKER",
             Age => "AGE",
             Leases => "LEASES",
             Pins => "PINS",
             Peak => "PEAK",
             Size => "SIZE",
             Consumer => "CONSUMER",
+            Context => "CONTEXT",
             Device => "DEVICE",
             Dev => "DEV",
             Inode => "INODE",
@@ -87,13 +99,15 @@ impl Column {
     pub const fn usual(subject: Subject) -> &'static [Self] {
         match subject {
             Subject::Zombies => &[
-                Command, Pid, Kind, Mode, Cause, Age, Pins, Size, Consumer, Dev, Inode, Path,
+                Command, Pid, Kind, Mode, Cause, Age, Pins, Size, Consumer, Context, Dev, Inode,
+                Path,
             ],
             Subject::Leases => &[
                 Command, Pid, Kind, Mode, Age, Pins, Size, Consumer, Dev, Inode, Path, Holders,
             ],
             Subject::Stakes => &[
-                Command, Pid, State, Kind, Mode, Age, Pins, Size, Consumer, Dev, Inode, Path,
+                Command, Pid, State, Kind, Mode, Age, Pins, Size, Consumer, Context, Dev, Inode,
+                Path,
             ],
         }
     }
@@ -128,6 +142,8 @@ impl Column {
                 let path = entry.owner.cgroup.as_deref();
                 path.map_or_else(unknown, |path| text::escape(path.as_bytes()))
             }
+            Unit => word(entry.owner.unit.as_deref()),
+            Container => word(entry.owner.container.as_deref()),
             State => entry.state.map_or_else(unknown, str::to_owned),
             Kind => lease.map_or_else(absent, |lease| lease.kind.name().to_owned()),
             Mode => lease.map_or_else(absent, |lease| lease.mode.to_owned()),
@@ -142,10 +158,11 @@ impl Column {
                 };
                 format!("{}{mark}", cause.name())
             }),
-            Releaser => entry
-                .releaser
-                .as_ref()
-                .map_or_else(absent, |who| format!("{},{}", who.pid, comm(&who.comm))),
+            Releaser => person(entry.releaser.as_ref()),
+            Breaker => match (&entry.breaker, entry.breaking) {
+                (None, Some(true)) => unknown(),
+                (who, _) => person(who.as_ref()),
+            },
             Age => entry.age_ms.map_or_else(unknown, text::age),
             Leases => entry.leases.map_or_else(absent, |count| count.to_string()),
             Pins => match (entry.pins, entry.vm_pin_bytes) {
@@ -162,10 +179,11 @@ impl Column {
                 (None, Some(0)) => absent(),
                 (None, _) => unknown(),
             },
-            Device => {
-                let name = entry.asker.device.as_deref();
-                name.map_or_else(absent, |name| text::escape(name.as_bytes()))
-            }
+            Context => text::context(&entry.asker).unwrap_or_else(|| match entry.pins {
+                Some(0) => absent(),
+                _ => unknown(),
+            }),
+            Device => word(entry.asker.device.as_deref()),
             Dev => entry.file.dev.map_or_else(unknown, |dev| dev.to_string()),
             Inode => entry.file.ino.map_or_else(unknown, |ino| ino.to_string()),
             Path => {
@@ -195,6 +213,17 @@ impl Column {
             }),
         }
     }
+}
+
+fn word(word: Option<&str>) -> String {
+    word.map_or_else(|| "-".to_owned(), |word| text::escape(word.as_bytes()))
+}
+
+fn person(who: Option<&record::Person>) -> String {
+    who.map_or_else(
+        || "-".to_owned(),
+        |who| format!("{},{}", who.pid, comm(&who.comm)),
+    )
 }
 
 /// A process that is gone left no name.
@@ -237,6 +266,6 @@ mod tests {
     #[test]
     fn a_wrong_name_is_answered_with_the_right_ones() {
         let error = Column::choose("PID,GHOST", Subject::Zombies).expect_err("no such column");
-        insta::assert_snapshot!(error, @r#"-o: there is no column "GHOST"; there are COMMAND, PID, UID, CGROUP, STATE, KIND, MODE, HELD, CAUSE, RELEASER, AGE, LEASES, PINS, PEAK, SIZE, CONSUMER, DEVICE, DEV, INODE, PATH, HOLDERS, HELD-BY"#);
+        insta::assert_snapshot!(error, @r#"-o: there is no column "GHOST"; there are COMMAND, PID, UID, CGROUP, UNIT, CONTAINER, STATE, KIND, MODE, HELD, CAUSE, RELEASER, BREAKER, AGE, LEASES, PINS, PEAK, SIZE, CONSUMER, CONTEXT, DEVICE, DEV, INODE, PATH, HOLDERS, HELD-BY"#);
     }
 }

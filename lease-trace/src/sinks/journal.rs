@@ -114,7 +114,7 @@ fn entry(record: &Record) -> Result<Vec<u8>, WriteError> {
 const fn priority(event: Name) -> &'static str {
     match event {
         Name::Failed | Name::Overdue => "3",
-        Name::Zombie | Name::Killed | Name::Stopped | Name::Lost => "4",
+        Name::Zombie | Name::OrphanedPin | Name::Killed | Name::Stopped | Name::Lost => "4",
         Name::Denied
         | Name::Held
         | Name::WouldDeny
@@ -182,13 +182,15 @@ mod tests {
     #[test]
     fn each_member_is_a_field() {
         assert_snapshot!(shown(Name::Zombie), @r"
-        MESSAGE=zombie: rdma-client[4711] has 256 pins on /srv/database/segments/000017.hot.db through rdma_rxe and no lease any more (unlock)
+        MESSAGE=zombie: rdma-client[4711] has 256 pins on /srv/database/segments/000017.hot.db through rdma_rxe (15 uverbs0) and no lease any more (unlock)
         PRIORITY=4
         SYSLOG_IDENTIFIER=lease-trace
         LEASE_TRACE_CAUSE=unlock
-        LEASE_TRACE_CGROUP=/user.slice/user-1000.slice
+        LEASE_TRACE_CGROUP=/system.slice/db.service
         LEASE_TRACE_COMM=rdma-client
         LEASE_TRACE_CONSUMER=rdma_rxe
+        LEASE_TRACE_CONTEXT=/dev/infiniband/uverbs0
+        LEASE_TRACE_CONTEXT_FD=15
         LEASE_TRACE_DEV=0:45
         LEASE_TRACE_DEVICE=rxe0
         LEASE_TRACE_ENDS_BY_ITSELF=false
@@ -204,6 +206,7 @@ mod tests {
         LEASE_TRACE_RELEASER_PID=4711
         LEASE_TRACE_TIME=2026-03-04T08:15:02.001500Z
         LEASE_TRACE_UID=1000
+        LEASE_TRACE_UNIT=db.service
         ");
         let denied = shown(Name::Denied);
         assert!(

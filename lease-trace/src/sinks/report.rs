@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// On a terminal too narrow for all the usual columns, these go first, in this order.
-const DISPENSABLE: [Column; 3] = [Column::Dev, Column::Inode, Column::Kind];
+const DISPENSABLE: [Column; 4] = [Column::Dev, Column::Inode, Column::Kind, Column::Context];
 /// What a path should have before columns go.
 const GOOD_PATH: usize = 24;
 /// What it is never squeezed below.
@@ -225,9 +225,9 @@ mod tests {
     #[test]
     fn all_columns_go_to_a_pipe() {
         assert_snapshot!(table(&report(Subject::Zombies), &layout(None)), @r#"
-        COMMAND         PID KIND  MODE  CAUSE    AGE PINS SIZE CONSUMER DEV   INODE PATH
-        fio             982 lease write unlock 12.3s  256   1M io_uring 0:45 131090 /srv/database/segments/000017.hot.db
-        ib_write_bw 1048577 lease write unlock 1d01h  256   1M rdma_rxe 0:45 131090 /mnt/a b
+        COMMAND         PID KIND  MODE  CAUSE    AGE PINS SIZE CONSUMER CONTEXT       DEV   INODE PATH
+        fio             982 lease write unlock 12.3s  256   1M io_uring 15 [io_uring] 0:45 131090 /srv/database/segments/000017.hot.db
+        ib_write_bw 1048577 lease write unlock 1d01h  256   1M rdma_rxe 15 [io_uring] 0:45 131090 /mnt/a b
         "#);
     }
 
@@ -255,9 +255,9 @@ mod tests {
     #[test]
     fn stakes_have_a_state() {
         assert_snapshot!(table(&report(Subject::Stakes), &layout(Some(100))), @r#"
-        COMMAND         PID STATE  KIND  MODE    AGE PINS SIZE CONSUMER DEV   INODE PATH
-        fio             982 zombie lease write 12.3s  256   1M io_uring 0:45 131090 /srv/da…ts/000017.hot.db
-        ib_write_bw 1048577 zombie lease write 1d01h  256   1M rdma_rxe 0:45 131090 /mnt/a b
+        COMMAND         PID STATE  MODE    AGE PINS SIZE CONSUMER CONTEXT       PATH
+        fio             982 zombie write 12.3s  256   1M io_uring 15 [io_uring] /srv/data…ents/000017.hot.db
+        ib_write_bw 1048577 zombie write 1d01h  256   1M rdma_rxe 15 [io_uring] /mnt/a b
         "#);
     }
 

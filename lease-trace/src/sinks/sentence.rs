@@ -1,7 +1,7 @@
 //! A record in one sentence, for a reader who has the rest in fields. Pure functions.
 
-use super::text;
-use crate::record::{Deed, Detail, Name, Person, Record, Start, Transition};
+use super::text::{self, person as who};
+use crate::record::{Deed, Detail, Name, Record, Start, Transition};
 
 pub fn of(record: &Record) -> String {
     match &record.detail {
@@ -26,7 +26,13 @@ pub fn of(record: &Record) -> String {
 const fn is_deed(event: Name) -> bool {
     !matches!(
         event,
-        Name::Zombie | Name::AtRest | Name::LeaseSet | Name::LeaseEnd | Name::BarePin
+        Name::Zombie
+            | Name::AtRest
+            | Name::LeaseSet
+            | Name::LeaseEnd
+            | Name::BarePin
+            | Name::OrphanedPin
+            | Name::OrphanEnd
     )
 }
 
@@ -54,8 +60,14 @@ fn transition(event: Name, what: &Transition) -> String {
         .consumer
         .as_deref()
         .map_or_else(String::new, |name| {
-            format!(" through {}", text::escape(name.as_bytes()))
+            let context = text::context(&what.asker);
+            let context = context.map_or_else(String::new, |context| format!(" ({context})"));
+            format!(" through {}{context}", text::escape(name.as_bytes()))
         });
+    let broken = what
+        .breaker
+        .as_ref()
+        .map_or_else(String::new, |other| format!(", broken by {}", who(other)));
     match event {
         Name::Zombie => {
             let by = match &what.releaser {
@@ -65,7 +77,7 @@ fn transition(event: Name, what: &Transition) -> String {
                 _ => String::new(),
             };
             format!(
-                "zombie: {owner} has {pins} on {path}{through} and no lease any more ({cause}{by})"
+                "zombie: {owner} has {pins} on {path}{through} and no lease any more ({cause}{by}{broken})"
             )
         }
         Name::AtRest => {
@@ -75,8 +87,20 @@ fn transition(event: Name, what: &Transition) -> String {
             format!("at rest: the last pins of {owner} on {path} are gone{after}")
         }
         Name::BarePin => format!("bare pin: {owner} has {pins} on {path}{through} without a lease"),
+        Name::OrphanedPin => {
+            let kept = what.orphan.holders.as_deref().map(text::people);
+            let kept = kept.unwrap_or_default();
+            format!(
+                "orphaned pin: {owner} has {pins} on {path}{through} and let go of the leased file, \
+                 which {kept} keeps"
+            )
+        }
+        Name::OrphanEnd => {
+            let end = what.orphan.end.unwrap_or("?");
+            format!("orphan end: the pins of {owner} on {path} are orphaned no longer ({end})")
+        }
         Name::LeaseSet => format!("{owner} has a lease on {path}"),
-        Name::LeaseEnd => format!("the lease of {owner} on {path} has ended ({cause})"),
+        Name::LeaseEnd => format!("the lease of {owner} on {path} has ended ({cause}{broken})"),
         _ => format!("{}: {owner} on {path}", event.text()),
     }
 }
@@ -96,10 +120,6 @@ fn started(start: &Start) -> String {
     )
 }
 
-fn who(person: &Person) -> String {
-    format!("{}[{}]", text::escape(person.comm.as_bytes()), person.pid)
-}
-
 fn path(what: &Transition) -> String {
     let (path, deleted) = text::path(what.file.path.as_ref());
     format!("{path}{deleted}")
@@ -115,10 +135,12 @@ mod tests {
         insta::assert_snapshot!(sentences.join("\n"), @r"
         watches leases and pins on kernel 6.12.117+deb13-amd64; 1 rule in enforce mode
         fio[982] has a lease on /tmp/f
-        zombie: rdma-client[4711] has 256 pins on /srv/database/segments/000017.hot.db through rdma_rxe and no lease any more (unlock)
-        zombie: fio[982] has 4096 pins on /tmp/f through io_uring and no lease any more (break-timeout, let go by fio-child[983])
-        zombie: ib_write_bw[1048577] has 8 pins on /tmp/a\nb (deleted) through vfio and no lease any more (killed)
+        zombie: rdma-client[4711] has 256 pins on /srv/database/segments/000017.hot.db through rdma_rxe (15 uverbs0) and no lease any more (unlock)
+        zombie: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and no lease any more (break-timeout, let go by fio-child[983], broken by cp[77])
+        zombie: ib_write_bw[1048577] has 8 pins on /tmp/a\nb (deleted) through vfio (15 uverbs0) and no lease any more (killed)
         bare pin: xdpsock[5] has 64 pins on …/f without a lease
+        orphaned pin: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and let go of the leased file, which fio-child[983] keeps
+        orphan end: the pins of fio[982] on /tmp/f are orphaned no longer (pins-gone)
         at rest: the last pins of rdma-client[4711] on /srv/database/segments/000017.hot.db are gone after 12.3s
         the lease of fio[982] on /tmp/f has ended (close)
         denied: rdma-client[4711] on /srv/f, by rule rdma-exports (deny done)

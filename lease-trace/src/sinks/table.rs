@@ -49,7 +49,7 @@ const NARROW: Widths = Widths {
 };
 
 const WIDE: Widths = Widths {
-    event: 10,
+    event: 12,
     command: 15,
     pid: 7,
     cause: 13,
@@ -156,6 +156,7 @@ impl<W: Write, T: Write> Table<W, T> {
         let Transition {
             owner,
             releaser,
+            breaker,
             file,
             lease,
             cause,
@@ -163,6 +164,7 @@ impl<W: Write, T: Write> Table<W, T> {
             asker,
             ends_by_itself,
             zombie_ms,
+            orphan,
             deed,
         } = what;
         let by_itself = *ends_by_itself == Some(true);
@@ -172,7 +174,8 @@ impl<W: Write, T: Write> Table<W, T> {
         );
         let age = match (record.event, lease) {
             (Name::AtRest, _) => zombie_ms.map_or_else(|| "?".to_owned(), text::age),
-            (Name::Zombie | Name::LeaseEnd, Some(lease)) => {
+            (Name::OrphanEnd, _) => orphan.orphaned_ms.map_or_else(|| "?".to_owned(), text::age),
+            (Name::Zombie | Name::LeaseEnd | Name::OrphanedPin, Some(lease)) => {
                 lease.held_ms.map_or_else(|| "?".to_owned(), text::age)
             }
             _ => "-".to_owned(),
@@ -181,10 +184,20 @@ impl<W: Write, T: Write> Table<W, T> {
         let note = match releaser {
             // Who dropped the last pin of a zombie does not matter to anybody at a glance.
             Some(who) if who.pid != owner.person.pid && record.event != Name::AtRest => {
-                let who = format!("{}[{}]", text::escape(who.comm.as_bytes()), who.pid);
-                format!("{deleted} (let go by {who})")
+                format!("{deleted} (let go by {})", text::person(who))
             }
             _ => deleted.to_owned(),
+        };
+        let note = match breaker {
+            Some(who) if record.event != Name::AtRest => {
+                format!("{note} (broken by {})", text::person(who))
+            }
+            _ => note,
+        };
+        let note = match (&orphan.holders, orphan.end) {
+            (Some(holders), _) => format!("{note} (kept by {})", text::people(holders)),
+            (None, Some(end)) => format!("{note} ({end})"),
+            (None, None) => note,
         };
         let note = match deed {
             Some(deed) if matches!(deed.outcome, "done" | "would") => {
@@ -213,7 +226,9 @@ impl<W: Write, T: Write> Table<W, T> {
         let colour = match record.event {
             _ if !self.look.colour => None,
             Name::Zombie if by_itself => Some(YELLOW),
-            Name::Zombie | Name::Killed | Name::Failed | Name::Overdue => Some(RED),
+            Name::Zombie | Name::OrphanedPin | Name::Killed | Name::Failed | Name::Overdue => {
+                Some(RED)
+            }
             Name::Denied
             | Name::Reported
             | Name::Held
@@ -222,7 +237,7 @@ impl<W: Write, T: Write> Table<W, T> {
             | Name::WouldHold
             | Name::WouldStop
             | Name::WouldKill => Some(YELLOW),
-            Name::AtRest => Some(GREEN),
+            Name::AtRest | Name::OrphanEnd => Some(GREEN),
             _ => None,
         };
         match colour {
@@ -412,10 +427,14 @@ mod tests {
         08:15:01 lease-set  fio           982 -            -     - -        /tmp/f
         08:15:02 zombie     rdma-cli…    4711 unlock   10.0s   256 rdma_rxe …0017.hot.db
         08:15:03 zombie     fio           982 break-t…     ?  4096 io_uring /tmp/f
-                 (let go by fio-child[983])
+                 (let go by fio-child[983]) (broken by cp[77])
         08:15:04 zombie     ib_write… 1048577 killed*  10.0s     8 vfio     /tmp/a\nb
                  (deleted)
         08:15:05 bare-pin   xdpsock         5 -            -    64 ?        …/f
+        08:15:06 orphaned-… fio           982 -        10.0s  4096 io_uring /tmp/f
+                 (kept by fio-child[983])
+        08:15:08 orphan-end fio           982 -         2.0s  4096 io_uring /tmp/f
+                 (pins-gone)
         08:15:14 at-rest    rdma-cli…    4711 unlock   12.3s   256 rdma_rxe …0017.hot.db
         08:15:15 lease-end  fio           982 close    10.0s     - -        /tmp/f
         08:15:15 denied     rdma-cli…    4711 close        -   256 ?        /srv/f
@@ -432,18 +451,20 @@ mod tests {
     #[test]
     fn nothing_is_shortened_in_a_pipe() {
         assert_snapshot!(show(Look::PLAIN).0, @r#"
-        TIME     EVENT      COMMAND             PID CAUSE           AGE    PINS CONSUMER     PATH
-        08:15:01 lease-set  fio                 982 -                 -       - -            /tmp/f
-        08:15:02 zombie     rdma-client        4711 unlock        10.0s     256 rdma_rxe     /srv/database/segments/000017.hot.db
-        08:15:03 zombie     fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (let go by fio-child[983])
-        08:15:04 zombie     ib_write_bw     1048577 killed*       10.0s       8 vfio         /tmp/a\nb (deleted)
-        08:15:05 bare-pin   xdpsock               5 -                 -      64 ?            …/f
-        08:15:14 at-rest    rdma-client        4711 unlock        12.3s     256 rdma_rxe     /srv/database/segments/000017.hot.db
-        08:15:15 lease-end  fio                 982 close         10.0s       - -            /tmp/f
-        08:15:15 denied     rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports]
-        08:15:15 would-kill rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports]
-        08:15:15 spared     rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports: kill bystander]
-        08:15:15 hold-end   rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports: hold limit]
+        TIME     EVENT        COMMAND             PID CAUSE           AGE    PINS CONSUMER     PATH
+        08:15:01 lease-set    fio                 982 -                 -       - -            /tmp/f
+        08:15:02 zombie       rdma-client        4711 unlock        10.0s     256 rdma_rxe     /srv/database/segments/000017.hot.db
+        08:15:03 zombie       fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (let go by fio-child[983]) (broken by cp[77])
+        08:15:04 zombie       ib_write_bw     1048577 killed*       10.0s       8 vfio         /tmp/a\nb (deleted)
+        08:15:05 bare-pin     xdpsock               5 -                 -      64 ?            …/f
+        08:15:06 orphaned-pin fio                 982 -             10.0s    4096 io_uring     /tmp/f (kept by fio-child[983])
+        08:15:08 orphan-end   fio                 982 -              2.0s    4096 io_uring     /tmp/f (pins-gone)
+        08:15:14 at-rest      rdma-client        4711 unlock        12.3s     256 rdma_rxe     /srv/database/segments/000017.hot.db
+        08:15:15 lease-end    fio                 982 close         10.0s       - -            /tmp/f
+        08:15:15 denied       rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports]
+        08:15:15 would-kill   rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports]
+        08:15:15 spared       rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports: kill bystander]
+        08:15:15 hold-end     rdma-client        4711 close             -     256 ?            /srv/f [rdma-exports: hold limit]
         "#);
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::record::FilePath;
+use crate::record::{Asker, FilePath, Holder, Person};
 
 /// Sentences for people are broken at this width.
 pub const TALK_WIDTH: usize = 80;
@@ -75,6 +75,35 @@ pub fn path(path: Option<&FilePath>) -> (String, &'static str) {
         text.insert(0, '…');
     }
     (text, if path.deleted { " (deleted)" } else { "" })
+}
+
+/// The file through which pins live: its descriptor and the last component of its name.
+pub fn context(asker: &Asker) -> Option<String> {
+    let name = asker.context.as_deref()?;
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let name = escape(name.as_bytes());
+    Some(match asker.context_fd {
+        Some(fd) => format!("{fd} {name}"),
+        None => name,
+    })
+}
+
+/// `NAME[PID]`
+pub fn person(who: &Person) -> String {
+    format!("{}[{}]", escape(who.comm.as_bytes()), who.pid)
+}
+
+/// Some of those who hold a file, each once: `cp[77], rsync[81] and 4 more`.
+pub fn people(holders: &[Holder]) -> String {
+    const NAMED: usize = 3;
+    let mut people: Vec<&Person> = holders.iter().map(|holder| &holder.person).collect();
+    people.dedup_by_key(|person| person.pid);
+    let named: Vec<_> = people.iter().take(NAMED).map(|who| person(who)).collect();
+    let more = people.len() - named.len();
+    match more {
+        0 => named.join(", "),
+        _ => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Below this many columns, only the end of a path is worth showing.

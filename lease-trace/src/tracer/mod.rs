@@ -11,9 +11,12 @@ mod object;
 mod pinned;
 pub mod policy;
 mod raw;
+mod references;
 mod set_up;
 pub mod snapshot;
 mod walk;
+
+use std::time::Duration;
 
 use aya::{
     Ebpf,
@@ -21,6 +24,8 @@ use aya::{
 };
 use lease_trace_common::{count::Count, owner, policy::Header};
 use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::orphans;
 
 pub use self::pinned::{stale, started};
 pub use self::{
@@ -35,6 +40,7 @@ use self::{
     object::Adopt,
     policy::{InForce, Plan, PolicyMaps},
     set_up::{Links, SetUp},
+    walk::Walker,
 };
 
 /// Which hooks to take.
@@ -64,6 +70,7 @@ pub struct Tracer {
     attached: Vec<String>,
     cannot: Vec<String>,
     recovered: Option<String>,
+    walker: Walker,
     keeper: Keeper,
 }
 
@@ -97,6 +104,7 @@ impl Tracer {
             recovered,
             attachments,
             denials,
+            walker,
         } = set_up::set_up(options, plan.is_some(), Links::Own)?;
         let mut attached: Vec<String> = attachments
             .iter()
@@ -116,6 +124,7 @@ impl Tracer {
             attached,
             cannot: attachments.iter().filter_map(Attachment::loss).collect(),
             recovered,
+            walker,
             keeper: Keeper::Own(folder, denials, object.ebpf),
         })
     }
@@ -132,6 +141,7 @@ impl Tracer {
                 .collect(),
             cannot: Vec::new(),
             recovered: None,
+            walker: pinned::walker()?,
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -191,6 +201,11 @@ impl Tracer {
     /// What each process has in each file now.
     pub fn stakes(&self) -> Result<Vec<snapshot::StakeView>, Error> {
         self.maps.stakes()
+    }
+
+    /// The leases in force now.
+    pub fn leases(&self) -> Result<Vec<snapshot::LeaseView>, Error> {
+        self.maps.leases()
     }
 
     /// Leases and stakes now, and how full the maps are.
@@ -274,31 +289,28 @@ pub fn hold_limit_ms() -> u64 {
     pinned::word(owner::HOLD_LIMIT)
 }
 
-/// Whether a report names who keeps each lease alive, which takes a walk over all tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holders {
-    Wanted,
-    Unwanted,
-}
-
-/// For `report`: what the maps of the running monitor or of the enforcement in place say, else
-/// what a walk finds now. Loads nothing where the maps say all. Leaves nothing behind.
-pub fn snapshot(holders: Holders) -> Result<Snapshot, Error> {
+/// For `report`: what the maps of the running monitor or of the enforcement in place say, and who
+/// holds the files; else what a walk finds now. Loads nothing where somebody has. Leaves nothing
+/// behind.
+pub fn snapshot() -> Result<Snapshot, Error> {
     let source = pinned::source()?;
     if source.is_none() {
         let mut object = object::load(Options::default(), Adopt::Yes)?;
-        let holders = walk::walk(&mut object.ebpf, &object.btf)?;
+        let holders = Walker::load(&mut object.ebpf, &object.btf)?.all()?;
         return read(&owned(&mut object.ebpf)?, holders, None);
     }
-    let holders = match holders {
-        Holders::Unwanted => Vec::new(),
-        Holders::Wanted => {
-            let mut object = object::load(Options::default(), Adopt::No)?;
-            walk::walk(&mut object.ebpf, &object.btf)?
-        }
-    };
-    read(&of_monitor()?, holders, source)
+    let (maps, walker) = (of_monitor()?, pinned::walker()?);
+    let snapshot = read(&maps, walker.all()?, source)?;
+    if !orphans::any(&snapshot) {
+        return Ok(snapshot);
+    }
+    // A file that is just being closed is in no table any more while its lease has not ended yet.
+    std::thread::sleep(CLOSING);
+    read(&maps, walker.all()?, source)
 }
+
+/// How long the end of a lease may take behind the end of its last reference.
+const CLOSING: Duration = Duration::from_millis(50);
 
 fn read(
     maps: &Maps<MapData>,

@@ -17,6 +17,7 @@ use lease_trace_common::owner;
 use super::{
     error::{Error, chain},
     snapshot::Source,
+    walk::Walker,
 };
 use crate::kernel::host;
 
@@ -82,6 +83,10 @@ impl Drop for Folder {
 }
 
 impl Folder {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where links are to be pinned.
     pub fn links(&self) -> PathBuf {
         self.path.join(LINKS)
@@ -171,6 +176,11 @@ where
         array,
         &[(owner::STARTED, owner.started), (owner::PID, owner.pid)],
     )
+}
+
+/// The pinned programs that walk over tasks.
+pub fn walker() -> Result<Walker, Error> {
+    Walker::open(Path::new(FOLDER))
 }
 
 /// The words of the pinned map `OWNER`.

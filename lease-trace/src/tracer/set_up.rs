@@ -1,13 +1,16 @@
 //! What a monitor of its own and enforcement begin with alike: maps pinned, programs attached,
 //! the leases that exist already adopted.
 
+use lease_trace_common::owner;
+
 use super::{
     Options,
     attach::{self, Attachment},
     denial::Denials,
     error::Error,
     object::{self, Adopt, Object},
-    pinned, walk,
+    pinned,
+    walk::Walker,
 };
 
 /// Everything in place but a policy.
@@ -18,6 +21,7 @@ pub struct SetUp {
     pub recovered: Option<String>,
     pub attachments: Vec<Attachment>,
     pub denials: Option<Denials>,
+    pub walker: Walker,
 }
 
 /// What becomes of it when this process ends.
@@ -38,7 +42,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let pins = (links == Links::Pinned).then(|| folder.links());
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
-    walk::walk(&mut object.ebpf, &object.btf)?;
+    let walker = adopt(&mut object, &folder)?;
     let denials = raw.map(|raw| Denials::attach(&object, &raw));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {
         denials
@@ -51,5 +55,15 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         recovered,
         attachments,
         denials,
+        walker,
     })
+}
+
+/// Adopts the leases that exist already, and pins the programs that walk for those who come later.
+fn adopt(object: &mut Object, folder: &pinned::Folder) -> Result<Walker, Error> {
+    let walker = Walker::load(&mut object.ebpf, &object.btf)?;
+    walker.all()?;
+    pinned::set_words(&[(owner::ADOPTED, 1)])?;
+    walker.pin(folder.path())?;
+    Ok(walker)
 }

@@ -2,8 +2,9 @@
 
 use lease_trace_common::{
     count::Count,
+    event::{Event, EventKind},
     lease::Lease,
-    stake::{Inode, Path, Stake, StakeKey},
+    stake::{Inode, Path, Stake, StakeKey, Task, pins},
 };
 
 /// One lease in force.
@@ -21,17 +22,74 @@ pub struct StakeView {
     pub inode: InodeView,
 }
 
+/// A notification and its path.
+#[derive(Clone)]
+pub struct Notification {
+    pub event: Event,
+    pub path: Vec<u8>,
+}
+
+impl StakeView {
+    /// This stake as a notification would have put it; `None` if its inode is not known, for then
+    /// nobody can tell which file it is.
+    pub fn notification(&self, kind: EventKind, now_ns: u64) -> Option<Notification> {
+        let inode = self.inode.inode?;
+        let path = self.inode.path.as_deref();
+        let Stake {
+            word,
+            owner,
+            started_ns,
+            lease,
+            context,
+            stack,
+            ..
+        } = self.stake;
+        let event = Event {
+            time_ns: now_ns,
+            kind: kind as u32,
+            path_len: path.map_or(0, |path| path.len),
+            path_flags: path.map_or(0, |path| path.flags),
+            dev: inode.dev,
+            ino: inode.ino,
+            inode_id: self.key.inode,
+            owner,
+            releaser: Task::default(),
+            breaker: Task::default(),
+            context,
+            lease,
+            pins: pins(word),
+            since_ns: 0,
+            started_ns,
+            thread: 0,
+            action: 0,
+            outcome: 0,
+            enforced: 0,
+            grace_ms: 0,
+            rule: [0; lease_trace_common::policy::NAME_LEN],
+            stack,
+        };
+        Some(Notification {
+            event,
+            path: path.map_or_else(Vec::new, |path| path.as_bytes().to_vec()),
+        })
+    }
+}
+
 /// What is known of the inode itself.
 pub struct InodeView {
     pub inode: Option<Inode>,
     pub path: Option<Box<Path>>,
 }
 
-/// One reference that keeps a lease alive: a descriptor or a mapping of its file.
+/// One reference to a leased file, or to another of a tracked inode: a descriptor or a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
-    /// Address of the `file_lease`.
+    /// Address of the `file_lease` that it keeps alive, 0 if there is none.
     pub lease: u64,
+    /// Inode id, 0 if the inode is not tracked.
+    pub inode: u64,
+    /// `flc_flags` of the lease.
+    pub flags: u32,
     pub tgid: u32,
     pub comm: String,
     /// `None`: a mapping.

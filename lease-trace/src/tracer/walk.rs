@@ -1,6 +1,12 @@
-//! Walks over every task's descriptors and mappings with BPF iterators.
+//! Walks over tasks' descriptors and mappings with BPF iterators. The programs are loaded once; a
+//! monitor pins them, so that a report need load nothing.
 
-use std::io::Read as _;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya::{Btf, Ebpf, programs::Iter};
 use lease_trace_common::event::{Found, MAPPING};
@@ -9,42 +15,103 @@ use super::{
     error::{Error, chain, is_eperm, program_reason},
     snapshot::Holder,
 };
+use crate::kernel::bpf;
 
-/// Walks everything; returns who keeps which lease alive.
-pub fn walk(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<Holder>, Error> {
-    let mut holders = Vec::new();
-    for (program, target) in [("walk_files", "task_file"), ("walk_mappings", "task_vma")] {
-        holders.extend(run(ebpf, btf, program, target)?);
+/// The programs and what they walk over.
+const WALKS: [(&str, &str); 2] = [("walk_files", "task_file"), ("walk_mappings", "task_vma")];
+
+/// The programs, ready to walk.
+pub struct Walker([OwnedFd; 2]);
+
+impl Walker {
+    /// Loads the programs of an object.
+    pub fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
+        let [files, mappings] = WALKS.map(|(name, target)| load(ebpf, btf, name, target));
+        Ok(Self([files?, mappings?]))
     }
-    holders.sort_unstable();
-    holders.dedup();
-    Ok(holders)
+
+    /// Pins the programs in a folder of bpffs.
+    pub fn pin(&self, folder: &Path) -> Result<(), Error> {
+        for ((name, _), program) in WALKS.iter().zip(&self.0) {
+            let at = folder.join(name);
+            bpf::pin(program.as_fd(), &at)
+                .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
+        }
+        Ok(())
+    }
+
+    /// The programs that are pinned in a folder.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let [files, mappings] = WALKS.map(|(name, _)| {
+            let at = folder.join(name);
+            bpf::open(&at)
+                .map_err(|error| Error::maps("cannot open", at.display().to_string(), error))
+        });
+        Ok(Self([files?, mappings?]))
+    }
+
+    /// Walks over everything: who keeps which lease alive, and who has a tracked inode open or
+    /// mapped.
+    pub fn all(&self) -> Result<Vec<Holder>, Error> {
+        let mut holders = Vec::new();
+        for ((_, target), program) in WALKS.iter().zip(&self.0) {
+            let found = read(program, None).map_err(|error| failed(target, error))?;
+            holders.extend(found);
+        }
+        holders.sort_unstable();
+        holders.dedup();
+        Ok(holders)
+    }
+
+    /// Walks over one process; over its mappings only if no descriptor answers the question. An
+    /// error: this kernel walks over everything or nothing.
+    pub fn process(
+        &self,
+        tgid: u32,
+        is_answer: impl Fn(&[Holder]) -> bool,
+    ) -> io::Result<Vec<Holder>> {
+        let mut holders = Vec::new();
+        for program in &self.0 {
+            holders.extend(read(program, Some(tgid))?);
+            if is_answer(&holders) {
+                break;
+            }
+        }
+        Ok(holders)
+    }
 }
 
-fn run(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<Vec<Holder>, Error> {
-    let failed = |reason: String| Error::Walk(format!("{target} iterator: {reason}"));
+fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<OwnedFd, Error> {
     let program: &mut Iter = ebpf
         .program_mut(name)
-        .ok_or_else(|| failed(format!("the object has no program {name}")))?
+        .ok_or_else(|| failed(target, "the object has no such program"))?
         .try_into()
-        .map_err(|error| failed(chain(&error)))?;
+        .map_err(|error| failed(target, chain(&error)))?;
     match program.load(target, btf) {
-        Ok(()) | Err(aya::programs::ProgramError::AlreadyLoaded) => {}
+        Ok(()) => {}
         Err(error) if is_eperm(&error) => {
             return Err(Error::Refused {
                 call: "bpf(2) for loading an iterator".to_owned(),
             });
         }
-        Err(error) => return Err(failed(program_reason(&error))),
+        Err(error) => return Err(failed(target, program_reason(&error))),
     }
-    let link = program.attach().map_err(|error| failed(chain(&error)))?;
-    let link = program
-        .take_link(link)
-        .map_err(|error| failed(chain(&error)))?;
-    let mut file = link.into_file().map_err(|error| failed(chain(&error)))?;
+    let fd = program
+        .fd()
+        .map_err(|error| failed(target, chain(&error)))?;
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| failed(target, error))
+}
+
+fn failed(target: &str, reason: impl std::fmt::Display) -> Error {
+    Error::Walk(format!("{target} iterator: {reason}"))
+}
+
+fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
+    let mut file: File = bpf::iterate(program.as_fd(), tgid)?.into();
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
-        .map_err(|error| failed(error.to_string()))?;
+    file.read_to_end(&mut bytes)?;
     Ok(bytes.chunks_exact(size_of::<Found>()).map(holder).collect())
 }
 
@@ -54,6 +121,8 @@ fn holder(record: &[u8]) -> Holder {
     let found = unsafe { record.as_ptr().cast::<Found>().read_unaligned() };
     Holder {
         lease: found.lease,
+        inode: found.inode_id,
+        flags: found.flags,
         tgid: found.tgid,
         comm: comm(&found.comm),
         fd: (found.fd != MAPPING).then_some(found.fd),

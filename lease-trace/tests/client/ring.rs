@@ -8,11 +8,11 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::actor::Actor;
 use crate::command::{Arguments, Command};
-use crate::reply::{DONE, Failure, Reply};
+use crate::reply::{DONE, Failure, Reply, value};
 use crate::sys;
 use crate::uring_abi::{
-    CloneBuffers, REGISTER_BUFFERS, REGISTER_CLONE_BUFFERS, REGISTER_FILES, UNREGISTER_BUFFERS,
-    UNREGISTER_FILES,
+    CloneBuffers, REGISTER_BUFFERS, REGISTER_CLONE_BUFFERS, REGISTER_FILES, REGISTER_RING_FDS,
+    RingUpdate, UNREGISTER_BUFFERS, UNREGISTER_FILES, USE_REGISTERED_RING,
 };
 
 pub const COMMANDS: &[Command] = &[
@@ -27,6 +27,18 @@ pub const COMMANDS: &[Command] = &[
         arguments: "RING MAP [OFFSET] [LEN]",
         summary: "IORING_REGISTER_BUFFERS: pins the mapping, or a part of it",
         run: register_buffers,
+    },
+    Command {
+        name: "register-ring",
+        arguments: "RING",
+        summary: "IORING_REGISTER_RING_FDS; answers with the ring's place among the registered ones",
+        run: register_ring,
+    },
+    Command {
+        name: "register-buffers-at",
+        arguments: "PLACE MAP",
+        summary: "IORING_REGISTER_BUFFERS of a registered ring: no descriptor is named",
+        run: register_buffers_at,
     },
     Command {
         name: "unregister-buffers",
@@ -81,6 +93,31 @@ fn register_buffers(actor: &mut Actor, arguments: &Arguments) -> Reply {
 fn unregister_buffers(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let ring = *actor.fds.get(arguments.word(0))?;
     sys::io_uring_register(ring, UNREGISTER_BUFFERS, ptr::null(), 0)?;
+    DONE
+}
+
+fn register_ring(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let ring = *actor.fds.get(arguments.word(0))?;
+    let mut update = RingUpdate {
+        offset: u32::MAX,
+        resv: 0,
+        data: u64::from(ring.cast_unsigned()),
+    };
+    let update = &raw mut update;
+    sys::io_uring_register(ring, REGISTER_RING_FDS, update.cast(), 1)?;
+    // SAFETY: the local that the kernel has written to; nobody else refers to it.
+    Ok(value(unsafe { (*update).offset }))
+}
+
+fn register_buffers_at(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let place = arguments.number(0)?;
+    let map = *actor.maps.get(arguments.word(1))?;
+    let buffer = libc::iovec {
+        iov_base: map.address,
+        iov_len: map.length,
+    };
+    let what = REGISTER_BUFFERS | USE_REGISTERED_RING;
+    sys::io_uring_register(place, what, (&raw const buffer).cast(), 1)?;
     DONE
 }
 

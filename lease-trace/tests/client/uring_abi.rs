@@ -24,10 +24,21 @@ pub struct CloneBuffers {
     pub pad: [u32; 3],
 }
 
+/// `struct io_uring_rsrc_update`, as IORING_REGISTER_RING_FDS takes it.
+#[repr(C)]
+pub struct RingUpdate {
+    /// Where to put it; all ones: anywhere. The kernel writes down where.
+    pub offset: u32,
+    pub resv: u32,
+    /// The ring's descriptor.
+    pub data: u64,
+}
+
 pub const REGISTER_BUFFERS: u32 = 0;
 pub const UNREGISTER_BUFFERS: u32 = 1;
 pub const REGISTER_FILES: u32 = 2;
 pub const UNREGISTER_FILES: u32 = 3;
+pub const REGISTER_RING_FDS: u32 = 20;
 pub const REGISTER_CLONE_BUFFERS: u32 = 30;
 pub const REGISTER_BUFFERS2: u32 = 15;
 pub const REGISTER_BUFFERS_UPDATE: u32 = 16;
@@ -58,3 +69,6 @@ pub struct RsrcUpdate2 {
 }
 
 const _: () = assert!(size_of::<RsrcRegister>() == 32 && size_of::<RsrcUpdate2>() == 32);
+
+/// With an operation: the ring is named by its place among the registered ones.
+pub const USE_REGISTERED_RING: u32 = 1 << 31;

@@ -13,6 +13,8 @@
 //! makes it impossible, and says so.
 
 mod break_timeout;
+mod context;
+mod coverage;
 mod doctor;
 mod enforce_attack;
 mod enforce_first;
@@ -33,6 +35,7 @@ mod lockdown;
 mod message;
 mod metrics;
 mod monitor;
+mod orphan;
 mod package;
 mod path;
 mod pin;
@@ -44,6 +47,7 @@ mod report;
 mod ring;
 mod service;
 mod span;
+mod squatter;
 mod table;
 mod thread;
 mod udmabuf;

@@ -48,6 +48,8 @@ fn expect_rdma_zombie(monitor: &Monitor, actor: &Actor, file: &Subject, cause: &
     // A process that is gone has no descriptor any more by which its device could be told.
     if cause != "killed" {
         assert_eq!(zombie["device"], Rxe::DEVICE, "{zombie}");
+        assert_eq!(zombie["context"], "/dev/infiniband/uverbs0", "{zombie}");
+        assert!(zombie["context_fd"].is_number(), "{zombie}");
     }
     zombie
 }
@@ -260,4 +262,43 @@ fn short_term_pins_of_direct_reads_are_no_stake() {
     }
     monitor.barrier();
     monitor.none_for(actor.pid(), "bare-pin");
+}
+
+/// Under a read lease others may open the file. Who has inherited the leased one is covered,
+/// through whatever it pins; who has not is bare.
+#[test]
+fn an_inherited_lease_covers_pins_through_another_open() {
+    Rxe::ready();
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let path = scratch.file("f");
+    parent.ok(&format!("open w {path} rw,creat"));
+    parent.all(&["write-all w 1M", "close w"]);
+    parent.ok(&format!("open f {path} ro"));
+    parent.ok("setlease f r");
+    let heir = parent.fork("heir");
+    let stranger = Actor::start();
+    let open = format!("open g {path} ro");
+    let device = format!("rdma-open d {}", Rxe::DEVICE);
+    for command in [open.as_str(), device.as_str(), "mmap m g 1M shared ro"] {
+        parent.ok(&format!("heir: {command}"));
+        stranger.ok(command);
+    }
+    if let Err(refusal) = parent.attempt("heir: reg-mr mr d m ro") {
+        assert_eq!(refusal.errno, libc::EFAULT, "{refusal}");
+        return cannot("a read-only memory region", refusal.errno);
+    }
+    stranger.ok("reg-mr mr d m ro");
+    monitor.expect_of("bare-pin", stranger.pid());
+    monitor.barrier();
+    monitor.none_for(heir, "bare-pin");
+    parent.ok("setlease f u");
+    let zombie = monitor.expect_of("zombie", heir);
+    assert_about(&zombie, heir, &Subject::at(&path));
+    assert_eq!(zombie["pins"], PAGES, "{zombie}");
+    assert_eq!(zombie["lease"]["mode"], "read", "{zombie}");
+    assert_released_by(&zombie, parent.pid());
+    monitor.barrier();
+    monitor.none_for(stranger.pid(), "zombie");
 }

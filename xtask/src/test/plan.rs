@@ -145,11 +145,13 @@ pub const ATTACH: [Attach; 2] = [
             "lockdown::",
             "metrics::",
             "monitor::",
+            "orphan::",
             "path::",
             "policy::",
             "refusal::",
             "report::",
             "service::",
+            "squatter::",
         ],
         keeps: &[
             "enforce_integrity::",

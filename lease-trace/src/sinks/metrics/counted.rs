@@ -23,6 +23,7 @@ const ZOMBIE_SECONDS: [f64; 12] = [
 pub struct Counted {
     born: Family<Kind, Counter>,
     bare_pins: Family<Consumer, Counter>,
+    orphaned_pins: Family<Consumer, Counter>,
     zombie: Histogram,
     held: Histogram,
     actions: Family<OfRule, Counter>,
@@ -54,6 +55,7 @@ impl Counted {
         let counted = Self {
             born: Family::default(),
             bare_pins: Family::default(),
+            orphaned_pins: Family::default(),
             zombie: Histogram::new(ZOMBIE_SECONDS),
             held: Histogram::new(ZOMBIE_SECONDS),
             actions: Family::default(),
@@ -65,6 +67,11 @@ impl Counted {
             "bare_pins",
             "Times that a process pinned pages of a file that no lease of its own covered",
             counted.bare_pins.clone(),
+        );
+        registry.register(
+            "orphaned_pins",
+            "Times that a process dropped its last reference to a lease under its pins",
+            counted.orphaned_pins.clone(),
         );
         registry.register_with_unit(
             "zombie_duration",
@@ -119,6 +126,12 @@ impl Counted {
             Name::BarePin => {
                 let consumer = consumers.admit(consumer);
                 self.bare_pins.get_or_create(&Consumer { consumer }).inc();
+            }
+            Name::OrphanedPin => {
+                let consumer = consumers.admit(consumer);
+                self.orphaned_pins
+                    .get_or_create(&Consumer { consumer })
+                    .inc();
             }
             _ => {}
         }

@@ -176,7 +176,7 @@ impl Current {
             let stakes = holdings
                 .stakes
                 .iter()
-                .filter(|stake| entries::state(stake) == state);
+                .filter(|stake| stake::state(stake.word) == state);
             let pins: u64 = stakes.clone().map(|stake| stake::pins(stake.word)).sum();
             let state = InState {
                 state: entries::state_name(state),
@@ -224,5 +224,5 @@ impl Current {
 fn zombies(stakes: &[Stake]) -> impl Iterator<Item = &Stake> {
     stakes
         .iter()
-        .filter(|stake| entries::state(stake) == State::Zombie)
+        .filter(|stake| stake::state(stake.word) == State::Zombie)
 }

@@ -1,0 +1,192 @@
+//! Orphaned pins: a process has dropped its own last reference to the leased file, and another one
+//! keeps the lease alive. No hook sees this, since a descriptor that is closed may be the last of a
+//! process and not of the file; a walk over the process's descriptors and mappings does.
+//!
+//! A stake is told once two walks in a row have found no reference: a file that is just being
+//! closed is in no table any more while its lease has not ended yet.
+
+use std::collections::{BTreeSet, HashMap};
+
+use lease_trace_common::{
+    event::EventKind,
+    stake::{self, StakeKey, ZOMBIE},
+};
+
+use crate::tracer::snapshot::{Holder, LeaseView, Notification, Snapshot, StakeView};
+
+/// What a monitor knows of orphaned pins.
+#[derive(Default)]
+pub struct Orphans {
+    /// Stakes without a reference of their owner's, and how many walks in a row found none.
+    missing: HashMap<StakeKey, u32>,
+    /// Those that were told, as they were told.
+    told: HashMap<StakeKey, Notification>,
+}
+
+/// A change to be told.
+pub struct Change {
+    pub notification: Notification,
+    /// Who keeps the lease alive.
+    pub holders: Vec<Holder>,
+    /// How it ended; `None`: it begins.
+    pub end: Option<&'static str>,
+}
+
+/// Pins under a lease, which may be orphaned. Where the monitor holds the file in the name of a
+/// rule, the lease is kept for the sake of the pins.
+pub const fn is_candidate(view: &StakeView) -> bool {
+    let word = view.stake.word;
+    stake::pins(word) > 0 && stake::leases(word) > 0 && word & ZOMBIE == 0 && view.stake.held == 0
+}
+
+/// Whether somebody for whom `is_meant` holds a leased file of this inode.
+fn is_held(
+    inode: u64,
+    leases: &[LeaseView],
+    holders: &[Holder],
+    is_meant: impl Fn(&Holder) -> bool,
+) -> bool {
+    holders.iter().any(|holder| {
+        is_meant(holder)
+            && leases
+                .iter()
+                .any(|lease| lease.id == holder.lease && lease.lease.inode_id == inode)
+    })
+}
+
+/// Whether the owner of this stake holds a leased file of its inode.
+pub fn is_covered(view: &StakeView, leases: &[LeaseView], holders: &[Holder]) -> bool {
+    let StakeKey { inode, tgid, .. } = view.key;
+    is_held(inode, leases, holders, |holder| holder.tgid == tgid)
+}
+
+/// Whether these pins are orphaned, by a walk over everything.
+pub fn is_orphaned(view: &StakeView, leases: &[LeaseView], holders: &[Holder]) -> bool {
+    let StakeKey { inode, tgid, .. } = view.key;
+    is_candidate(view)
+        && !is_covered(view, leases, holders)
+        && is_held(inode, leases, holders, |holder| holder.tgid != tgid)
+}
+
+/// Whether any pins are orphaned.
+pub fn any(snapshot: &Snapshot) -> bool {
+    let Snapshot {
+        stakes,
+        leases,
+        holders,
+        ..
+    } = snapshot;
+    stakes.iter().any(|view| is_orphaned(view, leases, holders))
+}
+
+impl Orphans {
+    /// Nothing was told that has not ended.
+    pub fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// The lease has ended: a zombie, which is told as such, takes the orphan's place.
+    pub fn became_zombie(&mut self, key: StakeKey) {
+        self.told.remove(&key);
+    }
+
+    /// What has changed: `holders` are the references of the candidates' owners; `all` walks over
+    /// everything, which is done for the few that may be orphaned only.
+    pub fn update<E>(
+        &mut self,
+        stakes: &[StakeView],
+        leases: &[LeaseView],
+        holders: &[Holder],
+        now_ns: u64,
+        all: impl FnOnce() -> Result<Vec<Holder>, E>,
+    ) -> Result<Vec<Change>, E> {
+        let missing: BTreeSet<StakeKey> = stakes
+            .iter()
+            .filter(|view| is_candidate(view) && !is_covered(view, leases, holders))
+            .map(|view| view.key)
+            .collect();
+        self.missing.retain(|key, _| missing.contains(key));
+        for key in &missing {
+            *self.missing.entry(*key).or_default() += 1;
+        }
+        let mut changes = self.ended(stakes, &missing, now_ns);
+        // Where nobody else is found (a descriptor in a message, a ring's registered file), it is
+        // looked for again ever more rarely.
+        let doubtful: Vec<&StakeView> = stakes
+            .iter()
+            .filter(|view| {
+                let walks = self.missing.get(&view.key).copied().unwrap_or(0);
+                walks > 1 && walks.is_power_of_two() && !self.told.contains_key(&view.key)
+            })
+            .collect();
+        if doubtful.is_empty() {
+            return Ok(changes);
+        }
+        let all = all()?;
+        for view in doubtful {
+            if !is_orphaned(view, leases, &all) {
+                continue;
+            }
+            if let Some(notification) = view.notification(EventKind::OrphanedPin, now_ns) {
+                self.told.insert(view.key, notification.clone());
+                changes.push(Change {
+                    notification,
+                    holders: keepers(view, leases, &all),
+                    end: None,
+                });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Those that were told and are not orphaned any more.
+    fn ended(
+        &mut self,
+        stakes: &[StakeView],
+        missing: &BTreeSet<StakeKey>,
+        now_ns: u64,
+    ) -> Vec<Change> {
+        let by_key: HashMap<StakeKey, &StakeView> =
+            stakes.iter().map(|view| (view.key, view)).collect();
+        let mut changes = Vec::new();
+        self.told.retain(|key, told| {
+            if missing.contains(key) {
+                return true;
+            }
+            let word = by_key.get(key).map_or(0, |view| view.stake.word);
+            let end = if stake::pins(word) == 0 {
+                "pins-gone"
+            } else {
+                "covered"
+            };
+            let mut notification = told.clone();
+            let event = &mut notification.event;
+            event.kind = EventKind::OrphanEnd as u32;
+            event.since_ns = event.time_ns;
+            event.time_ns = now_ns;
+            changes.push(Change {
+                notification,
+                holders: Vec::new(),
+                end: Some(end),
+            });
+            false
+        });
+        changes
+    }
+}
+
+/// Who keeps the leases of this inode alive.
+fn keepers(view: &StakeView, leases: &[LeaseView], holders: &[Holder]) -> Vec<Holder> {
+    let of_inode = |holder: &&Holder| {
+        is_held(
+            view.key.inode,
+            leases,
+            std::slice::from_ref(*holder),
+            |_| true,
+        )
+    };
+    holders.iter().filter(of_inode).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

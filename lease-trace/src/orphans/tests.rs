@@ -1,0 +1,122 @@
+//! Walks over made-up processes.
+
+use std::convert::Infallible;
+
+use lease_trace_common::stake::{Inode, LEASE, PIN, Stake};
+
+use super::*;
+use crate::{fixtures, tracer::snapshot::InodeView};
+
+const OWNER: u32 = 10;
+const CHILD: u32 = 11;
+const INODE: u64 = 3;
+const THE_LEASE: u64 = 0xdead;
+
+fn inode() -> InodeView {
+    InodeView {
+        inode: Some(Inode {
+            id: INODE,
+            ..fixtures::blank()
+        }),
+        path: None,
+    }
+}
+
+fn stake_of(word: u64) -> StakeView {
+    StakeView {
+        key: StakeKey::new(OWNER, INODE),
+        stake: Stake {
+            word,
+            owner: fixtures::task(OWNER, "parent"),
+            ..fixtures::blank()
+        },
+        inode: inode(),
+    }
+}
+
+fn lease() -> LeaseView {
+    LeaseView {
+        id: THE_LEASE,
+        lease: lease_trace_common::lease::Lease {
+            inode_id: INODE,
+            ..fixtures::blank()
+        },
+        inode: inode(),
+    }
+}
+
+fn holder(tgid: u32) -> Holder {
+    Holder {
+        lease: THE_LEASE,
+        inode: 0,
+        flags: 0,
+        tgid,
+        comm: "x".to_owned(),
+        fd: Some(3),
+    }
+}
+
+/// One walk that finds these holders; what is told, as kind and end.
+fn walk(orphans: &mut Orphans, word: u64, holders: &[u32]) -> Vec<(u32, Option<&'static str>)> {
+    let holders: Vec<_> = holders.iter().copied().map(holder).collect();
+    let all = || Ok::<_, Infallible>(holders.clone());
+    let told = orphans.update(&[stake_of(word)], &[lease()], &holders, 7, all);
+    told.expect("nothing fails")
+        .iter()
+        .map(|change| (change.notification.event.kind, change.end))
+        .collect()
+}
+
+const BOTH: u64 = 4 * PIN + LEASE;
+const BEGIN: (u32, Option<&str>) = (EventKind::OrphanedPin as u32, None);
+const END: u32 = EventKind::OrphanEnd as u32;
+
+#[test]
+fn the_second_walk_in_a_row_tells_it_once() {
+    let mut orphans = Orphans::default();
+    assert_eq!(walk(&mut orphans, BOTH, &[CHILD]), []);
+    assert_eq!(walk(&mut orphans, BOTH, &[CHILD]), [BEGIN]);
+    assert_eq!(walk(&mut orphans, BOTH, &[CHILD]), []);
+    assert_eq!(
+        walk(&mut orphans, LEASE, &[CHILD]),
+        [(END, Some("pins-gone"))]
+    );
+    assert_eq!(walk(&mut orphans, LEASE, &[CHILD]), []);
+}
+
+#[test]
+fn a_reference_that_is_there_again_covers() {
+    let mut orphans = Orphans::default();
+    walk(&mut orphans, BOTH, &[CHILD]);
+    assert_eq!(walk(&mut orphans, BOTH, &[OWNER, CHILD]), []);
+    walk(&mut orphans, BOTH, &[CHILD]);
+    assert_eq!(walk(&mut orphans, BOTH, &[CHILD]), [BEGIN]);
+    assert_eq!(walk(&mut orphans, BOTH, &[OWNER]), [(END, Some("covered"))]);
+}
+
+#[test]
+fn a_lease_that_nobody_else_keeps_makes_no_orphan() {
+    let mut orphans = Orphans::default();
+    for _ in 0..5 {
+        assert_eq!(walk(&mut orphans, BOTH, &[]), []);
+    }
+}
+
+#[test]
+fn a_zombie_takes_its_place() {
+    let mut orphans = Orphans::default();
+    walk(&mut orphans, BOTH, &[CHILD]);
+    walk(&mut orphans, BOTH, &[CHILD]);
+    orphans.became_zombie(StakeKey::new(OWNER, INODE));
+    assert!(orphans.is_empty());
+    assert_eq!(walk(&mut orphans, 4 * PIN + ZOMBIE, &[]), []);
+}
+
+#[test]
+fn what_is_held_for_its_pins_is_no_orphan() {
+    let mut view = stake_of(BOTH);
+    let leases = [lease()];
+    assert!(is_orphaned(&view, &leases, &[holder(CHILD)]));
+    view.stake.held = 1;
+    assert!(!is_orphaned(&view, &leases, &[holder(CHILD)]));
+}

@@ -1,0 +1,45 @@
+//! Who refers to leased files now, asked by a running monitor.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Tracer,
+    error::Error,
+    snapshot::{Holder, LeaseView, StakeView},
+};
+use crate::orphans;
+
+impl Tracer {
+    /// The references that the owners of these pins have to leased files, as far as it takes to
+    /// tell who of them is covered.
+    pub fn holders_of(
+        &self,
+        stakes: &[StakeView],
+        leases: &[LeaseView],
+    ) -> Result<Vec<Holder>, Error> {
+        let mut by_process: BTreeMap<u32, Vec<&StakeView>> = BTreeMap::new();
+        for view in stakes.iter().filter(|view| orphans::is_candidate(view)) {
+            by_process.entry(view.key.tgid).or_default().push(view);
+        }
+        let mut holders = Vec::new();
+        for (tgid, stakes) in by_process {
+            let covered = |found: &[Holder]| {
+                let mut stakes = stakes.iter();
+                stakes.all(|view| orphans::is_covered(view, leases, found))
+            };
+            match self.walker.process(tgid, covered) {
+                Ok(found) => holders.extend(found),
+                Err(error) => {
+                    log::debug!("cannot walk over process {tgid} alone: {error}");
+                    return self.walker.all();
+                }
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Everybody's.
+    pub fn holders(&self) -> Result<Vec<Holder>, Error> {
+        self.walker.all()
+    }
+}

@@ -1,0 +1,186 @@
+//! Whose pins a lease covers: everybody's who holds a reference to the leased open file description,
+//! however it came to hold it. Each of them is judged when the lease ends.
+
+use crate::harness::{
+    Actor, Monitor, Scratch, Subject, Tool, assert_released_by, expect_zombie, open_lease_and_pin,
+    pin_without_lease,
+};
+
+#[track_caller]
+fn assert_state(pid: i64, state: &str) {
+    let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
+    let rows = report.rows("stakes", pid);
+    assert_eq!(rows.len(), 1, "{report}");
+    assert_eq!(rows[0]["state"], state, "{report}");
+}
+
+#[test]
+fn every_one_of_many_heirs_is_judged() {
+    const HEIRS: usize = 50;
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let file = open_lease_and_pin(&parent, &scratch.file("f"));
+    let heirs: Vec<i64> = (0..HEIRS)
+        .map(|number| {
+            let pid = parent.fork(&format!("c{number}"));
+            parent.ok(&format!("c{number}: uring own"));
+            parent.ok(&format!("c{number}: register-buffers own m 0 4K"));
+            pid
+        })
+        .collect();
+    parent.ok("setlease f u");
+    expect_zombie(&monitor, parent.pid(), &file, "unlock");
+    for pid in &heirs {
+        let zombie = monitor.expect_of("zombie", *pid);
+        assert_eq!(zombie["pins"], 1, "{zombie}");
+        assert_released_by(&zombie, parent.pid());
+    }
+    monitor.barrier();
+    for (number, pid) in heirs.iter().enumerate() {
+        assert_eq!(monitor.count(*pid, "zombie"), 1);
+        monitor.none_for(*pid, "bare-pin");
+        parent.ok(&format!("c{number}: unregister-buffers own"));
+        monitor.expect_of("at-rest", *pid);
+    }
+}
+
+/// A receiver pins through a mapping of its own.
+#[test]
+fn a_descriptor_in_a_message_covers_its_receiver() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let child = parent.fork("child");
+    let file = open_lease_and_pin(&parent, &scratch.file("f"));
+    parent.all(&[
+        "send-fd f child",
+        "child: recv-fd g parent",
+        "child: mmap m g 1M shared rw",
+        "child: uring own",
+        "child: register-buffers own m",
+    ]);
+    assert_state(child, "covered");
+    monitor.none_for(child, "bare-pin");
+    // The receiver ends the lease, of which both were covered.
+    parent.ok("child: setlease g u");
+    for pid in [child, parent.pid()] {
+        let zombie = expect_zombie(&monitor, pid, &file, "unlock");
+        assert_released_by(&zombie, child);
+    }
+}
+
+/// Pins that are older than the lease are covered from the day on which their owner holds it.
+#[test]
+fn pins_through_another_open_are_covered_by_the_reference() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let path = scratch.file("f");
+    parent.ok(&format!("open f {path} rw,creat,cloexec"));
+    parent.ok("write-all f 1M");
+    let file = Subject::at(&path);
+    // The heir has inherited the file, and pins through an open of its own.
+    let heir = parent.fork("heir");
+    let stranger = Actor::start();
+    for command in [
+        "uring own",
+        &format!("open g {path} rw"),
+        "mmap m g 1M shared rw",
+        "register-buffers own m",
+        "munmap m",
+        "close g",
+    ] {
+        parent.ok(&format!("heir: {command}"));
+        stranger.ok(command);
+    }
+    for pid in [heir, stranger.pid()] {
+        monitor.expect_of("bare-pin", pid);
+    }
+    parent.ok("setlease f w");
+    assert_state(heir, "covered");
+    assert_state(stranger.pid(), "bare-pin");
+    // More pins of the heir are covered as well, through whatever they are taken.
+    parent.ok("setlease f u");
+    let zombie = expect_zombie(&monitor, heir, &file, "unlock");
+    assert_released_by(&zombie, parent.pid());
+    monitor.barrier();
+    monitor.none_for(stranger.pid(), "zombie");
+    monitor.none_for(parent.pid(), "zombie");
+}
+
+/// What the receiver of a descriptor has pinned before is covered from then on.
+#[test]
+fn a_reference_that_comes_late_covers_what_was_bare() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let child = parent.fork("child");
+    let path = scratch.file("f");
+    parent.ok(&format!("open f {path} rw,creat,cloexec"));
+    parent.ok("write-all f 1M");
+    for command in [
+        "uring own",
+        &format!("open g {path} rw"),
+        "mmap m g 1M shared rw",
+        "register-buffers own m",
+        "munmap m",
+        "close g",
+    ] {
+        parent.ok(&format!("child: {command}"));
+    }
+    monitor.expect_of("bare-pin", child);
+    parent.ok("setlease f w");
+    assert_state(child, "bare-pin");
+    parent.all(&["send-fd f child", "child: recv-fd g parent"]);
+    assert_state(child, "covered");
+    parent.ok("setlease f u");
+    expect_zombie(&monitor, child, &Subject::at(&path), "unlock");
+}
+
+/// Only the last of several leases on a file matters, and each process has its own last one.
+#[test]
+fn of_several_leases_the_last_one_counts() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let child = parent.fork("child");
+    let path = scratch.file("f");
+    let file = pin_without_lease(&parent, &path);
+    for command in [
+        "uring own",
+        &format!("open g {path} rw"),
+        "mmap m g 1M shared rw",
+        "register-buffers own m",
+        "munmap m",
+        "close g",
+    ] {
+        parent.ok(&format!("child: {command}"));
+    }
+    let other = Actor::start();
+    other.ok(&format!("open f {path} ro"));
+    other.ok("setlease f r");
+    for slot in ["one", "two"] {
+        parent.ok(&format!("open {slot} {path} ro"));
+        parent.ok(&format!("setlease {slot} r"));
+        parent.ok(&format!("send-fd {slot} child"));
+        parent.ok(&format!("child: recv-fd {slot} parent"));
+    }
+    parent.ok("setlease one u");
+    monitor.barrier();
+    for pid in [parent.pid(), child] {
+        monitor.none_for(pid, "zombie");
+    }
+    assert_state(child, "covered");
+    parent.ok("setlease two u");
+    for pid in [parent.pid(), child] {
+        let zombie = monitor.expect_of("zombie", pid);
+        assert_eq!(zombie["lease"]["mode"], "read", "{zombie}");
+        assert_eq!(zombie["ino"], file.ino, "{zombie}");
+        assert_eq!(monitor.count(pid, "zombie"), 1);
+    }
+    // Somebody else's lease on the same file covers nobody but its holder.
+    other.ok("setlease f u");
+    monitor.barrier();
+    monitor.none_for(other.pid(), "zombie");
+}
