@@ -43,6 +43,18 @@ pub const COMMANDS: &[Command] = &[
         },
     },
     Command {
+        name: "unshare",
+        arguments: "mount|user",
+        summary: "unshare(2): a mount namespace, and with `user` a user namespace with root, too",
+        run: unshare,
+    },
+    Command {
+        name: "mount-tmpfs",
+        arguments: "FOLDER",
+        summary: "mount(2), in a mount namespace of one's own",
+        run: mount_tmpfs,
+    },
+    Command {
         name: "signals",
         arguments: "ignore|default SIGNAL",
         summary: "a signal's disposition; IO, sent for a lease break, is ignored at first",
@@ -135,6 +147,33 @@ fn comm(_: &mut Actor, arguments: &Arguments) -> Reply {
 
 fn setuid(_: &mut Actor, arguments: &Arguments) -> Reply {
     sys::set_uid(arguments.number(0)?)?;
+    DONE
+}
+
+fn unshare(_: &mut Actor, arguments: &Arguments) -> Reply {
+    let user = arguments.choice(0, &[("mount", false), ("user", true)])?;
+    let uid = sys::uid();
+    // A process that changed its user does not own its own files in /proc any more.
+    sys::set_dumpable()?;
+    sys::unshare(libc::CLONE_NEWNS | if user { libc::CLONE_NEWUSER } else { 0 })?;
+    if user {
+        let own = [
+            ("uid_map", format!("0 {uid} 1")),
+            ("setgroups", "deny".to_owned()),
+            ("gid_map", "0 0 1".to_owned()),
+        ];
+        for (name, text) in own {
+            fs::write(format!("/proc/self/{name}"), text).map_err(|error| Failure::Kernel {
+                errno: error.raw_os_error().unwrap_or(0),
+                operation: name.to_owned(),
+            })?;
+        }
+    }
+    DONE
+}
+
+fn mount_tmpfs(_: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::mount_tmpfs(arguments.word(0))?;
     DONE
 }
 

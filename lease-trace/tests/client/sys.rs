@@ -17,8 +17,8 @@ pub use descriptor::{
 };
 pub use memory::{mmap, mmap_fixed, mremap, mremap_fixed, munmap, vm_read};
 pub use process::{
-    exit_thread, fork, kill, pause, ptrace_seize, set_comm, set_open_files, set_signal, set_uid,
-    steal_fd, unshare_user, wait,
+    exit_thread, fork, kill, mount_tmpfs, pause, ptrace_seize, set_comm, set_dumpable,
+    set_open_files, set_signal, set_uid, steal_fd, uid, unshare, unshare_user, wait,
 };
 
 use crate::reply::Failure;

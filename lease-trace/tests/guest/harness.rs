@@ -8,6 +8,7 @@ mod locks;
 mod metrics;
 mod monitor;
 mod mounts;
+mod nfs;
 mod outcome;
 mod recipe;
 mod rxe;
@@ -26,7 +27,8 @@ pub use leftovers::Leftovers;
 pub use locks::leases_on;
 pub use metrics::{Metrics, get};
 pub use monitor::{Monitor, integer, text};
-pub use mounts::{BindMount, Filesystem, LoopMount, hide};
+pub use mounts::{BindMount, Filesystem, LoopMount, Overlay, hide};
+pub use nfs::Nfs;
 pub use outcome::{Outcome, Trial};
 pub use recipe::{
     PAGES, assert_about, assert_released_by, expect_rest, expect_zombie,

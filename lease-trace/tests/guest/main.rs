@@ -3,7 +3,8 @@
 //! They run as root inside a guest, one at a time (`--test-threads=1`), because a tracer sees the
 //! whole machine. `LEASE_TRACE` is the tool, `CLIENT` the actor that does what it is told, and
 //! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
-//! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, those under `lockdown::` a
+//! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, under `btrfs::` and `nfsd::`
+//! one with their tools besides, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
 //! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, and
@@ -13,6 +14,7 @@
 //! makes it impossible, and says so.
 
 mod break_timeout;
+mod btrfs;
 mod context;
 mod coverage;
 mod doctor;
@@ -35,6 +37,8 @@ mod lockdown;
 mod message;
 mod metrics;
 mod monitor;
+mod namespace;
+mod nfsd;
 mod orphan;
 mod package;
 mod path;

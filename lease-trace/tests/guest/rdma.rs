@@ -62,7 +62,7 @@ fn expect_rdma_rest(monitor: &Monitor, actor: &Actor, file: &Subject) {
 
 /// Both ways of ending the lease, with each sort of region that this kernel allows.
 #[track_caller]
-fn both_ends_on(path_of: impl Fn(&str) -> String) {
+pub fn both_ends_on(path_of: impl Fn(&str) -> String) {
     Rxe::ready();
     let pinned = Pinned::now();
     let monitor = Monitor::start();
@@ -74,7 +74,7 @@ fn both_ends_on(path_of: impl Fn(&str) -> String) {
             continue;
         }
         worked += 1;
-        let file = Subject::at(&path);
+        let file = Subject::as_mounted(&path);
         actor.ok("setlease f u");
         let zombie = expect_rdma_zombie(&monitor, &actor, &file, "unlock");
         assert_released_by(&zombie, actor.pid());

@@ -38,6 +38,21 @@ pub const RDMA: &[&str] = &[
     "util-linux",
     "xfsprogs",
 ];
+/// The same with an NFS server and the file systems that few have: for the scenarios that need them.
+pub const STORAGE: &[&str] = &[
+    "btrfs-progs",
+    "e2fsprogs",
+    "ibverbs-providers",
+    "iproute2",
+    "kmod",
+    "libibverbs1",
+    "nfs-common",
+    "nfs-kernel-server",
+    "procps",
+    "rdma-core",
+    "util-linux",
+    "xfsprogs",
+];
 /// The size of the userland's disk; what nobody writes to takes no room.
 const SIZE: &str = "4G";
 

@@ -19,7 +19,7 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 9] = [
+pub const PLACES: [Place; 10] = [
     Place {
         name: "initramfs",
         packages: None,
@@ -35,6 +35,14 @@ pub const PLACES: [Place; 9] = [
         cmdline: "",
         once: false,
         prefixes: &["rdma::", "enforce_rdma::"],
+    },
+    Place {
+        name: "storage",
+        packages: Some(image::STORAGE),
+        first: First::Script,
+        cmdline: "",
+        once: false,
+        prefixes: &["btrfs::", "nfsd::"],
     },
     Place {
         name: "lockdown",
@@ -197,6 +205,7 @@ mod tests {
             "rdma::unlock",
             "rdma_like::x",
             "lockdown::a",
+            "nfsd::delegations",
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
@@ -211,6 +220,7 @@ mod tests {
         let [
             initramfs,
             debian,
+            storage,
             lockdown,
             integrity,
             no_lsm,
@@ -222,6 +232,7 @@ mod tests {
         assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(package, None), ["package::upgrade"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
+        assert_eq!(select(storage, None), ["nfsd::delegations"]);
         assert_eq!(select(prometheus, None), ["prometheus::scrape"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);

@@ -1,6 +1,7 @@
 //! System calls on processes and signals.
 
 use std::ffi::{CString, c_int};
+use std::ptr;
 
 use super::check;
 use crate::reply::{Failure, usage};
@@ -99,6 +100,55 @@ pub fn set_comm(name: &str) -> Result<(), Failure> {
 pub fn set_uid(uid: u32) -> Result<(), Failure> {
     // SAFETY: takes numbers, touches no memory.
     check(unsafe { libc::setresuid(uid, uid, uid) }, "setresuid").map(drop)
+}
+
+pub fn uid() -> u32 {
+    // SAFETY: takes nothing, touches no memory.
+    unsafe { libc::getuid() }
+}
+
+pub fn set_dumpable() -> Result<(), Failure> {
+    // SAFETY: takes numbers, touches no memory.
+    check(
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) },
+        "PR_SET_DUMPABLE",
+    )
+    .map(drop)
+}
+
+pub fn unshare(namespaces: c_int) -> Result<(), Failure> {
+    // SAFETY: takes flags; this process has one thread, so nothing is shared with another.
+    check(unsafe { libc::unshare(namespaces) }, "unshare").map(drop)
+}
+
+/// A tmpfs on a folder, seen in this mount namespace only.
+pub fn mount_tmpfs(folder: &str) -> Result<(), Failure> {
+    let Ok(folder) = CString::new(folder) else {
+        return usage("a path has no NUL in it");
+    };
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: literals and null pointers, which MS_PRIVATE does not read.
+    let returned = unsafe {
+        libc::mount(
+            ptr::null(),
+            c"/".as_ptr(),
+            ptr::null(),
+            private,
+            ptr::null(),
+        )
+    };
+    check(returned, "mount /")?;
+    // SAFETY: NUL-terminated strings that outlive the call, and no options.
+    let returned = unsafe {
+        libc::mount(
+            c"tmpfs".as_ptr(),
+            folder.as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            ptr::null(),
+        )
+    };
+    check(returned, "mount tmpfs").map(drop)
 }
 
 /// RLIMIT_NOFILE, both limits.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{io, ptr};
 
 use super::rxe::run;
-use super::scratch::{c_path, unused_folder};
+use super::scratch::{Scratch, c_path, unused_folder};
 
 /// mount(2), or the test is over.
 #[track_caller]
@@ -85,8 +85,39 @@ impl Drop for BindMount {
 /// A file system whose files a device may want to pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filesystem {
+    Btrfs,
     Ext4,
     Xfs,
+}
+
+/// An overlayfs with its upper folder on a scratch tmpfs.
+pub struct Overlay {
+    folder: PathBuf,
+}
+
+impl Overlay {
+    pub fn over(scratch: &Scratch) -> Self {
+        run("modprobe", &["overlay"]);
+        for part in ["lower", "upper", "work"] {
+            fs::create_dir(scratch.file(part)).expect("a folder in the scratch folder");
+        }
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|part| scratch.file(part));
+        let folder = unused_folder();
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        mount("overlay", &folder, "overlay", 0, &options);
+        Self { folder }
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("ASCII").to_owned()
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        umount(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
+    }
 }
 
 /// One on a loop device over a sparse image file.
@@ -99,6 +130,7 @@ impl LoopMount {
     pub fn new(filesystem: Filesystem) -> Self {
         // mkfs.xfs refuses less than 300 MB.
         let (name, mkfs, size) = match filesystem {
+            Filesystem::Btrfs => ("btrfs", "mkfs.btrfs", 256 << 20),
             Filesystem::Ext4 => ("ext4", "mkfs.ext4", 64 << 20),
             Filesystem::Xfs => ("xfs", "mkfs.xfs", 320 << 20),
         };
@@ -122,6 +154,10 @@ impl LoopMount {
             ],
         );
         Self { folder, image }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn file(&self, name: &str) -> String {

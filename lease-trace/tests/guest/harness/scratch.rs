@@ -88,6 +88,33 @@ impl Subject {
             ino: metadata.ino() as i64,
         }
     }
+
+    /// The same with the device that /proc/locks and /proc/self/mountinfo name. stat(2) may make up
+    /// another: btrfs has one for each subvolume.
+    #[track_caller]
+    pub fn as_mounted(path: &str) -> Self {
+        Self {
+            dev: mounted(path),
+            ..Self::at(path)
+        }
+    }
+}
+
+/// The device of the mount that a path is on, as /proc/self/mountinfo has it.
+#[track_caller]
+fn mounted(path: &str) -> String {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let rows = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(2);
+        let (dev, _, folder) = (words.next()?, words.next()?, words.next()?);
+        Path::new(path).starts_with(folder).then_some((folder, dev))
+    });
+    // The last of those with the longest path is the one that is seen.
+    let found = rows.max_by_key(|(folder, _)| folder.len());
+    found
+        .expect("something is mounted at the root")
+        .1
+        .to_owned()
 }
 
 /// A path for the kernel.
