@@ -146,20 +146,31 @@ pub const ATTACH: [Attach; 2] = [
     Attach {
         name: "kprobe",
         value: "kprobe",
-        // Files in userspace, what is printed, and what denies: that is attached in one way only.
+        // What is printed, what userspace keeps, what denies (attached in one way only), and what
+        // the same functions do as in the scenarios that are run.
         leaves: &[
+            "btrfs::",
+            "context::",
+            "coverage::",
             "doctor::",
             "enforce_",
+            "huge::",
             "lockdown::",
+            "message::",
             "metrics::",
             "monitor::",
+            "namespace::",
+            "nfsd::",
             "orphan::",
             "path::",
             "policy::",
             "refusal::",
             "report::",
             "service::",
+            "span::",
             "squatter::",
+            "thread::",
+            "umem::",
         ],
         keeps: &[
             "enforce_integrity::",
