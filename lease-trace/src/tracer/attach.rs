@@ -95,7 +95,9 @@ pub fn attach(
         log::debug!("{}: {outcome:?}", point.function);
         attachments.push(Attachment { point, outcome });
     }
-    log_sizes(&object.ebpf);
+    if log::log_enabled!(log::Level::Debug) {
+        log_sizes(&object.ebpf);
+    }
     Ok(attachments)
 }
 
