@@ -71,7 +71,10 @@ pub fn every_way(
         trial.run(way, &format!("{}/{number}", folder_of(action)), expected);
     }
     let hits = enforcement.hits(action);
-    assert_eq!(hits, json!(trial.hits), "{}", monitor.account());
+    if hits != json!(trial.hits) {
+        eprintln!("{}", monitor.account());
+    }
+    assert_eq!(hits, json!(trial.hits));
     let stopped = monitor.stop();
     assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
 }
