@@ -182,6 +182,8 @@ pub struct Config {
     pub pins_all: u32,
     /// 1: `file.f_ref` (dead when negative), 0: `file.f_count` (dead when zero).
     pub file_ref: u32,
+    /// 1: every FOLL_PIN reference is counted, whatever it is on (`--audit`).
+    pub audit: u32,
     /// 1: the iterators also enter what they find into the maps.
     pub adopt: u32,
     /// Number of this object: the programs act only while `IN_CHARGE` says it.

@@ -58,11 +58,15 @@ pub enum Count {
     Uncovered = 24,
     /// Leases that cover a process without being its own and found no room in `COVERS`.
     LostCovers = 25,
+    /// FOLL_PIN references seen to be taken, of any kind, while an audit runs.
+    AuditTaken = 26,
+    /// The same dropped.
+    AuditDropped = 27,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 26;
+    pub const LEN: usize = 28;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -91,6 +95,8 @@ impl Count {
         Self::Covered,
         Self::Uncovered,
         Self::LostCovers,
+        Self::AuditTaken,
+        Self::AuditDropped,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -123,7 +129,9 @@ impl Count {
             | Self::ActionsFailed
             | Self::Would
             | Self::Covered
-            | Self::Uncovered => None,
+            | Self::Uncovered
+            | Self::AuditTaken
+            | Self::AuditDropped => None,
         }
     }
 }

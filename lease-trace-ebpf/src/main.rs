@@ -14,6 +14,7 @@
 #![feature(core_intrinsics)]
 
 mod atomic;
+mod audit;
 mod breaks;
 mod cache;
 mod context;

@@ -8,19 +8,18 @@ use lease_trace_common::{
     STACK_LEN,
     count::Count,
     event::EventKind,
-    lease::LeaseInfo,
     policy::on,
     stake::{PIN, Pinned, leases, pins},
 };
 
 use crate::{
-    atomic, context, covers, enforce,
+    atomic, audit, context, covers, enforce,
     inodes::InodeRef,
     maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
     notify, path, policy,
     read::{self, Backing, File, Folio, InodePtr, Page, TaskPtr, Vma},
     release,
-    stakes::StakeRef,
+    stakes::{NO_LEASE, StakeRef},
     tally::{self, Tally},
     task,
 };
@@ -40,7 +39,7 @@ pub fn is_long_term(flags: u32) -> bool {
 #[inline(always)]
 pub fn enter(call: Call) {
     let mut call = call;
-    if is_long_term(call.flags) {
+    if is_long_term(call.flags) || audit::is_on() {
         call.pinning = 1;
     }
     keep(&call);
@@ -135,6 +134,7 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
         return;
     }
     let n = pinned as u64;
+    audit::taken(n);
     if !is_long_term(call.flags) {
         short_term(call, n);
         return;
@@ -185,9 +185,11 @@ fn shared_file(call: &Call, n: u64) -> Option<File> {
 /// `memfd_pin_folios` returned `pinned` folios, one reference each.
 #[inline(always)]
 pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
-    if pinned > 0
-        && let Some(inode) = File(call.start).pages_inode()
-    {
+    if pinned <= 0 {
+        return;
+    }
+    audit::taken(pinned as u64);
+    if let Some(inode) = File(call.start).pages_inode() {
         let mut pins = Pins {
             ctx,
             array: 0,
@@ -203,6 +205,7 @@ pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
 /// More references on a folio that is pinned already.
 #[inline(always)]
 pub fn join_folio(folio: Folio, n: u64) {
+    audit::taken(n);
     if let Some(Backing::File(inode)) = folio.backing() {
         join(inode, n);
     }
@@ -394,14 +397,6 @@ fn bare(inode_ptr: InodePtr, inode: InodeRef, stake: StakeRef, file: u64, n: u64
         enforce::judge_later(stake, inode.slot, on::BARE_PIN, 0);
     }
 }
-
-const NO_LEASE: LeaseInfo = LeaseInfo {
-    set_ns: 0,
-    flags: 0,
-    mode: 0,
-    cause: 0,
-    known: 0,
-};
 
 /// The process that owns `mm` if that is not the current one.
 #[inline(always)]

@@ -9,7 +9,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic,
+    atomic, audit,
     inodes::InodeRef,
     maps::{ACTING, Call, DETACHED, STAKES, TRACKED, count},
     pin,
@@ -65,6 +65,7 @@ pub fn folios(array: u64, n: u64) {
 /// `n` references on one folio.
 #[inline(always)]
 pub fn folio(folio: Folio, n: u64) {
+    audit::dropped(n);
     if !idle() {
         credit(key_of(folio, n), n);
     }
@@ -73,6 +74,7 @@ pub fn folio(folio: Folio, n: u64) {
 /// One reference on one page.
 #[inline(always)]
 pub fn page(page: Page) {
+    audit::dropped(1);
     if idle() {
         return;
     }
@@ -83,6 +85,7 @@ pub fn page(page: Page) {
 
 #[inline(always)]
 fn many(base: u64, n: u64, shape: Shape) {
+    audit::dropped(n);
     if idle() {
         return;
     }

@@ -38,6 +38,15 @@ fn count_cover(old: u64, new: u64) {
     }
 }
 
+/// Stands for no lease, or for one that is not known.
+pub const NO_LEASE: LeaseInfo = LeaseInfo {
+    set_ns: 0,
+    flags: 0,
+    mode: 0,
+    cause: 0,
+    known: 0,
+};
+
 static BLANK: Stake = {
     // SAFETY: `Stake` is made of integers only, for which zero is a value.
     unsafe { core::mem::zeroed() }
@@ -126,10 +135,12 @@ impl StakeRef {
     pub fn add_lease(self, slot: u32, file: u64, info: &LeaseInfo) {
         self.set_file(file);
         // SAFETY: `record` is a live map value.
-        let old = unsafe {
-            (*self.record).lease = *info;
-            atomic::add(self.word_ptr(), LEASE)
-        };
+        let old = unsafe { atomic::add(self.word_ptr(), LEASE) };
+        // A zombie is described by the lease that went, until it is at rest.
+        if old & ZOMBIE == 0 {
+            // SAFETY: `record` is a live map value.
+            unsafe { (*self.record).lease = *info };
+        }
         count_cover(old, old + LEASE);
         if pins(old) > 0 {
             enforce::judge_later(self, slot, on::ZOMBIE, 0);
@@ -243,8 +254,13 @@ impl StakeRef {
         count(Count::AtRest, 1);
         let peak = self.get().peak;
         notify::stake(EventKind::AtRest, inode, self, peak);
-        // SAFETY: `record` is a live map value.
-        unsafe { (*self.record).peak = 0 };
+        // SAFETY: `record` is a live map value. A lease that was set meanwhile was not described.
+        unsafe {
+            (*self.record).peak = 0;
+            if leases(self.word()) > 0 {
+                (*self.record).lease = NO_LEASE;
+            }
+        }
     }
 
     /// Deletes the stake once neither a lease nor a pin is left.

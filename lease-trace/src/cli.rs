@@ -13,7 +13,7 @@ pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done (a closed pipe on stdout included)
-  1  there are zombies (`report` and `report zombies`)
+  1  there are zombies (`report` and `report zombies`); pins escape (`doctor --audit`)
   2  error
   3  this kernel cannot do it";
 
@@ -64,6 +64,10 @@ pub struct MonitorFlags {
     /// Which pins count
     #[arg(long, value_enum, default_value_t = Pins::LongTerm)]
     pub pins: Pins,
+
+    /// Hold all pins against the kernel's own count, and say when they differ
+    #[arg(long)]
+    pub audit: bool,
 
     /// Put this policy in force while the monitor runs; enforcement that is in place has its own
     #[arg(long, value_name = "FILE")]
@@ -167,6 +171,10 @@ pub struct ReportFlags {
     #[arg(short = 'J', long, conflicts_with_all = ["columns", "noheadings", "raw", "notruncate"])]
     pub json: bool,
 
+    /// Write the report again, in one line, for each line read from stdin
+    #[arg(long, requires = "json")]
+    pub follow: bool,
+
     /// Columns to show, e.g. PID,PATH; +UID adds to the usual ones
     #[arg(short = 'o', long = "output", value_name = "COLUMN,...")]
     pub columns: Option<String>,
@@ -214,6 +222,23 @@ pub struct DoctorFlags {
     /// One JSON object instead of a table
     #[arg(short = 'J', long)]
     pub json: bool,
+
+    /// Hold the pins that the hooks see against the kernel's own count, for some time
+    #[arg(long)]
+    pub audit: bool,
+
+    /// How long, e.g. 90s, 10min
+    #[arg(
+        short,
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        requires = "audit"
+    )]
+    pub duration: String,
+
+    #[command(flatten)]
+    pub attach: AttachFlags,
 }
 
 #[derive(Debug, Args)]

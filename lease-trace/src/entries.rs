@@ -151,7 +151,8 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         State::Leased => (stake.lease.set_ns, clock.boot_ns()),
         State::Covered | State::BarePin | State::Empty => (stake.pinned_ns, clock.boot_ns()),
     };
-    let cause = (leases == 0)
+    // A zombie may have a lease again: that does not undo the breach.
+    let cause = (leases == 0 || state == State::Zombie)
         .then(|| Cause::from_raw(stake.lease.cause))
         .flatten();
     let breaking = leases > 0

@@ -14,6 +14,8 @@ pub enum Exit {
     Done,
     /// It did, and there are zombies (`report` and `report zombies` only).
     Zombies,
+    /// It did, and pins escape what lease-trace watches (`doctor --audit` only).
+    Escaped,
     /// It could not: wrong usage, no permission, a full disk.
     Error,
     /// This kernel cannot do it.
@@ -24,7 +26,7 @@ impl Exit {
     pub const fn status(self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::Zombies => 1,
+            Self::Zombies | Self::Escaped => 1,
             Self::Error => 2,
             Self::Unsupported => 3,
         }

@@ -12,8 +12,8 @@ use lease_trace_common::{
 use crate::{
     clock::Clock,
     record::{
-        Asker, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name, Orphan,
-        Owner, Person, PolicyInForce, Record, Start, Transition,
+        Asker, Audit, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name,
+        Orphan, Owner, Person, PolicyInForce, Record, Start, Transition,
     },
 };
 
@@ -336,6 +336,13 @@ fn end() -> Vec<Record> {
                 by_event: [(Name::Zombie, 3), (Name::AtRest, 1), (Name::BarePin, 1)].into(),
                 lost: 3,
                 zombies: 1,
+                audit: Some(Audit {
+                    taken: 900,
+                    dropped: 644,
+                    kernel_taken: 903,
+                    kernel_dropped: 644,
+                    escaped: 3,
+                }),
                 rules: [(
                     "rdma-exports".to_owned(),
                     [("denied".to_owned(), 1), ("would-kill".to_owned(), 1)].into(),

@@ -231,6 +231,17 @@ pub struct Lost {
     pub count: u64,
 }
 
+/// FOLL_PIN references of any kind, as the hooks and as the kernel count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    pub taken: u64,
+    pub dropped: u64,
+    pub kernel_taken: u64,
+    pub kernel_dropped: u64,
+    /// Held by the kernel's count and not by that of the hooks; below zero the other way round.
+    pub escaped: i64,
+}
+
 /// The last record of a run.
 #[derive(Debug, Serialize)]
 pub struct End {
@@ -242,6 +253,9 @@ pub struct End {
     pub lost: u64,
     /// Zombies that are still there.
     pub zombies: u64,
+    /// All pins while it ran, by both counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
     /// What each rule came to since it was put in force.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, BTreeMap<String, u64>>,

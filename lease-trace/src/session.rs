@@ -18,7 +18,7 @@ use crate::{
     filter::Filter,
     ledger::Ledger,
     orphans::Orphans,
-    record::{Detail, End, Lost, Name, Record, Start},
+    record::{Audit, Detail, End, Lost, Name, Record, Start},
     rules,
     sinks::{Sink, WriteError},
     tracer::{
@@ -30,6 +30,9 @@ use crate::{
 
 /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
 pub const UNREADABLE: &str = "notifications could not be read";
+
+/// What `--audit` finds.
+const ESCAPED: &str = "pin references passed none of the hooks, by the kernel's own count";
 
 /// What ends with the monitor.
 const LAPSED: &str = "files that were held are let go, since the monitor ends";
@@ -47,6 +50,9 @@ pub struct Session {
     /// The losses told so far.
     told: [u64; Count::LEN],
     lost: u64,
+    /// The last of what an audit came to, and how much of it was told.
+    audit: Option<Audit>,
+    told_escaped: i64,
 }
 
 impl Session {
@@ -61,6 +67,8 @@ impl Session {
             started_ns: Clock::sample().boot_ns(),
             told: [0; Count::LEN],
             lost: 0,
+            audit: None,
+            told_escaped: 0,
         }
     }
 
@@ -184,6 +192,20 @@ impl Session {
         self.sink.flush()
     }
 
+    /// Tells what has escaped by now, if it is not what was told.
+    pub fn audited(&mut self, audit: Audit) -> Result<(), WriteError> {
+        let more = audit.escaped.abs_diff(self.told_escaped);
+        self.told_escaped = audit.escaped;
+        self.audit = Some(audit);
+        self.lose(ESCAPED, more)?;
+        self.sink.flush()
+    }
+
+    /// What has escaped by now, where an audit runs.
+    pub fn escaped(&self) -> Option<i64> {
+        self.audit.map(|audit| audit.escaped)
+    }
+
     /// Tells what the run came to. The zombies that are left are those of the maps, where the
     /// maps could be read.
     pub fn end(
@@ -202,6 +224,7 @@ impl Session {
             events: by_event.values().sum(),
             by_event,
             lost: self.lost,
+            audit: self.audit,
             zombies: left
                 .as_ref()
                 .map_or_else(|| self.ledger.zombies(), |left| left.len() as u64),

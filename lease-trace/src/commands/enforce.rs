@@ -42,6 +42,7 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
     let options = tracer::Options {
         attach: flags.attach.attach.into(),
         pins_all: false,
+        audit: false,
     };
     let started = enforcement::start(options, &plan)?;
     for attachment in &started.attachments {

@@ -78,6 +78,7 @@ impl Metrics {
             counts: &tracer.counts()?,
             policy: tracer.header()?,
             held: acting.held(),
+            escaped: session.escaped(),
             now_ns: Clock::sample().boot_ns(),
         };
         let mut metrics = metrics.borrow_mut();

@@ -1,5 +1,6 @@
 //! The subcommands: flags in, an exit status out.
 
+pub mod audit;
 pub mod doctor;
 pub mod enforce;
 pub mod generate;

@@ -35,7 +35,7 @@ use crate::{
         terminal::{Look, reader_is_gone},
         text,
     },
-    tracer::{self, Tracer},
+    tracer::{self, Tracer, audit::Auditor},
 };
 
 /// How often losses are looked for.
@@ -59,6 +59,7 @@ impl Settings {
             options: tracer::Options {
                 attach: flags.attach.attach.into(),
                 pins_all: flags.pins == Pins::All,
+                audit: flags.audit,
             },
         })
     }
@@ -92,6 +93,7 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
         {
             eprintln!("lease-trace: {recovered}");
         }
+        let audit = flags.audit.then(|| Auditor::start(&tracer)).transpose()?;
         let watched = watch(
             session,
             &mut tracer,
@@ -99,6 +101,7 @@ pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
             &mut service,
             &mut metrics,
             duration,
+            audit,
         )
         .await;
         tracer.stop();
@@ -114,6 +117,7 @@ async fn watch(
     service: &mut Service,
     metrics: &mut Metrics,
     duration: Option<Duration>,
+    mut audit: Option<Auditor>,
 ) -> anyhow::Result<()> {
     let deadline = async {
         match duration {
@@ -153,6 +157,10 @@ async fn watch(
             _ = tick.tick() => {
                 let counts = tracer.counts()?;
                 session.losses(&counts)?;
+                if let Some(found) = audit.as_mut().map(|audit| audit.look(tracer)).transpose()?
+                {
+                    session.audited(found)?;
+                }
                 session.overdue()?;
                 for done in acting.catch_up(tracer, &counts)? {
                     session.deed(&done)?;
@@ -268,7 +276,7 @@ fn sink(format: Format) -> anyhow::Result<Box<dyn Sink>> {
     })
 }
 
-fn parse_duration(typed: &str) -> anyhow::Result<Duration> {
+pub fn parse_duration(typed: &str) -> anyhow::Result<Duration> {
     let duration = humantime::parse_duration(typed)
         .map_err(|error| anyhow!("-d {typed}: {error}; write e.g. 90s, 10min or 1h 30m"))?;
     if duration.is_zero() {

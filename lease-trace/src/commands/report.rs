@@ -1,8 +1,8 @@
 //! `lease-trace report`: the zombies, leases or stakes there are now.
 
-use std::io::{self, BufWriter};
+use std::io::{self, BufRead as _, BufWriter, Write};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use lease_trace_common::count::Count;
 
 use super::say;
@@ -24,13 +24,13 @@ use crate::{
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
     check(flags)?;
-    let snapshot = tracer::snapshot()?;
-    let mut report = report(flags.subject, &snapshot);
-    if let Some(squatters) = flags.squatters {
-        report.entries = entries::squatters(report.entries, squatters);
-    }
-    explain(&report);
+    let mut names = Names::new(Cgroups::of_host());
     let mut out = BufWriter::new(io::stdout().lock());
+    if flags.follow {
+        return follow(flags, &mut names, &mut out);
+    }
+    let report = report(flags, &tracer::snapshot()?, &mut names);
+    explain(&report);
     if flags.json {
         report.json(&mut out)?;
     } else {
@@ -45,6 +45,15 @@ fn check(flags: &ReportFlags) -> anyhow::Result<()> {
         bail!("--squatters: they are stakes; write `lease-trace report stakes --squatters`");
     }
     Ok(())
+}
+
+/// A report for each line on stdin, so that who asks often need not start a process each time.
+fn follow(flags: &ReportFlags, names: &mut Names, out: &mut impl Write) -> anyhow::Result<Exit> {
+    for line in io::stdin().lock().lines() {
+        line.context("cannot read stdin")?;
+        report(flags, &tracer::snapshot()?, names).json_line(out)?;
+    }
+    Ok(Exit::Done)
 }
 
 fn layout(flags: &ReportFlags) -> anyhow::Result<Layout> {
@@ -63,12 +72,11 @@ fn layout(flags: &ReportFlags) -> anyhow::Result<Layout> {
     })
 }
 
-fn report(subject: Subject, snapshot: &Snapshot) -> Report {
-    let clock = Clock::sample();
-    let mut names = Names::new(Cgroups::of_host());
-    let entries = match subject {
-        Subject::Zombies => entries::zombies(snapshot, &clock, &mut names),
-        Subject::Stakes => entries::stakes(snapshot, &clock, &mut names),
+fn report(flags: &ReportFlags, snapshot: &Snapshot, names: &mut Names) -> Report {
+    let (clock, subject) = (Clock::sample(), flags.subject);
+    let mut entries = match subject {
+        Subject::Zombies => entries::zombies(snapshot, &clock, names),
+        Subject::Stakes => entries::stakes(snapshot, &clock, names),
         Subject::Leases => {
             let listed = locks::leases().unwrap_or_else(|error| {
                 say(&format!(
@@ -76,9 +84,12 @@ fn report(subject: Subject, snapshot: &Snapshot) -> Report {
                 ));
                 Vec::new()
             });
-            entries::leases(snapshot, &listed, &clock, &mut names)
+            entries::leases(snapshot, &listed, &clock, names)
         }
     };
+    if let Some(squatters) = flags.squatters {
+        entries = entries::squatters(entries, squatters);
+    }
     Report {
         subject,
         entries,

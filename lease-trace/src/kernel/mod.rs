@@ -9,4 +9,5 @@ pub mod host;
 pub mod offsets;
 pub mod points;
 mod trial;
+pub mod vmstat;
 pub mod ways;

@@ -12,6 +12,14 @@ pub enum Group {
 }
 
 impl Group {
+    pub const ALL: [Self; 5] = [
+        Self::PinsDropped,
+        Self::PageCache,
+        Self::Context,
+        Self::PinsTaken,
+        Self::Leases,
+    ];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::PinsDropped => "pins dropped",

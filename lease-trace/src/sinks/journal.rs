@@ -228,6 +228,11 @@ mod tests {
         MESSAGE=ended after 20.0s: 5 events, 3 lost, 1 zombie left
         PRIORITY=6
         SYSLOG_IDENTIFIER=lease-trace
+        LEASE_TRACE_AUDIT_DROPPED=644
+        LEASE_TRACE_AUDIT_ESCAPED=3
+        LEASE_TRACE_AUDIT_KERNEL_DROPPED=644
+        LEASE_TRACE_AUDIT_KERNEL_TAKEN=903
+        LEASE_TRACE_AUDIT_TAKEN=900
         LEASE_TRACE_BY_EVENT={"at-rest":1,"bare-pin":1,"zombie":3}
         LEASE_TRACE_EVENT=end
         LEASE_TRACE_EVENTS=5

@@ -45,6 +45,13 @@ impl Report {
         Ok(out.flush()?)
     }
 
+    /// The same in one line.
+    pub fn json_line(&self, out: &mut impl Write) -> Result<(), WriteError> {
+        serde_json::to_writer(&mut *out, self).map_err(std::io::Error::from)?;
+        out.write_all(b"\n")?;
+        Ok(out.flush()?)
+    }
+
     /// The usual columns, and who holds files if any is held.
     fn usual(&self) -> Vec<Column> {
         let mut columns = Column::usual(self.subject).to_vec();

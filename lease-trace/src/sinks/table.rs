@@ -9,7 +9,7 @@ use std::io::Write;
 use super::{Sink, WriteError, terminal::Look, text};
 use crate::{
     clock::Zone,
-    record::{Detail, End, Entry, Lost, Name, Record, Start, Transition},
+    record::{Audit, Detail, End, Entry, Lost, Name, Record, Start, Transition},
     rules,
 };
 
@@ -294,6 +294,7 @@ impl<W: Write, T: Write> Table<W, T> {
             by_event,
             lost,
             zombies,
+            audit,
             rules,
             left,
             duration_ms,
@@ -324,10 +325,28 @@ impl<W: Write, T: Write> Table<W, T> {
         if left.len() > NAMED {
             let _ = writeln!(self.talk, "  and {} more", left.len() - NAMED);
         }
+        if let Some(audit) = audit {
+            self.say(&audited(audit));
+        }
         for (rule, hits) in rules {
             self.say(&format!("rule {rule}: {}", rules::hits_in_words(hits)));
         }
     }
+}
+
+/// What an audit came to, in a sentence.
+fn audited(audit: &Audit) -> String {
+    let Audit {
+        taken,
+        dropped,
+        kernel_taken,
+        kernel_dropped,
+        escaped,
+    } = audit;
+    format!(
+        "all pins: {taken} seen to be taken and {dropped} dropped, {kernel_taken} and \
+         {kernel_dropped} by the kernel's count; {escaped} escaped"
+    )
 }
 
 impl<W: Write, T: Write> Sink for Table<W, T> {
@@ -484,6 +503,8 @@ mod tests {
         ended after 20.0s: 5 events (3 zombie, 1 at-rest, 1 bare-pin), 3 lost, 1 zombie
           left:
           fio[982]: 256 pins on /srv/database/segments/000017.hot.db
+        all pins: 900 seen to be taken and 644 dropped, 903 and 644 by the kernel's
+          count; 3 escaped
         rule rdma-exports: denied 1, would-kill 1
         "#);
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::kernel::{
     self, host,
-    points::{Need, POINTS, Point},
+    points::{Group, Need, POINTS, Point},
 };
 
 /// How a point is watched.
@@ -81,7 +81,20 @@ pub fn attach(
     mode: AttachMode,
     folder: Option<&Path>,
 ) -> Result<Vec<Attachment>, Error> {
-    let mut points: Vec<&'static Point> = POINTS.iter().collect();
+    attach_groups(object, mode, folder, &Group::ALL)
+}
+
+/// The same with the points of these groups only.
+pub fn attach_groups(
+    object: &mut Object,
+    mode: AttachMode,
+    folder: Option<&Path>,
+    groups: &[Group],
+) -> Result<Vec<Attachment>, Error> {
+    let mut points: Vec<&'static Point> = POINTS
+        .iter()
+        .filter(|point| groups.contains(&point.group))
+        .collect();
     points.sort_by_key(|point| point.group);
     let mut attachments = Vec::with_capacity(points.len());
     for point in points {

@@ -59,6 +59,18 @@ pub enum Error {
     NotEnforced,
     #[error("cannot walk the open files of all tasks: {0}")]
     Walk(String),
+    #[error("cannot read the kernel's own count of pins: {0}; run it as root")]
+    Vmstat(io::Error),
+    #[error(
+        "pins come and go all the time, so that the two counts cannot be compared; try again when \
+         there is less to do"
+    )]
+    Busy,
+    #[error(
+        "the programs of the enforcement in place count no pins for an audit; use `lease-trace \
+         doctor --audit`"
+    )]
+    AuditInPlace,
     #[error("cannot wait for events: {0}")]
     Wait(io::Error),
 }

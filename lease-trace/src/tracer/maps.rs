@@ -65,15 +65,19 @@ impl<T: Borrow<MapData>> Maps<T> {
     /// Sums over all CPUs.
     pub fn counts(&self) -> Result<[u64; Count::LEN], Error> {
         let mut sums = [0; Count::LEN];
-        for (index, sum) in sums.iter_mut().enumerate() {
-            let values = self
-                .counts
-                .get(&(index as u32), 0)
-                .map_err(|error| Error::maps("cannot read the map", "COUNTS", error))?;
-            *sum = values.iter().sum();
+        for count in Count::ALL {
+            sums[count as usize] = sum(&self.counts, count)?;
         }
         Ok(sums)
     }
+}
+
+/// A counter, summed over all CPUs.
+pub fn sum<T: Borrow<MapData>>(counts: &PerCpuArray<T, u64>, count: Count) -> Result<u64, Error> {
+    let values = counts
+        .get(&(count as u32), 0)
+        .map_err(|error| Error::maps("cannot read the map", "COUNTS", error))?;
+    Ok(values.iter().sum())
 }
 
 /// Steps of one walk: four times what the largest map holds.

@@ -2,6 +2,7 @@
 //! and snapshots. What the records mean is not decided here.
 
 mod attach;
+pub mod audit;
 mod denial;
 pub mod enforcement;
 mod error;
@@ -59,6 +60,8 @@ pub struct Options {
     pub attach: AttachMode,
     /// Short-term pins, too.
     pub pins_all: bool,
+    /// All pins are counted, to be held against the kernel's own count.
+    pub audit: bool,
 }
 
 /// A running trace. Dropping it detaches everything and removes the pinned maps, unless it reads
@@ -186,6 +189,11 @@ impl Tracer {
     /// Counters, summed over all CPUs, indexed by [`Count`].
     pub fn counts(&self) -> Result<[u64; Count::LEN], Error> {
         self.maps.counts()
+    }
+
+    /// One of them.
+    pub fn count(&self, count: Count) -> Result<u64, Error> {
+        maps::sum(&self.maps.counts, count)
     }
 
     /// Whether this is the enforcement in place, which was there before and stays.

@@ -49,6 +49,7 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     }
     let config = Config {
         pins_all: u32::from(options.pins_all),
+        audit: u32::from(options.audit),
         adopt: u32::from(adopt == Adopt::Yes),
         ..offsets::config(&types).map_err(|error| host::Obstacle {
             what: error.to_string(),

@@ -1,6 +1,12 @@
 //! `lease-trace doctor`: what this kernel offers and lacks.
 
-use crate::harness::{Leftovers, Tool};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Actor, Leftovers, Monitor, PAGES, Pinned, Tool};
 
 #[test]
 fn this_kernel_is_fit_and_the_probe_points_are_named() {
@@ -38,4 +44,43 @@ fn without_privileges_it_says_what_it_could_not_tell() {
     assert_ne!(ran.code, None, "{ran}");
     let said = format!("{}{}", ran.stdout, ran.stderr).to_lowercase();
     assert!(said.contains("root") || said.contains("cap_"), "{ran}");
+}
+
+/// Pins of every kind come and go, and none of them passes the hooks unseen: neither a monitor's nor
+/// those of a `doctor` beside it.
+#[test]
+fn nothing_escapes_an_audit() {
+    let pinned = Pinned::now();
+    let monitor = Monitor::with(&["--audit"]);
+    let actor = Actor::start();
+    actor.all(&["uring ring", "mmap-anon m 1M private", "touch m"]);
+    let tool = Tool::beside(&["doctor", "--audit", "-d", "2s", "-J"]);
+    let mut audit = tool.stdout(Stdio::piped()).spawn();
+    let mut turns = 0;
+    while audit.try_wait().expect("a child of ours").is_none() {
+        actor.all(&[
+            "register-buffers ring m",
+            "unregister-buffers ring",
+            "vm-read m",
+        ]);
+        turns += 1;
+        sleep(Duration::from_millis(30));
+    }
+    let ran = audit.wait_with_output().expect("it has ended");
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    let found: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    assert_eq!(found["escaped"], 0, "{found}");
+    assert!(found["taken"].as_i64() > Some(2 * PAGES), "{found}");
+
+    // What is still there at the end is in both counts.
+    actor.ok("register-buffers ring m");
+    assert_eq!(pinned.since(), PAGES);
+    let stopped = monitor.stop();
+    let of_monitor = &stopped.summary["audit"];
+    assert_eq!(of_monitor["escaped"], 0, "{stopped:?}");
+    assert!(
+        of_monitor["taken"].as_i64() > Some(turns * PAGES),
+        "{stopped:?}"
+    );
+    assert!(stopped.lost.is_empty(), "{stopped:?}");
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, assert_about, assert_released_by, cannot, expect_rest,
-    expect_zombie, leases_on, open_lease_and_pin, pin_without_lease,
+    Actor, Monitor, PAGES, Pinned, Scratch, Tool, assert_about, assert_released_by, cannot,
+    expect_rest, expect_zombie, leases_on, open_lease_and_pin, pin_without_lease,
 };
 
 #[test]
@@ -332,4 +332,27 @@ fn a_new_lease_and_a_new_release_make_another() {
     expect_rest(&monitor, actor.pid(), &file);
     monitor.barrier();
     assert_eq!(monitor.count(actor.pid(), "zombie"), 2);
+}
+
+/// The breach is not undone by a lease that comes after it.
+#[test]
+fn one_that_has_a_lease_again_keeps_its_cause() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.all(&["setlease f u", "setlease f w"]);
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    let row = |state: &str| {
+        let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
+        let rows = report.rows("stakes", actor.pid());
+        assert!(rows.len() == 1 && rows[0]["state"] == state, "{report}");
+        assert_eq!(rows[0]["leases"], 1, "{report}");
+        rows[0]["cause"].clone()
+    };
+    assert_eq!(row("zombie"), "unlock");
+    actor.ok("unregister-buffers ring");
+    let rest = expect_rest(&monitor, actor.pid(), &file);
+    assert_eq!(rest["cause"], "unlock", "{rest}");
+    assert!(row("leased").is_null(), "a lease in force has not ended");
 }
