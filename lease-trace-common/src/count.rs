@@ -62,11 +62,14 @@ pub enum Count {
     AuditTaken = 26,
     /// The same dropped.
     AuditDropped = 27,
+    /// Hooks passed without their program. Kept by the kernel with each program, and written here by
+    /// the monitor.
+    LostHooks = 28,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 28;
+    pub const LEN: usize = 29;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -97,6 +100,7 @@ impl Count {
         Self::LostCovers,
         Self::AuditTaken,
         Self::AuditDropped,
+        Self::LostHooks,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -115,6 +119,7 @@ impl Count {
             Self::Excess => Some("pin references were dropped that had not been counted"),
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
             Self::LostCovers => Some("inherited leases found no room in the COVERS map"),
+            Self::LostHooks => Some("hooks were passed while their program ran on that CPU"),
             Self::Events
             | Self::Pinned
             | Self::Unpinned

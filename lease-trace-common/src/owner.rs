@@ -14,9 +14,11 @@ pub const SINCE: u32 = 4;
 pub const HOLD_LIMIT: u32 = 5;
 /// 1: the leases that were there before are adopted; walks enter nothing any more.
 pub const ADOPTED: u32 = 6;
+/// 1: somebody wants to hear of leases set and ended, too.
+pub const ALL_EVENTS: u32 = 7;
 /// Words of the map.
-pub const LEN: u32 = 7;
+pub const LEN: u32 = 8;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 3;
+pub const LAYOUT: u64 = 4;

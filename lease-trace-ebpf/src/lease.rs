@@ -24,7 +24,19 @@ use crate::{
 /// Leases of one inode looked through for the one on a given file.
 const MAX_LEASES: u32 = 1 << 16;
 
-/// `generic_setlease` returned: if it set a lease, enters it.
+/// `lease_setup` was entered: a lease of a process was set or changed. Runs under `flc_lock`, where no
+/// task is preempted, so that no lease is missed. Those of the kernel's own do not pass here.
+#[inline(always)]
+pub fn set_up(lease: FileLease) {
+    if let Some(file) = lease.file()
+        && LEASES.get_ptr(lease.0).is_none()
+    {
+        lease_enter(file.0, lease.0, 0);
+        covers::spread(lease);
+    }
+}
+
+/// `generic_setlease` returned: if it set a lease that is not entered yet, enters it.
 #[inline(always)]
 pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
     if ret as i32 != 0 || call.flags == F_UNLCK {

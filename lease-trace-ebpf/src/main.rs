@@ -171,6 +171,14 @@ on_return!(
 );
 
 on_entry!(
+    /// `void lease_setup(struct file_lease *fl, void **priv)` (6.1: `struct file_lock *`;
+    /// fs/locks.c)
+    "lease_setup",
+    lease_setup_enter, lease_setup_probe,
+    |ctx| lease::set_up(FileLease(ctx.parameter(0)))
+);
+
+on_entry!(
     /// `int lease_modify(struct file_lease *fl, int arg, struct list_head *dispose)`
     /// (6.1: `struct file_lock *`; fs/locks.c)
     "lease_modify",

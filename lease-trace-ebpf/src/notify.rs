@@ -8,6 +8,7 @@ use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
     lease::LeaseInfo,
+    owner,
     policy::{Action, NAME_LEN},
     stake::{Inode, Path, Task, pins},
     verdict::Outcome,
@@ -15,7 +16,7 @@ use lease_trace_common::{
 
 use crate::{
     inodes::InodeRef,
-    maps::{EVENTS, LEASES, PATHS, STACKS, count},
+    maps::{EVENTS, LEASES, OWNER, PATHS, STACKS, count},
     policy::Match,
     read::{FileLease, opaque},
     stakes::StakeRef,
@@ -185,9 +186,16 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
     0
 }
 
-/// Notifies of a lease set or ended; the current process is the one who ended it.
+/// Notifies of a lease set or ended, if anybody wants to know; the current process is the one who ended it.
 #[inline(always)]
 pub fn lease(kind: EventKind, lease: FileLease, cause: u32) {
+    // SAFETY: a live map value, written by userspace as a whole word.
+    let wanted = OWNER
+        .get_ptr(owner::ALL_EVENTS)
+        .is_some_and(|word| unsafe { *word } != 0);
+    if !wanted {
+        return;
+    }
     notify_lease(kind as u64, lease.0, u64::from(cause));
 }
 

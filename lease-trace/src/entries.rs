@@ -12,18 +12,20 @@ use crate::{
     cli::Squatters,
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
-    ledger, orphans,
+    ledger,
+    orphans::Held,
     record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
     tracer::snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
 };
 
 /// The zombies, the longest first.
 pub fn zombies(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entry> {
+    let held = Held::new(&snapshot.leased(), &snapshot.holders);
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
         .filter(|view| stake::state(view.stake.word) == State::Zombie)
-        .map(|view| stake(view, snapshot, clock, names))
+        .map(|view| stake(view, &held, snapshot, clock, names))
         .collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.age_ms));
     entries
@@ -31,11 +33,12 @@ pub fn zombies(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Ent
 
 /// All stakes with anything in them, by process.
 pub fn stakes(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entry> {
+    let held = Held::new(&snapshot.leased(), &snapshot.holders);
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
         .filter(|view| stake::state(view.stake.word) != State::Empty)
-        .map(|view| stake(view, snapshot, clock, names))
+        .map(|view| stake(view, &held, snapshot, clock, names))
         .collect();
     sort(&mut entries);
     entries
@@ -96,13 +99,10 @@ pub const fn state_name(state: State) -> &'static str {
 }
 
 /// What a stake is in the light of who holds the leased files now.
-fn standing(view: &StakeView, snapshot: &Snapshot) -> &'static str {
-    let Snapshot {
-        leases, holders, ..
-    } = snapshot;
+fn standing(view: &StakeView, held: &Held) -> &'static str {
     match stake::state(view.stake.word) {
-        State::Covered if orphans::is_orphaned(view, leases, holders) => "orphaned-pin",
-        State::BarePin if orphans::is_covered(view, leases, holders) => state_name(State::Covered),
+        State::Covered if held.orphans(view) => "orphaned-pin",
+        State::BarePin if held.covers(view) => state_name(State::Covered),
         state => state_name(state),
     }
 }
@@ -139,7 +139,13 @@ fn others(view: &StakeView, snapshot: &Snapshot) -> Option<Vec<Holder>> {
     Some(others.into_iter().map(|(_, _, holder)| holder).collect())
 }
 
-fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Entry {
+fn stake(
+    view: &StakeView,
+    held: &Held,
+    snapshot: &Snapshot,
+    clock: &Clock,
+    names: &mut Names,
+) -> Entry {
     let StakeView { key, stake, inode } = view;
     let state = stake::state(stake.word);
     let leases = stake::leases(stake.word);
@@ -172,7 +178,7 @@ fn stake(view: &StakeView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
                 .filter(|_| stake.lease.is_breaking())
                 .and_then(|_| ledger::releaser(&stake.breaker))
         },
-        state: known.then(|| standing(view, snapshot)),
+        state: known.then(|| standing(view, held)),
         lease: Lease::of(&stake.lease, until_ns),
         cause,
         leases: Some(leases),

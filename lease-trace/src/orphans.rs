@@ -5,14 +5,14 @@
 //! A stake is told once two walks in a row have found no reference: a file that is just being
 //! closed is in no table any more while its lease has not ended yet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use lease_trace_common::{
     event::EventKind,
-    stake::{self, StakeKey, ZOMBIE},
+    stake::{self, Stake, StakeKey, ZOMBIE},
 };
 
-use crate::tracer::snapshot::{Holder, LeaseView, Notification, Snapshot, StakeView};
+use crate::tracer::snapshot::{Holder, Leased, Notification, Snapshot, StakeView};
 
 /// What a monitor knows of orphaned pins.
 #[derive(Default)]
@@ -35,48 +35,45 @@ pub struct Change {
 /// Pins under a lease, which may be orphaned. Where the monitor holds the file in the name of a
 /// rule, the lease is kept for the sake of the pins.
 pub const fn is_candidate(view: &StakeView) -> bool {
-    let word = view.stake.word;
-    stake::pins(word) > 0 && stake::leases(word) > 0 && word & ZOMBIE == 0 && view.stake.held == 0
+    is_candidate_stake(&view.stake)
 }
 
-/// Whether somebody for whom `is_meant` holds a leased file of this inode.
-fn is_held(
-    inode: u64,
-    leases: &[LeaseView],
-    holders: &[Holder],
-    is_meant: impl Fn(&Holder) -> bool,
-) -> bool {
-    holders.iter().any(|holder| {
-        is_meant(holder)
-            && leases
-                .iter()
-                .any(|lease| lease.id == holder.lease && lease.lease.inode_id == inode)
-    })
+const fn is_candidate_stake(stake: &Stake) -> bool {
+    let word = stake.word;
+    stake::pins(word) > 0 && stake::leases(word) > 0 && word & ZOMBIE == 0 && stake.held == 0
 }
 
-/// Whether the owner of this stake holds a leased file of its inode.
-pub fn is_covered(view: &StakeView, leases: &[LeaseView], holders: &[Holder]) -> bool {
-    let StakeKey { inode, tgid, .. } = view.key;
-    is_held(inode, leases, holders, |holder| holder.tgid == tgid)
-}
+/// Who holds leased files of which inode: what a walk has found, to be asked in one step however
+/// much that is.
+pub struct Held(HashMap<u64, HashSet<u32>>);
 
-/// Whether these pins are orphaned, by a walk over everything.
-pub fn is_orphaned(view: &StakeView, leases: &[LeaseView], holders: &[Holder]) -> bool {
-    let StakeKey { inode, tgid, .. } = view.key;
-    is_candidate(view)
-        && !is_covered(view, leases, holders)
-        && is_held(inode, leases, holders, |holder| holder.tgid != tgid)
+impl Held {
+    pub fn new(leased: &Leased, holders: &[Holder]) -> Self {
+        let mut held: HashMap<u64, HashSet<u32>> = HashMap::new();
+        for holder in holders {
+            if let Some(inode) = leased.get(&holder.lease) {
+                held.entry(*inode).or_default().insert(holder.tgid);
+            }
+        }
+        Self(held)
+    }
+
+    /// Whether the owner of this stake holds a leased file of its inode.
+    pub fn covers(&self, view: &StakeView) -> bool {
+        let holders = self.0.get(&view.key.inode);
+        holders.is_some_and(|holders| holders.contains(&view.key.tgid))
+    }
+
+    /// Whether these pins are orphaned, by a walk over everything.
+    pub fn orphans(&self, view: &StakeView) -> bool {
+        is_candidate(view) && !self.covers(view) && self.0.contains_key(&view.key.inode)
+    }
 }
 
 /// Whether any pins are orphaned.
 pub fn any(snapshot: &Snapshot) -> bool {
-    let Snapshot {
-        stakes,
-        leases,
-        holders,
-        ..
-    } = snapshot;
-    stakes.iter().any(|view| is_orphaned(view, leases, holders))
+    let held = Held::new(&snapshot.leased(), &snapshot.holders);
+    snapshot.stakes.iter().any(|view| held.orphans(view))
 }
 
 impl Orphans {
@@ -90,19 +87,25 @@ impl Orphans {
         self.told.remove(&key);
     }
 
+    /// Whether this stake matters to what is told: it may be orphaned, or was told to be.
+    pub fn concerns(&self, key: &StakeKey, stake: &Stake) -> bool {
+        is_candidate_stake(stake) || self.told.contains_key(key)
+    }
+
     /// What has changed: `holders` are the references of the candidates' owners; `all` walks over
     /// everything, which is done for the few that may be orphaned only.
     pub fn update<E>(
         &mut self,
         stakes: &[StakeView],
-        leases: &[LeaseView],
+        leased: &Leased,
         holders: &[Holder],
         now_ns: u64,
         all: impl FnOnce() -> Result<Vec<Holder>, E>,
     ) -> Result<Vec<Change>, E> {
+        let held = Held::new(leased, holders);
         let missing: BTreeSet<StakeKey> = stakes
             .iter()
-            .filter(|view| is_candidate(view) && !is_covered(view, leases, holders))
+            .filter(|view| is_candidate(view) && !held.covers(view))
             .map(|view| view.key)
             .collect();
         self.missing.retain(|key, _| missing.contains(key));
@@ -123,15 +126,16 @@ impl Orphans {
             return Ok(changes);
         }
         let all = all()?;
+        let held = Held::new(leased, &all);
         for view in doubtful {
-            if !is_orphaned(view, leases, &all) {
+            if !held.orphans(view) {
                 continue;
             }
             if let Some(notification) = view.notification(EventKind::OrphanedPin, now_ns) {
                 self.told.insert(view.key, notification.clone());
                 changes.push(Change {
                     notification,
-                    holders: keepers(view, leases, &all),
+                    holders: keepers(view, leased, &all),
                     end: None,
                 });
             }
@@ -176,15 +180,8 @@ impl Orphans {
 }
 
 /// Who keeps the leases of this inode alive.
-fn keepers(view: &StakeView, leases: &[LeaseView], holders: &[Holder]) -> Vec<Holder> {
-    let of_inode = |holder: &&Holder| {
-        is_held(
-            view.key.inode,
-            leases,
-            std::slice::from_ref(*holder),
-            |_| true,
-        )
-    };
+fn keepers(view: &StakeView, leased: &Leased, holders: &[Holder]) -> Vec<Holder> {
+    let of_inode = |holder: &&Holder| leased.get(&holder.lease) == Some(&view.key.inode);
     holders.iter().filter(of_inode).cloned().collect()
 }
 

@@ -24,7 +24,7 @@ use crate::{
     tracer::{
         self,
         policy::InForce,
-        snapshot::{Holder, LeaseView, Notification, Snapshot, StakeView},
+        snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
     },
 };
 
@@ -154,19 +154,24 @@ impl Session {
         !self.orphans.is_empty()
     }
 
+    /// What is known of orphaned pins.
+    pub const fn known_orphans(&self) -> &Orphans {
+        &self.orphans
+    }
+
     /// Tells what a walk has found of orphaned pins, see [`Orphans::update`]. The notifications up
     /// to the moment at which `stakes` were read must have been told before.
     pub fn orphans(
         &mut self,
         stakes: &[StakeView],
-        leases: &[LeaseView],
+        leased: &Leased,
         holders: &[Holder],
         all: impl FnOnce() -> Result<Vec<Holder>, tracer::Error>,
     ) -> anyhow::Result<()> {
         let clock = Clock::sample();
         let changes = self
             .orphans
-            .update(stakes, leases, holders, clock.boot_ns(), all)?;
+            .update(stakes, leased, holders, clock.boot_ns(), all)?;
         for change in changes {
             let Notification { event, path } = &change.notification;
             let kind = match change.end {

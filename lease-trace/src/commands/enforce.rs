@@ -43,6 +43,7 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
         attach: flags.attach.attach.into(),
         pins_all: false,
         audit: false,
+        all_events: false,
     };
     let started = enforcement::start(options, &plan)?;
     for attachment in &started.attachments {

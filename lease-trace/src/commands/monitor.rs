@@ -60,6 +60,7 @@ impl Settings {
                 attach: flags.attach.attach.into(),
                 pins_all: flags.pins == Pins::All,
                 audit: flags.audit,
+                all_events: flags.all_events,
             },
         })
     }
@@ -155,6 +156,7 @@ async fn watch(
             () = signals.any() => break,
             () = &mut deadline => break,
             _ = tick.tick() => {
+                tracer.count_passed()?;
                 let counts = tracer.counts()?;
                 session.losses(&counts)?;
                 if let Some(found) = audit.as_mut().map(|audit| audit.look(tracer)).transpose()?
@@ -190,6 +192,7 @@ async fn watch(
         ),
         files => session.lapse(files)?,
     }
+    tracer.count_passed()?;
     session.losses(&tracer.counts()?)?;
     // The ledger knows the zombies, too, if the maps cannot be read any more.
     session.end(
@@ -228,10 +231,12 @@ impl Sweep {
         if begun < self.next || !(covered || session.has_orphans()) {
             return Ok(());
         }
-        let (stakes, leases) = (tracer.stakes()?, tracer.leases()?);
+        let known = session.known_orphans();
+        let stakes = tracer.stakes_with(|key, stake| known.concerns(key, stake))?;
+        let leased = tracer.leased()?;
         act(session, acting, &tracer.drain())?;
-        let holders = tracer.holders_of(&stakes, &leases)?;
-        session.orphans(&stakes, &leases, &holders, || tracer.holders())?;
+        let holders = tracer.holders_of(&stakes, &leased)?;
+        session.orphans(&stakes, &leased, &holders, || tracer.holders())?;
         self.next = begun + begun.elapsed() * Self::SHARE;
         Ok(())
     }

@@ -273,6 +273,17 @@ pub static POINTS: &[Point] = &[
         ],
     ),
     point(
+        "lease_setup",
+        Group::Leases,
+        Need::Optional,
+        false,
+        "leases set by a task that is preempted meanwhile may be missed",
+        &[
+            "void(struct file_lease *, void **)",
+            "void(struct file_lock *, void **)",
+        ],
+    ),
+    point(
         "generic_setlease",
         Group::Leases,
         Need::Required,

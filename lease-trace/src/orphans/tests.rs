@@ -34,15 +34,8 @@ fn stake_of(word: u64) -> StakeView {
     }
 }
 
-fn lease() -> LeaseView {
-    LeaseView {
-        id: THE_LEASE,
-        lease: lease_trace_common::lease::Lease {
-            inode_id: INODE,
-            ..fixtures::blank()
-        },
-        inode: inode(),
-    }
+fn leased() -> Leased {
+    Leased::from([(THE_LEASE, INODE)])
 }
 
 fn holder(tgid: u32) -> Holder {
@@ -60,7 +53,7 @@ fn holder(tgid: u32) -> Holder {
 fn walk(orphans: &mut Orphans, word: u64, holders: &[u32]) -> Vec<(u32, Option<&'static str>)> {
     let holders: Vec<_> = holders.iter().copied().map(holder).collect();
     let all = || Ok::<_, Infallible>(holders.clone());
-    let told = orphans.update(&[stake_of(word)], &[lease()], &holders, 7, all);
+    let told = orphans.update(&[stake_of(word)], &leased(), &holders, 7, all);
     told.expect("nothing fails")
         .iter()
         .map(|change| (change.notification.event.kind, change.end))
@@ -115,8 +108,8 @@ fn a_zombie_takes_its_place() {
 #[test]
 fn what_is_held_for_its_pins_is_no_orphan() {
     let mut view = stake_of(BOTH);
-    let leases = [lease()];
-    assert!(is_orphaned(&view, &leases, &[holder(CHILD)]));
+    let held = Held::new(&leased(), &[holder(CHILD)]);
+    assert!(held.orphans(&view));
     view.stake.held = 1;
-    assert!(!is_orphaned(&view, &leases, &[holder(CHILD)]));
+    assert!(!held.orphans(&view));
 }

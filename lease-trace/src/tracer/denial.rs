@@ -1,7 +1,7 @@
 //! The programs that deny, in place. What this kernel accepts is found out by loading and
 //! attaching.
 
-use std::{io, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use lease_trace_common::policy::cause_bit;
 
@@ -50,6 +50,11 @@ impl Denials {
         // Several calls can be one way out: it can be denied if all of them can.
         denials.deniable &= !refused;
         denials
+    }
+
+    /// The programs themselves.
+    pub fn programs(&self) -> impl Iterator<Item = io::Result<OwnedFd>> {
+        self.links.iter().map(|(_, link)| link.program())
     }
 
     /// Keeps the programs attached until the files are removed.

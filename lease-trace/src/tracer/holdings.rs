@@ -8,7 +8,7 @@ use lease_trace_common::{lease::Lease, stake::Stake};
 
 use super::{
     error::Error,
-    maps::{MAX_STEPS, Maps, entries},
+    maps::{Maps, entries},
 };
 
 /// What all processes have in all files at one moment.
@@ -18,6 +18,9 @@ pub struct Holdings {
     pub stakes: Vec<Stake>,
     pub fill: Vec<Fill>,
 }
+
+/// What the map of paths holds at most.
+const MAX_PATHS: usize = 1 << 16;
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +40,8 @@ impl<T: Borrow<MapData>> Maps<T> {
             .map(|(_, lease)| lease.inode_id)
             .chain(stakes.iter().map(|(key, _)| key.inode))
             .collect();
-        let paths = self.paths.keys().take(MAX_STEPS).count();
+        // A deletion can throw this walk back to the start: no more steps than the map holds.
+        let paths = self.paths.keys().take(MAX_PATHS).count();
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
             ("INODES", inodes.len(), self.inodes.map()),

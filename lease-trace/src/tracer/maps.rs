@@ -1,10 +1,11 @@
 //! Reads the maps into the views of a [`Snapshot`](super::snapshot::Snapshot).
 
-use std::{borrow::Borrow, collections::HashSet, hash::Hash};
+use std::{borrow::Borrow, os::fd::AsFd as _};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
 };
 use lease_trace_common::{
     count::Count,
@@ -14,8 +15,9 @@ use lease_trace_common::{
 
 use super::{
     error::Error,
-    snapshot::{InodeView, LeaseView, StakeView},
+    snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
+use crate::kernel::bpf;
 
 /// The maps that hold all state, owned or borrowed.
 pub struct Maps<T> {
@@ -40,15 +42,31 @@ impl<T: Borrow<MapData>> Maps<T> {
     }
 
     pub fn stakes(&self) -> Result<Vec<StakeView>, Error> {
+        self.stakes_with(|_, _| true)
+    }
+
+    /// Those that are meant; what is not is not looked at any further.
+    pub fn stakes_with(
+        &self,
+        is_meant: impl Fn(&StakeKey, &Stake) -> bool,
+    ) -> Result<Vec<StakeView>, Error> {
         let stakes = entries("STAKES", &self.stakes)?;
         Ok(stakes
             .into_iter()
+            .filter(|(key, stake)| is_meant(key, stake))
             .map(|(key, stake)| StakeView {
                 key,
                 inode: self.inode(stake.slot, key.inode),
                 stake,
             })
             .collect())
+    }
+
+    /// The leases in force, and which inode each is on.
+    pub fn leased(&self) -> Result<Leased, Error> {
+        let leases = entries("LEASES", &self.leases)?;
+        let leases = leases.into_iter();
+        Ok(leases.map(|(id, lease)| (id, lease.inode_id)).collect())
     }
 
     fn inode(&self, slot: u64, id: u64) -> InodeView {
@@ -80,27 +98,27 @@ pub fn sum<T: Borrow<MapData>>(counts: &PerCpuArray<T, u64>, count: Count) -> Re
     Ok(values.iter().sum())
 }
 
-/// Steps of one walk: four times what the largest map holds.
-pub const MAX_STEPS: usize = 4 << 16;
+impl Maps<MapData> {
+    /// Sets a counter that no program adds to.
+    pub fn set_count(&mut self, count: Count, value: u64) -> Result<(), Error> {
+        let failed = |error: String| Error::maps("cannot write the map", "COUNTS", error);
+        let cpus = nr_cpus().map_err(|(what, error)| failed(format!("{what}: {error}")))?;
+        let mut values = vec![0; cpus];
+        values[0] = value;
+        let values = PerCpuValues::try_from(values).map_err(|error| failed(error.to_string()))?;
+        self.counts
+            .set(count as u32, values, 0)
+            .map_err(|error| failed(error.to_string()))
+    }
+}
 
-/// All entries of a map that goes on changing. An entry deleted between being named and being
-/// read is left out. A deletion can throw the walk back to the start: keys met again are skipped,
-/// and the number of steps is bounded.
+/// All entries of a map that goes on changing.
 pub fn entries<T, K, V>(name: &'static str, map: &HashMap<T, K, V>) -> Result<Vec<(K, V)>, Error>
 where
     T: Borrow<MapData>,
-    K: Pod + Eq + Hash,
+    K: Pod,
     V: Pod,
 {
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for key in map.keys().take(MAX_STEPS) {
-        let key = key.map_err(|error| Error::maps("cannot walk the map", name, error))?;
-        if seen.insert(key)
-            && let Ok(value) = map.get(&key, 0)
-        {
-            found.push((key, value));
-        }
-    }
-    Ok(found)
+    bpf::entries(map.map().fd().as_fd())
+        .map_err(|error| Error::maps("cannot walk the map", name, error))
 }

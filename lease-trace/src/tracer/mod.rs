@@ -7,6 +7,7 @@ mod denial;
 pub mod enforcement;
 mod error;
 pub mod holdings;
+mod hooks;
 mod maps;
 mod object;
 mod pinned;
@@ -23,7 +24,12 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
-use lease_trace_common::{count::Count, owner, policy::Header};
+use lease_trace_common::{
+    count::Count,
+    owner,
+    policy::Header,
+    stake::{Stake, StakeKey},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::orphans;
@@ -37,6 +43,7 @@ pub use self::{
 };
 use self::{
     denial::Denials,
+    hooks::Hooks,
     maps::Maps,
     object::Adopt,
     policy::{InForce, Plan, PolicyMaps},
@@ -62,6 +69,8 @@ pub struct Options {
     pub pins_all: bool,
     /// All pins are counted, to be held against the kernel's own count.
     pub audit: bool,
+    /// Notifications of leases set and ended, too.
+    pub all_events: bool,
 }
 
 /// A running trace. Dropping it detaches everything and removes the pinned maps, unless it reads
@@ -74,6 +83,7 @@ pub struct Tracer {
     cannot: Vec<String>,
     recovered: Option<String>,
     walker: Walker,
+    hooks: Hooks,
     keeper: Keeper,
 }
 
@@ -98,7 +108,7 @@ impl Tracer {
         if pinned::enforced()? {
             return match plan {
                 Some(_) => Err(Error::PolicyInPlace),
-                None => Self::take_over(),
+                None => Self::take_over(options),
             };
         }
         let SetUp {
@@ -120,6 +130,7 @@ impl Tracer {
             pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
         }
         let ring = ring(map(&mut object.ebpf, "EVENTS")?)?;
+        let hooks = Hooks::own(&object.ebpf, denials.as_ref())?;
         Ok(Self {
             ring,
             maps: owned(&mut object.ebpf)?,
@@ -128,12 +139,14 @@ impl Tracer {
             cannot: attachments.iter().filter_map(Attachment::loss).collect(),
             recovered,
             walker,
+            hooks,
             keeper: Keeper::Own(folder, denials, object.ebpf),
         })
     }
 
-    fn take_over() -> Result<Self, Error> {
+    fn take_over(options: Options) -> Result<Self, Error> {
         let claim = pinned::claim()?;
+        pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
         Ok(Self {
             ring: ring(of_folder("EVENTS")?)?,
             maps: of_monitor()?,
@@ -145,6 +158,7 @@ impl Tracer {
             cannot: Vec::new(),
             recovered: None,
             walker: pinned::walker()?,
+            hooks: Hooks::in_place(&pinned::links_folder())?,
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -174,7 +188,11 @@ impl Tracer {
         loop {
             let mut ready = self.ring.readable_mut().await.map_err(Error::Wait)?;
             let records = take(ready.get_inner_mut());
-            ready.clear_ready();
+            // The kernel wakes whoever has read everything, and nobody else: as long as something is
+            // left, no more is heard of it.
+            if records.len() < BATCH {
+                ready.clear_ready();
+            }
             if !records.is_empty() {
                 return Ok(records);
             }
@@ -184,6 +202,11 @@ impl Tracer {
     /// The ring records that are there now.
     pub fn drain(&mut self) -> Vec<Vec<u8>> {
         take(self.ring.get_mut())
+    }
+
+    /// Enters among the counters how often hooks were passed without their program.
+    pub fn count_passed(&mut self) -> Result<(), Error> {
+        self.maps.set_count(Count::LostHooks, self.hooks.passed()?)
     }
 
     /// Counters, summed over all CPUs, indexed by [`Count`].
@@ -211,9 +234,17 @@ impl Tracer {
         self.maps.stakes()
     }
 
+    /// Those that are meant.
+    pub fn stakes_with(
+        &self,
+        is_meant: impl Fn(&StakeKey, &Stake) -> bool,
+    ) -> Result<Vec<snapshot::StakeView>, Error> {
+        self.maps.stakes_with(is_meant)
+    }
+
     /// The leases in force now.
-    pub fn leases(&self) -> Result<Vec<snapshot::LeaseView>, Error> {
-        self.maps.leases()
+    pub fn leased(&self) -> Result<snapshot::Leased, Error> {
+        self.maps.leased()
     }
 
     /// Leases and stakes now, and how full the maps are.
@@ -238,9 +269,10 @@ impl Tracer {
     }
 }
 
+/// Records taken in one go, so that a flood cannot keep the caller here.
+const BATCH: usize = 4096;
+
 fn take(ring: &mut RingBuf<MapData>) -> Vec<Vec<u8>> {
-    /// Records taken in one go, so that a flood cannot keep the caller here.
-    const BATCH: usize = 4096;
     let mut records = Vec::new();
     while records.len() < BATCH {
         let Some(record) = ring.next() else { break };

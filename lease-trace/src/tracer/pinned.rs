@@ -253,7 +253,7 @@ pub struct Claim(());
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Err(error) = set_words(&[(owner::PID, 0)]) {
+        if let Err(error) = set_words(&[(owner::PID, 0), (owner::ALL_EVENTS, 0)]) {
             log::warn!("{error}");
         }
     }
@@ -276,9 +276,14 @@ pub fn open(name: &str) -> Result<MapData, Error> {
         .map_err(|error| Error::maps("cannot open", path.display().to_string(), chain(&error)))
 }
 
+/// Where the links in place are.
+pub fn links_folder() -> PathBuf {
+    Path::new(FOLDER).join(LINKS)
+}
+
 /// Names of the links in place, sorted.
 pub fn links() -> Vec<String> {
-    let entries = fs::read_dir(Path::new(FOLDER).join(LINKS));
+    let entries = fs::read_dir(links_folder());
     let mut names: Vec<String> = entries
         .into_iter()
         .flatten()

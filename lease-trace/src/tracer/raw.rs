@@ -108,6 +108,11 @@ impl Link {
     pub fn pin(&self, path: &Path) -> io::Result<()> {
         bpf::pin(self.0.as_fd(), path)
     }
+
+    /// What is attached.
+    pub fn program(&self) -> io::Result<OwnedFd> {
+        bpf::program_of(self.0.as_fd())
+    }
 }
 
 impl From<&Function> for Program {

@@ -5,18 +5,14 @@ use std::collections::BTreeMap;
 use super::{
     Tracer,
     error::Error,
-    snapshot::{Holder, LeaseView, StakeView},
+    snapshot::{Holder, Leased, StakeView},
 };
-use crate::orphans;
+use crate::orphans::{self, Held};
 
 impl Tracer {
     /// The references that the owners of these pins have to leased files, as far as it takes to
     /// tell who of them is covered.
-    pub fn holders_of(
-        &self,
-        stakes: &[StakeView],
-        leases: &[LeaseView],
-    ) -> Result<Vec<Holder>, Error> {
+    pub fn holders_of(&self, stakes: &[StakeView], leased: &Leased) -> Result<Vec<Holder>, Error> {
         let mut by_process: BTreeMap<u32, Vec<&StakeView>> = BTreeMap::new();
         for view in stakes.iter().filter(|view| orphans::is_candidate(view)) {
             by_process.entry(view.key.tgid).or_default().push(view);
@@ -24,8 +20,8 @@ impl Tracer {
         let mut holders = Vec::new();
         for (tgid, stakes) in by_process {
             let covered = |found: &[Holder]| {
-                let mut stakes = stakes.iter();
-                stakes.all(|view| orphans::is_covered(view, leases, found))
+                let held = Held::new(leased, found);
+                stakes.iter().all(|view| held.covers(view))
             };
             match self.walker.process(tgid, covered) {
                 Ok(found) => holders.extend(found),

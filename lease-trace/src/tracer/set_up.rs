@@ -39,6 +39,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let mut object = object::load(options, Adopt::Yes)?;
     let raw = denies.then(|| object.denials()).transpose()?;
     let (folder, recovered) = pinned::create(&mut object.ebpf)?;
+    pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
     let pins = (links == Links::Pinned).then(|| folder.links());
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;

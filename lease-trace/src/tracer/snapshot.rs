@@ -1,5 +1,7 @@
 //! What the maps and the iterators say at one moment, as plain data.
 
+use std::collections::HashMap;
+
 use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
@@ -14,6 +16,9 @@ pub struct LeaseView {
     pub lease: Lease,
     pub inode: InodeView,
 }
+
+/// The inode that each lease is on, by the identity of the lease.
+pub type Leased = HashMap<u64, u64>;
 
 /// One process's stake in one inode.
 pub struct StakeView {
@@ -105,6 +110,13 @@ pub struct Snapshot {
     pub counts: [u64; Count::LEN],
     /// Whose maps were read; `None`: there are none, and pins are unknown.
     pub source: Option<Source>,
+}
+
+impl Snapshot {
+    pub fn leased(&self) -> Leased {
+        let leases = self.leases.iter();
+        leases.map(|view| (view.id, view.lease.inode_id)).collect()
+    }
 }
 
 /// Whose maps were read.

@@ -3,6 +3,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::child::Child;
+use crate::crowd::Crowd;
 use crate::memory::Mapping;
 use crate::slots::Slots;
 use crate::sys;
@@ -17,6 +18,7 @@ pub struct Actor {
     pub devices: Slots<Device>,
     pub regions: Slots<Region>,
     pub children: Slots<Child>,
+    pub crowds: Slots<Crowd>,
     /// Where a forked actor gets descriptors from its parent, and sends some back.
     pub parent: Option<OwnedFd>,
 }
@@ -29,6 +31,7 @@ impl Actor {
             devices: Slots::new("RDMA device"),
             regions: Slots::new("memory region"),
             children: Slots::new("child"),
+            crowds: Slots::new("crowd"),
             parent: None,
         }
     }

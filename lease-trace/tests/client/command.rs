@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use crate::actor::Actor;
 use crate::reply::{self, Answer, Failure, Reply, usage};
-use crate::{child, file, intruder, lease, memory, process, ring, sys, table, udmabuf, verbs, xdp};
+use crate::{
+    child, crowd, file, intruder, lease, memory, process, ring, sys, table, udmabuf, verbs, xdp,
+};
 
 /// One command: its name, its arguments as `help` shows them, what it does, and the code.
 pub struct Command {
@@ -49,6 +51,7 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("RDMA", verbs::COMMANDS),
     ("processes", process::COMMANDS),
     ("children", child::COMMANDS),
+    ("crowds", crowd::COMMANDS),
     ("what others have", intruder::COMMANDS),
     ("help", &[HELP]),
 ];

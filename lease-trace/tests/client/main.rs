@@ -11,6 +11,7 @@
 mod actor;
 mod child;
 mod command;
+mod crowd;
 mod file;
 #[cfg_attr(target_feature = "crt-static", path = "ibverbs_absent.rs")]
 mod ibverbs;

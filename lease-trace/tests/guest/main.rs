@@ -17,6 +17,7 @@ mod break_timeout;
 mod btrfs;
 mod context;
 mod coverage;
+mod crowd;
 mod doctor;
 mod enforce_attack;
 mod enforce_first;

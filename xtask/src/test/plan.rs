@@ -152,6 +152,7 @@ pub const ATTACH: [Attach; 2] = [
             "btrfs::",
             "context::",
             "coverage::",
+            "crowd::",
             "doctor::",
             "enforce_",
             "huge::",

@@ -161,6 +161,15 @@ impl Monitor {
         );
     }
 
+    /// All such events so far.
+    pub fn all(&self, event: &str) -> Vec<Value> {
+        let seen = self.seen.borrow();
+        let all = seen.iter().map(|(value, _)| value);
+        all.filter(|value| value["event"] == event)
+            .cloned()
+            .collect()
+    }
+
     /// How many such events came about this process, claimed or not.
     pub fn count(&self, pid: i64, event: &str) -> usize {
         let seen = self.seen.borrow();

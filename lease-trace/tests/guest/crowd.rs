@@ -1,0 +1,99 @@
+//! Very many at once: 1,000 processes with 10,000 leases.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{
+    Actor, Monitor, Pinned, Scratch, Tool, eventually, expect_zombie, integer, no_monitor,
+    open_lease_and_pin,
+};
+
+const PROCESSES: i64 = 1000;
+const LEASES: i64 = 10_000;
+
+/// Each process has ten files, a lease on each, and a page of the first in a ring. All let go at
+/// once, and later end at once. The report has every one of them. Who is told of each lease as well
+/// cannot keep up, is told how much was not heard, and hears at once of what comes next.
+#[test]
+fn none_of_very_many_is_forgotten() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.file("files")).expect("a folder");
+    let pinned = Pinned::now();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    actor.ok(&format!("open-files {}", 2 * PROCESSES));
+    let each = LEASES / PROCESSES;
+    let folder = scratch.file("files");
+    actor.ok(&format!("crowd c {PROCESSES} {each} {folder}"));
+    assert_eq!(pinned.since(), PROCESSES);
+    let locks = fs::read_to_string("/proc/locks").expect("/proc/locks");
+    assert_eq!(locks.matches(" LEASE ").count() as i64, LEASES);
+
+    actor.ok("crowd-unlock c");
+    let report = Tool::run(&["report", "zombies", "-J"]).exits(1);
+    let document = report.json();
+    let right = zombies(&document).filter(|zombie| {
+        let path = zombie["path"].as_str().unwrap_or_default();
+        path.starts_with(&folder)
+            && path.ends_with("-0")
+            && zombie["cause"] == "unlock"
+            && zombie["pins"] == 1
+    });
+    assert_eq!(right.count() as i64, PROCESSES);
+
+    actor.ok("crowd-end c");
+    pinned.assert_balanced();
+    let file = open_lease_and_pin(&actor, &scratch.file("one-more"));
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    actor.ok("unregister-buffers ring");
+    // Where tasks are preempted inside a program, the next one passes its hook without it.
+    let all_told = || {
+        monitor.barrier();
+        lost(&monitor, "hooks were passed") == passed(monitor.pid())
+    };
+    assert!(eventually(all_told), "{} passed", passed(monitor.pid()));
+    let report = Tool::run(&["report", "zombies", "-J"]);
+    let left = zombies(&report.json()).count() as i64;
+    assert!(left <= passed(monitor.pid()), "{left} left");
+    let told = monitor.all("zombie").len() as i64 - 1;
+    let unheard = lost(&monitor, "notifications found no room");
+    assert!(
+        told <= PROCESSES && told + unheard >= PROCESSES,
+        "{told} told, {unheard} lost"
+    );
+    // What was lost is in every report that comes; the next scenario's must not have it.
+    drop(monitor);
+    no_monitor();
+}
+
+fn zombies(report: &Value) -> impl Iterator<Item = &Value> {
+    report["zombies"].as_array().expect("a list").iter()
+}
+
+/// What the monitor said it lost.
+fn lost(monitor: &Monitor, what: &str) -> i64 {
+    let lost = monitor.all("lost");
+    let meant = lost.iter().filter(|lost| {
+        lost["what"]
+            .as_str()
+            .is_some_and(|said| said.starts_with(what))
+    });
+    meant.map(|lost| integer(lost, "count")).sum()
+}
+
+/// How often the kernel passed a program of this process by, as it shows with each.
+fn passed(pid: i64) -> i64 {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
+    let programs = descriptors.flatten().filter_map(|descriptor| {
+        let text = fs::read_to_string(descriptor.path()).ok()?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse::<i64>().ok()
+        };
+        Some((field("prog_id:")?, field("recursion_misses:")?))
+    });
+    programs.collect::<BTreeMap<_, _>>().values().sum()
+}
