@@ -146,13 +146,13 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
         file: 0,
         tally: Tally::new(),
     };
+    pins.tally.close_run();
     let shared = shared_file(call, n);
-    match shared.and_then(|file| Some((file, file.pages_inode()?))) {
-        Some((file, inode)) => {
-            pins.file = file.0;
-            pins.tally.add(inode.0, n);
-        }
-        None => tally::for_each_page(n, one_page, &mut pins),
+    if let Some((file, inode)) = shared.and_then(|file| Some((file, file.pages_inode()?))) {
+        pins.file = file.0;
+        pins.tally.add(inode.0, n);
+    } else {
+        tally::for_each_page(n, one_page, &mut pins);
     }
     take_all(&mut pins);
 }
@@ -163,7 +163,11 @@ fn shared_file(call: &Call, n: u64) -> Option<File> {
     if call.mm != 0 && call.mm != task::current().mm() {
         return None;
     }
-    let mut vma = Found { file: 0, end: 0 };
+    let zero = tally::zero();
+    let mut vma = Found {
+        file: zero,
+        end: zero,
+    };
     // SAFETY: the task is what the helper returned; `in_vma` has the signature wanted.
     unsafe {
         bpf_find_vma(
@@ -300,6 +304,7 @@ fn short_term(call: &Call, n: u64) {
         file: 0,
         tally: Tally::new(),
     };
+    pins.tally.close_run();
     tally::for_each_page(n, one_page, &mut pins);
     pins.tally.close_run();
     tally::for_each_entry(join_entry, &mut pins);

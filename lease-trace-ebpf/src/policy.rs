@@ -77,6 +77,8 @@ pub fn find(note: u64) -> Option<Match> {
 
 struct Search {
     header: Header,
+    /// Of the note in `PENDING`.
+    key: u64,
     note: *const Pending,
     stake: *const Stake,
     found: u64,
@@ -85,9 +87,9 @@ struct Search {
 /// The header, with the number of the rule plus one in the place of the number of rules, and only
 /// what can be denied to the current task; 0: none matches.
 #[unsafe(no_mangle)]
-extern "C" fn policy_find(note: u64) -> i64 {
+extern "C" fn policy_find(key: u64) -> i64 {
     let header = header();
-    let Some(note) = PENDING.get_ptr_mut(note) else {
+    let Some(note) = PENDING.get_ptr_mut(key) else {
         return 0;
     };
     // SAFETY: a live map value of this thread.
@@ -118,6 +120,7 @@ extern "C" fn policy_find(note: u64) -> i64 {
     }
     let mut search = Search {
         header,
+        key,
         note,
         stake: record,
         found: 0,
@@ -156,11 +159,11 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
     };
     // SAFETY: `note` and `stake` are live map values, found by `policy_find`.
     let (note, stake) = unsafe { (&*search.note, &*search.stake) };
-    if !rule.admits(&note.facts) {
+    if policy_admits(search.header.0, index, search.key) == 0 {
         return 0;
     }
     if rule.cgroup != 0
-        && !(note.owner != 0 && TaskPtr(note.owner).is_in_cgroup(rule.cgroup, rule.cgroup_level))
+        && policy_in_cgroup(note.owner, rule.cgroup, u64::from(rule.cgroup_level)) == 0
     {
         return 0;
     }
@@ -178,6 +181,27 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
     1
 }
 
+/// Whether a rule admits the facts of a note. A function of its own for the verifier: its
+/// comparisons are followed once, not in every combination with what comes after them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn policy_admits(header: u64, number: u64, note: u64) -> i64 {
+    let (Some(rule), Some(note)) = (rule(Header(header), number as u32), PENDING.get_ptr(note))
+    else {
+        return 0;
+    };
+    // SAFETY: a live map value of this thread.
+    i64::from(rule.admits(unsafe { &(*note).facts }))
+}
+
+/// Whether the task at this address is in a cgroup or below it. A function of its own for the
+/// verifier, like [`policy_admits`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn policy_in_cgroup(task: u64, cgroup: u64, level: u64) -> i64 {
+    i64::from(task != 0 && TaskPtr(task).is_in_cgroup(cgroup, level as u32))
+}
+
 struct Climb {
     dentry: Dentry,
     /// Address of the `vfsmount`, 0 to stay in the file system.
@@ -191,6 +215,7 @@ struct Climb {
 /// which it was opened, or inside its file system, so that neither a bind mount nor a rename hides
 /// it. A function of its own for the verifier.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn policy_below(file: u64, dev: u64, ino: u64) -> i64 {
     let file = File(file);
     let Some(dentry) = file.dentry() else {
@@ -252,6 +277,7 @@ struct Look {
 /// Number of the consumer that took the first pins of a stake, read off their stack; 0 if it is
 /// none that the table knows.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn policy_consumer(tgid: u64, inode_id: u64) -> i64 {
     let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
         return 0;

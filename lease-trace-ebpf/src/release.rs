@@ -94,6 +94,7 @@ fn many(base: u64, n: u64, shape: Shape) {
         shape,
         tally: Tally::new(),
     };
+    drops.tally.close_run();
     tally::for_each_page(n, one_page, &mut drops);
     drops.tally.close_run();
     tally::for_each_entry(credit_entry, &mut drops);

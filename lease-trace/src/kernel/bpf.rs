@@ -12,13 +12,12 @@ use std::{
 };
 
 use aya::Pod;
-use aya_obj::generated::{bpf_func_info, bpf_line_info, bpf_link_info, bpf_prog_info};
+use aya_obj::generated::{bpf_func_info, bpf_line_info, bpf_prog_info};
 use thiserror::Error;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_BTF_LOAD: libc::c_int = 18;
@@ -135,16 +134,6 @@ struct Batch {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
-}
-
-/// The same for `BPF_PROG_GET_FD_BY_ID`.
-#[repr(C)]
-#[derive(Default)]
-struct ById {
-    id: u32,
-    next_id: u32,
-    flags: u32,
-    padding: u32,
 }
 
 /// The same for `BPF_OBJ_GET_INFO_BY_FD`.
@@ -383,20 +372,6 @@ pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
     Ok(info.recursion_misses)
 }
 
-/// The program of a link.
-pub fn program_of(link: BorrowedFd) -> io::Result<OwnedFd> {
-    // SAFETY: `bpf_link_info` is made of integers only, for which zero is a value.
-    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
-    // SAFETY: a link is described by this structure.
-    unsafe { describe(link, &mut info) }?;
-    let attr = ById {
-        id: info.prog_id,
-        ..ById::default()
-    };
-    // SAFETY: `ById` is this command's attribute; it points nowhere.
-    unsafe { descriptor(BPF_PROG_GET_FD_BY_ID, &attr) }
-}
-
 /// `BPF_OBJ_GET_INFO_BY_FD`.
 ///
 /// # Safety
@@ -508,7 +483,6 @@ mod tests {
         assert_eq!(size_of::<CreateLink>(), 32);
         assert_eq!(size_of::<CreateIter>(), 8);
         assert_eq!(size_of::<Batch>(), 56);
-        assert_eq!(size_of::<ById>(), 16);
         assert_eq!(size_of::<Describe>(), 16);
     }
 }

@@ -1,7 +1,7 @@
 //! The programs that deny, in place. What this kernel accepts is found out by loading and
 //! attaching.
 
-use std::{io, os::fd::OwnedFd, path::Path};
+use std::{io, os::fd::BorrowedFd, path::Path};
 
 use lease_trace_common::policy::cause_bit;
 
@@ -52,9 +52,10 @@ impl Denials {
         denials
     }
 
-    /// The programs themselves.
-    pub fn programs(&self) -> impl Iterator<Item = io::Result<OwnedFd>> {
-        self.links.iter().map(|(_, link)| link.program())
+    /// The programs themselves, with their names.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let programs = self.links.iter();
+        programs.map(|(name, link)| (*name, link.program()))
     }
 
     /// Keeps the programs attached until the files are removed.

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -19,21 +19,22 @@ pub struct Hooks(Vec<OwnedFd>);
 impl Hooks {
     /// Those of this process.
     pub fn own(ebpf: &Ebpf, denials: Option<&Denials>) -> Result<Self, Error> {
-        let loaded = ebpf
-            .programs()
-            .filter_map(|(_, program)| program.fd().ok())
-            .map(|fd| fd.as_fd().try_clone_to_owned());
-        let denials = denials.into_iter().flat_map(Denials::programs);
-        Self::of(loaded.chain(denials))
+        let programs = programs(ebpf, denials);
+        Self::of(programs.map(|(_, program)| program.try_clone_to_owned()))
     }
 
-    /// Those of the links that are pinned.
-    pub fn in_place(folder: &Path) -> Result<Self, Error> {
-        let links = pinned::links();
-        Self::of(links.iter().map(|name| {
-            let link = bpf::open(&folder.join(name))?;
-            bpf::program_of(link.as_fd())
-        }))
+    /// Those of the enforcement in place.
+    pub fn in_place() -> Result<Self, Error> {
+        Self::of(pinned::programs().iter().map(|path| bpf::open(path)))
+    }
+
+    /// Pins those of this process in a folder, for [`Self::in_place`].
+    pub fn pin(ebpf: &Ebpf, denials: Option<&Denials>, folder: &Path) -> Result<(), Error> {
+        programs(ebpf, denials).try_for_each(|(name, program)| {
+            let at = folder.join(name);
+            bpf::pin(program, &at)
+                .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))
+        })
     }
 
     fn of(programs: impl Iterator<Item = io::Result<OwnedFd>>) -> Result<Self, Error> {
@@ -46,6 +47,16 @@ impl Hooks {
         let passed = self.0.iter().map(|fd| bpf::recursion_misses(fd.as_fd()));
         passed.sum::<io::Result<u64>>().map_err(failed)
     }
+}
+
+/// What is loaded, with its name.
+fn programs<'a>(
+    ebpf: &'a Ebpf,
+    denials: Option<&'a Denials>,
+) -> impl Iterator<Item = (&'a str, BorrowedFd<'a>)> {
+    let loaded = ebpf.programs();
+    let loaded = loaded.filter_map(|(name, program)| Some((name, program.fd().ok()?.as_fd())));
+    loaded.chain(denials.into_iter().flat_map(Denials::programs))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

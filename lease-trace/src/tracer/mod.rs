@@ -158,7 +158,7 @@ impl Tracer {
             cannot: Vec::new(),
             recovered: None,
             walker: pinned::walker()?,
-            hooks: Hooks::in_place(&pinned::links_folder())?,
+            hooks: Hooks::in_place()?,
             keeper: Keeper::InPlace(claim),
         })
     }

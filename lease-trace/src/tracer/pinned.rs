@@ -25,6 +25,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 const FOLDER: &str = "/sys/fs/bpf/lease-trace";
 /// Where the links are, inside the folder.
 const LINKS: &str = "links";
+/// And the programs they attach: only CAP_SYS_ADMIN may ask a link for its program.
+const PROGRAMS: &str = "programs";
 /// Who the folder belongs to.
 const OWNER: &str = "OWNER";
 /// Maps that a reader needs, or a monitor that takes over.
@@ -92,6 +94,11 @@ impl Folder {
         self.path.join(LINKS)
     }
 
+    /// Where the programs that they attach are to be pinned.
+    pub fn programs(&self) -> PathBuf {
+        self.path.join(PROGRAMS)
+    }
+
     /// From here on it outlives this process.
     pub fn keep(mut self) {
         self.keep = true;
@@ -122,7 +129,7 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
         path: path.to_owned(),
         keep: false,
     };
-    for made in [path.to_owned(), folder.links()] {
+    for made in [path.to_owned(), folder.links(), folder.programs()] {
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&made)
@@ -276,14 +283,20 @@ pub fn open(name: &str) -> Result<MapData, Error> {
         .map_err(|error| Error::maps("cannot open", path.display().to_string(), chain(&error)))
 }
 
-/// Where the links in place are.
-pub fn links_folder() -> PathBuf {
-    Path::new(FOLDER).join(LINKS)
-}
-
 /// Names of the links in place, sorted.
 pub fn links() -> Vec<String> {
-    let entries = fs::read_dir(links_folder());
+    names(&Path::new(FOLDER).join(LINKS))
+}
+
+/// The programs in place.
+pub fn programs() -> Vec<PathBuf> {
+    let folder = Path::new(FOLDER).join(PROGRAMS);
+    let names = names(&folder).into_iter();
+    names.map(|name| folder.join(name)).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder);
     let mut names: Vec<String> = entries
         .into_iter()
         .flatten()

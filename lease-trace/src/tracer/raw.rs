@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     ffi::CString,
     io, mem,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -92,26 +92,31 @@ impl RawObject {
 pub struct Loaded(OwnedFd);
 
 impl Loaded {
-    /// Attaches it to the function it was loaded for; it need not be kept after that.
-    pub fn attach(&self) -> Result<Link, String> {
-        bpf::attach(self.0.as_fd())
-            .map(Link)
-            .map_err(|error| chain(&error))
+    /// Attaches it to the function it was loaded for.
+    pub fn attach(self) -> Result<Link, String> {
+        let link = bpf::attach(self.0.as_fd()).map_err(|error| chain(&error))?;
+        Ok(Link {
+            link,
+            program: self.0,
+        })
     }
 }
 
 /// An attached program. Dropping the link detaches it, unless it is pinned.
-pub struct Link(OwnedFd);
+pub struct Link {
+    link: OwnedFd,
+    program: OwnedFd,
+}
 
 impl Link {
     /// Keeps the program attached until the file is removed, whatever becomes of this process.
     pub fn pin(&self, path: &Path) -> io::Result<()> {
-        bpf::pin(self.0.as_fd(), path)
+        bpf::pin(self.link.as_fd(), path)
     }
 
     /// What is attached.
-    pub fn program(&self) -> io::Result<OwnedFd> {
-        bpf::program_of(self.0.as_fd())
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     attach::{self, Attachment},
     denial::Denials,
     error::Error,
+    hooks::Hooks,
     object::{self, Adopt, Object},
     pinned,
     walk::Walker,
@@ -49,6 +50,9 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         denials
             .pin(pins)
             .map_err(|error| Error::maps("cannot pin into", pins.display().to_string(), error))?;
+    }
+    if links == Links::Pinned {
+        Hooks::pin(&object.ebpf, denials.as_ref(), &folder.programs())?;
     }
     Ok(SetUp {
         object,
