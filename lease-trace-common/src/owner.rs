@@ -16,8 +16,11 @@ pub const HOLD_LIMIT: u32 = 5;
 pub const ADOPTED: u32 = 6;
 /// 1: somebody wants to hear of leases set and ended, too.
 pub const ALL_EVENTS: u32 = 7;
+/// 1: a kprobe is among the hooks. The kernel passes all of them by on a CPU where bpf(2) reads a
+/// map (kernel/trace/bpf_trace.c, `trace_call_bpf`).
+pub const KPROBES: u32 = 8;
 /// Words of the map.
-pub const LEN: u32 = 8;
+pub const LEN: u32 = 9;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.

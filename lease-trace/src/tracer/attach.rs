@@ -56,6 +56,16 @@ impl Attachment {
         })
     }
 
+    pub const fn is_kprobe(&self) -> bool {
+        matches!(
+            self.outcome,
+            Outcome::Attached {
+                hook: Hook::Probe,
+                ..
+            }
+        )
+    }
+
     /// `pin_user_pages: fentry+fexit`
     pub fn describe(&self) -> Option<String> {
         Some(format!("{}: {}", self.point.function, self.how()?))

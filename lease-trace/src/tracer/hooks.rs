@@ -14,18 +14,27 @@ use super::{denial::Denials, error::Error, pinned};
 use crate::kernel::bpf;
 
 /// Programs in place.
-pub struct Hooks(Vec<OwnedFd>);
+pub struct Hooks(Vec<Hook>);
+
+struct Hook {
+    /// Of the program.
+    name: String,
+    program: OwnedFd,
+    /// How often it was passed when last asked.
+    passed: u64,
+}
 
 impl Hooks {
     /// Those of this process.
     pub fn own(ebpf: &Ebpf, denials: Option<&Denials>) -> Result<Self, Error> {
         let programs = programs(ebpf, denials);
-        Self::of(programs.map(|(_, program)| program.try_clone_to_owned()))
+        Self::of(programs.map(|(name, program)| (name.to_owned(), program.try_clone_to_owned())))
     }
 
     /// Those of the enforcement in place.
     pub fn in_place() -> Result<Self, Error> {
-        Self::of(pinned::programs().iter().map(|path| bpf::open(path)))
+        let programs = pinned::programs().into_iter();
+        Self::of(programs.map(|(name, path)| (name, bpf::open(&path))))
     }
 
     /// Pins those of this process in a folder, for [`Self::in_place`].
@@ -37,15 +46,29 @@ impl Hooks {
         })
     }
 
-    fn of(programs: impl Iterator<Item = io::Result<OwnedFd>>) -> Result<Self, Error> {
-        let programs = programs.collect::<io::Result<_>>();
-        programs.map(Self).map_err(failed)
+    fn of(programs: impl Iterator<Item = (String, io::Result<OwnedFd>)>) -> Result<Self, Error> {
+        let hooks = programs.map(|(name, program)| {
+            Ok(Hook {
+                name,
+                program: program?,
+                passed: 0,
+            })
+        });
+        hooks.collect::<io::Result<_>>().map(Self).map_err(failed)
     }
 
     /// How often a hook was passed without its program, since they were put in place.
-    pub fn passed(&self) -> Result<u64, Error> {
-        let passed = self.0.iter().map(|fd| bpf::recursion_misses(fd.as_fd()));
-        passed.sum::<io::Result<u64>>().map_err(failed)
+    pub fn passed(&mut self) -> Result<u64, Error> {
+        let mut sum = 0;
+        for hook in &mut self.0 {
+            let passed = bpf::recursion_misses(hook.program.as_fd()).map_err(failed)?;
+            if passed != hook.passed {
+                log::debug!("{}: passed {passed} times while it ran", hook.name);
+                hook.passed = passed;
+            }
+            sum += passed;
+        }
+        Ok(sum)
     }
 }
 

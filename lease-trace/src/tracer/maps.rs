@@ -1,6 +1,6 @@
 //! Reads the maps into the views of a [`Snapshot`](super::snapshot::Snapshot).
 
-use std::{borrow::Borrow, os::fd::AsFd as _};
+use std::{borrow::Borrow, hash::Hash, os::fd::AsFd as _};
 
 use aya::{
     Pod,
@@ -10,11 +10,13 @@ use aya::{
 use lease_trace_common::{
     count::Count,
     lease::Lease,
+    owner,
     stake::{Inode, Path, Stake, StakeKey},
 };
 
 use super::{
     error::Error,
+    pinned,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
 use crate::kernel::bpf;
@@ -113,12 +115,46 @@ impl Maps<MapData> {
 }
 
 /// All entries of a map that goes on changing.
+///
+/// By whole buckets where that keeps no hook from running; key by key with kprobes, which are passed
+/// by on this CPU for as long as the kernel looks for a bucket that has anything.
 pub fn entries<T, K, V>(name: &'static str, map: &HashMap<T, K, V>) -> Result<Vec<(K, V)>, Error>
 where
     T: Borrow<MapData>,
-    K: Pod,
+    K: Pod + Eq + Hash,
     V: Pod,
 {
-    bpf::entries(map.map().fd().as_fd())
-        .map_err(|error| Error::maps("cannot walk the map", name, error))
+    let by_key = (pinned::word(owner::KPROBES) != 0).then(|| by_key(map));
+    by_key.flatten().map_or_else(
+        || {
+            bpf::entries(map.map().fd().as_fd())
+                .map_err(|error| Error::maps("cannot walk the map", name, error))
+        },
+        Ok,
+    )
+}
+
+/// Reads one key after the other; nothing if that does not come to an end, because a key that is
+/// gone when the next is asked for begins it anew.
+fn by_key<T, K, V>(map: &HashMap<T, K, V>) -> Option<Vec<(K, V)>>
+where
+    T: Borrow<MapData>,
+    K: Pod + Eq + Hash,
+    V: Pod,
+{
+    const MOST_READ_AGAIN: usize = 1 << 12;
+    let mut found = std::collections::HashMap::new();
+    let mut again = 0;
+    for key in map.keys() {
+        let key = key.ok()?;
+        if let Ok(value) = map.get(&key, 0)
+            && found.insert(key, value).is_some()
+        {
+            again += 1;
+            if again > MOST_READ_AGAIN {
+                return None;
+            }
+        }
+    }
+    Some(found.into_iter().collect())
 }

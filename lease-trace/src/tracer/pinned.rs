@@ -288,11 +288,16 @@ pub fn links() -> Vec<String> {
     names(&Path::new(FOLDER).join(LINKS))
 }
 
-/// The programs in place.
-pub fn programs() -> Vec<PathBuf> {
+/// The programs in place: name, and where they are pinned.
+pub fn programs() -> Vec<(String, PathBuf)> {
     let folder = Path::new(FOLDER).join(PROGRAMS);
     let names = names(&folder).into_iter();
-    names.map(|name| folder.join(name)).collect()
+    names
+        .map(|name| {
+            let at = folder.join(&name);
+            (name, at)
+        })
+        .collect()
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -44,6 +44,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let pins = (links == Links::Pinned).then(|| folder.links());
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
+    let kprobes = attachments.iter().any(Attachment::is_kprobe);
+    pinned::set_words(&[(owner::KPROBES, u64::from(kprobes))])?;
     let walker = adopt(&mut object, &folder)?;
     let denials = raw.map(|raw| Denials::attach(&object, &raw));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {

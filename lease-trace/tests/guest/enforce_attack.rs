@@ -72,7 +72,7 @@ fn a_user_without_privileges_reaches_nothing() {
     monitor.expect_of("denied", victim.pid());
     victim.all(&["unregister-buffers ring", "setlease f u"]);
     let stopped = monitor.stop();
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
 
     let policy = Scratch::new();
     let path = policy.file("p.toml");

@@ -125,7 +125,7 @@ fn who_lets_go_may_be_lease_trace() {
         actor.ok("unregister-buffers ring");
     }
     let stopped = monitor.stop();
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
 }
 
 /// A file is not kept for ever for a process that does not unpin.

@@ -63,7 +63,7 @@ fn its_sigkill_in_the_middle_of_a_thousand_denials_misses_none() {
     assert_eq!(enforcement.hits("r")["denied"], DENIALS + 1);
     actor.all(&["unregister-buffers ring", "setlease f u"]);
     let stopped = next.stop();
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
 }
 
 /// Each release gets what one of the two policies says, and is told and counted once.
@@ -122,7 +122,7 @@ fn a_policy_swapped_under_load_is_one_or_the_other() {
     let counted = serde_json::json!({ "denied": denied, "reported": granted });
     assert_eq!(enforcement.hits("r"), counted);
     let stopped = monitor.stop();
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
 }
 
 /// Programs, maps, links and files: nothing stays, in whatever state it was.

@@ -76,7 +76,7 @@ pub fn every_way(
     }
     assert_eq!(hits, json!(trial.hits));
     let stopped = monitor.stop();
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
 }
 
 fn with_rings(mode: &str, action: &'static str) {

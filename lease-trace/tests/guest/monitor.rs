@@ -37,7 +37,7 @@ fn the_start_says_what_is_attached_and_the_end_sums_up() {
     let stopped = monitor.stop();
     assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
     assert_eq!(stopped.summary["zombies"], 1, "{stopped:?}");
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
     assert!(integer(&stopped.summary, "events") >= 2, "{stopped:?}");
     leftovers.assert_none();
 }

@@ -40,7 +40,7 @@ fn unlock_makes_one_and_unregistering_lays_it_to_rest() {
     pinned.assert_balanced();
     let stopped = monitor.stop();
     assert_eq!(stopped.summary["zombies"], 0, "{stopped:?}");
-    assert_eq!(stopped.summary["lost"], 0, "{stopped:?}");
+    stopped.assert_nothing_lost();
 }
 
 #[test]

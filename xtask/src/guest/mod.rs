@@ -64,6 +64,7 @@ pub enum First {
 }
 
 /// A guest to be run.
+#[derive(Clone)]
 pub struct Guest<'a> {
     pub kernel: &'a Kernel,
     pub userland: Userland,

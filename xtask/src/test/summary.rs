@@ -27,6 +27,18 @@ impl Row {
         self.tally.failed + u32::from(self.tally.failed == 0 && self.trouble.is_some())
     }
 
+    /// Puts what came of its failed tests when they were run again in the place of the failures.
+    pub fn replace(&mut self, second: &Self) {
+        self.tally.passed += second.tally.passed;
+        self.tally.failed = self.tally.failed.saturating_sub(second.tally.passed);
+        self.took += second.took;
+        self.times.extend_from_slice(&second.times);
+        let passed = |name: &String| {
+            second.times.iter().any(|(ran, _)| ran == name) && !second.failures.contains(name)
+        };
+        self.failures.retain(|name| !passed(name));
+    }
+
     /// A run without a single test is no success, unless a filter may be the reason.
     fn checked(&self, filter: Option<&str>) -> Self {
         let mut row = self.clone();
@@ -140,6 +152,24 @@ mod tests {
             row(1, 0, Some("kernel panic")),
         ];
         assert_eq!(totals(&rows), (6, 2));
+    }
+
+    #[test]
+    fn a_second_run_stands_for_the_failures_of_the_first() {
+        let mut first = row(3, 2, None);
+        first.failures = vec!["a".to_owned(), "b".to_owned()];
+        let mut second = row(1, 1, None);
+        second.times = ["a", "b"]
+            .map(|name| (name.to_owned(), Duration::ZERO))
+            .to_vec();
+        second.failures = vec!["b".to_owned()];
+        first.replace(&second);
+        assert_eq!(first.failures, ["b"]);
+        assert_eq!(totals(&[first.clone()]), (4, 1));
+        // Of a second run that broke off, nothing is known of the rest.
+        first.replace(&row(0, 0, Some("kernel panic")));
+        assert_eq!(first.failures, ["b"]);
+        assert_eq!(totals(&[first]), (4, 1));
     }
 
     #[test]

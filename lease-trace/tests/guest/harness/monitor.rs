@@ -37,6 +37,23 @@ pub struct Stopped {
     pub status: ExitStatus,
 }
 
+impl Stopped {
+    /// Everything was told. That the kernel passes a program by while it runs is nothing the monitor
+    /// can help.
+    #[track_caller]
+    pub fn assert_nothing_lost(&self) {
+        let mut lost = self.lost.iter().filter(|lost| !is_hook_passed(lost));
+        assert!(lost.next().is_none(), "{self:?}");
+    }
+}
+
+/// Whether a `lost` event is about hooks that were passed without their program.
+fn is_hook_passed(lost: &Value) -> bool {
+    lost["what"]
+        .as_str()
+        .is_some_and(|what| what.starts_with("hooks were passed"))
+}
+
 impl Monitor {
     /// The shared one, which sees everything of everybody.
     pub fn start() -> Shared {
@@ -265,12 +282,25 @@ impl Monitor {
 }
 
 impl Drop for Monitor {
+    /// After a failure it says whether the kernel passed hooks by: the scenario is then run again.
     fn drop(&mut self) {
         if matches!(self.process.try_wait(), Ok(None)) {
             interrupt(&self.process, libc::SIGINT);
             if wait(&mut self.process, PATIENCE).is_none() {
                 interrupt(&self.process, libc::SIGKILL);
                 let _ = self.process.wait();
+            }
+        }
+        if thread::panicking() {
+            let until = Instant::now() + PATIENCE;
+            while self.hear(until).is_ok() {}
+            let seen = self.seen.borrow();
+            let passed =
+                |(event, _): &(Value, bool)| event["event"] == "lost" && is_hook_passed(event);
+            if seen.iter().any(passed) {
+                // Its reader is `xtask/src/test/e2e.rs`; libtest names its threads after the tests.
+                let scenario = thread::current();
+                println!("@@ passed-by {}", scenario.name().unwrap_or_default());
             }
         }
     }
