@@ -14,6 +14,8 @@ pub struct Offsets {
     pub file_dentry: u32,
     /// `file.f_path.mnt`
     pub file_mnt: u32,
+    /// `file.private_data`
+    pub file_private: u32,
     /// `file.f_count.counter`, or `file.f_ref.refcnt.counter` from 6.14 on
     pub file_count: u32,
     /// `inode.i_ino`
@@ -34,6 +36,8 @@ pub struct Offsets {
     pub inode_dentry: u32,
     /// `super_block.s_dev`
     pub sb_dev: u32,
+    /// `super_block.s_magic`
+    pub sb_magic: u32,
     /// `address_space.host`
     pub mapping_host: u32,
     /// `file_lock_context.flc_lease`

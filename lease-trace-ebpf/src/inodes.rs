@@ -126,6 +126,16 @@ impl InodeRef {
         unsafe { &raw mut (*self.record).owners }
     }
 
+    /// Gives it the numbers of the inode that was opened, by which its leases are known.
+    #[inline(always)]
+    pub fn is_opened_as(self, inode: InodePtr) {
+        // SAFETY: `record` is a live map value.
+        unsafe {
+            (*self.record).ino = inode.number();
+            (*self.record).dev = inode.device();
+        }
+    }
+
     /// The current process wants a lease on the file broken.
     #[inline(always)]
     pub fn set_breaker(self) {

@@ -103,6 +103,11 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     let Some(inode) = InodeRef::add(inode_ptr, LEASE) else {
         return 0;
     };
+    if let Some(opened) = file.inode()
+        && opened != inode_ptr
+    {
+        inode.is_opened_as(opened);
+    }
     let adopted = adopted_from != 0;
     let setter = setter(lease, TaskPtr(adopted_from));
     let kernel = !adopted && task::is_kthread();

@@ -148,7 +148,7 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
     };
     pins.tally.close_run();
     let shared = shared_file(call, n);
-    if let Some((file, inode)) = shared.and_then(|file| Some((file, file.pages_inode()?))) {
+    if let Some((file, inode)) = shared.and_then(|file| Some((file, file.mapped_inode()?))) {
         pins.file = file.0;
         pins.tally.add(inode.0, n);
     } else {
@@ -193,7 +193,7 @@ pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
         return;
     }
     audit::taken(pinned as u64);
-    if let Some(inode) = File(call.start).pages_inode() {
+    if let Some(inode) = File(call.start).mapped_inode() {
         let mut pins = Pins {
             ctx,
             array: 0,

@@ -90,8 +90,39 @@ impl File {
     /// The inode that owns the pages.
     #[inline(always)]
     pub fn pages_inode(self) -> Option<InodePtr> {
+        match file_pages_inode(self.0) {
+            0 => None,
+            inode => Some(InodePtr(inode as u64)),
+        }
+    }
+
+    /// The same of a file that is mapped: overlayfs maps the one beneath (fs/overlayfs/file.c,
+    /// `ovl_mmap`).
+    #[inline(always)]
+    pub fn mapped_inode(self) -> Option<InodePtr> {
         let mapping = pointer(self.0, offset!(file_mapping))?;
         pointer(mapping, offset!(mapping_host)).map(InodePtr)
+    }
+
+    /// The file that overlayfs opened beneath this one of its own: `private_data`, or the first
+    /// member of what that points to (fs/overlayfs/file.c, `struct ovl_file`, from 6.13 on). BTF of
+    /// the module may not be there yet, so each is tried for being a file.
+    #[inline(always)]
+    fn beneath(self) -> Option<Self> {
+        let private = pointer(self.0, offset!(file_private))?;
+        let is_file = |file: &Self| file.mapped_inode().is_some_and(|host| file.maps(host));
+        Some(Self(private))
+            .filter(is_file)
+            .or_else(|| pointer(private, 0).map(Self).filter(is_file))
+    }
+
+    /// Whether its mapping is that of the inode, which any file's is of its mapping's host.
+    #[inline(always)]
+    fn maps(self, inode: InodePtr) -> bool {
+        let Some(mapping) = pointer(self.0, offset!(file_mapping)) else {
+            return false;
+        };
+        pointer(inode.0, offset!(inode_mapping)).is_some_and(|of_inode| of_inode == mapping)
     }
 
     #[inline(always)]
@@ -151,6 +182,15 @@ impl InodePtr {
             .unwrap_or(0)
     }
 
+    /// OVERLAYFS_SUPER_MAGIC (include/uapi/linux/magic.h): its inodes have no pages of their own.
+    #[inline(always)]
+    fn is_on_overlayfs(self) -> bool {
+        const OVERLAYFS: u64 = 0x794c_7630;
+        pointer(self.0, offset!(inode_sb))
+            .and_then(|sb| at::<u64>(sb, offset!(sb_magic)))
+            .is_some_and(|magic| magic == OVERLAYFS)
+    }
+
     /// `S_PRIVATE`: memory the kernel keeps in a file of its own (shared anonymous mappings,
     /// System V segments); no process can open it, so none can lease it.
     #[inline(always)]
@@ -183,6 +223,23 @@ impl InodePtr {
     pub fn lease_list(self) -> Option<u64> {
         pointer(self.0, offset!(inode_flctx)).map(|ctx| ctx + u64::from(offset!(flctx_lease)))
     }
+}
+
+/// See [`File::pages_inode`]. A function of its own for the verifier: checked once, not once for
+/// each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn file_pages_inode(file: u64) -> i64 {
+    let file = File(file);
+    let Some(inode) = file.mapped_inode() else {
+        return 0;
+    };
+    if inode.is_on_overlayfs()
+        && let Some(beneath) = file.beneath().and_then(File::mapped_inode)
+    {
+        return beneath.0 as i64;
+    }
+    inode.0 as i64
 }
 
 /// Previous entry of a `list_head`.

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::harness::{
     Actor, Monitor, Overlay, PAGES, Pinned, Scratch, Subject, Tool, assert_about, expect_rest,
-    expect_zombie_with, open_lease_and_pin,
+    expect_zombie, expect_zombie_with, open_lease_and_pin,
 };
 
 /// A file on a mount that exists in the actor's own mount namespace only: its path is the one it has
@@ -49,31 +49,38 @@ fn a_mount_of_its_own() {
     }
 }
 
-/// The lease is on overlayfs' inode, the pages are those of the file beneath. The two are not brought
-/// together: the lease and its end are told by overlayfs' numbers, the pins as bare ones of the
-/// other file, and never a zombie that would be half of the truth.
+/// The lease is on overlayfs' inode, the pages are those of the file beneath: one stake, with the
+/// path and the numbers that the file has on overlayfs.
 #[test]
-fn on_overlayfs_the_pins_are_those_of_the_file_beneath() {
+fn on_overlayfs() {
     let scratch = Scratch::new();
     let overlay = Overlay::over(&scratch);
     let pinned = Pinned::now();
     let monitor = Monitor::start();
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &overlay.file("f"));
-    let beneath = Subject::at(&scratch.file("upper/f"));
+    assert_ne!(file.dev, Subject::at(&scratch.file("upper/f")).dev);
     assert_eq!(pinned.since(), PAGES);
     let set = monitor.expect_of("lease-set", actor.pid());
     assert_about(&set, actor.pid(), &file);
-    let bare = monitor.expect_of("bare-pin", actor.pid());
-    assert_eq!(bare["pins"], PAGES, "{bare}");
-    assert_eq!(bare["dev"], beneath.dev.as_str(), "{bare}");
-    assert_eq!(bare["ino"], beneath.ino, "{bare}");
+    let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
+    let rows = report.rows("stakes", actor.pid());
+    assert_eq!(rows.len(), 1, "{report}");
+    assert_about(&rows[0], actor.pid(), &file);
+    let report = Tool::run(&["report", "leases", "-J"]).exits(0);
+    assert_eq!(report.rows("leases", actor.pid()).len(), 1, "{report}");
+
     actor.ok("setlease f u");
-    let end = monitor.expect_of("lease-end", actor.pid());
-    assert_about(&end, actor.pid(), &file);
-    monitor.barrier();
-    monitor.none_for(actor.pid(), "zombie");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
     actor.ok("unregister-buffers ring");
+    expect_rest(&monitor, actor.pid(), &file);
+    monitor.none_for(actor.pid(), "bare-pin");
+
+    // A mapping keeps only the file beneath: the last descriptor ends the lease.
+    actor.all(&["setlease f w", "register-buffers ring m", "close f"]);
+    expect_zombie(&monitor, actor.pid(), &file, "close");
+    actor.ok("close ring");
+    expect_rest(&monitor, actor.pid(), &file);
     pinned.assert_balanced();
     let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
     assert!(report.rows("stakes", actor.pid()).is_empty(), "{report}");
