@@ -204,6 +204,8 @@ pub struct Stake {
     pub file: u64,
     /// 1: the monitor was asked to hold the file.
     pub held: u64,
+    /// How many of the leases others have set: they cover the pins, and count no longer than these.
+    pub inherited: u64,
     /// The newest lease, or the one that ended last.
     pub lease: LeaseInfo,
     /// Who let the last lease go.
@@ -311,7 +313,7 @@ const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 10 * 8
+        == 11 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()

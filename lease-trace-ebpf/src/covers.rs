@@ -1,7 +1,7 @@
 //! Leases that cover a process which did not set them: it holds a reference to the leased open file
 //! description all the same, by fork or by a message. The setter's own lease is counted in its
 //! stake when it is set; these are counted when pins and reference come together, and kept by
-//! lease and process, so that each is counted out once.
+//! lease and process, so that each is counted out once. With the last pin they are forgotten.
 //!
 //! References are looked for among the descriptors. A mapping is known only if the pins are taken
 //! through it.
@@ -49,7 +49,9 @@ extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
     if is_own {
         return 0;
     }
-    match COVERS.insert(CoverKey::new(lease, tgid as u32), &ONE, BPF_NOEXIST.into()) {
+    // SAFETY: a live map value.
+    let id = unsafe { &(*found).inode_id };
+    match COVERS.insert(CoverKey::new(lease, tgid as u32), id, BPF_NOEXIST.into()) {
         Ok(()) => {}
         Err(error) => {
             if error != EEXIST {
@@ -61,18 +63,73 @@ extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
     // SAFETY: a live map value.
     unsafe {
         atomic::add(&raw mut (*found).heirs, 1);
+        stake.inherit();
         stake.add_lease(slot as u32, (*found).file, &(*found).info);
     }
     0
 }
 
-/// The value of a cover; not on the stack, which is short here.
-static ONE: u64 = 1;
-
-/// Whether the lease covered this process; not any more.
+/// Whether the lease covered this stake; not any more.
 #[inline(always)]
-pub fn remove(lease: u64, tgid: u32) -> bool {
-    COVERS.remove(CoverKey::new(lease, tgid)).is_ok()
+pub fn remove(lease: u64, stake: StakeRef) -> bool {
+    let removed = COVERS.remove(CoverKey::new(lease, stake.key.tgid)).is_ok();
+    if removed {
+        stake.disinherit();
+    }
+    removed
+}
+
+/// The last pin of a stake went: what others have set covers nothing any more.
+#[inline(always)]
+pub fn forget(stake: StakeRef) {
+    if stake.get().inherited > 0 {
+        cover_forget(u64::from(stake.key.tgid), stake.key.inode);
+    }
+}
+
+/// A function of its own, so that it shares no stack with what drops the pins.
+#[unsafe(no_mangle)]
+extern "C" fn cover_forget(tgid: u64, inode_id: u64) -> i64 {
+    let mut forget = Forget {
+        inode_id,
+        tgid: tgid as u32,
+    };
+    // SAFETY: `forget_one` has the signature the helper wants, and `forget` outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            (&raw const COVERS).cast_mut().cast(),
+            forget_one as *mut c_void,
+            (&raw mut forget).cast(),
+            0,
+        )
+    };
+    0
+}
+
+struct Forget {
+    inode_id: u64,
+    tgid: u32,
+}
+
+unsafe extern "C" fn forget_one(
+    _map: *mut c_void,
+    key: *mut CoverKey,
+    inode_id: *mut u64,
+    forget: *mut Forget,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `cover_forget` gave it.
+    unsafe {
+        let (lease, tgid) = ((*key).lease, (*key).tgid);
+        if tgid != (*forget).tgid || *inode_id != (*forget).inode_id {
+            return 0;
+        }
+        if let Some(stake) = StakeRef::find(tgid, (*forget).inode_id)
+            && remove(lease, stake)
+        {
+            stake.take_back_lease();
+        }
+    }
+    0
 }
 
 /// Whether the lease covers this process, which did not set it.

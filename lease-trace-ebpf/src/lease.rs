@@ -352,7 +352,7 @@ unsafe extern "C" fn end_for_other(
             return 0;
         }
         let stake = StakeRef::of_walk(*key, stake);
-        if covers::remove((*end).lease, tgid) {
+        if covers::remove((*end).lease, stake) {
             stakes::end_lease(tgid, inode, (*end).file, (*end).set_ns, (*end).facts);
         } else if tgid != (*end).setter && covers::is_bare(stake.word()) && holds(stake, &*end) {
             stake.count_lease();

@@ -77,7 +77,7 @@ pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, 0);
 #[map]
 pub static RULES: Array<Rule> = Array::with_max_entries(policy::BANKS * policy::RULES, 0);
 
-/// Leases that cover a process which did not set them, see `covers`.
+/// Leases that cover a process which did not set them, see `covers`; the value is the inode id.
 #[map]
 pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
@@ -134,8 +134,8 @@ pub static mut LAST_ID: u64 = 0;
 #[derive(Clone, Copy)]
 pub struct CoverKey {
     /// Address of the `file_lease`.
-    lease: u64,
-    tgid: u32,
+    pub lease: u64,
+    pub tgid: u32,
     zero: u32,
 }
 

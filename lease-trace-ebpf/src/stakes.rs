@@ -171,6 +171,20 @@ impl StakeRef {
         unsafe { atomic::swap_if(&raw mut (*self.record).held, 0, 1) }
     }
 
+    /// One more of the leases was set by somebody else.
+    #[inline(always)]
+    pub fn inherit(self) {
+        // SAFETY: `inherited` is part of a live map value.
+        unsafe { atomic::add(&raw mut (*self.record).inherited, 1) };
+    }
+
+    /// One fewer.
+    #[inline(always)]
+    pub fn disinherit(self) {
+        // SAFETY: `inherited` is part of a live map value.
+        unsafe { atomic::sub(&raw mut (*self.record).inherited, 1) };
+    }
+
     /// A lease that ends now covered this stake, which was not known.
     #[inline(always)]
     pub fn count_lease(self) {
@@ -233,6 +247,7 @@ impl StakeRef {
             if at_rest {
                 self.rest(inode);
             }
+            covers::forget(self);
             self.let_go(inode);
         }
         missing

@@ -1,9 +1,10 @@
-//! The project's own tools: `cargo xtask setup | guest | test | demo | dist`. Only dispatches.
+//! The project's own tools: `cargo xtask setup | guest | test | oracle | demo | dist`. Only dispatches.
 
 mod cache;
 mod demo;
 mod dist;
 mod guest;
+mod oracle;
 mod progress;
 mod setup;
 mod sh;
@@ -29,6 +30,8 @@ enum Task {
     Guest(guest::command::Options),
     /// Run all tests: on this machine, and in guests on every kernel
     Test(test::Options),
+    /// Hold lease-trace against a plain model, over random steps in a guest
+    Oracle(oracle::Options),
     /// Watch lease-trace catch zombie leases of real clients
     Demo(demo::Options),
     /// Make the Debian package and the tarball
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Guest(options) => guest::command::run(options),
         Task::Test(options) => test::run(options),
+        Task::Oracle(options) => oracle::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Dist(options) => dist::run(&options),
     };

@@ -15,6 +15,12 @@ pub const COMMANDS: &[Command] = &[
         run: fork,
     },
     Command {
+        name: "fork-apart",
+        arguments: "COMMANDS ANSWERS",
+        summary: "fork(2); the child is spoken to through these two FIFOs, and outlives its parent",
+        run: fork_apart,
+    },
+    Command {
         name: "wait",
         arguments: "NAME",
         summary: "waits until the child has ended, and says how",
@@ -84,6 +90,26 @@ fn fork(actor: &mut Actor, arguments: &Arguments) -> Reply {
             );
             Ok(value(pid))
         }
+    }
+}
+
+fn fork_apart(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let (commands, answers) = (arguments.word(0), arguments.word(1));
+    match sys::fork()? {
+        0 => {
+            for (path, flags, number) in [
+                (commands, libc::O_RDONLY, libc::STDIN_FILENO),
+                (answers, libc::O_WRONLY, libc::STDOUT_FILENO),
+            ] {
+                let fd = sys::open(path, flags)?;
+                sys::dup2(fd, number)?;
+                sys::close(fd)?;
+            }
+            actor.children.clear();
+            actor.parent = None;
+            Ok(Answer::Silent)
+        }
+        pid => Ok(value(pid)),
     }
 }
 

@@ -131,6 +131,7 @@ pub const SIGNALS: &[(&str, c_int)] = &[
     ("BUS", libc::SIGBUS),
     ("STOP", libc::SIGSTOP),
     ("IO", libc::SIGIO),
+    ("CHLD", libc::SIGCHLD),
     ("USR1", libc::SIGUSR1),
 ];
 

@@ -184,3 +184,29 @@ fn of_several_leases_the_last_one_counts() {
     monitor.barrier();
     monitor.none_for(other.pid(), "zombie");
 }
+
+/// What others have set covers pins, and nothing else: with its last pin an heir's stake is gone, and
+/// pins that it takes anew are covered anew.
+#[test]
+fn an_heirs_stake_ends_with_its_last_pin() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let file = open_lease_and_pin(&parent, &scratch.file("f"));
+    let heir = parent.fork("heir");
+    parent.ok("heir: uring own");
+    for _ in 0..2 {
+        parent.ok("heir: register-buffers own m");
+        assert_state(heir, "covered");
+        parent.ok("heir: unregister-buffers own");
+        let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
+        assert!(report.rows("stakes", heir).is_empty(), "{report}");
+    }
+    assert_state(parent.pid(), "covered");
+    parent.ok("setlease f u");
+    expect_zombie(&monitor, parent.pid(), &file, "unlock");
+    monitor.barrier();
+    for event in ["bare-pin", "zombie", "at-rest"] {
+        monitor.none_for(heir, event);
+    }
+}

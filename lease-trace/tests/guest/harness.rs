@@ -3,6 +3,7 @@
 mod actor;
 mod end;
 mod enforcement;
+mod follower;
 mod leftovers;
 mod locks;
 mod metrics;
@@ -23,10 +24,11 @@ use std::time::{Duration, Instant};
 
 pub use actor::{Actor, Fate, state_of};
 pub use enforcement::{Enforcement, deniable_here, retire as retire_enforcement};
+pub use follower::Follower;
 pub use leftovers::Leftovers;
-pub use locks::leases_on;
+pub use locks::{leases_in, leases_on};
 pub use metrics::{Metrics, get};
-pub use monitor::{Monitor, integer, text};
+pub use monitor::{Monitor, integer, is_hook_passed, text};
 pub use mounts::{BindMount, Filesystem, LoopMount, Overlay, hide};
 pub use nfs::Nfs;
 pub use outcome::{Outcome, Trial};

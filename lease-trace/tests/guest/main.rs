@@ -40,6 +40,7 @@ mod metrics;
 mod monitor;
 mod namespace;
 mod nfsd;
+mod oracle;
 mod orphan;
 mod package;
 mod path;

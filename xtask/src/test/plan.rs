@@ -162,6 +162,7 @@ pub const ATTACH: [Attach; 2] = [
             "monitor::",
             "namespace::",
             "nfsd::",
+            "oracle::",
             "orphan::",
             "path::",
             "policy::",

@@ -10,13 +10,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{env, fmt, fs, thread};
 
-use super::end::{interrupt, wait};
+use super::end::{Departure, interrupt, wait};
 use super::{PATIENCE, eventually};
 
 /// One actor. Dropped, it is told to end, and what it holds goes with it.
 pub struct Actor {
     pid: i64,
-    /// None for the guest's first program, which outlives everybody.
+    /// None for the guest's first program, which outlives everybody, and for one forked apart,
+    /// which is no child of this program.
     process: Option<Child>,
     commands: Option<File>,
     answers: Receiver<String>,
@@ -86,6 +87,18 @@ impl Actor {
             process: None,
             commands: Some(commands.expect("pid 1 reads commands")),
             answers: lines_of(answers.expect("pid 1 writes answers")),
+        }
+    }
+
+    /// One that `fork-apart` has made, which waits for somebody at the other ends of its FIFOs.
+    pub fn apart(pid: i64, commands: &Path, answers: &Path) -> Self {
+        let commands = File::options().write(true).open(commands);
+        let answers = File::open(answers);
+        Self {
+            pid,
+            process: None,
+            commands: Some(commands.expect("it reads commands")),
+            answers: lines_of(answers.expect("it writes answers")),
         }
     }
 
@@ -180,6 +193,18 @@ impl Actor {
             wait(process, PATIENCE).is_some(),
             "`{command}` did not end the actor"
         );
+    }
+
+    /// Ends one that was forked apart, by a command or else by SIGKILL, and waits until it is gone
+    /// with all that it had.
+    pub fn end_apart(self, command: Option<&str>) {
+        assert!(self.process.is_none(), "a child is waited for");
+        let end = Departure::of(self.pid);
+        match command {
+            Some(command) => self.tell(command),
+            None => end.kill(),
+        }
+        end.wait(PATIENCE);
     }
 
     /// Forks it; the child answers to `NAME: COMMAND`. Returns the child's pid.

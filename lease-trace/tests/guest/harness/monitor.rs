@@ -47,8 +47,8 @@ impl Stopped {
     }
 }
 
-/// Whether a `lost` event is about hooks that were passed without their program.
-fn is_hook_passed(lost: &Value) -> bool {
+/// Whether a loss is that of hooks which were passed without their program.
+pub fn is_hook_passed(lost: &Value) -> bool {
     lost["what"]
         .as_str()
         .is_some_and(|what| what.starts_with("hooks were passed"))
@@ -157,6 +157,28 @@ impl Monitor {
             drop(seen);
             if let Err(reason) = self.hear(deadline) {
                 panic!("no `{event}` as expected: {reason}\n{}", self.account());
+            }
+        }
+    }
+
+    /// Waits for such an event, and takes it and all that came before it.
+    #[track_caller]
+    pub fn take_through(&self, matches: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut looked_at = 0;
+        loop {
+            let mut seen = self.seen.borrow_mut();
+            let found = seen[looked_at..]
+                .iter()
+                .position(|(value, _)| matches(value));
+            if let Some(place) = found {
+                let taken = seen.drain(..=looked_at + place);
+                return taken.map(|(value, _)| value).collect();
+            }
+            looked_at = seen.len();
+            drop(seen);
+            if let Err(reason) = self.hear(deadline) {
+                panic!("no event as expected: {reason}\n{}", self.account());
             }
         }
     }
