@@ -2,6 +2,8 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 
+use io_uring::IoUring;
+
 use crate::child::Child;
 use crate::crowd::Crowd;
 use crate::memory::Mapping;
@@ -17,6 +19,8 @@ pub struct Actor {
     pub maps: Slots<Mapping>,
     pub devices: Slots<Device>,
     pub regions: Slots<Region>,
+    /// Rings with one request each that is under way.
+    pub flights: Slots<IoUring>,
     pub children: Slots<Child>,
     pub crowds: Slots<Crowd>,
     /// Where a forked actor gets descriptors from its parent, and sends some back.
@@ -30,6 +34,7 @@ impl Actor {
             maps: Slots::new("mapping"),
             devices: Slots::new("RDMA device"),
             regions: Slots::new("memory region"),
+            flights: Slots::new("request"),
             children: Slots::new("child"),
             crowds: Slots::new("crowd"),
             parent: None,

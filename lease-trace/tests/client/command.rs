@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use crate::actor::Actor;
 use crate::reply::{self, Answer, Failure, Reply, usage};
 use crate::{
-    child, crowd, file, intruder, lease, memory, process, ring, sys, table, udmabuf, verbs, xdp,
+    child, crowd, direct, file, intruder, lease, memory, process, ring, sys, table, udmabuf, verbs,
+    vfio, xdp,
 };
 
 /// One command: its name, its arguments as `help` shows them, what it does, and the code.
@@ -46,9 +47,11 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("memory", memory::COMMANDS),
     ("io_uring", ring::COMMANDS),
     ("io_uring's table of buffers", table::COMMANDS),
+    ("O_DIRECT", direct::COMMANDS),
     ("AF_XDP", xdp::COMMANDS),
     ("udmabuf", udmabuf::COMMANDS),
     ("RDMA", verbs::COMMANDS),
+    ("VFIO", vfio::COMMANDS),
     ("processes", process::COMMANDS),
     ("children", child::COMMANDS),
     ("crowds", crowd::COMMANDS),

@@ -111,6 +111,37 @@ impl Device {
 }
 
 impl Region {
+    /// Gives it the pages of another mapping instead of its own.
+    pub fn move_to(&self, map: &Mapping) -> Result<(), Failure> {
+        const CHANGE_TRANSLATION: c_int = 1;
+        self.register_again(CHANGE_TRANSLATION, map.address, map.length, 0)
+    }
+
+    pub fn change_access(&self, writable: bool) -> Result<(), Failure> {
+        const CHANGE_ACCESS: c_int = 4;
+        let access = if writable { WRITABLE } else { READ_ONLY };
+        self.register_again(CHANGE_ACCESS, ptr::null_mut(), 0, access)
+    }
+
+    fn register_again(
+        &self,
+        what: c_int,
+        address: *mut c_void,
+        length: usize,
+        access: c_int,
+    ) -> Result<(), Failure> {
+        let rereg_mr = Verbs::get()?.rereg_mr;
+        // SAFETY: the region is registered; the domain and the range are read only where `what` asks
+        // for it, and then the range is a mapping of this process.
+        let returned = unsafe { rereg_mr(self.0, what, ptr::null_mut(), address, length, access) };
+        if returned == 0 {
+            Ok(())
+        } else {
+            // What it returns is a code of its own.
+            Err(refusal("ibv_rereg_mr"))
+        }
+    }
+
     pub fn deregister(self) -> Result<(), Failure> {
         // SAFETY: the region was registered once and is taken out of its slot here.
         answer(unsafe { (Verbs::get()?.dereg_mr)(self.0) }, "ibv_dereg_mr")
@@ -146,6 +177,8 @@ struct Verbs {
     close_device: unsafe extern "C" fn(*mut c_void) -> c_int,
     alloc_pd: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     reg_mr: unsafe extern "C" fn(*mut c_void, *mut c_void, usize, c_int) -> *mut c_void,
+    rereg_mr:
+        unsafe extern "C" fn(*mut c_void, c_int, *mut c_void, *mut c_void, usize, c_int) -> c_int,
     dereg_mr: unsafe extern "C" fn(*mut c_void) -> c_int,
 }
 
@@ -179,6 +212,7 @@ impl Verbs {
                 close_device: symbol(library, "ibv_close_device")?,
                 alloc_pd: symbol(library, "ibv_alloc_pd")?,
                 reg_mr: symbol(library, "ibv_reg_mr")?,
+                rereg_mr: symbol(library, "ibv_rereg_mr")?,
                 dereg_mr: symbol(library, "ibv_dereg_mr")?,
             })
         }

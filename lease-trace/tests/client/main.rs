@@ -12,6 +12,7 @@ mod actor;
 mod child;
 mod command;
 mod crowd;
+mod direct;
 mod file;
 #[cfg_attr(target_feature = "crt-static", path = "ibverbs_absent.rs")]
 mod ibverbs;
@@ -27,6 +28,7 @@ mod table;
 mod udmabuf;
 mod uring_abi;
 mod verbs;
+mod vfio;
 mod xdp;
 
 use std::process::ExitCode;

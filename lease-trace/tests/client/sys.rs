@@ -6,6 +6,7 @@ pub mod compat;
 mod descriptor;
 mod memory;
 mod process;
+mod vfio;
 
 use std::io;
 
@@ -20,6 +21,7 @@ pub use process::{
     exit_thread, fork, kill, mount_tmpfs, pause, ptrace_seize, set_comm, set_dumpable,
     set_open_files, set_signal, set_uid, steal_fd, uid, unshare, unshare_user, wait,
 };
+pub use vfio::{vfio_map, vfio_set_container, vfio_set_iommu, vfio_unmap};
 
 use crate::reply::Failure;
 

@@ -27,12 +27,26 @@ pub const COMMANDS: &[Command] = &[
         run: register,
     },
     Command {
+        name: "rereg-mr",
+        arguments: "SLOT MAP [OFFSET] [LEN]",
+        summary: "ibv_rereg_mr(3) with IBV_REREG_MR_CHANGE_TRANSLATION: other pages in place of its own",
+        run: move_region,
+    },
+    Command {
+        name: "rereg-mr-access",
+        arguments: "SLOT ro|rw",
+        summary: "ibv_rereg_mr(3) with IBV_REREG_MR_CHANGE_ACCESS: the same pages for other uses",
+        run: change_access,
+    },
+    Command {
         name: "dereg-mr",
         arguments: "SLOT",
         summary: "ibv_dereg_mr(3): drops those pins",
         run: deregister,
     },
 ];
+
+const ACCESS: &[(&str, bool)] = &[("ro", false), ("rw", true)];
 
 fn open(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let slot = arguments.word(0);
@@ -58,13 +72,26 @@ fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
 fn register(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let slot = arguments.word(0);
     actor.regions.free(slot)?;
-    let writable = arguments.choice(3, &[("ro", false), ("rw", true)])?;
+    let writable = arguments.choice(3, ACCESS)?;
     let map = actor.maps.get(arguments.word(2))?.part_of(arguments, 4)?;
     let region = actor
         .devices
         .get(arguments.word(1))?
         .register(&map, writable)?;
     actor.regions.put(slot, region);
+    DONE
+}
+
+fn move_region(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let map = actor.maps.get(arguments.word(1))?.part_of(arguments, 2)?;
+    actor.regions.get(arguments.word(0))?.move_to(&map)?;
+    DONE
+}
+
+fn change_access(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let writable = arguments.choice(1, ACCESS)?;
+    let region = actor.regions.get(arguments.word(0))?;
+    region.change_access(writable)?;
     DONE
 }
 

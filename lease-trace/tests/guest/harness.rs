@@ -16,7 +16,9 @@ mod rxe;
 mod scratch;
 mod setting;
 mod shared;
+mod slow_disk;
 mod tool;
+mod vfio;
 mod vmstat;
 mod ways;
 
@@ -29,7 +31,7 @@ pub use leftovers::Leftovers;
 pub use locks::{leases_in, leases_on};
 pub use metrics::{Metrics, get};
 pub use monitor::{Monitor, integer, is_hook_passed, text};
-pub use mounts::{BindMount, Filesystem, LoopMount, Overlay, hide};
+pub use mounts::{BindMount, Filesystem, LoopMount, Overlay, PmemMount, hide};
 pub use nfs::Nfs;
 pub use outcome::{Outcome, Trial};
 pub use recipe::{
@@ -40,7 +42,9 @@ pub use rxe::Rxe;
 pub use scratch::{Scratch, Subject};
 pub use setting::Setting;
 pub use shared::retire as no_monitor;
+pub use slow_disk::SlowDisk;
 pub use tool::{Ran, Tool};
+pub use vfio::VfioGroup;
 pub use vmstat::Pinned;
 pub use ways::{Holder, Way, ways};
 

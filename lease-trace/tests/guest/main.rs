@@ -4,7 +4,8 @@
 //! whole machine. `LEASE_TRACE` is the tool, `CLIENT` the actor that does what it is told, and
 //! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
 //! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, under `btrfs::` and `nfsd::`
-//! one with their tools besides, those under `lockdown::` a
+//! one with their tools besides, under `dax::` also memory that is set aside, under `vfio::` a
+//! machine with an IOMMU and a device to spare, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
 //! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, and
@@ -18,6 +19,8 @@ mod btrfs;
 mod context;
 mod coverage;
 mod crowd;
+mod dax;
+mod direct;
 mod doctor;
 mod enforce_attack;
 mod enforce_first;
@@ -58,4 +61,5 @@ mod table;
 mod thread;
 mod udmabuf;
 mod umem;
+mod vfio;
 mod zombie;

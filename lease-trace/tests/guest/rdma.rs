@@ -230,6 +230,35 @@ fn the_right_order_makes_none() {
     monitor.none_for(actor.pid(), "bare-pin");
 }
 
+/// Registered again over another file, the pins of the first would go and those of the other come.
+/// librxe has no such call, whatever the kernel: the region keeps what it has.
+#[test]
+fn a_region_that_cannot_be_moved_keeps_its_pins() {
+    Rxe::ready();
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    assert!(lease_and_register(&actor, &scratch.file("f"), "rw"));
+    let file = Subject::at(&scratch.file("f"));
+    actor.ok(&format!("open g {} rw,creat", scratch.file("g")));
+    actor.all(&["write-all g 1M", "setlease g w", "mmap n g 1M shared rw"]);
+    actor.ok("setlease f u");
+    expect_rdma_zombie(&monitor, &actor, &file, "unlock");
+    for command in ["rereg-mr mr n", "rereg-mr-access mr ro"] {
+        actor.err(command, libc::EOPNOTSUPP);
+        cannot(command, libc::EOPNOTSUPP);
+    }
+    assert_eq!(pinned.since(), PAGES);
+    actor.ok("setlease g u");
+    monitor.barrier();
+    monitor.none_for(actor.pid(), "at-rest");
+    assert_eq!(monitor.count(actor.pid(), "zombie"), 1);
+    actor.ok("dereg-mr mr");
+    expect_rdma_rest(&monitor, &actor, &file);
+    pinned.assert_balanced();
+}
+
 /// A ring refuses what a device accepts: on kernels before 6.5 by the file system, later for being
 /// written to behind its back. Either way there is nothing to trace.
 #[test]

@@ -56,7 +56,10 @@ fn it_is_pinned_until_the_buffer_goes() {
     actor.ok("udmabuf b f 0 1M");
     assert_eq!(pinned.since(), PAGES);
     actor.ok("setlease l u");
-    expect_zombie_with(&monitor, actor.pid(), &file, "unlock", PAGES, "udmabuf");
+    let zombie = expect_zombie_with(&monitor, actor.pid(), &file, "unlock", PAGES, "udmabuf");
+    // The call was made on /dev/udmabuf, which was closed when the buffer was there: what is left
+    // of it is the name.
+    assert_eq!(zombie["context"], "udmabuf", "{zombie}");
     actor.ok("close b");
     expect_rest(&monitor, actor.pid(), &file);
     pinned.assert_balanced();

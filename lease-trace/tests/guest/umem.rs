@@ -26,7 +26,13 @@ fn it_is_pinned_until_the_socket_goes() {
     let file = lease_and_register(&actor, &scratch.file("f"));
     assert_eq!(pinned.since(), PAGES);
     actor.ok("setlease f u");
-    expect_zombie_with(&monitor, actor.pid(), &file, "unlock", PAGES, "xdp");
+    let zombie = expect_zombie_with(&monitor, actor.pid(), &file, "unlock", PAGES, "xdp");
+    let fd = &zombie["context_fd"];
+    let link = std::fs::read_link(format!("/proc/{}/fd/{fd}", actor.pid()));
+    let link = link.expect("the socket is open");
+    let link = link.to_str().expect("ASCII");
+    assert!(link.starts_with("socket:["), "{link}: {zombie}");
+    assert_eq!(zombie["context"], link, "{zombie}");
     actor.ok("close x");
     expect_rest(&monitor, actor.pid(), &file);
     pinned.assert_balanced();

@@ -77,6 +77,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         icount,
         cpus,
         memory,
+        ..Machine::default()
     };
     guest.cmdline = cmdline;
     guest.limit = Duration::from_secs(timeout);

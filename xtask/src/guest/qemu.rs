@@ -97,6 +97,7 @@ fn command(boot: &Boot, folder: &Path) -> Command {
         icount,
         cpus,
         memory,
+        devices,
     } = machine;
     // setpriv: the guest does not outlive this process, however that ends.
     let mut command = Command::new("setpriv");
@@ -110,6 +111,10 @@ fn command(boot: &Boot, folder: &Path) -> Command {
         "-no-user-config",
         "-no-reboot",
     ]);
+    // First, because an IOMMU is there for the devices that come after it.
+    for device in *devices {
+        command.args(["-device", device]);
+    }
     command.args([
         "-display",
         "none",

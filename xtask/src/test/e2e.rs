@@ -81,6 +81,7 @@ pub fn run(names: &[String], filter: Option<&str>) -> Result<Vec<Row>> {
                 guest.limit = LIMIT;
                 guest.first = place.first;
                 place.cmdline.clone_into(&mut guest.cmdline);
+                guest.machine.devices = place.devices;
                 guest.programs = command::on_path(built.lease_trace.clone(), client.clone());
                 guest.files = vec![
                     ("scenarios".to_owned(), data.clone()),

@@ -12,6 +12,8 @@ pub struct Place {
     pub first: First,
     /// Added to the kernel's command line.
     pub cmdline: &'static str,
+    /// Devices that the machine has besides.
+    pub devices: &'static [&'static str],
     /// Whether one run is enough, on the first kernel and with the first way to attach: what its
     /// scenarios are about is not the kernel.
     pub once: bool,
@@ -19,12 +21,13 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 10] = [
+pub const PLACES: [Place; 11] = [
     Place {
         name: "initramfs",
         packages: None,
         first: First::Script,
         cmdline: "",
+        devices: &[],
         once: false,
         prefixes: &[],
     },
@@ -33,6 +36,7 @@ pub const PLACES: [Place; 10] = [
         packages: Some(image::RDMA),
         first: First::Script,
         cmdline: "",
+        devices: &[],
         once: false,
         prefixes: &["rdma::", "enforce_rdma::"],
     },
@@ -40,15 +44,29 @@ pub const PLACES: [Place; 10] = [
         name: "storage",
         packages: Some(image::STORAGE),
         first: First::Script,
-        cmdline: "",
+        // A part of the memory as if it kept its contents without power.
+        cmdline: "memmap=64M!1536M",
+        devices: &[],
         once: false,
-        prefixes: &["btrfs::", "nfsd::"],
+        prefixes: &["btrfs::", "dax::", "nfsd::"],
+    },
+    Place {
+        name: "iommu",
+        packages: None,
+        first: First::Script,
+        cmdline: "intel_iommu=on",
+        // The same whatever the host's virtualisation makes of interrupts; and a device for a
+        // driver to take.
+        devices: &["intel-iommu,intremap=off", "edu"],
+        once: false,
+        prefixes: &["vfio::"],
     },
     Place {
         name: "lockdown",
         packages: None,
         first: First::Script,
         cmdline: "lockdown=confidentiality",
+        devices: &[],
         once: false,
         prefixes: &["lockdown::"],
     },
@@ -57,6 +75,7 @@ pub const PLACES: [Place; 10] = [
         packages: None,
         first: First::Script,
         cmdline: "lockdown=integrity",
+        devices: &[],
         once: false,
         prefixes: &["enforce_integrity::"],
     },
@@ -66,6 +85,7 @@ pub const PLACES: [Place; 10] = [
         first: First::Script,
         // Debian's own list without it.
         cmdline: "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor",
+        devices: &[],
         once: false,
         prefixes: &["enforce_without_lsm::"],
     },
@@ -74,6 +94,7 @@ pub const PLACES: [Place; 10] = [
         packages: Some(&["systemd"]),
         first: First::Systemd,
         cmdline: "",
+        devices: &[],
         once: false,
         prefixes: &["service::"],
     },
@@ -82,6 +103,7 @@ pub const PLACES: [Place; 10] = [
         packages: None,
         first: First::Client,
         cmdline: "",
+        devices: &[],
         once: false,
         prefixes: &["enforce_first::"],
     },
@@ -90,6 +112,7 @@ pub const PLACES: [Place; 10] = [
         packages: Some(&["systemd"]),
         first: First::Systemd,
         cmdline: "",
+        devices: &[],
         once: true,
         prefixes: &["package::"],
     },
@@ -98,6 +121,7 @@ pub const PLACES: [Place; 10] = [
         packages: Some(&["prometheus"]),
         first: First::Script,
         cmdline: "",
+        devices: &[],
         once: true,
         prefixes: &["prometheus::"],
     },
@@ -153,6 +177,7 @@ pub const ATTACH: [Attach; 2] = [
             "context::",
             "coverage::",
             "crowd::",
+            "dax::",
             "doctor::",
             "enforce_",
             "huge::",
@@ -219,6 +244,8 @@ mod tests {
             "rdma_like::x",
             "lockdown::a",
             "nfsd::delegations",
+            "dax::x",
+            "vfio::unlock",
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
@@ -234,6 +261,7 @@ mod tests {
             initramfs,
             debian,
             storage,
+            iommu,
             lockdown,
             integrity,
             no_lsm,
@@ -245,7 +273,8 @@ mod tests {
         assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(package, None), ["package::upgrade"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
-        assert_eq!(select(storage, None), ["nfsd::delegations"]);
+        assert_eq!(select(storage, None), ["nfsd::delegations", "dax::x"]);
+        assert_eq!(select(iommu, None), ["vfio::unlock"]);
         assert_eq!(select(prometheus, None), ["prometheus::scrape"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);

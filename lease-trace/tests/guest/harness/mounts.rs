@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::{io, ptr};
 
+use super::eventually;
 use super::rxe::run;
 use super::scratch::{Scratch, c_path, unused_folder};
 
@@ -170,6 +171,36 @@ impl Drop for LoopMount {
         umount(&self.folder);
         let _ = fs::remove_dir(&self.folder);
         let _ = fs::remove_file(&self.image);
+    }
+}
+
+/// An ext4 with DAX on memory that the kernel's command line sets aside (`memmap=`).
+pub struct PmemMount {
+    folder: PathBuf,
+}
+
+impl PmemMount {
+    pub fn new() -> Self {
+        run("modprobe", &["nd_e820"]);
+        run("modprobe", &["nd_pmem"]);
+        let device = Path::new("/dev/pmem0");
+        assert!(eventually(|| device.exists()), "no {}", device.display());
+        // DAX needs blocks as large as pages.
+        run("mkfs.ext4", &["-q", "-F", "-b", "4096", "/dev/pmem0"]);
+        let folder = unused_folder();
+        mount("/dev/pmem0", &folder, "ext4", 0, "dax");
+        Self { folder }
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("ASCII").to_owned()
+    }
+}
+
+impl Drop for PmemMount {
+    fn drop(&mut self) {
+        umount(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 

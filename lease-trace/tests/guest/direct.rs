@@ -1,0 +1,108 @@
+//! O_DIRECT: the pages of the buffer are pinned for a short time, while the device is at work. With
+//! `--pins all` they count.
+
+use std::fs;
+
+use crate::harness::{
+    Actor, Monitor, PAGES, Pinned, Scratch, SlowDisk, Subject, expect_rest, expect_zombie_with,
+};
+
+/// A write lease on the new file, and its pages on their way to the disk or from there, held back:
+/// slots `d`, `f`, `m` and `io`. Says whether the kernel pins them.
+fn lease_and_begin(actor: &Actor, disk: &SlowDisk, path: &str, operation: &str) -> bool {
+    let pinned = Pinned::now();
+    actor.ok(&format!("open d {} rw,direct", SlowDisk::PATH));
+    actor.ok(&format!("open f {path} rw,creat,cloexec"));
+    actor.all(&[
+        "write-all f 1M",
+        "setlease f w",
+        "mmap m f 1M shared rw",
+        "touch m",
+    ]);
+    disk.hold_back(actor);
+    actor.ok(&format!("direct-begin io d m {operation}"));
+    assert_eq!(actor.ok("direct-done io"), "no", "it was not held back");
+    let pins = pinned.since();
+    assert_eq!(pins > 0, pins_direct_io(), "{pins} pins");
+    if pins == 0 {
+        eprintln!(
+            "O_DIRECT takes plain references here, no pins: iov_iter_extract_pages is missing"
+        );
+        return false;
+    }
+    assert_eq!(pins, PAGES);
+    true
+}
+
+/// Block devices pin what they read into since they ask this function for the pages; before, they
+/// took references like everybody (FOLL_GET).
+fn pins_direct_io() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("kallsyms");
+    symbols
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some("iov_iter_extract_pages"))
+}
+
+/// Lets the lease go while the disk is at work with the pages of the file.
+#[track_caller]
+pub fn released_while_under_way(path_of: impl Fn(&str) -> String) {
+    for operation in ["read", "write"] {
+        let disk = SlowDisk::new();
+        let pinned = Pinned::now();
+        let monitor = Monitor::with(&["--all-events", "--pins", "all"]);
+        let actor = Actor::start();
+        let path = path_of(operation);
+        let pins = lease_and_begin(&actor, &disk, &path, operation);
+        let file = Subject::as_mounted(&path);
+        actor.ok("setlease f u");
+        if pins {
+            let zombie =
+                expect_zombie_with(&monitor, actor.pid(), &file, "unlock", PAGES, "direct-io");
+            assert_eq!(zombie["context"], "[io_uring]", "{zombie}");
+        }
+        monitor.barrier();
+        monitor.none_for(actor.pid(), "at-rest");
+        assert_eq!(actor.ok("direct-done io"), "no", "it ended by itself");
+        disk.let_go();
+        assert_eq!(actor.ok("direct-wait io"), "1048576");
+        if pins {
+            expect_rest(&monitor, actor.pid(), &file);
+        }
+        pinned.assert_balanced();
+
+        // The right order.
+        actor.all(&["setlease f w", "direct-begin io d m read", "direct-wait io"]);
+        actor.ok("setlease f u");
+        monitor.barrier();
+        assert_eq!(
+            monitor.count(actor.pid(), "zombie"),
+            usize::from(pins),
+            "{}",
+            monitor.account()
+        );
+        monitor.none_for(actor.pid(), "bare-pin");
+    }
+}
+
+#[test]
+fn a_lease_released_while_it_is_under_way_is_a_zombie() {
+    let scratch = Scratch::new();
+    released_while_under_way(|name| scratch.file(name));
+}
+
+/// Unless asked for, short-term pins are left alone.
+#[test]
+fn without_being_asked_for_it_is_none() {
+    let (scratch, disk) = (Scratch::new(), SlowDisk::new());
+    let pinned = Pinned::now();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    lease_and_begin(&actor, &disk, &scratch.file("f"), "read");
+    actor.ok("setlease f u");
+    disk.let_go();
+    actor.ok("direct-wait io");
+    pinned.assert_balanced();
+    monitor.barrier();
+    monitor.none_for(actor.pid(), "zombie");
+    monitor.none_for(actor.pid(), "bare-pin");
+}
