@@ -20,6 +20,10 @@ pub struct Options {
     /// Kernels to run the scenarios on: 6.1, 6.12, latest, or paths; all three if none is given
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<String>,
+    /// Leave nothing out: without it, a run of everything on all kernels leaves out kprobes on the
+    /// kernel in the middle, and systemd on all but the newest
+    #[arg(long)]
+    full: bool,
     /// unit (on this machine), e2e (in guests), or both if neither is given; then part of the names
     /// of the tests to run
     #[arg(value_name = "unit|e2e] [FILTER", num_args = 0..=2)]
@@ -34,8 +38,13 @@ enum Suite {
 }
 
 pub fn run(options: Options) -> Result<ExitCode> {
-    let Options { kernels, what } = options;
+    let Options {
+        kernels,
+        full,
+        what,
+    } = options;
     let (suite, filter) = meaning(&what)?;
+    let full = full || filter.is_some() || !kernels.is_empty();
     let kernels = if kernels.is_empty() {
         kernels::NAMES.map(str::to_owned).to_vec()
     } else {
@@ -46,7 +55,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         rows.push(unit::run(filter)?);
     }
     if suite != Suite::Unit {
-        rows.extend(e2e::run(&kernels, filter)?);
+        rows.extend(e2e::run(&kernels, filter, full)?);
     }
     Ok(summary::print(&rows, filter))
 }

@@ -129,8 +129,18 @@ impl Actor {
 
     /// Performs a command that may fail for a reason of the kernel's.
     pub fn attempt(&self, command: &str) -> Result<String, Refusal> {
+        self.attempt_within(PATIENCE * 2, command)
+    }
+
+    /// Performs a command that must work, and may take so long.
+    pub fn ok_within(&self, patience: Duration, command: &str) -> String {
+        self.attempt_within(patience, command)
+            .unwrap_or_else(|refusal| panic!("`{command}`: {refusal}"))
+    }
+
+    fn attempt_within(&self, patience: Duration, command: &str) -> Result<String, Refusal> {
         self.tell(command);
-        let answer = self.answers.recv_timeout(PATIENCE * 2);
+        let answer = self.answers.recv_timeout(patience);
         let answer = answer.unwrap_or_else(|_| panic!("`{command}` got no answer"));
         understand(command, &answer)
     }
