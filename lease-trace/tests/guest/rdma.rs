@@ -108,6 +108,34 @@ pub fn both_ends_on(path_of: impl Fn(&str) -> String) {
     pinned.assert_balanced();
 }
 
+/// Modules that pin go and come again while a monitor runs, to other addresses: who pins is named all
+/// the same.
+#[test]
+fn its_modules_may_be_loaded_again() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    for time in ["first", "second"] {
+        Rxe::ready();
+        let pinned = Pinned::now();
+        let mut worked = 0;
+        for mode in MODES {
+            let actor = Actor::start();
+            let path = scratch.file(&format!("{time}-{mode}"));
+            if lease_and_register(&actor, &path, mode) {
+                worked += 1;
+                let file = Subject::as_mounted(&path);
+                actor.ok("setlease f u");
+                expect_rdma_zombie(&monitor, &actor, &file, "unlock");
+                actor.ok("dereg-mr mr");
+                expect_rdma_rest(&monitor, &actor, &file);
+            }
+        }
+        assert!(worked > 0, "this kernel pins nothing of such a file");
+        pinned.assert_balanced();
+        Rxe::unload();
+    }
+}
+
 #[test]
 fn on_tmpfs() {
     let scratch = Scratch::new();

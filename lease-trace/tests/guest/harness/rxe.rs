@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The device, there until the guest ends: taking it away is no part of any scenario.
+/// The device, there until the guest ends or it is taken away.
 pub struct Rxe;
 
 impl Rxe {
@@ -36,6 +36,14 @@ impl Rxe {
             );
         }
         Self
+    }
+
+    /// Takes the device away, and the modules that [`Self::ready`] brought.
+    pub fn unload() {
+        run("rdma", &["link", "delete", Self::DEVICE]);
+        run("ip", &["link", "delete", "rxenet"]);
+        run("modprobe", &["--remove", "rdma_rxe"]);
+        assert!(!Path::new("/sys/module/rdma_rxe").exists());
     }
 }
 
