@@ -2,12 +2,12 @@
 //! model. The oracle itself is a scenario (lease-trace/tests/guest/oracle); here it gets its size.
 
 use std::{
-    fs, io,
+    io,
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
     guest::{Guest, Userland, command, kernels, programs},
@@ -38,9 +38,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let seed = seed.unwrap_or_else(from_clock);
     let kernel = kernels::find(kernel)?;
     let built = programs::fixed(true)?;
-    let scenarios = built.scenarios.context("the scenarios were not built")?;
-    let data = fs::read(&scenarios)
-        .with_context(|| format!("reading the scenarios from {}", scenarios.display()))?;
+    let (_, data) = built.read_scenarios()?;
     say(format!(
         "{ops} steps from seed {seed} on {}",
         kernel.release

@@ -124,14 +124,13 @@ where
     K: Pod + Eq + Hash,
     V: Pod,
 {
-    let by_key = (pinned::word(owner::KPROBES) != 0).then(|| by_key(map));
-    by_key.flatten().map_or_else(
-        || {
-            bpf::entries(map.map().fd().as_fd())
-                .map_err(|error| Error::maps("cannot walk the map", name, error))
-        },
-        Ok,
-    )
+    if pinned::word(owner::KPROBES) != 0
+        && let Some(found) = by_key(map)
+    {
+        return Ok(found);
+    }
+    bpf::entries(map.map().fd().as_fd())
+        .map_err(|error| Error::maps("cannot walk the map", name, error))
 }
 
 /// Reads one key after the other; nothing if that does not come to an end, because a key that is

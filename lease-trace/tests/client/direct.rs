@@ -45,13 +45,13 @@ fn begin(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let map = *actor.maps.get(arguments.word(2))?;
     let build = arguments.choice(3, OPERATIONS)?;
     let entry = build(fd, map.address.cast(), map.length as u32);
-    let mut ring = IoUring::new(1).map_err(|error| refusal(&error, "io_uring_setup"))?;
+    let mut ring = IoUring::new(1).map_err(|error| Failure::of(&error, "io_uring_setup"))?;
     // SAFETY: the range is a mapping in a slot, which no Rust reference points into. Should it be
     // unmapped meanwhile, the kernel still has the pages.
     let pushed = unsafe { ring.submission().push(&entry) };
-    pushed.map_err(|error| refusal(&std::io::Error::other(error), "io_uring"))?;
+    pushed.map_err(|error| Failure::of(&std::io::Error::other(error), "io_uring"))?;
     ring.submit()
-        .map_err(|error| refusal(&error, "io_uring_enter"))?;
+        .map_err(|error| Failure::of(&error, "io_uring_enter"))?;
     actor.flights.put(slot, ring);
     DONE
 }
@@ -71,7 +71,7 @@ fn wait(actor: &mut Actor, arguments: &Arguments) -> Reply {
         }
         match ring.submit_and_wait(1) {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(refusal(&error, "io_uring_enter"));
+                return Err(Failure::of(&error, "io_uring_enter"));
             }
             _ => {}
         }
@@ -84,11 +84,4 @@ fn wait(actor: &mut Actor, arguments: &Arguments) -> Reply {
         });
     }
     Ok(value(moved))
-}
-
-fn refusal(error: &std::io::Error, operation: &str) -> Failure {
-    Failure::Kernel {
-        errno: error.raw_os_error().unwrap_or(0),
-        operation: operation.to_owned(),
-    }
 }

@@ -161,11 +161,7 @@ fn answer(returned: c_int, operation: &str) -> Result<(), Failure> {
 }
 
 fn refusal(operation: &str) -> Failure {
-    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    Failure::Kernel {
-        errno,
-        operation: operation.to_owned(),
-    }
+    Failure::of(&io::Error::last_os_error(), operation)
 }
 
 /// The library's calls, as infiniband/verbs.h declares them, with its structures as opaque pointers.

@@ -164,10 +164,8 @@ fn unshare(_: &mut Actor, arguments: &Arguments) -> Reply {
             ("gid_map", "0 0 1".to_owned()),
         ];
         for (name, text) in own {
-            fs::write(format!("/proc/self/{name}"), text).map_err(|error| Failure::Kernel {
-                errno: error.raw_os_error().unwrap_or(0),
-                operation: name.to_owned(),
-            })?;
+            fs::write(format!("/proc/self/{name}"), text)
+                .map_err(|error| Failure::of(&error, name))?;
         }
     }
     DONE
@@ -265,10 +263,7 @@ fn exec_self(actor: &mut Actor, _: &Arguments) -> Reply {
         .arg(RESUME)
         .args(slots)
         .exec();
-    Err(Failure::Kernel {
-        errno: error.raw_os_error().unwrap_or(0),
-        operation: format!("execve {}", program.display()),
-    })
+    Err(Failure::of(&error, format!("execve {}", program.display())))
 }
 
 fn sleep(_: &mut Actor, arguments: &Arguments) -> Reply {

@@ -27,6 +27,16 @@ pub enum Failure {
     Usage(String),
 }
 
+impl Failure {
+    /// What the kernel said to a call that keeps errno in an error of its own.
+    pub fn of(error: &io::Error, operation: impl Into<String>) -> Self {
+        Self::Kernel {
+            errno: error.raw_os_error().unwrap_or(0),
+            operation: operation.into(),
+        }
+    }
+}
+
 /// A bare `ok`.
 pub const DONE: Reply = Ok(Answer::Values(String::new()));
 

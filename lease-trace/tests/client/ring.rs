@@ -159,10 +159,7 @@ fn close(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let entry = opcode::Close::new(fd)
         .build()
         .flags(arguments.choice(1, &by)?);
-    let returned = submit(&entry).map_err(|error| Failure::Kernel {
-        errno: error.raw_os_error().unwrap_or(0),
-        operation: "io_uring_enter".to_owned(),
-    })?;
+    let returned = submit(&entry).map_err(|error| Failure::of(&error, "io_uring_enter"))?;
     if returned < 0 {
         return Err(Failure::Kernel {
             errno: -returned,

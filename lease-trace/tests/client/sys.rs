@@ -27,11 +27,7 @@ use crate::reply::Failure;
 
 /// The refusal that errno holds right now.
 fn refusal(operation: impl Into<String>) -> Failure {
-    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    Failure::Kernel {
-        errno,
-        operation: operation.into(),
-    }
+    Failure::of(&io::Error::last_os_error(), operation)
 }
 
 /// What a system call returned: -1 is a refusal.

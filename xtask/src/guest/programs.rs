@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -21,6 +22,17 @@ pub struct Programs {
     pub client: PathBuf,
     /// The guest scenarios, if they were asked for.
     pub scenarios: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Reads the guest scenarios, which must have been asked for; with the place they are in.
+    pub fn read_scenarios(&self) -> Result<(&Path, Vec<u8>)> {
+        let path = self.scenarios.as_deref();
+        let path = path.context("the scenarios were not built")?;
+        let data = fs::read(path)
+            .with_context(|| format!("reading the scenarios from {}", path.display()))?;
+        Ok((path, data))
+    }
 }
 
 /// The workspace's root.

@@ -44,10 +44,8 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
         .map(|name| kernels::find(name))
         .collect::<Result<Vec<_>>>()?;
     let built = programs::fixed(true)?;
-    let scenarios = built.scenarios.context("the scenarios were not built")?;
-    let data = fs::read(&scenarios)
-        .with_context(|| format!("reading the scenarios from {}", scenarios.display()))?;
-    let tests = list(&scenarios)?;
+    let (scenarios, data) = built.read_scenarios()?;
+    let tests = list(scenarios)?;
 
     let mut jobs = Vec::new();
     // The initramfs guests run most of the tests, and newer kernels take longer: they go first,

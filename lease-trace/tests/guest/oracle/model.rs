@@ -276,14 +276,8 @@ impl Model {
                 stake.leases.insert(lease_id);
             }
         }
-        self.told.push(Told {
-            event: "lease-set",
-            pid: setter,
-            ino: self.inodes[&inode].ino,
-            cause: String::new(),
-            releaser: 0,
-            pins: 0,
-        });
+        let ino = self.inodes[&inode].ino;
+        self.told.push(Told::plain("lease-set", setter, ino));
     }
 
     fn unlock(&mut self, p: usize, fd: usize) {
@@ -424,12 +418,8 @@ impl Model {
         }
         if stake.pins == 0 && stake.leases.is_empty() {
             self.told.push(Told {
-                event: "bare-pin",
-                pid,
-                ino: self.inodes[&inode].ino,
-                cause: String::new(),
-                releaser: 0,
                 pins: pages,
+                ..Told::plain("bare-pin", pid, self.inodes[&inode].ino)
             });
         }
         stake.pins += pages;
@@ -450,14 +440,8 @@ impl Model {
             // Without pins nobody is covered by what others have set.
             stake.leases = own;
             if std::mem::take(&mut stake.zombie) {
-                self.told.push(Told {
-                    event: "at-rest",
-                    pid,
-                    ino: self.inodes[&inode].ino,
-                    cause: String::new(),
-                    releaser: 0,
-                    pins: 0,
-                });
+                let ino = self.inodes[&inode].ino;
+                self.told.push(Told::plain("at-rest", pid, ino));
             }
         }
     }

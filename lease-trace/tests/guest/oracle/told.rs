@@ -60,6 +60,18 @@ impl Row {
 }
 
 impl Told {
+    /// One that has nothing but its owner and file.
+    pub const fn plain(event: &'static str, pid: i64, ino: i64) -> Self {
+        Self {
+            event,
+            pid,
+            ino,
+            cause: String::new(),
+            releaser: 0,
+            pins: 0,
+        }
+    }
+
     /// A line of the stream; `None` if it is none of those events.
     pub fn read(value: &Value) -> Option<Self> {
         let (event, members) = EVENTS
