@@ -112,7 +112,7 @@ pub struct Facts {
     pub io_worker: bool,
     /// The current task is exiting (`PF_EXITING`).
     pub exiting: bool,
-    /// `task_struct.exit_code`, meaningful when exiting: a signal in the low seven bits.
+    /// `signal_struct.group_exit_code`, meaningful when exiting: a signal in the low seven bits.
     pub exit_code: u32,
     /// The system call the task is in, or -1.
     pub syscall: i64,

@@ -98,8 +98,10 @@ pub struct Offsets {
     pub task_mm: u32,
     /// `task_struct.flags`
     pub task_flags: u32,
-    /// `task_struct.exit_code`
-    pub task_exit_code: u32,
+    /// `task_struct.signal`
+    pub task_signal: u32,
+    /// `signal_struct.group_exit_code`
+    pub signal_exit_code: u32,
     /// `task_struct.group_leader`
     pub task_leader: u32,
     /// `task_struct.comm`
@@ -190,6 +192,8 @@ pub struct Config {
     pub audit: u32,
     /// 1: the iterators also enter what they find into the maps.
     pub adopt: u32,
+    /// Entries of each map that has one for each lease, stake or file.
+    pub capacity: u32,
     /// Number of this object: the programs act only while `IN_CHARGE` says it.
     pub object: u32,
 }

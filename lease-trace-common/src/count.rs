@@ -65,11 +65,13 @@ pub enum Count {
     /// Hooks passed without their program. Kept by the kernel with each program, and written here by
     /// the monitor.
     LostHooks = 28,
+    /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
+    SamePid = 29,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 29;
+    pub const LEN: usize = 30;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -101,6 +103,7 @@ impl Count {
         Self::AuditTaken,
         Self::AuditDropped,
         Self::LostHooks,
+        Self::SamePid,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -120,6 +123,9 @@ impl Count {
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
             Self::LostCovers => Some("inherited leases found no room in the COVERS map"),
             Self::LostHooks => Some("hooks were passed while their program ran on that CPU"),
+            Self::SamePid => {
+                Some("leases or pins joined what an ended process of the same pid left")
+            }
             Self::Events
             | Self::Pinned
             | Self::Unpinned

@@ -9,9 +9,9 @@ use lease_trace_common::{
 use crate::{
     atomic,
     maps::{
-        FREE_SLOTS, INODES, LAST_ID, PATHS, PINNED, SLOT_OF, SLOTS, TRACKED, USED_SLOTS, count,
+        CONFIG, FREE_SLOTS, INODES, LAST_ID, PATHS, PINNED, SLOT_OF, TRACKED, USED_SLOTS, count,
     },
-    read::InodePtr,
+    read::{self, InodePtr},
     task,
 };
 
@@ -257,11 +257,12 @@ extern "C" fn inode_make(address: u64) -> i64 {
 /// A slot never used before, else the one given back longest ago.
 #[inline(always)]
 fn take_slot() -> Option<u32> {
+    let slots = u64::from(read::constant(&CONFIG.capacity));
     // SAFETY: globals of this object.
     unsafe {
-        if atomic::load(&raw const USED_SLOTS) < u64::from(SLOTS) {
+        if atomic::load(&raw const USED_SLOTS) < slots {
             let slot = atomic::add(&raw mut USED_SLOTS, 1);
-            if slot < u64::from(SLOTS) {
+            if slot < slots {
                 return Some(slot as u32);
             }
         }

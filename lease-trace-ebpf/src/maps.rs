@@ -24,31 +24,32 @@ pub static CONFIG: Config = blank();
 
 /// Leases in force, by the address of their `file_lease`.
 #[map]
-pub static LEASES: HashMap<u64, Lease> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static LEASES: HashMap<u64, Lease> = HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
-/// Slots in `INODES`.
-pub const SLOTS: u32 = 65_536;
+/// Entries of the maps that `CONFIG.capacity` sizes, until it does.
+const CAPACITY: u32 = 65_536;
 
 /// Inodes with leases or pins, by slot.
 #[map]
-pub static INODES: Array<Inode> = Array::with_max_entries(SLOTS, 0);
+pub static INODES: Array<Inode> = Array::with_max_entries(CAPACITY, 0);
 
 /// Slots of the inodes that are in memory, by address.
 #[map]
-pub static SLOT_OF: HashMap<u64, u32> = HashMap::with_max_entries(SLOTS, BPF_F_NO_PREALLOC);
+pub static SLOT_OF: HashMap<u64, u32> = HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
 /// Slots given back, oldest first: with the slots never used before taken first, a slot comes
 /// round again only after all others.
 #[map]
-pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(SLOTS, 0);
+pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(CAPACITY, 0);
 
 /// The single source of truth: what each process has in each inode.
 #[map]
-pub static STAKES: HashMap<StakeKey, Stake> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static STAKES: HashMap<StakeKey, Stake> =
+    HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
 /// Paths, by inode id.
 #[map]
-pub static PATHS: HashMap<u64, Path> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static PATHS: HashMap<u64, Path> = HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
 /// Folios that left the page cache while pinned, by their address.
 #[map]
@@ -79,7 +80,7 @@ pub static RULES: Array<Rule> = Array::with_max_entries(policy::BANKS * policy::
 
 /// Leases that cover a process which did not set them, see `covers`; the value is the inode id.
 #[map]
-pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
 /// Code of the consumers that the policy names.
 #[map]

@@ -536,9 +536,13 @@ impl TaskPtr {
             .is_some_and(|count| count > 1)
     }
 
+    /// Of its whole process: the last thread to end may be one of io_uring's workers, whose own code
+    /// is 0 whatever ended the process.
     #[inline(always)]
     pub fn exit_code(self) -> u32 {
-        at(self.0, offset!(task_exit_code)).unwrap_or(0)
+        pointer(self.0, offset!(task_signal))
+            .and_then(|signal| at(signal, offset!(signal_exit_code)))
+            .unwrap_or(0)
     }
 
     /// Name of the thread group: that of its leader.

@@ -137,7 +137,8 @@ fn key_of(folio: Folio, n: u64) -> u64 {
     }
 }
 
-const SLOT_BITS: u32 = 16;
+/// As many as `--capacity` may ask for (1,048,576).
+const SLOT_BITS: u32 = 20;
 
 #[inline(always)]
 fn key_of_detached(folio: Folio, n: u64) -> u64 {
@@ -224,16 +225,25 @@ fn credit_owner(inode: InodeRef, n: u64) -> u64 {
     missing
 }
 
-/// The stake of the process in whose name this kernel thread tears down a ring.
+/// The stake of the process in whose name this kernel thread tears down a ring: of the one whose
+/// address space it is, or was when it took the pins.
 #[inline(always)]
 fn acting_for(inode_id: u64) -> Option<StakeRef> {
     let mm = ACTING.get_ptr(task::pid_tgid())?;
+    // SAFETY: a live map value.
+    let owner = read::mm_owner(unsafe { *mm });
+    if let Some(owner) = owner
+        && let Some(stake) = StakeRef::find(owner.tgid(), inode_id)
+        && pins(stake.word()) > 0
+    {
+        return Some(stake);
+    }
     let mut search = Search {
         inode: inode_id,
         mm: 0,
         tgid: 0,
     };
-    // SAFETY: a live map value; `same_mm` has the signature wanted and `search` outlives it.
+    // SAFETY: as above; `same_mm` has the signature wanted and `search` outlives it.
     unsafe {
         search.mm = *mm;
         bpf_for_each_map_elem(

@@ -75,6 +75,7 @@ impl StakeRef {
         for _ in 0..TRIES {
             if let Some(found) = Self::find(who.tgid, inode_id) {
                 if found.word() & DEAD == 0 {
+                    found.count_same_pid(started_ns);
                     return Some(found);
                 }
                 continue;
@@ -98,6 +99,16 @@ impl StakeRef {
         }
         count(Count::LostStakes, 1);
         None
+    }
+
+    /// An ended process may leave pins behind, in a ring that others have. Whoever gets its pid has
+    /// the same key.
+    #[inline(always)]
+    fn count_same_pid(self, started_ns: u64) {
+        let known = self.get().started_ns;
+        if known != 0 && started_ns != 0 && known != started_ns {
+            count(Count::SamePid, 1);
+        }
     }
 
     /// From the pointers a walk of the map hands over.

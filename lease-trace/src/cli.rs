@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::{policy, sinks::metrics, tracer};
 
@@ -85,6 +85,9 @@ pub struct MonitorFlags {
 
     #[command(flatten)]
     pub attach: AttachFlags,
+
+    #[command(flatten)]
+    pub capacity: CapacityFlags,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +116,9 @@ pub struct EnforceStartFlags {
 
     #[command(flatten)]
     pub attach: AttachFlags,
+
+    #[command(flatten)]
+    pub capacity: CapacityFlags,
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +149,18 @@ pub struct AttachFlags {
     /// How to attach to the kernel: auto takes fentry wherever the kernel has it
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
+}
+
+#[derive(Debug, Args)]
+pub struct CapacityFlags {
+    /// How many leases, stakes and files there is room for. What finds no room is counted and told
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = tracer::CAPACITY,
+        value_parser = value_parser!(u32).range(1_024..=1_048_576),
+    )]
+    pub capacity: u32,
 }
 
 #[derive(Debug, Args)]

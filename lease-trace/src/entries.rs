@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use lease_trace_common::{
     cause::Cause,
-    lease::{Kind, LeaseInfo},
+    lease::Kind,
     stake::{self, State},
 };
 
 use crate::{
+    breaking::Breaking,
     cli::Squatters,
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
@@ -18,27 +19,52 @@ use crate::{
     tracer::snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
 };
 
+/// What a walk over descriptors and mappings tells of stakes.
+struct Walk {
+    held: Held,
+    breaks: Breaking,
+}
+
+impl Walk {
+    fn of(snapshot: &Snapshot, listed: &[LockLine]) -> Self {
+        Self {
+            held: Held::new(&snapshot.leased(), &snapshot.holders),
+            breaks: Breaking::of(snapshot, listed),
+        }
+    }
+}
+
 /// The zombies, the longest first.
-pub fn zombies(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entry> {
-    let held = Held::new(&snapshot.leased(), &snapshot.holders);
+pub fn zombies(
+    snapshot: &Snapshot,
+    listed: &[LockLine],
+    clock: &Clock,
+    names: &mut Names,
+) -> Vec<Entry> {
+    let walk = Walk::of(snapshot, listed);
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
         .filter(|view| stake::state(view.stake.word) == State::Zombie)
-        .map(|view| stake(view, &held, snapshot, clock, names))
+        .map(|view| stake(view, &walk, snapshot, clock, names))
         .collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.age_ms));
     entries
 }
 
 /// All stakes with anything in them, by process.
-pub fn stakes(snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Vec<Entry> {
-    let held = Held::new(&snapshot.leased(), &snapshot.holders);
+pub fn stakes(
+    snapshot: &Snapshot,
+    listed: &[LockLine],
+    clock: &Clock,
+    names: &mut Names,
+) -> Vec<Entry> {
+    let walk = Walk::of(snapshot, listed);
     let mut entries: Vec<_> = snapshot
         .stakes
         .iter()
         .filter(|view| stake::state(view.stake.word) != State::Empty)
-        .map(|view| stake(view, &held, snapshot, clock, names))
+        .map(|view| stake(view, &walk, snapshot, clock, names))
         .collect();
     sort(&mut entries);
     entries
@@ -52,10 +78,11 @@ pub fn leases(
     clock: &Clock,
     names: &mut Names,
 ) -> Vec<Entry> {
+    let breaks = Breaking::of(snapshot, listed);
     let mut entries: Vec<_> = snapshot
         .leases
         .iter()
-        .map(|view| lease(view, snapshot, clock, names))
+        .map(|view| lease(view, &breaks, snapshot, clock, names))
         .collect();
     let missing = missing(&entries, listed);
     entries.extend(missing.into_iter().map(|line| lock(line, snapshot)));
@@ -107,18 +134,6 @@ fn standing(view: &StakeView, held: &Held) -> &'static str {
     }
 }
 
-/// Whether somebody wants a lease broken, as its holders' descriptors and mappings tell.
-fn is_breaking(lease: u64, snapshot: &Snapshot) -> bool {
-    let mut holders = snapshot.holders.iter();
-    holders.any(|holder| {
-        let flags = LeaseInfo {
-            flags: holder.flags,
-            ..LeaseInfo::default()
-        };
-        holder.lease == lease && flags.is_breaking()
-    })
-}
-
 /// Who wants a lease on this file broken.
 fn breaker(view: &InodeView) -> Option<Person> {
     ledger::releaser(&view.inode.as_ref()?.breaker)
@@ -141,11 +156,12 @@ fn others(view: &StakeView, snapshot: &Snapshot) -> Option<Vec<Holder>> {
 
 fn stake(
     view: &StakeView,
-    held: &Held,
+    walk: &Walk,
     snapshot: &Snapshot,
     clock: &Clock,
     names: &mut Names,
 ) -> Entry {
+    let Walk { held, breaks } = walk;
     let StakeView { key, stake, inode } = view;
     let state = stake::state(stake.word);
     let leases = stake::leases(stake.word);
@@ -165,7 +181,7 @@ fn stake(
         && snapshot.leases.iter().any(|lease| {
             lease.lease.inode_id == key.inode
                 && lease.lease.setter.tgid == key.tgid
-                && is_breaking(lease.id, snapshot)
+                && breaks.contains(lease.id)
         });
     let owner = names.owner(&stake.owner);
     let file = file(inode);
@@ -205,7 +221,13 @@ fn stake(
     }
 }
 
-fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names) -> Entry {
+fn lease(
+    view: &LeaseView,
+    breaks: &Breaking,
+    snapshot: &Snapshot,
+    clock: &Clock,
+    names: &mut Names,
+) -> Entry {
     let LeaseView { id, lease, inode } = view;
     let mut holders: Vec<_> = snapshot
         .holders
@@ -218,7 +240,7 @@ fn lease(view: &LeaseView, snapshot: &Snapshot, clock: &Clock, names: &mut Names
         .map(|holder| holder.tgid)
         .chain([lease.setter.tgid])
         .collect();
-    let breaking = is_breaking(*id, snapshot);
+    let breaking = breaks.contains(*id);
     let holders: Vec<_> = holders.into_iter().map(Holder::of).collect();
     let pinned: Vec<_> = snapshot
         .stakes

@@ -2,6 +2,7 @@
 //! file's pages. This file only dispatches.
 
 mod acting;
+mod breaking;
 mod cli;
 mod clock;
 mod commands;

@@ -70,10 +70,12 @@ impl Held {
     }
 }
 
-/// Whether any pins are orphaned.
-pub fn any(snapshot: &Snapshot) -> bool {
+/// The stakes whose pins are orphaned.
+pub fn among(snapshot: &Snapshot) -> BTreeSet<StakeKey> {
     let held = Held::new(&snapshot.leased(), &snapshot.holders);
-    snapshot.stakes.iter().any(|view| held.orphans(view))
+    let stakes = snapshot.stakes.iter();
+    let orphaned = stakes.filter(|view| held.orphans(view));
+    orphaned.map(|view| view.key).collect()
 }
 
 impl Orphans {

@@ -220,7 +220,7 @@ impl Session {
     ) -> Result<(), WriteError> {
         let clock = Clock::sample();
         let left = snapshot.map(|snapshot| {
-            let mut left = entries::zombies(snapshot, &clock, &mut self.names);
+            let mut left = entries::zombies(snapshot, &[], &clock, &mut self.names);
             left.retain(|zombie| self.filter.admits_entry(zombie));
             left
         });

@@ -41,6 +41,7 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
     let plan = plan::read(&flags.policy)?;
     let options = tracer::Options {
         attach: flags.attach.attach.into(),
+        capacity: flags.capacity.capacity,
         pins_all: false,
         audit: false,
         all_events: false,

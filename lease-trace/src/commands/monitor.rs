@@ -58,6 +58,7 @@ impl Settings {
             duration: flags.duration.as_deref().map(parse_duration).transpose()?,
             options: tracer::Options {
                 attach: flags.attach.attach.into(),
+                capacity: flags.capacity.capacity,
                 pins_all: flags.pins == Pins::All,
                 audit: flags.audit,
                 all_events: flags.all_events,

@@ -7,6 +7,7 @@ use lease_trace_common::count::Count;
 
 use super::say;
 use crate::{
+    breaking,
     cli::{ReportFlags, Subject},
     clock::Clock,
     enrich::{Names, cgroup::Cgroups, locks},
@@ -18,7 +19,7 @@ use crate::{
         report::{Layout, Report},
         terminal::Look,
     },
-    tracer::{self, snapshot::Snapshot},
+    tracer::{self, reader::Reader, snapshot::Snapshot},
 };
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
@@ -29,7 +30,7 @@ pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
     if flags.follow {
         return follow(flags, &mut names, &mut out);
     }
-    let report = report(flags, &tracer::snapshot()?, &mut names);
+    let report = report(flags, &Reader::default().snapshot()?, &mut names);
     explain(&report);
     if flags.json {
         report.json(&mut out)?;
@@ -49,9 +50,10 @@ fn check(flags: &ReportFlags) -> anyhow::Result<()> {
 
 /// A report for each line on stdin, so that who asks often need not start a process each time.
 fn follow(flags: &ReportFlags, names: &mut Names, out: &mut impl Write) -> anyhow::Result<Exit> {
+    let mut reader = Reader::default();
     for line in io::stdin().lock().lines() {
         line.context("cannot read stdin")?;
-        report(flags, &tracer::snapshot()?, names).json_line(out)?;
+        report(flags, &reader.snapshot()?, names).json_line(out)?;
     }
     Ok(Exit::Done)
 }
@@ -74,18 +76,21 @@ fn layout(flags: &ReportFlags) -> anyhow::Result<Layout> {
 
 fn report(flags: &ReportFlags, snapshot: &Snapshot, names: &mut Names) -> Report {
     let (clock, subject) = (Clock::sample(), flags.subject);
+    // The kernel stops all who lock files while it writes the list: not more often than needed.
+    let listed = if subject == Subject::Leases || breaking::needs_list(snapshot) {
+        locks::leases().unwrap_or_else(|error| {
+            say(&format!(
+                "cannot read /proc/locks to check the leases against: {error}"
+            ));
+            Vec::new()
+        })
+    } else {
+        Vec::new()
+    };
     let mut entries = match subject {
-        Subject::Zombies => entries::zombies(snapshot, &clock, names),
-        Subject::Stakes => entries::stakes(snapshot, &clock, names),
-        Subject::Leases => {
-            let listed = locks::leases().unwrap_or_else(|error| {
-                say(&format!(
-                    "cannot read /proc/locks to check the leases against: {error}"
-                ));
-                Vec::new()
-            });
-            entries::leases(snapshot, &listed, &clock, names)
-        }
+        Subject::Zombies => entries::zombies(snapshot, &listed, &clock, names),
+        Subject::Stakes => entries::stakes(snapshot, &listed, &clock, names),
+        Subject::Leases => entries::leases(snapshot, &listed, &clock, names),
     };
     if let Some(squatters) = flags.squatters {
         entries = entries::squatters(entries, squatters);

@@ -7,7 +7,7 @@ use lease_trace_common::{
 };
 
 use super::*;
-use crate::{enrich::cgroup::Cgroups, fixtures, tracer};
+use crate::{breaking::needs_list, enrich::cgroup::Cgroups, fixtures, tracer};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -109,7 +109,7 @@ fn only_zombies_are_zombies() {
             stake_of(3, 0),
         ],
     );
-    let found = zombies(&snapshot, &fixtures::clock(), &mut names());
+    let found = zombies(&snapshot, &[], &fixtures::clock(), &mut names());
     assert_eq!(found.len(), 1);
     let zombie = &found[0];
     assert_eq!(zombie.owner.person.pid, 2);
@@ -133,7 +133,7 @@ fn stakes_have_a_state_and_an_empty_one_is_none() {
             stake_of(5, 0),
         ],
     );
-    let found = stakes(&snapshot, &fixtures::clock(), &mut names());
+    let found = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
     let states: Vec<_> = found.iter().filter_map(|entry| entry.state).collect();
     assert_eq!(states, ["leased", "covered", "bare-pin"]);
     assert_eq!(found[0].cause, None, "the lease is in force");
@@ -145,7 +145,7 @@ fn who_holds_the_leased_file_decides_what_a_stake_is() {
         vec![lease_of(2)],
         vec![stake_of(2, PIN + LEASE), stake_of(u32::MAX, PIN)],
     );
-    let found = stakes(&snapshot, &fixtures::clock(), &mut names());
+    let found = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
     let states: Vec<_> = found.iter().filter_map(|entry| entry.state).collect();
     assert_eq!(states, ["orphaned-pin", "covered"]);
 }
@@ -160,7 +160,7 @@ fn a_squatter_has_no_pin_and_is_in_the_way_or_old() {
         for holder in &mut snapshot.holders {
             holder.flags = FL_LEASE | breaking;
         }
-        let stakes = stakes(&snapshot, &fixtures::clock(), &mut names());
+        let stakes = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
         let found = super::squatters(stakes, which);
         let pids: Vec<u32> = found.iter().map(|entry| entry.owner.person.pid).collect();
         pids
@@ -198,7 +198,7 @@ fn without_a_monitor_pins_are_unknown() {
     let found = leases(&snapshot, &[], &fixtures::clock(), &mut names());
     assert_eq!(found[0].pins, None);
     assert!(found[0].vm_pin_bytes.is_some());
-    let found = stakes(&snapshot, &fixtures::clock(), &mut names());
+    let found = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
     assert_eq!((found[0].pins, found[0].state), (None, None));
 }
 
@@ -212,6 +212,36 @@ fn what_the_kernel_lists_and_the_walk_missed_is_added() {
     let added = added.expect("the lease that was missed");
     assert_eq!(added.file.path, None);
     assert_eq!(added.lease.as_ref().map(|lease| lease.mode), Some("write"));
+}
+
+/// Only a ring keeps it: no walk comes by it, and the kernel's list alone says that it is wanted.
+#[test]
+fn a_lease_that_no_walk_has_found_is_breaking_if_it_is_listed_so() {
+    let mut snapshot = snapshot(
+        vec![lease_of(u32::MAX)],
+        vec![stake_of(u32::MAX, 3 * PIN + LEASE)],
+    );
+    let breaking = LockLine {
+        breaking: true,
+        ..line(u32::MAX, 12)
+    };
+    let listed = [breaking];
+    let is_breaking = |snapshot: &Snapshot, listed: &[LockLine]| {
+        let found = stakes(snapshot, listed, &fixtures::clock(), &mut names());
+        let of_lease = leases(snapshot, listed, &fixtures::clock(), &mut names());
+        assert_eq!(found[0].breaking, of_lease[0].breaking);
+        found[0].breaking
+    };
+    assert!(!needs_list(&snapshot));
+    assert_eq!(
+        is_breaking(&snapshot, &listed),
+        Some(false),
+        "the walk knows"
+    );
+    snapshot.holders.clear();
+    assert!(needs_list(&snapshot));
+    assert_eq!(is_breaking(&snapshot, &listed), Some(true));
+    assert_eq!(is_breaking(&snapshot, &[line(u32::MAX, 12)]), Some(false));
 }
 
 #[test]

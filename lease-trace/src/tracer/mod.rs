@@ -13,12 +13,11 @@ mod object;
 mod pinned;
 pub mod policy;
 mod raw;
+pub mod reader;
 mod references;
 mod set_up;
 pub mod snapshot;
 mod walk;
-
-use std::time::Duration;
 
 use aya::{
     Ebpf,
@@ -31,8 +30,6 @@ use lease_trace_common::{
     stake::{Stake, StakeKey},
 };
 use tokio::io::{Interest, unix::AsyncFd};
-
-use crate::orphans;
 
 pub use self::pinned::{stale, started};
 pub use self::{
@@ -62,9 +59,11 @@ pub enum AttachMode {
 }
 
 /// What to trace and how.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub attach: AttachMode,
+    /// How many leases, stakes and files there is room for.
+    pub capacity: u32,
     /// Short-term pins, too.
     pub pins_all: bool,
     /// All pins are counted, to be held against the kernel's own count.
@@ -72,6 +71,21 @@ pub struct Options {
     /// Notifications of leases set and ended, too.
     pub all_events: bool,
 }
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            attach: AttachMode::default(),
+            capacity: CAPACITY,
+            pins_all: false,
+            audit: false,
+            all_events: false,
+        }
+    }
+}
+
+/// How many leases, stakes and files there is room for where nobody says.
+pub const CAPACITY: u32 = 65_536;
 
 /// A running trace. Dropping it detaches everything and removes the pinned maps, unless it reads
 /// those of the enforcement in place, which stays.
@@ -328,29 +342,6 @@ fn assemble(
 pub fn hold_limit_ms() -> u64 {
     pinned::word(owner::HOLD_LIMIT)
 }
-
-/// For `report`: what the maps of the running monitor or of the enforcement in place say, and who
-/// holds the files; else what a walk finds now. Loads nothing where somebody has. Leaves nothing
-/// behind.
-pub fn snapshot() -> Result<Snapshot, Error> {
-    let source = pinned::source()?;
-    if source.is_none() {
-        let mut object = object::load(Options::default(), Adopt::Yes)?;
-        let holders = Walker::load(&mut object.ebpf, &object.btf)?.all()?;
-        return read(&owned(&mut object.ebpf)?, holders, None);
-    }
-    let (maps, walker) = (of_monitor()?, pinned::walker()?);
-    let snapshot = read(&maps, walker.all()?, source)?;
-    if !orphans::any(&snapshot) {
-        return Ok(snapshot);
-    }
-    // A file that is just being closed is in no table any more while its lease has not ended yet.
-    std::thread::sleep(CLOSING);
-    read(&maps, walker.all()?, source)
-}
-
-/// How long the end of a lease may take behind the end of its last reference.
-const CLOSING: Duration = Duration::from_millis(50);
 
 fn read(
     maps: &Maps<MapData>,

@@ -8,6 +8,17 @@ use crate::kernel::{btf, host, offsets};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
 
+/// The maps that have an entry for each lease, stake or file.
+const SIZED: [&str; 7] = [
+    "COVERS",
+    "FREE_SLOTS",
+    "INODES",
+    "LEASES",
+    "PATHS",
+    "SLOT_OF",
+    "STAKES",
+];
+
 /// The object with its maps made and its programs not yet loaded.
 pub struct Object {
     pub ebpf: Ebpf,
@@ -51,6 +62,7 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
         pins_all: u32::from(options.pins_all),
         audit: u32::from(options.audit),
         adopt: u32::from(adopt == Adopt::Yes),
+        capacity: options.capacity,
         ..offsets::config(&types).map_err(|error| host::Obstacle {
             what: error.to_string(),
             remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
@@ -61,6 +73,9 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     let btf = Btf::from_sys_fs().map_err(|error| Error::Load(error.to_string()))?;
     log::debug!("BTF parsed");
     let mut loader = EbpfLoader::new();
+    for map in SIZED {
+        loader.map_max_entries(map, options.capacity);
+    }
     let ebpf = loader
         .btf(Some(&btf))
         .override_global("CONFIG", &config, true)

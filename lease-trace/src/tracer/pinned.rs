@@ -4,7 +4,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -215,6 +215,11 @@ pub fn living_owner() -> Option<u32> {
         started: array.get(&owner::STARTED, 0).ok()?,
     };
     owner.is_alive().then_some(owner.pid as u32)
+}
+
+/// The folder's inode number, if there is one: no two that were ever made have the same.
+pub fn inode() -> Option<u64> {
+    fs::metadata(FOLDER).ok().map(|found| found.ino())
 }
 
 /// Whose maps can be read here, if there are any; an error if they are those of another layout.

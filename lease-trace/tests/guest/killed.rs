@@ -36,6 +36,20 @@ fn by_a_signal_it_did_not_handle() {
     end_with_everything("kill-self TERM", "killed");
 }
 
+/// A worker thread of io_uring may be the last of the process to end, with an exit code of its own.
+#[test]
+fn by_sigkill_with_a_rings_worker_about() {
+    for _ in 0..3 {
+        let scratch = Scratch::new();
+        let monitor = Monitor::start();
+        let mut actor = Actor::start();
+        let file = open_lease_and_pin(&actor, &scratch.file("f"));
+        actor.all(&["memfd other 4K", "uring-close other worker"]);
+        actor.end("kill-self KILL");
+        expect_zombie(&monitor, actor.pid(), &file, "killed");
+    }
+}
+
 #[test]
 fn by_its_own_exit() {
     end_with_everything("exit 3", "exit");

@@ -53,6 +53,7 @@ mod prometheus;
 mod rdma;
 mod refusal;
 mod report;
+mod reuse;
 mod ring;
 mod service;
 mod span;

@@ -13,11 +13,11 @@ use crate::harness::{
 };
 
 /// A read-write or a read-only memory region.
-const MODES: [&str; 2] = ["ro", "rw"];
+pub const MODES: [&str; 2] = ["ro", "rw"];
 
 /// A lease, a mapping and a region over them: slots `f`, `m`, `mr` and `d`. Says whether the kernel
 /// allows such a region.
-fn lease_and_register(actor: &Actor, path: &str, mode: &str) -> bool {
+pub fn lease_and_register(actor: &Actor, path: &str, mode: &str) -> bool {
     assert_eq!(
         actor.ok(&format!("rdma-open d {}", Rxe::DEVICE)),
         Rxe::DEVICE

@@ -21,6 +21,7 @@ use super::{
     qemu::{self, Boot, Channels, Qemu},
     watch::{self, Trouble},
 };
+use crate::progress::say;
 
 /// How many lines of the console are kept to be shown.
 const KEPT: usize = 40;
@@ -36,9 +37,34 @@ enum Event {
     Unread,
 }
 
+type SharedSink = Arc<Mutex<Sink>>;
 type Lines = Arc<Mutex<VecDeque<String>>>;
 
+/// A kernel that has not come so far by then hangs: 7.3 does under emulation now and then, before
+/// any program has run.
+const COME_UP: Duration = Duration::from_mins(5);
+
+/// A guest whose kernel does not come up is booted once more, and that is said.
 pub fn run(boot: &Boot, folder: &Path, limit: Duration, out: Sink, err: Sink) -> Result<Ran> {
+    let sinks = [out, err].map(|sink| Arc::new(Mutex::new(sink)));
+    let ran = run_once(boot, folder, limit, &sinks)?;
+    let has_failed = matches!(ran.ended, Ended::Trouble(_) | Ended::TimeLimit { .. });
+    if ran.boot.is_some() || !has_failed || limit < COME_UP {
+        return Ok(ran);
+    }
+    say(format!(
+        "the guest's kernel did not come up ({}); once more. The last lines of its console:\n{}",
+        ran.ended, ran.last_words
+    ));
+    run_once(boot, folder, limit, &sinks)
+}
+
+fn run_once(
+    boot: &Boot,
+    folder: &Path,
+    limit: Duration,
+    [out, err]: &[SharedSink; 2],
+) -> Result<Ran> {
     let start = Instant::now();
     let (
         mut qemu,
@@ -54,8 +80,8 @@ pub fn run(boot: &Boot, folder: &Path, limit: Duration, out: Sink, err: Sink) ->
     let readers = [
         read_console(console, Arc::clone(&lines), events.clone()),
         read_status(status, events.clone()),
-        pass_on(guest_out, out, events.clone()),
-        pass_on(guest_err, err, events),
+        pass_on(guest_out, Arc::clone(out), events.clone()),
+        pass_on(guest_err, Arc::clone(err), events),
     ];
     let (ended, boot) = decide(&inbox, boot.initramfs, start, limit);
     if matches!(ended, Ended::Trouble(_)) {
@@ -82,6 +108,11 @@ fn decide(
 ) -> (Ended, Option<Duration>) {
     let mut boot = None;
     loop {
+        let limit = if boot.is_none() {
+            limit.min(COME_UP)
+        } else {
+            limit
+        };
         let left = limit.saturating_sub(start.elapsed());
         let ended = match inbox.recv_timeout(left) {
             Ok(Event::Up) => {
@@ -189,7 +220,7 @@ fn read_status(status: impl Read + Send + 'static, events: Sender<Event>) -> Joi
 
 fn pass_on(
     mut from: impl Read + Send + 'static,
-    mut to: Sink,
+    to: SharedSink,
     events: Sender<Event>,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
@@ -198,6 +229,7 @@ fn pass_on(
             match from.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(count) => {
+                    let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
                     if to
                         .write_all(&buffer[..count])
                         .and_then(|()| to.flush())

@@ -38,7 +38,7 @@ pub const PLACES: [Place; 11] = [
         cmdline: "",
         devices: &[],
         once: false,
-        prefixes: &["rdma::", "enforce_rdma::"],
+        prefixes: &["rdma::", "enforce_rdma::", "reuse::"],
     },
     Place {
         name: "storage",

@@ -10,8 +10,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{env, fmt, fs, thread};
 
+use rustix::fs::{CWD, FileType, Mode};
+
 use super::end::{Departure, interrupt, wait};
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, Scratch, eventually};
 
 /// One actor. Dropped, it is told to end, and what it holds goes with it.
 pub struct Actor {
@@ -90,16 +92,30 @@ impl Actor {
         }
     }
 
-    /// One that `fork-apart` has made, which waits for somebody at the other ends of its FIFOs.
-    pub fn apart(pid: i64, commands: &Path, answers: &Path) -> Self {
+    /// A child of this one, which goes on when its parent is gone. It is spoken to through two FIFOs.
+    pub fn fork_apart(&self, scratch: &Scratch) -> Self {
+        let fifo = |what: &str| {
+            let path = scratch.file(&format!("{what}-of-{}", self.pid));
+            rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+            path
+        };
+        let paths = [fifo("commands"), fifo("answers")];
+        let [commands, answers] = &paths;
+        let pid = self.ok(&format!("fork-apart {commands} {answers}"));
+        // Each open waits for the other end.
         let commands = File::options().write(true).open(commands);
         let answers = File::open(answers);
-        Self {
-            pid,
+        let child = Self {
+            pid: pid.parse().expect("fork-apart answers with a pid"),
             process: None,
             commands: Some(commands.expect("it reads commands")),
             answers: lines_of(answers.expect("it writes answers")),
+        };
+        for path in paths {
+            fs::remove_file(path).expect("both ends are open");
         }
+        child
     }
 
     pub fn pid(&self) -> i64 {

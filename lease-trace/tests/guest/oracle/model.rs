@@ -6,6 +6,8 @@
 //! the answer; everything else it predicts.
 
 mod allowed;
+mod leases;
+mod rings;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,8 @@ pub struct Answer {
 #[derive(Clone, Default)]
 struct Process {
     pid: i64,
+    /// Which it is: another one after each exec.
+    program: Id,
     fds: [Option<Id>; FDS],
     maps: [Option<Mapping>; MAPS],
     rings: [Option<Id>; RINGS],
@@ -64,13 +68,33 @@ struct Lease {
     id: Id,
     setter: i64,
     write: bool,
+    pending: Pending,
+}
+
+/// What somebody wants of a lease, and has not got.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Pending {
+    Nothing,
+    Downgrade,
+    Unlock,
 }
 
 struct Ring {
-    /// Who made it, and is the only one to register buffers with it.
-    maker: i64,
-    /// Pages by inode; `None`: no buffer is registered.
-    buffer: Option<BTreeMap<Id, i64>>,
+    /// The program that made it, which is the only one to register buffers with it.
+    maker: Id,
+    /// `None`: no buffer is registered.
+    buffer: Option<Id>,
+    /// The open file description that is registered.
+    file: Option<Id>,
+}
+
+/// Pins that a ring has, or several share.
+struct Buffer {
+    owner: i64,
+    /// Which registered it.
+    program: Id,
+    /// By inode.
+    pages: BTreeMap<Id, i64>,
 }
 
 #[derive(Default)]
@@ -90,6 +114,7 @@ pub struct Model {
     inodes: BTreeMap<Id, Inode>,
     opens: BTreeMap<Id, Open>,
     rings: BTreeMap<Id, Ring>,
+    buffers: BTreeMap<Id, Buffer>,
     /// By pid and inode.
     stakes: BTreeMap<(i64, Id), Stake>,
     last_id: Id,
@@ -117,22 +142,30 @@ impl Model {
     pub fn apply(&mut self, op: Op, answer: Answer) -> Vec<Told> {
         match op {
             Op::Spawn { p } => {
+                let program = self.new_id();
                 self.processes[p] = Some(Process {
                     pid: answer.pid,
+                    program,
                     ..Process::default()
                 });
             }
             Op::Fork { p, child } => {
                 let mut heir = self.process(p).clone();
                 heir.pid = answer.pid;
+                heir.program = self.new_id();
                 self.processes[child] = Some(heir);
             }
             Op::Exit { p } => self.end(p, "exit"),
             Op::Kill { p } => self.end(p, "killed"),
+            Op::Exec { p, fd } => self.exec(p, fd),
             Op::Open { p, fd, file, write } => self.open_file(p, fd, file, write, answer.ino),
-            Op::Close { p, fd } => {
+            Op::Close { p, fd } | Op::Drop { p, fd } => {
                 let gone = self.process_mut(p).fds[fd].take();
                 self.let_go(gone.into_iter(), p, "close");
+            }
+            Op::UringClose { p, fd, .. } => {
+                let gone = self.process_mut(p).fds[fd].take();
+                self.let_go(gone.into_iter(), p, "io_uring");
             }
             Op::CloseRange { p, first, last } => {
                 let range = self.process_mut(p).fds[first..=last].iter_mut().rev();
@@ -161,6 +194,26 @@ impl Model {
                 }
             }
             Op::Unlock { p, fd } => self.unlock(p, fd),
+            Op::Break { file, write, .. } => self.want_broken(file, write),
+            Op::Outwait { p, fd, file, write } => {
+                self.time_out(p, file, write);
+                self.open_file(p, fd, file, write, 0);
+            }
+            Op::Truncate { p, fd, pages } => {
+                let inode = self.open(p, fd).expect("allowed").inode;
+                self.inodes.get_mut(&inode).expect("open").pages = pages;
+            }
+            // A hole reads as zeroes and can be pinned anew.
+            Op::Punch { .. } => {}
+            Op::Unlink { file } => self.names[file] = None,
+            _ => self.apply_to_memory(op, answer),
+        }
+        self.forget();
+        self.drop_a_zombie()
+    }
+
+    fn apply_to_memory(&mut self, op: Op, answer: Answer) {
+        match op {
             Op::Map { p, map, fd, pages } => {
                 let id = self.fd(p, fd).expect("allowed");
                 let mapping = (0..pages).map(|page| (id, page)).collect();
@@ -177,6 +230,11 @@ impl Model {
                 let new = (0..pages).map(|page| (id, page));
                 let mapping = self.process_mut(p).maps[map].as_mut().expect("allowed");
                 let gone: Mapping = mapping.splice(page..page + pages, new).collect();
+                self.let_go_of_pages(gone, p);
+            }
+            Op::Remap { p, map, pages } => self.remap(p, map, pages),
+            Op::RemapOver { p, over, .. } => {
+                let gone = self.process_mut(p).maps[over].take().expect("allowed");
                 self.let_go_of_pages(gone, p);
             }
             Op::Unmap { p, map } => {
@@ -201,16 +259,23 @@ impl Model {
                 self.register(p, ring, &part, answer.done);
             }
             Op::Unpin { p, ring } => self.unregister(p, ring),
-            Op::Truncate { p, fd, pages } => {
-                let inode = self.open(p, fd).expect("allowed").inode;
-                self.inodes.get_mut(&inode).expect("open").pages = pages;
+            Op::Clone { p, ring, from } => {
+                if answer.done {
+                    self.share(p, ring, from);
+                }
             }
-            // A hole reads as zeroes and can be pinned anew.
-            Op::Punch { .. } => {}
-            Op::Unlink { file } => self.names[file] = None,
+            Op::RegisterFile { p, ring, fd } => {
+                let (id, file) = (self.process(p).rings[ring], self.fd(p, fd));
+                let ring = self.rings.get_mut(&id.expect("allowed"));
+                ring.expect("held").file = file;
+            }
+            Op::UnregisterFile { p, ring } => {
+                let id = self.process(p).rings[ring].expect("allowed");
+                let gone = self.rings.get_mut(&id).expect("held").file.take();
+                self.let_go(gone.into_iter(), p, "io_uring");
+            }
+            _ => unreachable!("{op} has nothing to do with memory"),
         }
-        self.forget();
-        self.drop_a_zombie()
     }
 
     fn end(&mut self, p: usize, cause: &'static str) {
@@ -219,11 +284,34 @@ impl Model {
             fds,
             maps,
             rings,
+            program: _,
         } = self.processes[p].take().expect("allowed");
         let pages = maps.into_iter().flatten().flatten().map(|(id, _)| id);
         let gone = fds.into_iter().rev().flatten().chain(pages);
         self.let_go_of(gone, pid, cause);
         self.let_go_of_rings(rings.into_iter().flatten());
+    }
+
+    /// The program that was is gone, with its mappings and the descriptor.
+    fn exec(&mut self, p: usize, fd: usize) {
+        let program = self.new_id();
+        let process = self.process_mut(p);
+        process.program = program;
+        let maps = std::mem::take(&mut process.maps);
+        let descriptor = process.fds[fd].take();
+        let pages = maps.into_iter().flatten().flatten().map(|(id, _)| id);
+        self.let_go(descriptor.into_iter().chain(pages), p, "exec");
+    }
+
+    fn remap(&mut self, p: usize, map: usize, pages: usize) {
+        let mapping = self.process_mut(p).maps[map].as_mut().expect("allowed");
+        let gone = mapping.split_off(pages.min(mapping.len()));
+        while let Some((id, page)) = mapping.last().copied()
+            && mapping.len() < pages
+        {
+            mapping.push((id, page + 1));
+        }
+        self.let_go_of_pages(gone, p);
     }
 
     fn open_file(&mut self, p: usize, fd: usize, file: usize, write: bool, ino: i64) {
@@ -246,49 +334,6 @@ impl Model {
         self.process_mut(p).fds[fd] = Some(id);
     }
 
-    /// A lease on an open file description that has one only changes its mode.
-    fn set_lease(&mut self, p: usize, fd: usize, write: bool) {
-        let id = self.fd(p, fd).expect("allowed");
-        let (setter, lease_id) = (self.process(p).pid, self.new_id());
-        let open = self.opens.get_mut(&id).expect("held");
-        if let Some(lease) = &mut open.lease {
-            lease.write = write;
-            return;
-        }
-        let inode = open.inode;
-        open.lease = Some(Lease {
-            id: lease_id,
-            setter,
-            write,
-        });
-        let own = self.stakes.entry((setter, inode)).or_default();
-        own.leases.insert(lease_id);
-        // It covers those, too, who have pins and a descriptor of the same open file description.
-        let heirs: Vec<i64> = self
-            .alive()
-            .filter(|process| process.fds.contains(&Some(id)))
-            .map(|process| process.pid)
-            .collect();
-        for pid in heirs {
-            if let Some(stake) = self.stakes.get_mut(&(pid, inode))
-                && stake.pins > 0
-            {
-                stake.leases.insert(lease_id);
-            }
-        }
-        let ino = self.inodes[&inode].ino;
-        self.told.push(Told::plain("lease-set", setter, ino));
-    }
-
-    fn unlock(&mut self, p: usize, fd: usize) {
-        let end = End {
-            last_reference: false,
-            by: self.process(p).pid,
-            cause: "unlock",
-        };
-        self.end_lease(self.fd(p, fd).expect("allowed"), end);
-    }
-
     fn let_go_of_pages(&mut self, gone: Mapping, p: usize) {
         self.let_go(gone.into_iter().map(|(id, _)| id), p, "munmap");
     }
@@ -307,141 +352,9 @@ impl Model {
             cause,
         };
         for id in gone {
-            if self.opens.contains_key(&id) && !self.alive().any(|process| process.holds(id)) {
+            if self.opens.contains_key(&id) && !self.is_open(id) {
                 self.end_lease(id, end);
                 self.opens.remove(&id);
-            }
-        }
-    }
-
-    fn let_go_of_rings(&mut self, gone: impl Iterator<Item = Id>) {
-        for id in gone {
-            let held = |process: &Process| process.rings.contains(&Some(id));
-            if !self.alive().any(held)
-                && let Some(Ring { maker, buffer }) = self.rings.remove(&id)
-            {
-                self.unpin(maker, buffer.unwrap_or_default());
-            }
-        }
-    }
-
-    /// The lease of an open file description ends, if it has one. Everybody whose pins it covered is
-    /// judged.
-    fn end_lease(&mut self, id: Id, end: End) {
-        let open = self.opens.get_mut(&id).expect("held until now");
-        let inode = open.inode;
-        let Some(lease) = open.lease.take() else {
-            return;
-        };
-        let ino = self.inodes[&inode].ino;
-        let told = |event, pid, pins| Told {
-            event,
-            pid,
-            ino,
-            cause: end.cause.to_owned(),
-            releaser: end.by,
-            pins,
-        };
-        self.told.push(told("lease-end", lease.setter, 0));
-        let here = self.stakes.keys().filter(|(_, of)| *of == inode);
-        for pid in here.map(|(pid, _)| *pid).collect::<Vec<_>>() {
-            let covers_by_descriptor = self.leases_by_descriptor(pid, inode);
-            let holds = if end.last_reference {
-                pid == end.by
-            } else {
-                self.has_descriptor(pid, id)
-            };
-            let stake = self.stakes.get_mut(&(pid, inode)).expect("from the keys");
-            let came_late = stake.leases.is_empty() && !stake.zombie && holds;
-            let was_covered = stake.leases.remove(&lease.id) || came_late;
-            if !was_covered || stake.pins == 0 || stake.zombie || !stake.leases.is_empty() {
-                continue;
-            }
-            stake.leases = covers_by_descriptor;
-            if stake.leases.is_empty() {
-                stake.zombie = true;
-                self.told.push(told("zombie", pid, stake.pins));
-            }
-        }
-    }
-
-    fn make_ring(&mut self, p: usize, ring: usize) {
-        let (id, maker) = (self.new_id(), self.process(p).pid);
-        let new = Ring {
-            maker,
-            buffer: None,
-        };
-        self.rings.insert(id, new);
-        self.process_mut(p).rings[ring] = Some(id);
-    }
-
-    fn unregister(&mut self, p: usize, ring: usize) {
-        let id = self.process(p).rings[ring].expect("allowed");
-        let ring = self.rings.get_mut(&id).expect("held");
-        let (maker, buffer) = (ring.maker, ring.buffer.take());
-        if self.fault != Some(Fault::ForgetUnpin) {
-            self.unpin(maker, buffer.expect("allowed"));
-        }
-    }
-
-    /// Pages are pinned until one cannot be. Where the kernel then refuses, they are dropped again.
-    fn register(&mut self, p: usize, ring: usize, part: &[(Id, usize)], done: bool) {
-        let process = self.process(p);
-        let (pid, ring) = (process.pid, process.rings[ring].expect("allowed"));
-        let through = one_mapping(part);
-        let mut by_inode: BTreeMap<Id, i64> = BTreeMap::new();
-        for (id, _) in part {
-            *by_inode.entry(self.opens[id].inode).or_default() += 1;
-        }
-        for (inode, pages) in &by_inode {
-            self.pin(pid, *inode, *pages, through);
-        }
-        if done {
-            self.rings.get_mut(&ring).expect("held").buffer = Some(by_inode);
-        } else {
-            self.unpin(pid, by_inode);
-        }
-    }
-
-    /// `through`: the open file description behind the only mapping of the call.
-    fn pin(&mut self, pid: i64, inode: Id, pages: i64, through: Option<Id>) {
-        let there: BTreeSet<Id> = self.leases_on(inode).map(|lease| lease.id).collect();
-        let mut found = self.leases_by_descriptor(pid, inode);
-        found.extend(
-            through
-                .and_then(|id| self.opens[&id].lease)
-                .map(|lease| lease.id),
-        );
-        let stake = self.stakes.entry((pid, inode)).or_default();
-        if stake.leases.len() < there.len() && (stake.leases.is_empty() || stake.pins == 0) {
-            stake.leases.extend(found);
-        }
-        if stake.pins == 0 && stake.leases.is_empty() {
-            self.told.push(Told {
-                pins: pages,
-                ..Told::plain("bare-pin", pid, self.inodes[&inode].ino)
-            });
-        }
-        stake.pins += pages;
-    }
-
-    fn unpin(&mut self, pid: i64, buffer: BTreeMap<Id, i64>) {
-        for (inode, pages) in buffer {
-            let own: BTreeSet<Id> = self
-                .leases_on(inode)
-                .filter(|lease| lease.setter == pid)
-                .map(|lease| lease.id)
-                .collect();
-            let stake = self.stakes.get_mut(&(pid, inode)).expect("pinned");
-            stake.pins -= pages;
-            if stake.pins > 0 {
-                continue;
-            }
-            // Without pins nobody is covered by what others have set.
-            stake.leases = own;
-            if std::mem::take(&mut stake.zombie) {
-                let ino = self.inodes[&inode].ino;
-                self.told.push(Told::plain("at-rest", pid, ino));
             }
         }
     }
@@ -465,6 +378,12 @@ impl Model {
             self.fault = None;
         }
         told
+    }
+
+    /// Whether anybody holds this open file description: a process, or a ring.
+    fn is_open(&self, id: Id) -> bool {
+        self.alive().any(|process| process.holds(id))
+            || self.rings.values().any(|ring| ring.file == Some(id))
     }
 
     fn alive(&self) -> impl Iterator<Item = &Process> {

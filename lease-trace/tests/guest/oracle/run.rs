@@ -33,7 +33,7 @@ impl Chooser {
 
     fn next(&mut self, model: &Model) -> Op {
         // What mostly leads nowhere is done now and then.
-        let any = (op::any(), proptest::bool::weighted(0.05));
+        let any = (op::any_op(), proptest::bool::weighted(0.05));
         loop {
             let tree = any.new_tree(&mut self.0).expect("it rejects nothing");
             let (op, anyway) = tree.current();

@@ -14,10 +14,15 @@ pub struct Row {
     pub ino: i64,
     pub state: String,
     pub pins: i64,
+    /// Somebody wants one of the leases that the process has set broken.
+    pub breaking: bool,
     /// How many leases: at least those that the process has set, at most all that it could have
     /// been found to hold.
     pub leases: RangeInclusive<usize>,
 }
+
+/// Stands for the kernel's worker, whichever it was.
+pub const KWORKER: i64 = -1;
 
 /// A transition. What does not belong to it is empty or 0.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,13 +53,24 @@ impl Row {
             ino: integer(row, "ino"),
             state: text(row, "state").to_owned(),
             pins: integer(row, "pins"),
+            breaking: row["breaking"] == true,
             leases: leases..=leases,
         }
     }
 
     /// Whether the product's row is what the model predicts.
     pub fn admits(&self, seen: &Self) -> bool {
-        let rest = |row: &Self| (row.pid, row.ino, row.state.clone(), row.pins);
+        let rest = |row: &Self| {
+            let Self {
+                pid,
+                ino,
+                state,
+                pins,
+                breaking,
+                ..
+            } = row;
+            (*pid, *ino, state.clone(), *pins, *breaking)
+        };
         rest(self) == rest(seen) && self.leases.contains(seen.leases.start())
     }
 }
@@ -88,7 +104,7 @@ impl Told {
                 String::new()
             },
             releaser: if has("releaser") {
-                integer(&value["releaser"], "pid")
+                releaser(&value["releaser"])
             } else {
                 0
             },
@@ -98,5 +114,13 @@ impl Told {
                 0
             },
         })
+    }
+}
+
+fn releaser(releaser: &Value) -> i64 {
+    if text(releaser, "comm").starts_with("kworker/") {
+        KWORKER
+    } else {
+        integer(releaser, "pid")
     }
 }

@@ -1,11 +1,9 @@
 //! The real thing: processes that do the steps, and what the product and the kernel say afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,9 +12,12 @@ use super::model::{Answer, Model};
 use super::op::{FILES, Op, PROCESSES, name};
 use super::told::{Row, Told};
 use crate::harness::{
-    Actor, Follower, Monitor, Pinned, Scratch, Subject, eventually, is_hook_passed, leases_in,
+    Actor, Follower, Monitor, Pinned, Scratch, Setting, Subject, eventually, is_hook_passed,
+    leases_in,
 };
 
+/// Room for all that there can be; each report goes through it.
+const CAPACITY: &str = "1024";
 /// How long the kernel's worker may take to take a ring down.
 const WORKER: Duration = Duration::from_secs(5);
 /// An orphaned pin is told so late at most, behind the moment that it was one.
@@ -35,7 +36,6 @@ pub struct World {
     sentinel_ino: i64,
     sentinel_leased: bool,
     pinned: Pinned,
-    fifos: u64,
     /// When a stake was last an orphaned pin, by pid and inode number.
     orphaned: BTreeMap<(i64, i64), Instant>,
     /// Orphaned pins that were told and have not ended.
@@ -46,8 +46,14 @@ pub struct World {
     pub passed_by: bool,
     /// By event, how many were told and agreed with; by state, how many rows.
     pub agreed: BTreeMap<String, u64>,
+    _break_time: Setting,
     /// Goes last: the others have files in it.
     scratch: Scratch,
+}
+
+/// How long holders have to react, s; 0: for ever.
+fn break_time(seconds: &str) -> Setting {
+    Setting::set("fs/lease-break-time", seconds)
 }
 
 /// What the product and the kernel say at one moment.
@@ -56,20 +62,25 @@ struct Seen {
     told: Vec<Told>,
     rows: Vec<Row>,
     pinned: i64,
-    locks: Vec<(i64, i64, bool)>,
+    locks: Vec<(i64, i64, String)>,
 }
 
 impl World {
     pub fn new() -> Self {
         let scratch = Scratch::new();
         let pinned = Pinned::now();
-        let monitor = Monitor::alone();
+        let monitor = Monitor::with(&["--all-events", "--capacity", CAPACITY]);
         monitor.forget();
         let path = scratch.file("sentinel");
         let sentinel = File::create(&path).expect("a file in the scratch folder");
         let Subject { dev, ino, .. } = Subject::at(&path);
         let seed = Actor::start();
-        seed.all(&["signals ignore CHLD", "socketpair near far"]);
+        seed.all(&[
+            "signals ignore CHLD",
+            "socketpair near far",
+            "cloexec near off",
+            "cloexec far off",
+        ]);
         Self {
             dev,
             follower: Follower::of("stakes"),
@@ -80,12 +91,12 @@ impl World {
             sentinel_ino: ino,
             sentinel_leased: false,
             pinned,
-            fifos: 0,
             orphaned: BTreeMap::new(),
             told_orphaned: BTreeSet::new(),
             unexpected: None,
             passed_by: false,
             agreed: BTreeMap::new(),
+            _break_time: break_time("0"),
             scratch,
         }
     }
@@ -114,8 +125,13 @@ impl World {
             let _ = fs::remove_file(self.path(file));
         }
         self.pinned.assert_balanced();
-        let is_clear = eventually(|| self.look().rows.is_empty());
-        assert!(is_clear, "stakes without a process");
+        let is_clear = eventually(|| {
+            let seen = self.look();
+            seen.rows.is_empty() && seen.locks.is_empty()
+        });
+        assert!(is_clear, "stakes or leases without a process");
+        // What was told of that is no part of what comes now.
+        self.look();
         self.unexpected = None;
         self.orphaned.clear();
         self.told_orphaned.clear();
@@ -136,9 +152,12 @@ impl World {
             _ => {}
         }
         let (path, is_new) = match op {
-            Op::Open { file, .. } => (self.path(file), model.is_new(op)),
+            Op::Open { file, .. } | Op::Break { file, .. } | Op::Outwait { file, .. } => {
+                (self.path(file), model.is_new(op))
+            }
             _ => (String::new(), false),
         };
+        let _short = matches!(op, Op::Outwait { .. }).then(|| break_time("1"));
         for (number, (p, command)) in op
             .commands(&path, is_new, model.is_writable(op))
             .into_iter()
@@ -164,11 +183,16 @@ impl World {
     /// Holds what the product and the kernel say against the model, after a step of which it
     /// expects `told`. An error: how they differ.
     pub fn compare(&mut self, op: Op, model: &Model, told: Vec<Told>) -> Result<(), String> {
-        if matches!(op, Op::CloseRing { .. } | Op::Exit { .. } | Op::Kill { .. }) {
-            self.wait_for_workers(model.pins());
-        }
         let mut wanted = told;
         wanted.sort_unstable();
+        // A ring that was closed may still have what another one shares.
+        let is_late = matches!(
+            op,
+            Op::CloseRing { .. } | Op::Unpin { .. } | Op::Exit { .. } | Op::Kill { .. }
+        );
+        if is_late {
+            self.wait_for_workers(model);
+        }
         let mut seen = self.look();
         if seen.told.iter().any(|told| self.is_by_monitor(told)) {
             // It looks through descriptors now and then, and may be the last to let go: later than
@@ -183,14 +207,23 @@ impl World {
             self.excuse_the_monitor(&wanted, &mut seen.told);
         }
         self.check(&wanted, seen, model)?;
-        for told in wanted {
-            *self.agreed.entry(told.event.to_owned()).or_default() += 1;
+        for Told { event, cause, .. } in wanted {
+            self.count(event.to_owned());
+            if event == "lease-end" {
+                self.count(format!("{event} by {cause}"));
+            }
         }
         for row in model.rows() {
-            let what = format!("{} row", row.state);
-            *self.agreed.entry(what).or_default() += 1;
+            self.count(format!("{} row", row.state));
+            if row.breaking {
+                self.count("breaking row".to_owned());
+            }
         }
         Ok(())
+    }
+
+    fn count(&mut self, what: String) {
+        *self.agreed.entry(what).or_default() += 1;
     }
 
     fn check(&mut self, wanted: &[Told], seen: Seen, model: &Model) -> Result<(), String> {
@@ -300,10 +333,7 @@ impl World {
         let is_right = match value["event"].as_str() {
             Some("orphaned-pin") => {
                 let since = self.orphaned.get(&key).map(Instant::elapsed);
-                *self
-                    .agreed
-                    .entry("orphaned-pin told".to_owned())
-                    .or_default() += 1;
+                self.count("orphaned-pin told".to_owned());
                 since.is_some_and(|since| since < ORPHAN) && self.told_orphaned.insert(key)
             }
             Some("orphan-end") => self.told_orphaned.remove(&key),
@@ -350,45 +380,30 @@ impl World {
         rows
     }
 
-    fn locks(&self) -> Vec<(i64, i64, bool)> {
+    fn locks(&self) -> Vec<(i64, i64, String)> {
         let listed = leases_in(&self.dev).into_iter();
         let mut locks: Vec<_> = listed
             .filter(|listed| listed.ino != self.sentinel_ino)
-            .map(|listed| (listed.ino, listed.pid, listed.access == "WRITE"))
+            .map(|listed| (listed.ino, listed.pid, listed.access))
             .collect();
         locks.sort_unstable();
         locks
     }
 
-    fn wait_for_workers(&self, pins: i64) {
+    /// Pins are dropped, and files closed, by the kernel's workers.
+    fn wait_for_workers(&self, model: &Model) {
+        let (pins, locks) = (model.pins(), model.locks());
         let deadline = Instant::now() + WORKER;
-        while self.pinned.since() != pins && Instant::now() < deadline {
+        while (self.pinned.since() != pins || self.locks() != locks) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     fn fork(&mut self, parent: Option<usize>, child: usize) -> i64 {
-        self.fifos += 1;
-        let fifo = |what: &str| -> PathBuf {
-            let path = self.scratch.folder().join(format!("{what}-{}", self.fifos));
-            let c_path = CString::new(path.to_str().expect("ASCII")).expect("no NUL");
-            // SAFETY: the path ends with a NUL.
-            let made = unsafe { libc::mkfifo(c_path.as_ptr(), 0o600) };
-            assert_eq!(made, 0, "mkfifo {}", path.display());
-            path
-        };
-        let (commands, answers) = (fifo("commands"), fifo("answers"));
         let parent = parent.map_or(&self.seed, |p| self.actors[p].as_ref().expect("alive"));
-        let pid = parent.ok(&format!(
-            "fork-apart {} {}",
-            commands.display(),
-            answers.display()
-        ));
-        let pid = pid.parse().expect("a pid");
-        self.actors[child] = Some(Actor::apart(pid, &commands, &answers));
-        for path in [commands, answers] {
-            fs::remove_file(path).expect("both ends are open");
-        }
+        let forked = parent.fork_apart(&self.scratch);
+        let pid = forked.pid();
+        self.actors[child] = Some(forked);
         pid
     }
 

@@ -1,6 +1,6 @@
 //! What the product and the kernel have to show for the state that there is.
 
-use super::{Id, Model, Stake};
+use super::{Id, Model, Pending, Stake};
 use crate::oracle::told::Row;
 
 impl Model {
@@ -10,14 +10,16 @@ impl Model {
             .stakes
             .iter()
             .map(|(&(pid, inode), stake)| {
-                let own = self.leases_on(inode).filter(|lease| lease.setter == pid);
+                let own = || self.leases_on(inode).filter(|lease| lease.setter == pid);
+                let breaking = own().any(|lease| lease.pending != Pending::Nothing);
                 let held = self.leases_held(pid, inode);
                 Row {
                     pid,
                     ino: self.inodes[&inode].ino,
                     state: self.state(pid, inode, stake).to_owned(),
                     pins: stake.pins,
-                    leases: own.count()..=stake.leases.union(&held).count(),
+                    breaking,
+                    leases: own().count()..=stake.leases.union(&held).count(),
                 }
             })
             .collect();
@@ -25,13 +27,14 @@ impl Model {
         rows
     }
 
-    /// What /proc/locks has to show: inode number, setter, whether it is a write lease.
-    pub fn locks(&self) -> Vec<(i64, i64, bool)> {
+    /// What /proc/locks has to show: inode number, setter, access.
+    pub fn locks(&self) -> Vec<(i64, i64, String)> {
         let opens = self.opens.values();
         let mut locks: Vec<_> = opens
             .filter_map(|open| {
                 let lease = open.lease?;
-                Some((self.inodes[&open.inode].ino, lease.setter, lease.write))
+                let access = lease.access().to_owned();
+                Some((self.inodes[&open.inode].ino, lease.setter, access))
             })
             .collect();
         locks.sort_unstable();
