@@ -66,7 +66,7 @@ pub enum Count {
     /// the monitor.
     LostHooks = 28,
     /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
-    SamePid = 29,
+    Joined = 29,
 }
 
 impl Count {
@@ -103,7 +103,7 @@ impl Count {
         Self::AuditTaken,
         Self::AuditDropped,
         Self::LostHooks,
-        Self::SamePid,
+        Self::Joined,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -123,7 +123,7 @@ impl Count {
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
             Self::LostCovers => Some("inherited leases found no room in the COVERS map"),
             Self::LostHooks => Some("hooks were passed while their program ran on that CPU"),
-            Self::SamePid => {
+            Self::Joined => {
                 Some("leases or pins joined what an ended process of the same pid left")
             }
             Self::Events

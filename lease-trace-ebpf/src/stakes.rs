@@ -107,7 +107,7 @@ impl StakeRef {
     fn count_same_pid(self, started_ns: u64) {
         let known = self.get().started_ns;
         if known != 0 && started_ns != 0 && known != started_ns {
-            count(Count::SamePid, 1);
+            count(Count::Joined, 1);
         }
     }
 
