@@ -32,6 +32,8 @@ pub enum Command {
     Monitor(MonitorFlags),
     /// Show the zombies, leases or stakes there are now
     Report(ReportFlags),
+    /// Watch all stakes on a live screen, zombies first
+    Top(TopFlags),
     /// Put a policy in force in the kernel, and see what it came to
     Enforce(EnforceFlags),
     /// Say what this kernel offers and lacks
@@ -88,6 +90,31 @@ pub struct MonitorFlags {
 
     #[command(flatten)]
     pub capacity: CapacityFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct TopFlags {
+    /// Time from look to look, e.g. 500ms, 5s
+    #[arg(short, long, value_name = "DURATION", default_value = "1s")]
+    pub interval: String,
+
+    /// No colours; NO_COLOR in the environment does the same
+    #[arg(long)]
+    pub no_color: bool,
+
+    #[command(flatten)]
+    pub filter: FilterFlags,
+
+    /// Which pins count, where no monitor runs and top watches by itself
+    #[arg(long, value_enum, default_value_t = Pins::LongTerm)]
+    pub pins: Pins,
+
+    #[command(flatten)]
+    pub capacity: CapacityFlags,
+
+    #[command(flatten)]
+    pub attach: AttachFlags,
 }
 
 #[derive(Debug, Args)]

@@ -20,17 +20,31 @@ use crate::{
 };
 
 /// What a walk over descriptors and mappings tells of stakes.
-struct Walk {
+pub struct Walk {
     held: Held,
     breaks: Breaking,
 }
 
 impl Walk {
-    fn of(snapshot: &Snapshot, listed: &[LockLine]) -> Self {
+    pub fn of(snapshot: &Snapshot, listed: &[LockLine]) -> Self {
         Self {
             held: Held::new(&snapshot.leased(), &snapshot.holders),
             breaks: Breaking::of(snapshot, listed),
         }
+    }
+
+    /// What a stake is in the light of who holds the leased files now.
+    pub fn standing(&self, view: &StakeView) -> &'static str {
+        match stake::state(view.stake.word) {
+            State::Covered if self.held.orphans(view) => "orphaned-pin",
+            State::BarePin if self.held.covers(view) => state_name(State::Covered),
+            state => state_name(state),
+        }
+    }
+
+    /// Whether somebody wants this lease broken, by its identity.
+    pub fn is_breaking(&self, lease: u64) -> bool {
+        self.breaks.contains(lease)
     }
 }
 
@@ -125,15 +139,6 @@ pub const fn state_name(state: State) -> &'static str {
     }
 }
 
-/// What a stake is in the light of who holds the leased files now.
-fn standing(view: &StakeView, held: &Held) -> &'static str {
-    match stake::state(view.stake.word) {
-        State::Covered if held.orphans(view) => "orphaned-pin",
-        State::BarePin if held.covers(view) => state_name(State::Covered),
-        state => state_name(state),
-    }
-}
-
 /// Who wants a lease on this file broken.
 fn breaker(view: &InodeView) -> Option<Person> {
     ledger::releaser(&view.inode.as_ref()?.breaker)
@@ -154,14 +159,14 @@ fn others(view: &StakeView, snapshot: &Snapshot) -> Option<Vec<Holder>> {
     Some(others.into_iter().map(|(_, _, holder)| holder).collect())
 }
 
-fn stake(
+/// One stake, whatever is in it.
+pub fn stake(
     view: &StakeView,
     walk: &Walk,
     snapshot: &Snapshot,
     clock: &Clock,
     names: &mut Names,
 ) -> Entry {
-    let Walk { held, breaks } = walk;
     let StakeView { key, stake, inode } = view;
     let state = stake::state(stake.word);
     let leases = stake::leases(stake.word);
@@ -181,7 +186,7 @@ fn stake(
         && snapshot.leases.iter().any(|lease| {
             lease.lease.inode_id == key.inode
                 && lease.lease.setter.tgid == key.tgid
-                && breaks.contains(lease.id)
+                && walk.is_breaking(lease.id)
         });
     let owner = names.owner(&stake.owner);
     let file = file(inode);
@@ -194,7 +199,7 @@ fn stake(
                 .filter(|_| stake.lease.is_breaking())
                 .and_then(|_| ledger::releaser(&stake.breaker))
         },
-        state: known.then(|| standing(view, held)),
+        state: known.then(|| walk.standing(view)),
         lease: Lease::of(&stake.lease, until_ns),
         cause,
         leases: Some(leases),

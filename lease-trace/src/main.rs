@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Monitor(flags) => commands::monitor::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),
+        Command::Top(flags) => commands::top::run(&flags),
         Command::Enforce(flags) => commands::enforce::run(&flags),
         Command::Doctor(flags) if flags.audit => commands::audit::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),

@@ -10,6 +10,7 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod signals;
+pub mod top;
 
 use std::io::{self, Write as _};
 

@@ -9,6 +9,7 @@ pub mod sentence;
 pub mod table;
 pub mod terminal;
 pub mod text;
+pub mod top;
 
 use std::io;
 

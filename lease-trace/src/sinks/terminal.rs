@@ -22,11 +22,10 @@ impl Look {
         if !io::stdout().is_terminal() {
             return Self::PLAIN;
         }
-        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             width: Some(terminal_width()),
-            colour: !dumb && !no_colour,
+            colour: !is_dumb() && !no_colour,
         }
     }
 
@@ -35,6 +34,11 @@ impl Look {
         width: None,
         colour: false,
     };
+}
+
+/// Whether the terminal can do nothing but show one line after the other.
+pub fn is_dumb() -> bool {
+    env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty())
 }
 
 fn terminal_width() -> usize {

@@ -8,6 +8,7 @@ pub mod enforcement;
 mod error;
 pub mod holdings;
 mod hooks;
+pub mod look;
 mod maps;
 mod object;
 mod pinned;

@@ -8,8 +8,8 @@
 //! machine with an IOMMU and a device to spare, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
-//! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, and
-//! under `prometheus::` a Prometheus; all others run from an initramfs.
+//! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, under
+//! `prometheus::` a Prometheus, and under `top::` a tmux; all others run from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
@@ -60,6 +60,7 @@ mod span;
 mod squatter;
 mod table;
 mod thread;
+mod top;
 mod udmabuf;
 mod umem;
 mod vfio;

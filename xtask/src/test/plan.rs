@@ -21,7 +21,7 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 11] = [
+pub const PLACES: [Place; 12] = [
     Place {
         name: "initramfs",
         packages: None,
@@ -124,6 +124,15 @@ pub const PLACES: [Place; 11] = [
         devices: &[],
         once: true,
         prefixes: &["prometheus::"],
+    },
+    Place {
+        name: "terminal",
+        packages: Some(&["tmux"]),
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: true,
+        prefixes: &["top::"],
     },
 ];
 
@@ -257,6 +266,7 @@ mod tests {
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
+            "top::keys",
             "enforce_ways::kill",
             "enforce_rdma::kill",
             "enforce_integrity::a",
@@ -277,6 +287,7 @@ mod tests {
             first,
             package,
             prometheus,
+            terminal,
         ] = &PLACES;
         assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(package, None), ["package::upgrade"]);
@@ -284,6 +295,7 @@ mod tests {
         assert_eq!(select(storage, None), ["nfsd::delegations", "dax::x"]);
         assert_eq!(select(iommu, None), ["vfio::unlock"]);
         assert_eq!(select(prometheus, None), ["prometheus::scrape"]);
+        assert_eq!(select(terminal, None), ["top::keys"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);
         assert_eq!(select(no_lsm, None), ["enforce_without_lsm::a"]);
@@ -303,8 +315,8 @@ mod tests {
             all.filter(|(kernel, attach)| place.runs(*kernel, *attach))
                 .count()
         };
-        let [initramfs, .., prometheus] = &PLACES;
-        assert_eq!((runs(initramfs), runs(prometheus)), (6, 1));
+        let [initramfs, .., terminal] = &PLACES;
+        assert_eq!((runs(initramfs), runs(terminal)), (6, 1));
     }
 
     #[test]
