@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::{
     guest::{Guest, Userland, command, kernels, programs},
-    progress::say,
+    progress::{beside, step},
 };
 
 const SCENARIO: &str = "oracle::it_agrees_with_the_product";
@@ -39,11 +39,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let kernel = kernels::find(kernel)?;
     let built = programs::fixed(true)?;
     let (_, data) = built.read_scenarios()?;
-    say(format!(
-        "{ops} steps from seed {seed} on {}",
-        kernel.release
-    ));
-
     let mut guest = Guest::new(&kernel, Userland::Initramfs);
     guest.limit = AROUND + STEP * *ops;
     guest.programs = command::on_path(built.lease_trace, built.client);
@@ -65,7 +60,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     ]
     .map(str::to_owned)
     .to_vec();
-    let ran = guest.run(Box::new(io::stdout()), Box::new(io::stderr()))?;
+    let name = format!("{ops} steps from seed {seed} on {}", kernel.release);
+    let ran = step(&name, || {
+        guest.run(beside(io::stdout()), beside(io::stderr()))
+    })?;
     Ok(command::verdict(&ran))
 }
 

@@ -67,7 +67,7 @@ fn a_monitors_zombies_are_on_the_screen() {
     terminal.keys(&["Enter"]);
     let details = terminal.wait("the details", |picture| {
         let all = [
-            "pin_user_pages",
+            "io_sqe_buffer",
             "io_uring",
             "through  fd ",
             "[io_uring]",

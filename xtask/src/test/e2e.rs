@@ -29,7 +29,7 @@ use crate::{
         kernels::{self, Kernel},
         programs,
     },
-    progress::say,
+    progress::{Count, beside, line, say},
     sh::Run as _,
 };
 
@@ -124,10 +124,12 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let workers = jobs.len().min(processors).min(AT_ONCE);
     let next = AtomicUsize::new(0);
+    let scenarios = jobs.iter().map(|job| job.count).sum();
+    let count = Arc::new(Count::start("scenarios", scenarios));
     let work = || {
         let mut done = Vec::new();
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((job, boot(job, workers > 1)));
+            done.push((job, boot(job, workers > 1, &count)));
         }
         done
     };
@@ -195,8 +197,8 @@ fn env(place: &Place, attach: &Attach) -> Vec<(String, String)> {
 
 /// Runs the scenarios of one boot. Those that failed while the kernel passed hooks by, or a walk of
 /// the monitor's own held the last reference to a file (docs/verification.md), are run again, once.
-fn boot(job: &Job<'_>, beside_others: bool) -> Result<Row> {
-    let (mut row, once_more) = boot_once(job, beside_others)?;
+fn boot(job: &Job<'_>, beside_others: bool, progress: &Arc<Count>) -> Result<Row> {
+    let (mut row, once_more) = boot_once(job, beside_others, progress)?;
     let again: Vec<&String> = row
         .failures
         .iter()
@@ -218,15 +220,20 @@ fn boot(job: &Job<'_>, beside_others: bool) -> Result<Row> {
     ));
     let mut job = job.clone();
     job.count = again.len();
+    progress.expect(job.count);
     job.guest.command.truncate(1);
     job.guest.command.extend(again.into_iter().cloned());
-    let (second, _) = boot_once(&job, beside_others)?;
+    let (second, _) = boot_once(&job, beside_others, progress)?;
     row.replace(&second);
     Ok(row)
 }
 
 /// Boots once. The row of what was run, and the scenarios that ask for another.
-fn boot_once(job: &Job<'_>, beside_others: bool) -> Result<(Row, Vec<String>)> {
+fn boot_once(
+    job: &Job<'_>,
+    beside_others: bool,
+    progress: &Arc<Count>,
+) -> Result<(Row, Vec<String>)> {
     let Job {
         guest,
         kernel,
@@ -234,15 +241,17 @@ fn boot_once(job: &Job<'_>, beside_others: bool) -> Result<(Row, Vec<String>)> {
         attach,
         count,
     } = job;
-    let log = Arc::new(Mutex::new(Log::new(kernel, place, attach, *count)));
+    let progress = Arc::clone(progress);
+    let log = Log::new(kernel, place, attach, *count, progress);
+    let log = Arc::new(Mutex::new(log));
     let stdout: Box<dyn Write + Send> = if beside_others {
         let label = format!("{} {} {attach}", kernel.name, place.name);
-        Box::new(Labelled::new(label, io::stdout()))
+        Box::new(Labelled::new(label, beside(io::stdout())))
     } else {
-        Box::new(io::stdout())
+        beside(io::stdout())
     };
     let out = Scanner::new(stdout, Arc::clone(&log));
-    let ran = guest.run(Box::new(out), Box::new(io::stderr()))?;
+    let ran = guest.run(Box::new(out), beside(io::stderr()))?;
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(boot) = ran.boot {
         say(format!(
@@ -274,10 +283,18 @@ struct Log {
     began: bool,
     /// Failed scenarios that ask for another run.
     once_more: Vec<String>,
+    /// Of all boots.
+    progress: Arc<Count>,
 }
 
 impl Log {
-    fn new(kernel: &Kernel, place: &Place, attach: &str, count: usize) -> Self {
+    fn new(
+        kernel: &Kernel,
+        place: &Place,
+        attach: &str,
+        count: usize,
+        progress: Arc<Count>,
+    ) -> Self {
         Self {
             row: Row {
                 kernel: kernel.name.clone(),
@@ -295,6 +312,7 @@ impl Log {
             before: Instant::now(),
             began: false,
             once_more: Vec::new(),
+            progress,
         }
     }
 
@@ -305,10 +323,10 @@ impl Log {
             attach,
             ..
         } = &self.row;
-        println!(
+        line(format!(
             "\n=== kernel {kernel} ({}), {userland}, attach {attach}: {} tests ===",
             self.release, self.count
-        );
+        ));
         self.began = true;
         self.before = Instant::now();
         self.running = Some(self.before);
@@ -349,6 +367,7 @@ impl Reader for Log {
                 let now = Instant::now();
                 self.row.times.push((name.to_owned(), now - self.before));
                 self.before = now;
+                self.progress.add();
             }
             Word::Failed(name) => self.row.failures.push(name.to_owned()),
             Word::Result(tally) => self.row.tally = tally,
