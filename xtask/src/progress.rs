@@ -56,7 +56,7 @@ impl Count {
     pub fn start(name: &str, parts: usize) -> Self {
         let bar = shown(
             ProgressBar::new(parts as u64),
-            "{spinner} {msg} [{bar:24}] {pos} of {len} ({elapsed}, {eta} left)",
+            "{spinner} {msg} [{bar:24}] {pos} of {len} ({elapsed})",
         );
         bar.set_message(name.to_owned());
         Self(bar)
