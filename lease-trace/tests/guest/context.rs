@@ -1,5 +1,7 @@
 //! Through what pins live, and who broke the lease.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::harness::{
@@ -8,9 +10,9 @@ use crate::harness::{
 
 /// The actor's descriptor of its only ring.
 fn ring_of(pid: i64) -> i64 {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a live process");
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("a live process");
     let rings = descriptors.flatten().filter(|entry| {
-        std::fs::read_link(entry.path()).is_ok_and(|link| link.ends_with("anon_inode:[io_uring]"))
+        fs::read_link(entry.path()).is_ok_and(|link| link.ends_with("anon_inode:[io_uring]"))
     });
     let mut numbers = rings.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.next().expect("a ring")
@@ -67,6 +69,61 @@ fn a_registered_ring_has_no_descriptor() {
     let bare = monitor.expect_of("bare-pin", actor.pid());
     assert_eq!(bare["context"], "[io_uring]", "{bare}");
     assert!(bare["context_fd"].is_null(), "{bare}");
+}
+
+const CONTAINER: &str = "4f5e6d7c8b9a0f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778899a";
+
+/// Processes of a unit and of a container. They end, and their cgroups are removed, while their pins
+/// live on in a ring that somebody outside has.
+#[test]
+fn the_unit_and_the_container_are_named() {
+    for (name, unit, container) in [
+        ("db.service".to_owned(), "db.service", None),
+        (
+            format!("docker-{CONTAINER}.scope"),
+            &*format!("docker-{CONTAINER}.scope"),
+            Some(CONTAINER),
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let monitor = Monitor::start();
+        let outside = Actor::start();
+        outside.ok("uring ring");
+        let owner = outside.fork("owner");
+        let group = format!("/sys/fs/cgroup/lease-trace-{}.slice", std::process::id());
+        let inner = format!("{group}/{name}");
+        fs::create_dir_all(&inner).expect("cgroups");
+        fs::write(format!("{inner}/cgroup.procs"), owner.to_string()).expect("moved into it");
+        for command in [
+            &format!("open f {} rw,creat", scratch.file("f")),
+            "write-all f 1M",
+            "setlease f w",
+            "mmap m f 1M shared rw",
+            "register-buffers ring m",
+        ] {
+            outside.ok(&format!("owner: {command}"));
+        }
+        let is_told = |record: &Value| {
+            assert_eq!(
+                record["cgroup"],
+                inner["/sys/fs/cgroup".len()..],
+                "{record}"
+            );
+            assert_eq!(record["unit"], unit, "{record}");
+            assert_eq!(record["container"].as_str(), container, "{record}");
+        };
+        is_told(&row("stakes", owner));
+        assert_eq!(outside.ok("owner: exit 0"), "exited 0");
+        is_told(&monitor.expect_of("zombie", owner));
+        for folder in [&inner, &group] {
+            assert!(
+                eventually(|| fs::remove_dir(folder).is_ok()),
+                "{folder} stays"
+            );
+        }
+        outside.ok("close ring");
+        is_told(&monitor.expect_of("at-rest", owner));
+    }
 }
 
 /// Whoever wants the lease first is who breaks it, whatever ends it.
