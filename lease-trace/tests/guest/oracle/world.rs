@@ -46,7 +46,8 @@ pub struct World {
     pub passed_by: bool,
     /// By event, how many were told and agreed with; by state, how many rows.
     pub agreed: BTreeMap<String, u64>,
-    _break_time: Setting,
+    /// What the kernel is told for as long as this is there.
+    _settings: [Setting; 2],
     /// Goes last: the others have files in it.
     scratch: Scratch,
 }
@@ -96,7 +97,11 @@ impl World {
             unexpected: None,
             passed_by: false,
             agreed: BTreeMap::new(),
-            _break_time: break_time("0"),
+            _settings: [
+                break_time("0"),
+                // /proc/locks is not written before all CPUs have been waited for.
+                Setting::of_sysfs("kernel/rcu_expedited", "1"),
+            ],
             scratch,
         }
     }
