@@ -14,6 +14,7 @@
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
 
+mod book;
 mod break_timeout;
 mod btrfs;
 mod context;

@@ -1,0 +1,116 @@
+//! The documentation's quick start: its commands are run, and print what it says they print.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::harness::{Actor, PAGES, Pinned, Scratch, Tool, eventually, interrupt};
+
+const PAGE: &str = include_str!("../../../docs/quick-start.md");
+const PROMPT: &str = "$ sudo lease-trace ";
+
+/// The arguments of each command of lease-trace on the page, and what it prints there.
+fn commands() -> impl Iterator<Item = (Vec<&'static str>, &'static str)> {
+    PAGE.split("```console\n").skip(1).filter_map(|rest| {
+        let (block, _) = rest.split_once("```").expect("a block ends");
+        let (command, printed) = block.split_once('\n')?;
+        let arguments = command.strip_prefix(PROMPT)?;
+        Some((arguments.split(' ').collect(), printed))
+    })
+}
+
+/// What differs from one run to the next, taken out: numbers, and the width that they have.
+fn shape(printed: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let words = line.split_whitespace().map(|word| {
+            let mut shape = String::new();
+            for c in word.chars() {
+                let c = if c.is_ascii_digit() { '0' } else { c };
+                // 9.8s and 10s are as good as 999ms.
+                if c != '0' || !shape.ends_with('0') {
+                    shape.push(c);
+                }
+            }
+            match shape.as_str() {
+                "0.0s" | "0s" | "0ms" => "TIME".to_owned(),
+                _ => shape,
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    printed.lines().map(line).collect()
+}
+
+#[track_caller]
+fn assert_printed(arguments: &[&str], printed: &str, expected: &str) {
+    assert_eq!(
+        shape(printed),
+        shape(expected),
+        "`lease-trace {}` prints:\n{printed}",
+        arguments.join(" ")
+    );
+}
+
+/// A program of this name that has a lease on a file, and its pages in a ring.
+fn start(scratch: &Scratch, name: &str, file: &str) -> Actor {
+    let actor = Actor::start_as(&Path::new("/run").join(name));
+    let path = scratch.file(file);
+    actor.ok("uring ring");
+    actor.ok(&format!("open f {path} rw,creat"));
+    actor.all(&["write-all f 1M", "setlease f w"]);
+    actor.all(&["mmap m f 1M shared rw", "register-buffers ring m"]);
+    actor
+}
+
+#[test]
+fn the_quick_start_prints_what_it_says() {
+    fs::create_dir_all("/srv").expect("a folder");
+    let scratch = Scratch::within(Path::new("/srv"), "data");
+    let pinned = Pinned::now();
+    let all: Vec<_> = commands().collect();
+    let watches = |(arguments, _): &(Vec<&str>, &str)| arguments[0] == "monitor";
+    let place = all.iter().position(watches).expect("one monitor");
+    let (first, (watch, shown), asked) = (&all[..place], &all[place], &all[place + 1..]);
+    for (arguments, expected) in first {
+        run(arguments, expected);
+    }
+    let mut monitor = on_terminal(Tool::new(watch)).stdout(Stdio::piped()).spawn();
+    let mut output = BufReader::new(monitor.stdout.take().expect("a pipe"));
+    let mut printed = String::new();
+    output.read_line(&mut printed).expect("headings");
+
+    let db = start(&scratch, "db", "segment.db");
+    let loader = start(&scratch, "loader", "index.db");
+    db.ok("setlease f u");
+    let is_told = || Tool::beside(&["report"]).finish().code == Some(1);
+    assert!(eventually(is_told), "no zombie in the report");
+    assert_eq!(pinned.since(), 2 * PAGES);
+    for (arguments, expected) in asked {
+        run(arguments, expected);
+    }
+    loader.all(&["unregister-buffers ring", "setlease f u"]);
+    db.ok("unregister-buffers ring");
+    pinned.assert_balanced();
+    interrupt(&monitor, libc::SIGINT);
+    output.read_to_string(&mut printed).expect("its rows");
+    assert!(monitor.wait().expect("a child").success());
+    eprintln!("DBG monitor\n{printed}");
+    assert_printed(watch, &printed, shown);
+}
+
+/// As on a terminal of the usual width.
+fn on_terminal(tool: Tool) -> Tool {
+    tool.env("COLUMNS", "80")
+}
+
+/// Runs a command. Where the page does not show what it prints, its status alone counts.
+#[track_caller]
+fn run(arguments: &[&str], expected: &str) {
+    let ran = on_terminal(Tool::beside(arguments)).finish();
+    eprintln!("DBG {ran}");
+    assert!(matches!(ran.code, Some(0 | 1)), "{ran}");
+    if !expected.is_empty() {
+        assert_printed(arguments, &ran.stdout, expected);
+    }
+}
