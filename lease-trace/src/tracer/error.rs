@@ -183,3 +183,48 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         "not supported by this kernel (ENOTSUPP)",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the errors that people meet; a variant more asks for a row more.
+    #[test]
+    fn each_message_is_explained() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        let obstacle = |what: &str| Obstacle {
+            what: what.to_owned(),
+            remedy: String::new(),
+            kernel: true,
+        };
+        let lacks = "loading BPF programs needs CAP_BPF and CAP_PERFMON";
+        let errors = [
+            Error::Obstacle(obstacle(lacks)),
+            Error::Point {
+                function: "FUNCTION",
+                reason: "...".to_owned(),
+                loss: "",
+            },
+            Error::Refused {
+                call: "...".to_owned(),
+            },
+            Error::Load("...".to_owned()),
+            Error::AlreadyRunning { pid: 0 },
+            Error::OtherLayout,
+            Error::PolicyInPlace,
+            Error::NotEnforced,
+            Error::Walk("...".to_owned()),
+            Error::Vmstat(io::Error::other("")),
+            Error::Busy,
+            Error::AuditInPlace,
+            Error::Wait(io::Error::other("...")),
+        ];
+        for error in errors {
+            let message = error.to_string().replace("pid 0", "pid N");
+            // The page has the part that says what it is.
+            let part = message.split([';', ',']).next().unwrap_or_default();
+            let part = part.split(": ").next().unwrap_or_default();
+            assert!(page.contains(part), "{part}");
+        }
+    }
+}

@@ -75,7 +75,7 @@ fn the_quick_start_prints_what_it_says() {
     for (arguments, expected) in first {
         run(arguments, expected);
     }
-    let mut monitor = on_terminal(Tool::new(watch)).stdout(Stdio::piped()).spawn();
+    let mut monitor = Tool::new(watch).stdout(Stdio::piped()).spawn();
     let mut output = BufReader::new(monitor.stdout.take().expect("a pipe"));
     let mut printed = String::new();
     output.read_line(&mut printed).expect("headings");
@@ -95,20 +95,13 @@ fn the_quick_start_prints_what_it_says() {
     interrupt(&monitor, libc::SIGINT);
     output.read_to_string(&mut printed).expect("its rows");
     assert!(monitor.wait().expect("a child").success());
-    eprintln!("DBG monitor\n{printed}");
     assert_printed(watch, &printed, shown);
-}
-
-/// As on a terminal of the usual width.
-fn on_terminal(tool: Tool) -> Tool {
-    tool.env("COLUMNS", "80")
 }
 
 /// Runs a command. Where the page does not show what it prints, its status alone counts.
 #[track_caller]
 fn run(arguments: &[&str], expected: &str) {
-    let ran = on_terminal(Tool::beside(arguments)).finish();
-    eprintln!("DBG {ran}");
+    let ran = Tool::beside(arguments).finish();
     assert!(matches!(ran.code, Some(0 | 1)), "{ran}");
     if !expected.is_empty() {
         assert_printed(arguments, &ran.stdout, expected);

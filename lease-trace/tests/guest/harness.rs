@@ -26,6 +26,7 @@ mod ways;
 use std::time::{Duration, Instant};
 
 pub use actor::{Actor, Fate, state_of};
+pub use end::interrupt;
 pub use enforcement::{Enforcement, deniable_here, retire as retire_enforcement};
 pub use follower::Follower;
 pub use leftovers::Leftovers;
