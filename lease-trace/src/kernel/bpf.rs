@@ -3,7 +3,6 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    mem::MaybeUninit,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -11,7 +10,6 @@ use std::{
     path::Path,
 };
 
-use aya::Pod;
 use aya_obj::generated::{bpf_func_info, bpf_line_info, bpf_prog_info};
 use thiserror::Error;
 
@@ -21,7 +19,6 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_BTF_LOAD: libc::c_int = 18;
-const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 
@@ -120,20 +117,6 @@ struct TaskInfo {
 struct CreateIter {
     link_fd: u32,
     flags: u32,
-}
-
-/// The same for `BPF_MAP_LOOKUP_BATCH`.
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    begin: u64,
-    next: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
 }
 
 /// The same for `BPF_OBJ_GET_INFO_BY_FD`.
@@ -316,53 +299,6 @@ pub fn iterate(program: BorrowedFd, tgid: Option<u32>) -> io::Result<OwnedFd> {
     unsafe { descriptor(BPF_ITER_CREATE, &attr) }
 }
 
-/// All entries of a hash map. The kernel goes from bucket to bucket, and holds each while it copies
-/// it: an entry that is there all the time is found once, whatever else comes and goes.
-pub fn entries<K: Pod, V: Pod>(map: BorrowedFd) -> io::Result<Vec<(K, V)>> {
-    /// More than any bucket has.
-    const MOST: usize = 1024;
-    let mut keys: Vec<MaybeUninit<K>> = Vec::with_capacity(MOST);
-    let mut values: Vec<MaybeUninit<V>> = Vec::with_capacity(MOST);
-    let mut found = Vec::new();
-    // The number of the next bucket.
-    let (mut from, mut next) = (None::<u32>, 0_u32);
-    loop {
-        let mut attr = Batch {
-            begin: from
-                .as_ref()
-                .map_or(0, |from| std::ptr::from_ref(from) as u64),
-            next: &raw mut next as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: MOST as u32,
-            map_fd: map.as_raw_fd() as u32,
-            ..Batch::default()
-        };
-        // SAFETY: `Batch` is this command's attribute. It points to two numbers, and to room for as
-        // many keys and values of the map's types as it says; all outlive the call.
-        let end = match unsafe { call_mut(BPF_MAP_LOOKUP_BATCH, &mut attr) } {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) => return Err(error),
-        };
-        let count = attr.count as usize;
-        // SAFETY: the kernel has written so many of them; any bit pattern is a value of a `Pod`.
-        unsafe {
-            keys.set_len(count);
-            values.set_len(count);
-        }
-        let written = keys.drain(..).zip(values.drain(..));
-        // SAFETY: as above.
-        found.extend(
-            written.map(|(key, value)| unsafe { (key.assume_init(), value.assume_init()) }),
-        );
-        if end {
-            return Ok(found);
-        }
-        from = Some(next);
-    }
-}
-
 /// How often a program's hook was passed without it, since it was running on that CPU already.
 pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
     // SAFETY: `bpf_prog_info` is made of integers only, for which zero is a value.
@@ -423,7 +359,7 @@ unsafe fn call<A>(command: libc::c_int, attr: &A) -> io::Result<libc::c_int> {
 ///
 /// # Safety
 /// As for [`call`].
-unsafe fn call_mut<A>(command: libc::c_int, attr: &mut A) -> io::Result<libc::c_int> {
+pub(super) unsafe fn call_mut<A>(command: libc::c_int, attr: &mut A) -> io::Result<libc::c_int> {
     // SAFETY: the caller's.
     unsafe { call_at(command, std::ptr::from_mut(attr)) }
 }
@@ -482,7 +418,6 @@ mod tests {
         assert_eq!(size_of::<LoadBtf>(), 32);
         assert_eq!(size_of::<CreateLink>(), 32);
         assert_eq!(size_of::<CreateIter>(), 8);
-        assert_eq!(size_of::<Batch>(), 56);
         assert_eq!(size_of::<Describe>(), 16);
     }
 }

@@ -6,10 +6,7 @@ use std::{borrow::Borrow, collections::HashSet};
 use aya::maps::{IterableMap, MapData};
 use lease_trace_common::{lease::Lease, stake::Stake};
 
-use super::{
-    error::Error,
-    maps::{Maps, entries},
-};
+use super::{error::Error, maps::Maps};
 
 /// What all processes have in all files at one moment.
 #[derive(Default)]
@@ -18,9 +15,6 @@ pub struct Holdings {
     pub stakes: Vec<Stake>,
     pub fill: Vec<Fill>,
 }
-
-/// What the map of paths holds at most.
-const MAX_PATHS: usize = 1 << 16;
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +25,15 @@ pub struct Fill {
 }
 
 impl<T: Borrow<MapData>> Maps<T> {
+    fn max_paths(&self) -> Result<usize, Error> {
+        let info = self.paths.map().info();
+        info.map(|info| info.max_entries() as usize)
+            .map_err(|error| Error::maps("cannot read the size of the map", "PATHS", error))
+    }
+
     pub fn holdings(&self) -> Result<Holdings, Error> {
-        let leases = entries("LEASES", &self.leases)?;
-        let stakes = entries("STAKES", &self.stakes)?;
+        let leases = self.entries("LEASES", &self.leases)?;
+        let stakes = self.entries("STAKES", &self.stakes)?;
         // A slot of `INODES` is taken as long as a lease or a stake has its inode.
         let inodes: HashSet<u64> = leases
             .iter()
@@ -41,7 +41,7 @@ impl<T: Borrow<MapData>> Maps<T> {
             .chain(stakes.iter().map(|(key, _)| key.inode))
             .collect();
         // A deletion can throw this walk back to the start: no more steps than the map holds.
-        let paths = self.paths.keys().take(MAX_PATHS).count();
+        let paths = self.paths.keys().take(self.max_paths()?).count();
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
             ("INODES", inodes.len(), self.inodes.map()),

@@ -10,16 +10,14 @@ use aya::{
 use lease_trace_common::{
     count::Count,
     lease::Lease,
-    owner,
     stake::{Inode, Path, Stake, StakeKey},
 };
 
 use super::{
     error::Error,
-    pinned,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
-use crate::kernel::bpf;
+use crate::kernel::batch;
 
 /// The maps that hold all state, owned or borrowed.
 pub struct Maps<T> {
@@ -28,11 +26,13 @@ pub struct Maps<T> {
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
     pub counts: PerCpuArray<T, u64>,
+    /// Whether hash maps are read key by key, see [`entries`].
+    pub key_by_key: bool,
 }
 
 impl<T: Borrow<MapData>> Maps<T> {
     pub fn leases(&self) -> Result<Vec<LeaseView>, Error> {
-        let leases = entries("LEASES", &self.leases)?;
+        let leases = self.entries("LEASES", &self.leases)?;
         Ok(leases
             .into_iter()
             .map(|(id, lease)| LeaseView {
@@ -52,7 +52,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         &self,
         is_meant: impl Fn(&StakeKey, &Stake) -> bool,
     ) -> Result<Vec<StakeView>, Error> {
-        let stakes = entries("STAKES", &self.stakes)?;
+        let stakes = self.entries("STAKES", &self.stakes)?;
         Ok(stakes
             .into_iter()
             .filter(|(key, stake)| is_meant(key, stake))
@@ -64,9 +64,31 @@ impl<T: Borrow<MapData>> Maps<T> {
             .collect())
     }
 
+    /// All entries of a map that goes on changing.
+    ///
+    /// By whole buckets where that keeps no hook from running; key by key with kprobes, which are
+    /// passed by on this CPU for as long as the kernel looks for a bucket that has anything.
+    pub fn entries<K, V>(
+        &self,
+        name: &'static str,
+        map: &HashMap<T, K, V>,
+    ) -> Result<Vec<(K, V)>, Error>
+    where
+        K: Pod + Eq + Hash,
+        V: Pod,
+    {
+        if self.key_by_key
+            && let Some(found) = by_key(map)
+        {
+            return Ok(found);
+        }
+        batch::entries(map.map().fd().as_fd())
+            .map_err(|error| Error::maps("cannot walk the map", name, error))
+    }
+
     /// The leases in force, and which inode each is on.
     pub fn leased(&self) -> Result<Leased, Error> {
-        let leases = entries("LEASES", &self.leases)?;
+        let leases = self.entries("LEASES", &self.leases)?;
         let leases = leases.into_iter();
         Ok(leases.map(|(id, lease)| (id, lease.inode_id)).collect())
     }
@@ -84,11 +106,12 @@ impl<T: Borrow<MapData>> Maps<T> {
 
     /// Sums over all CPUs.
     pub fn counts(&self) -> Result<[u64; Count::LEN], Error> {
-        let mut sums = [0; Count::LEN];
-        for count in Count::ALL {
-            sums[count as usize] = sum(&self.counts, count)?;
-        }
-        Ok(sums)
+        let failed = |error: String| Error::maps("cannot read the map", "COUNTS", error);
+        let cpus = nr_cpus().map_err(|(what, error)| failed(format!("{what}: {error}")))?;
+        let map = self.counts.map().fd().as_fd();
+        let sums = batch::sums(map, Count::LEN, cpus).map_err(|error| failed(error.to_string()))?;
+        let sums = sums.try_into();
+        sums.map_err(|_| failed("it has another number of counters".to_owned()))
     }
 }
 
@@ -112,25 +135,6 @@ impl Maps<MapData> {
             .set(count as u32, values, 0)
             .map_err(|error| failed(error.to_string()))
     }
-}
-
-/// All entries of a map that goes on changing.
-///
-/// By whole buckets where that keeps no hook from running; key by key with kprobes, which are passed
-/// by on this CPU for as long as the kernel looks for a bucket that has anything.
-pub fn entries<T, K, V>(name: &'static str, map: &HashMap<T, K, V>) -> Result<Vec<(K, V)>, Error>
-where
-    T: Borrow<MapData>,
-    K: Pod + Eq + Hash,
-    V: Pod,
-{
-    if pinned::word(owner::KPROBES) != 0
-        && let Some(found) = by_key(map)
-    {
-        return Ok(found);
-    }
-    bpf::entries(map.map().fd().as_fd())
-        .map_err(|error| Error::maps("cannot walk the map", name, error))
 }
 
 /// Reads one key after the other; nothing if that does not come to an end, because a key that is

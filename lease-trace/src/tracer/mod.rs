@@ -336,6 +336,7 @@ fn assemble(
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
         counts: PerCpuArray::try_from(get("COUNTS")?).map_err(bad("COUNTS"))?,
+        key_by_key: pinned::word(owner::KPROBES) != 0,
     })
 }
 

@@ -190,31 +190,58 @@ pub fn walker() -> Result<Walker, Error> {
     Walker::open(Path::new(FOLDER))
 }
 
-/// The words of the pinned map `OWNER`.
-fn owner_map() -> Option<Array<MapData, u64>> {
-    let data = MapData::from_pin(Path::new(FOLDER).join(OWNER)).ok()?;
-    Array::try_from(Map::Array(data)).ok()
+/// The pinned map `OWNER`, opened.
+pub struct Words(Array<MapData, u64>);
+
+impl Words {
+    /// Nothing where nothing is pinned.
+    pub fn open() -> Option<Self> {
+        let data = MapData::from_pin(Path::new(FOLDER).join(OWNER)).ok()?;
+        Array::try_from(Map::Array(data)).ok().map(Self)
+    }
+
+    fn get(&self, index: u32) -> u64 {
+        self.0.get(&index, 0).unwrap_or(0)
+    }
+
+    /// Pid of the living monitor that owns the folder.
+    fn living_owner(&self) -> Option<u32> {
+        let owner = Owner {
+            pid: self.get(owner::PID),
+            started: self.get(owner::STARTED),
+        };
+        owner.is_alive().then_some(owner.pid as u32)
+    }
+
+    /// Whose maps these are, if anybody's; an error if they are of another layout.
+    pub fn source(&self) -> Result<Option<Source>, Error> {
+        let living = self.living_owner().map(Source::Monitor);
+        let source = if self.get(owner::ENFORCED) == 0 {
+            living
+        } else {
+            Some(living.unwrap_or(Source::Enforcement))
+        };
+        if source.is_some() && self.get(owner::LAYOUT_OF) != owner::LAYOUT {
+            return Err(Error::OtherLayout);
+        }
+        Ok(source)
+    }
 }
 
 /// One of the words of [`owner`]; 0 where nothing is pinned.
 pub fn word(index: u32) -> u64 {
-    owner_map().map_or(0, |array| array.get(&index, 0).unwrap_or(0))
+    Words::open().map_or(0, |words| words.get(index))
 }
 
 /// Sets words of [`owner`].
 pub fn set_words(words: &[(u32, u64)]) -> Result<(), Error> {
-    let mut array = owner_map().ok_or_else(|| cannot_claim("it is not pinned"))?;
-    write(&mut array, words)
+    let mut owner = Words::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
+    write(&mut owner.0, words)
 }
 
 /// Pid of the living monitor that owns the folder.
 pub fn living_owner() -> Option<u32> {
-    let array = owner_map()?;
-    let owner = Owner {
-        pid: array.get(&owner::PID, 0).ok()?,
-        started: array.get(&owner::STARTED, 0).ok()?,
-    };
-    owner.is_alive().then_some(owner.pid as u32)
+    Words::open()?.living_owner()
 }
 
 /// The folder's inode number, if there is one: no two that were ever made have the same.
@@ -224,16 +251,7 @@ pub fn inode() -> Option<u64> {
 
 /// Whose maps can be read here, if there are any; an error if they are those of another layout.
 pub fn source() -> Result<Option<Source>, Error> {
-    if enforced()? {
-        return Ok(Some(
-            living_owner().map_or(Source::Enforcement, Source::Monitor),
-        ));
-    }
-    let Some(pid) = living_owner() else {
-        return Ok(None);
-    };
-    same_layout()?;
-    Ok(Some(Source::Monitor(pid)))
+    Words::open().map_or(Ok(None), |words| words.source())
 }
 
 /// Whether enforcement is in place; an error if it is that of another layout.
@@ -276,8 +294,8 @@ pub fn claim() -> Result<Claim, Error> {
     if let Some(pid) = living_owner() {
         return Err(Error::AlreadyRunning { pid });
     }
-    let mut array = owner_map().ok_or_else(|| cannot_claim("it is not pinned"))?;
-    claim_in(&mut array)?;
+    let mut owner = Words::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
+    claim_in(&mut owner.0)?;
     Ok(Claim(()))
 }
 

@@ -10,7 +10,9 @@ use super::{
     error::Error,
     maps::Maps,
     object::{self, Adopt},
-    of_monitor, owned, pinned, read,
+    of_monitor, owned,
+    pinned::{self, Words},
+    read,
     snapshot::{Snapshot, Source},
     walk::Walker,
 };
@@ -28,9 +30,9 @@ pub struct Reader {
 
 /// Maps that are somebody's, and what was learnt of them.
 struct Open {
-    source: Source,
     /// Of which folder they are; another one is made for other maps.
-    folder: Option<u64>,
+    folder: u64,
+    words: Words,
     maps: Maps<MapData>,
     walker: Walker,
     /// Orphaned pins of which a second look has shown that they are.
@@ -40,44 +42,59 @@ struct Open {
 impl Reader {
     /// All there is now.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        let Some(source) = pinned::source()? else {
-            self.open = None;
-            let mut object = object::load(Options::default(), Adopt::Yes)?;
-            let holders = Walker::load(&mut object.ebpf, &object.btf)?.all()?;
-            return read(&owned(&mut object.ebpf)?, holders, None);
-        };
         let folder = pinned::inode();
-        match &mut self.open {
-            Some(open) if open.source == source && open.folder == folder => open,
-            open => open.insert(Open::of(source, folder)?),
-        }
-        .snapshot()
+        let open = self.open.take().filter(|open| Some(open.folder) == folder);
+        let open = match (open, folder) {
+            (None, Some(folder)) => Open::of(folder)?,
+            (open, _) => open,
+        };
+        let source = open.as_ref().map_or(Ok(None), |open| open.words.source())?;
+        let (Some(mut open), Some(source)) = (open, source) else {
+            return walked();
+        };
+        let snapshot = open.snapshot(source);
+        self.open = Some(open);
+        snapshot
     }
 }
 
+/// Where there are no maps of anybody's.
+fn walked() -> Result<Snapshot, Error> {
+    let mut object = object::load(Options::default(), Adopt::Yes)?;
+    let holders = Walker::load(&mut object.ebpf, &object.btf)?.all()?;
+    read(&owned(&mut object.ebpf)?, holders, None)
+}
+
 impl Open {
-    fn of(source: Source, folder: Option<u64>) -> Result<Self, Error> {
-        Ok(Self {
-            source,
+    /// Nothing if the folder is a dead monitor's.
+    fn of(folder: u64) -> Result<Option<Self>, Error> {
+        let Some(words) = Words::open() else {
+            return Ok(None);
+        };
+        if words.source()?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
             folder,
+            words,
             maps: of_monitor()?,
             walker: pinned::walker()?,
             orphaned: BTreeSet::new(),
-        })
+        }))
     }
 
-    fn read(&self) -> Result<Snapshot, Error> {
-        read(&self.maps, self.walker.all()?, Some(self.source))
+    fn read(&self, source: Source) -> Result<Snapshot, Error> {
+        read(&self.maps, self.walker.all()?, Some(source))
     }
 
     /// A file that is just being closed is in no table any more while its lease has not ended yet:
     /// pins that seem to be orphaned for the first time are looked at twice.
-    fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        let mut snapshot = self.read()?;
+    fn snapshot(&mut self, source: Source) -> Result<Snapshot, Error> {
+        let mut snapshot = self.read(source)?;
         let mut orphaned = orphans::among(&snapshot);
         if !orphaned.is_subset(&self.orphaned) {
             thread::sleep(CLOSING);
-            snapshot = self.read()?;
+            snapshot = self.read(source)?;
             orphaned = orphans::among(&snapshot);
         }
         self.orphaned = orphaned;

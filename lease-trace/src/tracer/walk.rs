@@ -20,6 +20,9 @@ use crate::kernel::bpf;
 /// The programs and what they walk over.
 const WALKS: [(&str, &str); 2] = [("walk_files", "task_file"), ("walk_mappings", "task_vma")];
 
+/// As much as the kernel hands over in one read(2) of an iterator (kernel/bpf/bpf_iter.c).
+const ROOM: usize = 8 * 4096;
+
 /// The programs, ready to walk.
 pub struct Walker([OwnedFd; 2]);
 
@@ -111,7 +114,16 @@ fn failed(target: &str, reason: impl std::fmt::Display) -> Error {
 fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
     let mut file: File = bpf::iterate(program.as_fd(), tgid)?.into();
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    // Not `read_to_end`: it asks for a size first, and then for a few bytes.
+    loop {
+        let end = bytes.len();
+        bytes.resize(end + ROOM, 0);
+        let read = file.read(&mut bytes[end..])?;
+        bytes.truncate(end + read);
+        if read == 0 {
+            break;
+        }
+    }
     Ok(bytes.chunks_exact(size_of::<Found>()).map(holder).collect())
 }
 

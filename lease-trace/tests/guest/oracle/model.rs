@@ -69,6 +69,8 @@ struct Lease {
     setter: i64,
     write: bool,
     pending: Pending,
+    /// It was downgraded when its holder's time was up.
+    timed_out: bool,
 }
 
 /// What somebody wants of a lease, and has not got.

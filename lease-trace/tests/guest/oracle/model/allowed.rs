@@ -27,8 +27,12 @@ impl Model {
                     && self.fd(p, fd).is_none()
                     && leases.all(|lease| lease.pending == Pending::Nothing)
             }
+            // The kernel keeps the time of a downgrade that is over (`fl_downgrade_time`), and does
+            // it again at the next occasion: such a lease is no write lease any more for long.
+            Op::Lease { p, fd, write } => self
+                .open(p, fd)
+                .is_some_and(|open| !write || open.lease.is_none_or(|lease| !lease.timed_out)),
             Op::Close { p, fd }
-            | Op::Lease { p, fd, .. }
             | Op::Drop { p, fd }
             | Op::Exec { p, fd }
             | Op::UringClose { p, fd, .. } => self.fd(p, fd).is_some(),

@@ -19,6 +19,7 @@ impl Model {
             setter,
             write,
             pending: Pending::Nothing,
+            timed_out: false,
         });
         let own = self.stakes.entry((setter, inode)).or_default();
         own.leases.insert(lease_id);
@@ -122,6 +123,7 @@ impl Model {
                 self.end_lease(id, end);
             } else if let Some(lease) = &mut self.opens.get_mut(&id).expect("listed").lease {
                 lease.write = false;
+                lease.timed_out = true;
             }
         }
     }
