@@ -28,18 +28,27 @@ pub struct Options {
     /// How many steps
     #[arg(long, value_name = "N", default_value_t = 5000)]
     ops: u32,
+    /// The guest's processors; with one, more guests fit beside each other
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    cpus: u32,
     /// Chooses the steps; another one each time if it is left out
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let Options { kernel, ops, seed } = options;
+    let Options {
+        kernel,
+        ops,
+        cpus,
+        seed,
+    } = options;
     let seed = seed.unwrap_or_else(from_clock);
     let kernel = kernels::find(kernel)?;
     let built = programs::fixed(true)?;
     let (_, data) = built.read_scenarios()?;
     let mut guest = Guest::new(&kernel, Userland::Initramfs);
+    guest.machine.cpus = *cpus;
     guest.limit = AROUND + STEP * *ops;
     guest.programs = command::on_path(built.lease_trace, built.client);
     guest.files = vec![("scenarios".to_owned(), data)];

@@ -19,6 +19,9 @@ pub struct Failure {
     pub difference: String,
 }
 
+/// After how many steps a long run says how far it is.
+const PROGRESS: usize = 10_000;
+
 /// Steps chosen at random.
 pub struct Chooser(TestRunner);
 
@@ -60,6 +63,13 @@ pub fn choose_and_run(
         ops.push(op);
         if let Err(difference) = step(world, &mut model, op) {
             return Err(Failure { ops, difference });
+        }
+        if ops.len().is_multiple_of(PROGRESS) {
+            eprintln!(
+                "{} steps in {:.0} s",
+                ops.len(),
+                begun.elapsed().as_secs_f64()
+            );
         }
     }
     Ok(ops.len())

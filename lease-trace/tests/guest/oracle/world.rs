@@ -193,7 +193,11 @@ impl World {
         // A ring that was closed may still have what another one shares.
         let is_late = matches!(
             op,
-            Op::CloseRing { .. } | Op::Unpin { .. } | Op::Exit { .. } | Op::Kill { .. }
+            Op::CloseRing { .. }
+                | Op::Unpin { .. }
+                | Op::UringClose { worker: true, .. }
+                | Op::Exit { .. }
+                | Op::Kill { .. }
         );
         if is_late {
             self.wait_for_workers(model);

@@ -129,6 +129,8 @@ impl Model {
                         opens_of(open.inode).all(|open| !open.write)
                     }
             }),
+            // Each takes a second: one in so many will do.
+            Op::Outwait { p, fd, file, .. } => p == fd && fd == file,
             Op::Map { p, fd, .. } => self.open(p, fd).is_some_and(|open| open.write),
             // Behind the end of its file there is nothing to pin.
             Op::Remap { p, map, pages } => self
