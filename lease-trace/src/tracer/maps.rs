@@ -26,7 +26,7 @@ pub struct Maps<T> {
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
     pub counts: PerCpuArray<T, u64>,
-    /// Whether hash maps are read key by key, see [`entries`].
+    /// Whether hash maps are read key by key, see [`Maps::entries`].
     pub key_by_key: bool,
 }
 

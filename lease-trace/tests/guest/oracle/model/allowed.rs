@@ -78,6 +78,16 @@ impl Model {
                         && one_mapping(map).is_some()
                 })
             }
+            Op::Truncate { p, fd, .. } | Op::Punch { p, fd, .. } => {
+                self.open(p, fd).is_some_and(|open| open.write)
+            }
+            Op::Unlink { file } => self.names[file].is_some(),
+            _ => self.allows_in_ring(op),
+        }
+    }
+
+    fn allows_in_ring(&self, op: Op) -> bool {
+        match op {
             Op::Ring { p, ring } => self.is_alive(p) && self.ring(p, ring).is_none(),
             Op::CloseRing { p, ring } => self.close_is_certain(p, ring),
             Op::Pin {
@@ -106,10 +116,7 @@ impl Model {
             Op::UnregisterFile { p, ring } => {
                 self.ring(p, ring).is_some_and(|ring| ring.file.is_some())
             }
-            Op::Truncate { p, fd, .. } | Op::Punch { p, fd, .. } => {
-                self.open(p, fd).is_some_and(|open| open.write)
-            }
-            Op::Unlink { file } => self.names[file].is_some(),
+            _ => unreachable!("{op} has nothing to do with rings"),
         }
     }
 
