@@ -189,6 +189,7 @@ pub const ATTACH: [Attach; 2] = [
         // What is printed, what userspace keeps, what denies (attached in one way only), and what
         // the same functions do as in the scenarios that are run.
         leaves: &[
+            "book::",
             "btrfs::",
             "context::",
             "coverage::",
@@ -207,9 +208,11 @@ pub const ATTACH: [Attach; 2] = [
             "oracle::",
             "orphan::",
             "path::",
+            "plot::",
             "policy::",
             "refusal::",
             "report::",
+            "reuse::",
             "service::",
             "span::",
             "squatter::",
