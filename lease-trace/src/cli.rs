@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::{policy, sinks::metrics, tracer};
+use crate::{plot::timeline, policy, sinks::metrics, tracer};
 
 /// Where a policy is looked for.
 pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
@@ -34,6 +34,10 @@ pub enum Command {
     Report(ReportFlags),
     /// Watch all stakes on a live screen, zombies first
     Top(TopFlags),
+    /// Write all that happens to a file, for `plot` and for later
+    Record(RecordFlags),
+    /// Draw a record: a timeline of leases and pins, zombies in red
+    Plot(PlotFlags),
     /// Put a policy in force in the kernel, and see what it came to
     Enforce(EnforceFlags),
     /// Say what this kernel offers and lacks
@@ -90,6 +94,50 @@ pub struct MonitorFlags {
 
     #[command(flatten)]
     pub capacity: CapacityFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct RecordFlags {
+    /// Gets the NDJSON of `monitor -o json --all-events`; one that is there is replaced
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub filter: FilterFlags,
+
+    /// End after this time, e.g. 90s, 10min, 1h 30m
+    #[arg(short, long, value_name = "DURATION")]
+    pub duration: Option<String>,
+
+    /// Which pins count
+    #[arg(long, value_enum, default_value_t = Pins::LongTerm)]
+    pub pins: Pins,
+
+    #[command(flatten)]
+    pub attach: AttachFlags,
+
+    #[command(flatten)]
+    pub capacity: CapacityFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct PlotFlags {
+    /// NDJSON of `record` or of `monitor -o json --all-events`; - is stdin
+    pub file: PathBuf,
+
+    /// Gets the picture; without it, stdout does
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// A page to look at in a browser instead of an SVG, with zoom and details; so is any output
+    /// whose name ends in .html
+    #[arg(long)]
+    pub html: bool,
+
+    /// How many rows there may be; those with breaches come first
+    #[arg(long, value_name = "N", default_value_t = timeline::ROWS)]
+    pub rows: usize,
 }
 
 #[derive(Debug, Args)]
@@ -155,7 +203,7 @@ pub struct EnforceStatusFlags {
     pub json: bool,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct FilterFlags {
     /// Only what this process owns or lets go; may be given several times
     #[arg(short, long = "pid", value_name = "PID")]
@@ -171,14 +219,14 @@ pub struct FilterFlags {
     pub path: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AttachFlags {
     /// How to attach to the kernel: auto takes fentry wherever the kernel has it
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CapacityFlags {
     /// How many leases, stakes and files there is room for. What finds no room is counted and told
     #[arg(

@@ -15,6 +15,7 @@ mod fixtures;
 mod kernel;
 mod ledger;
 mod orphans;
+mod plot;
 mod policy;
 mod record;
 mod rules;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Command::Monitor(flags) => commands::monitor::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),
         Command::Top(flags) => commands::top::run(&flags),
+        Command::Record(flags) => commands::record::run(&flags),
+        Command::Plot(flags) => commands::plot::run(&flags),
         Command::Enforce(flags) => commands::enforce::run(&flags),
         Command::Doctor(flags) if flags.audit => commands::audit::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),

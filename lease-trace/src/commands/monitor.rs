@@ -68,6 +68,14 @@ impl Settings {
 }
 
 pub fn run(flags: &MonitorFlags) -> anyhow::Result<Exit> {
+    run_into(flags, sink)
+}
+
+/// The same, with records going wherever `sink` says.
+pub fn run_into(
+    flags: &MonitorFlags,
+    sink: impl FnOnce(Format) -> anyhow::Result<Box<dyn Sink>>,
+) -> anyhow::Result<Exit> {
     // Before anything is opened.
     let mut service = Service::find();
     let Settings {

@@ -14,6 +14,11 @@ impl<W: Write> Json<W> {
     pub const fn new(out: W) -> Self {
         Self { out }
     }
+
+    #[cfg(test)]
+    pub fn into_inner(self) -> W {
+        self.out
+    }
 }
 
 impl<W: Write> Sink for Json<W> {

@@ -36,9 +36,9 @@ impl Sink for Several {
     }
 }
 
-/// stdout took no more: a closed pipe, which is a success, or a full disk, which is not.
+/// The output took no more: a closed pipe, which is a success, or a full disk, which is not.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write to stdout: {0}; make room there, or send the output elsewhere")]
+#[error("cannot write the output: {0}; make room there, or send it elsewhere")]
 pub struct WriteError(pub io::Error);
 
 impl From<io::Error> for WriteError {

@@ -49,6 +49,7 @@ mod orphan;
 mod package;
 mod path;
 mod pin;
+mod plot;
 mod policy;
 mod prometheus;
 mod rdma;

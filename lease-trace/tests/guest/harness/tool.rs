@@ -29,9 +29,9 @@ pub struct Ran {
 impl Tool {
     /// The tool with these arguments, and with `--attach` where the run asks for one.
     ///
-    /// A `monitor` needs the machine for itself, so the shared one is retired.
+    /// A `monitor` or `record` needs the machine for itself, so the shared one is retired.
     pub fn new(arguments: &[&str]) -> Self {
-        if arguments.first() == Some(&"monitor") {
+        if matches!(arguments.first(), Some(&("monitor" | "record"))) {
             shared::retire();
         }
         Self::beside(arguments)
@@ -45,7 +45,10 @@ impl Tool {
             .args(arguments)
             .stdin(Stdio::null())
             .env_remove("COLUMNS");
-        let takes_attach = matches!(arguments, ["monitor", ..] | ["enforce", "start", ..]);
+        let takes_attach = matches!(
+            arguments,
+            ["monitor" | "record", ..] | ["enforce", "start", ..]
+        );
         if takes_attach
             && !arguments.contains(&"--attach")
             && let Some(attach) = env::var_os("LEASE_TRACE_ATTACH")

@@ -1,0 +1,50 @@
+//! A record of a real zombie, and the picture of it.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::harness::{Actor, Scratch, Tool, eventually, no_monitor, open_lease_and_pin};
+
+#[test]
+fn a_zombie_is_red() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let record = scratch.file("record.ndjson");
+    let has = |words: &str| fs::read_to_string(&record).is_ok_and(|text| text.contains(words));
+    let recorder = Tool::new(&["record", &record, "-d", "10s"]);
+    let recorder = std::thread::spawn(move || recorder.finish());
+    assert!(eventually(|| has(r#""event":"start""#)), "it records");
+
+    let actor = Actor::start();
+    let path = scratch.file("segment<1>.db");
+    open_lease_and_pin(&actor, &path);
+    actor.ok("sleep 300");
+    actor.ok("setlease f u");
+    assert!(eventually(|| has(r#""event":"zombie""#)), "a zombie");
+    actor.ok("sleep 300");
+    actor.ok("unregister-buffers ring");
+    let recorded = recorder.join().expect("it ends").exits(0);
+    recorded.says(&["lease-trace plot"]);
+
+    let picture = scratch.file("timeline.svg");
+    Tool::run(&["plot", &record, "-o", &picture]).exits(0);
+    let picture = fs::read_to_string(&picture).expect("a picture");
+    println!("{picture}");
+    let red = picture.lines().find(|line| {
+        line.contains(r#"data-kind="zombie""#) && line.contains(&format!("[{}]", actor.pid()))
+    });
+    let red = red.expect("a red bar of the actor");
+    assert!(red.contains("segment&lt;1&gt;.db"), "{red}");
+    assert!(red.contains("the lease went by unlock"), "{red}");
+    assert!(!picture.contains("has no end"), "{picture}");
+
+    // From a pipe, as a page, with what is missing said.
+    let text = fs::read_to_string(&record).expect("a record");
+    let half = text.rsplit_once(r#""event":"end""#).expect("an end").0;
+    fs::write(&record, half).expect("writes");
+    let input = fs::File::open(&record).expect("opens");
+    let page = Tool::new(&["plot", "-", "--html"]).stdin(Stdio::from(input));
+    let page = page.finish().exits(0).stdout;
+    assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+    assert!(page.contains("the record has no end"), "{page}");
+}
