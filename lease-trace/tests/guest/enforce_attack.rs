@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::harness::{
     Actor, Enforcement, Fate, Holder, PAGES, Pinned, Scratch, Subject, Tool, eventually, leases_on,
-    open_lease_and_pin, pin_without_lease, retire_enforcement, state_of,
+    open_lease_and_pin, pin_without_lease, retire_enforcement, state_of, text,
 };
 
 const NOBODY: u32 = 65534;
@@ -220,6 +222,13 @@ fn a_pid_that_is_used_again_is_another_process() {
     monitor.none_for(owner, "killed");
     assert!(matches!(state_of(owner), Some('S' | 'R')));
     parent.ok("close ring");
+    // Both leases are in the row that the owner left, and that is told.
+    let joined = |lost: &Value| text(lost, "what").contains("of the same pid");
+    monitor.expect("lost", joined);
+    drop(monitor);
+    drop(enforcement);
+    // What is lost stays counted for as long as the enforcement is in place.
+    retire_enforcement();
 }
 
 #[test]

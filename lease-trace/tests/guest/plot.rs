@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::harness::{Actor, Scratch, Tool, eventually, no_monitor, open_lease_and_pin};
+use crate::harness::{Actor, Scratch, Tool, eventually, interrupt, no_monitor, open_lease_and_pin};
 
 #[test]
 fn a_zombie_is_red() {
@@ -11,8 +11,7 @@ fn a_zombie_is_red() {
     let scratch = Scratch::new();
     let record = scratch.file("record.ndjson");
     let has = |words: &str| fs::read_to_string(&record).is_ok_and(|text| text.contains(words));
-    let recorder = Tool::new(&["record", &record, "-d", "10s"]);
-    let recorder = std::thread::spawn(move || recorder.finish());
+    let recorder = Tool::new(&["record", &record]).spawn();
     assert!(eventually(|| has(r#""event":"start""#)), "it records");
 
     let actor = Actor::start();
@@ -23,8 +22,14 @@ fn a_zombie_is_red() {
     assert!(eventually(|| has(r#""event":"zombie""#)), "a zombie");
     actor.ok("sleep 300");
     actor.ok("unregister-buffers ring");
-    let recorded = recorder.join().expect("it ends").exits(0);
-    recorded.says(&["lease-trace plot"]);
+    assert!(eventually(|| has(r#""event":"at-rest""#)), "its rest");
+    interrupt(&recorder, libc::SIGINT);
+    let ran = recorder.wait_with_output().expect("a child");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(
+        ran.status.success() && said.contains("lease-trace plot"),
+        "{said}"
+    );
 
     let picture = scratch.file("timeline.svg");
     Tool::run(&["plot", &record, "-o", &picture]).exits(0);
