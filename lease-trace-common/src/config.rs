@@ -28,6 +28,8 @@ pub struct Offsets {
     pub inode_generation: u32,
     /// `inode.i_mode`
     pub inode_mode: u32,
+    /// `inode.i_size`
+    pub inode_size: u32,
     /// `inode.i_mapping`
     pub inode_mapping: u32,
     /// `inode.i_flctx`

@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod cause;
 pub mod config;
+pub mod consumer;
 pub mod context;
 pub mod count;
 pub mod event;

@@ -25,10 +25,13 @@ pub struct Context {
     meta: *mut Meta,
 }
 
-/// `struct bpf_iter_meta`.
+/// `struct bpf_iter_meta` (include/linux/bpf.h).
 #[repr(C)]
-struct Meta {
-    seq: *mut c_void,
+pub struct Meta {
+    pub seq: *mut c_void,
+    session_id: u64,
+    /// Elements before this one.
+    pub seq_num: u64,
 }
 
 /// One descriptor of one task.

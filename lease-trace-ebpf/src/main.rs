@@ -17,10 +17,12 @@ mod atomic;
 mod audit;
 mod breaks;
 mod cache;
+mod caller;
 mod context;
 mod covers;
 mod descriptors;
 mod enforce;
+mod files;
 mod inodes;
 mod iter;
 mod lease;
@@ -434,6 +436,30 @@ pub extern "C" fn walk_files(ctx: *mut c_void) -> i32 {
 #[unsafe(link_section = "iter/task_vma")]
 pub extern "C" fn walk_mappings(ctx: *mut c_void) -> i32 {
     iter::task_vma(ctx.cast());
+    0
+}
+
+/// `bpf_iter_bpf_map_elem`: every stake, for the file `zombies`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub extern "C" fn write_zombies(ctx: *mut c_void) -> i32 {
+    files::zombies(ctx.cast());
+    0
+}
+
+/// `bpf_iter_bpf_map_elem`: every lease, for the file `leases`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub extern "C" fn write_leases(ctx: *mut c_void) -> i32 {
+    files::leases(ctx.cast());
+    0
+}
+
+/// `bpf_iter_bpf_map_elem`: every stake, for the file `file_pins`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub extern "C" fn write_file_pins(ctx: *mut c_void) -> i32 {
+    files::file_pins(ctx.cast());
     0
 }
 

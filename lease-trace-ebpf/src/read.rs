@@ -51,6 +51,39 @@ pub fn word(context: u64, index: u64) -> Option<u64> {
     element(context, index)
 }
 
+/// The address of something in memory of ours, as a number: see [`word`].
+#[inline(always)]
+pub fn address<T>(of: &T) -> u64 {
+    let pointer = core::ptr::from_ref(of) as u64;
+    element((&raw const pointer) as u64, 0).unwrap_or(0)
+}
+
+/// The key of a map's element, which the kernel hands to an iterator.
+#[inline(always)]
+pub fn key<K>(address: u64) -> Option<K> {
+    at(address, 0)
+}
+
+/// `len` bytes at `from` as a NUL-terminated text, as far as there is room.
+///
+/// # Safety
+/// `to` is valid to write for `room` bytes.
+#[inline(always)]
+pub unsafe fn copy_text(to: *mut u8, room: u64, from: u64, len: u64) {
+    let size = opaque(if len < room { len + 1 } else { room });
+    if size > room {
+        return;
+    }
+    // SAFETY: the caller's; the helper checks the other address.
+    unsafe { bpf_probe_read_kernel_str(to.cast(), size as u32, from as *const _) };
+}
+
+/// One byte.
+#[inline(always)]
+pub fn byte(address: u64) -> Option<u8> {
+    at(address, 0)
+}
+
 macro_rules! addresses {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
         $(#[$doc])*
@@ -202,6 +235,12 @@ impl InodePtr {
     #[inline(always)]
     pub fn mode(self) -> u32 {
         u32::from(at::<u16>(self.0, offset!(inode_mode)).unwrap_or(0))
+    }
+
+    /// `i_size`: length in bytes.
+    #[inline(always)]
+    pub fn size(self) -> Option<u64> {
+        at(self.0, offset!(inode_size))
     }
 
     /// The inode that owns the pages.

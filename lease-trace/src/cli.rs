@@ -94,6 +94,9 @@ pub struct MonitorFlags {
 
     #[command(flatten)]
     pub capacity: CapacityFlags,
+
+    #[command(flatten)]
+    pub files: FilesFlags,
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +197,9 @@ pub struct EnforceStartFlags {
 
     #[command(flatten)]
     pub capacity: CapacityFlags,
+
+    #[command(flatten)]
+    pub files: FilesFlags,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +242,14 @@ pub struct CapacityFlags {
         value_parser = value_parser!(u32).range(1_024..=1_048_576),
     )]
     pub capacity: u32,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilesFlags {
+    /// Who may read the files in /sys/fs/bpf/lease-trace: 0400, 0440 or 0444; root only, unless it
+    /// is said
+    #[arg(long, value_name = "MODE")]
+    pub proc_mode: Option<tracer::files::Mode>,
 }
 
 #[derive(Debug, Args)]

@@ -45,12 +45,11 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
         pins_all: false,
         audit: false,
         all_events: false,
+        files: flags.files.proc_mode,
     };
     let started = enforcement::start(options, &plan)?;
-    for attachment in &started.attachments {
-        if let Some(loss) = attachment.loss() {
-            say(&format!("not seen: {loss}"));
-        }
+    for loss in &started.cannot {
+        say(&format!("not seen: {loss}"));
     }
     let InForce {
         header,

@@ -62,6 +62,7 @@ impl Settings {
                 pins_all: flags.pins == Pins::All,
                 audit: flags.audit,
                 all_events: flags.all_events,
+                files: flags.files.proc_mode,
             },
         })
     }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::{monitor, say};
 use crate::{
-    cli::{Format, MonitorFlags, RecordFlags},
+    cli::{FilesFlags, Format, MonitorFlags, RecordFlags},
     exit::Exit,
     sinks::{Sink, json::Json},
 };
@@ -34,6 +34,7 @@ pub fn run(flags: &RecordFlags) -> anyhow::Result<Exit> {
         policy: None,
         metrics: None,
         attach: attach.clone(),
+        files: FilesFlags::default(),
         capacity: capacity.clone(),
     };
     let exit = monitor::run_into(&monitor, |_| {

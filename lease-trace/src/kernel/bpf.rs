@@ -19,14 +19,11 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_BTF_LOAD: libc::c_int = 18;
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_ITER_CREATE: libc::c_int = 33;
 
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_PROG_TYPE_LSM: u32 = 29;
 const BPF_MODIFY_RETURN: u32 = 26;
 const BPF_LSM_MAC: u32 = 27;
-const BPF_TRACE_ITER: u32 = 28;
 
 /// Room for what the verifier says. Pages that it leaves blank cost nothing.
 const LOG_SIZE: usize = (u32::MAX >> 8) as usize;
@@ -87,36 +84,6 @@ struct LoadBtf {
     btf_log_size: u32,
     btf_log_level: u32,
     padding: u32,
-}
-
-/// The same for `BPF_LINK_CREATE`.
-#[repr(C)]
-#[derive(Default)]
-struct CreateLink {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
-    iter_info: u64,
-    iter_info_len: u32,
-    padding: u32,
-}
-
-/// `union bpf_iter_link_info`, its `task`: a thread, a process or a pidfd.
-#[repr(C)]
-#[derive(Default)]
-struct TaskInfo {
-    tid: u32,
-    pid: u32,
-    pid_fd: u32,
-}
-
-/// The same for `BPF_ITER_CREATE`.
-#[repr(C)]
-#[derive(Default)]
-struct CreateIter {
-    link_fd: u32,
-    flags: u32,
 }
 
 /// The same for `BPF_OBJ_GET_INFO_BY_FD`.
@@ -274,31 +241,6 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
     unsafe { descriptor(BPF_OBJ_GET, &attr) }
 }
 
-/// Lets an iterator over tasks walk over all of them, or over the threads of one process (6.1); what
-/// is read from the descriptor is what the program writes. For a process that is gone, nothing.
-pub fn iterate(program: BorrowedFd, tgid: Option<u32>) -> io::Result<OwnedFd> {
-    let info = tgid.map(|pid| TaskInfo {
-        pid,
-        ..TaskInfo::default()
-    });
-    let info = info.as_ref();
-    let attr = CreateLink {
-        prog_fd: program.as_raw_fd() as u32,
-        attach_type: BPF_TRACE_ITER,
-        iter_info: info.map_or(0, |info| std::ptr::from_ref(info) as u64),
-        iter_info_len: info.map_or(0, size_of_val) as u32,
-        ..CreateLink::default()
-    };
-    // SAFETY: `CreateLink` is this command's attribute; it points to `info`, with its size.
-    let link = unsafe { descriptor(BPF_LINK_CREATE, &attr) }?;
-    let attr = CreateIter {
-        link_fd: link.as_raw_fd() as u32,
-        ..CreateIter::default()
-    };
-    // SAFETY: `CreateIter` is this command's attribute; it points nowhere.
-    unsafe { descriptor(BPF_ITER_CREATE, &attr) }
-}
-
 /// How often a program's hook was passed without it, since it was running on that CPU already.
 pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
     // SAFETY: `bpf_prog_info` is made of integers only, for which zero is a value.
@@ -340,7 +282,7 @@ pub fn pin(object: BorrowedFd, path: &Path) -> io::Result<()> {
 ///
 /// # Safety
 /// As for [`call`]; and `command` returns a new descriptor.
-unsafe fn descriptor<A>(command: libc::c_int, attr: &A) -> io::Result<OwnedFd> {
+pub(super) unsafe fn descriptor<A>(command: libc::c_int, attr: &A) -> io::Result<OwnedFd> {
     // SAFETY: the caller's.
     let fd = unsafe { call(command, attr) }?;
     // SAFETY: the caller vouches that the descriptor is new, so it is nobody else's.
@@ -416,8 +358,6 @@ mod tests {
         assert_eq!(size_of::<Pin>(), 16);
         assert_eq!(size_of::<Open>(), 16);
         assert_eq!(size_of::<LoadBtf>(), 32);
-        assert_eq!(size_of::<CreateLink>(), 32);
-        assert_eq!(size_of::<CreateIter>(), 8);
         assert_eq!(size_of::<Describe>(), 16);
     }
 }

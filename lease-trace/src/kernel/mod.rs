@@ -7,6 +7,7 @@ pub mod btf;
 pub mod denials;
 pub mod doctor;
 pub mod host;
+pub mod iter;
 pub mod offsets;
 pub mod points;
 mod trial;

@@ -19,10 +19,19 @@ fn any(btf: &Btf, names: &[(&str, &str)]) -> Result<u32, Error> {
 
 /// Everything the programs need to know about this kernel's structures.
 pub fn config(btf: &Btf) -> Result<Config, Error> {
+    Ok(Config {
+        offsets: offsets(btf)?,
+        foll_longterm: foll_longterm(btf),
+        file_ref: u32::from(btf.offset("file", "f_ref").is_ok()),
+        ..Config::default()
+    })
+}
+
+fn offsets(btf: &Btf) -> Result<Offsets, Error> {
     let one = |of: &str, path: &str| btf.offset(of, path);
     let optional = |names: &[(&str, &str)]| any(btf, names).unwrap_or(ABSENT);
     let lease = |modern: &str, old: &str| any(btf, &[("file_lease", modern), ("file_lock", old)]);
-    let offsets = Offsets {
+    Ok(Offsets {
         file_inode: one("file", "f_inode")?,
         file_mapping: one("file", "f_mapping")?,
         file_dentry: one("file", "f_path.dentry")?,
@@ -34,6 +43,7 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
         inode_flags: one("inode", "i_flags")?,
         inode_generation: one("inode", "i_generation")?,
         inode_mode: one("inode", "i_mode")?,
+        inode_size: one("inode", "i_size")?,
         inode_mapping: one("inode", "i_mapping")?,
         inode_flctx: one("inode", "i_flctx")?,
         inode_dentry: one("inode", "i_dentry")?,
@@ -112,12 +122,6 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
             .enumerator("PG_head")
             .ok_or_else(|| Error::NoType("pageflags (PG_head)".to_owned()))?
             as u32,
-    };
-    Ok(Config {
-        offsets,
-        foll_longterm: foll_longterm(btf),
-        file_ref: u32::from(btf.offset("file", "f_ref").is_ok()),
-        ..Config::default()
     })
 }
 

@@ -357,7 +357,7 @@ impl Compiler<'_> {
         }
         // Frames of modules have their names with underscores.
         let module = name.replace('-', "_");
-        let called = consumer::name_of(&module);
+        let called = lease_trace_common::consumer::name_of(&module);
         if called != name {
             self.error(
                 span.clone(),

@@ -8,9 +8,8 @@ use lease_trace_common::{count::Count, owner};
 
 use super::{
     Options,
-    attach::Attachment,
     error::Error,
-    pinned,
+    files, pinned,
     policy::{InForce, Plan, PolicyMaps},
     set_up::{self, Links},
 };
@@ -20,7 +19,8 @@ pub struct Started {
     /// False: it was in place, and has another policy now.
     pub fresh: bool,
     pub in_force: InForce,
-    pub attachments: Vec<Attachment>,
+    /// What this kernel cannot show, with the reason.
+    pub cannot: Vec<String>,
 }
 
 /// What is in place.
@@ -43,10 +43,11 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         let deniable = maps.header()?.deniable();
         maps.put_in_force(plan, deniable)?;
         pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
+        let hindered = options.files.map(files::set_mode).transpose()?.flatten();
         return Ok(Started {
             fresh: false,
             in_force: maps.in_force()?,
-            attachments: Vec::new(),
+            cannot: hindered.into_iter().collect(),
         });
     }
     let ready = set_up::set_up(options, true, Links::Pinned)?;
@@ -62,11 +63,12 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         (owner::HOLD_LIMIT, plan.hold_limit_ms),
         (owner::ENFORCED, 1),
     ])?;
+    let cannot = ready.cannot();
     ready.folder.keep();
     Ok(Started {
         fresh: true,
         in_force: maps.in_force()?,
-        attachments: ready.attachments,
+        cannot,
     })
 }
 

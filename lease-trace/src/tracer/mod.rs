@@ -6,8 +6,10 @@ pub mod audit;
 mod denial;
 pub mod enforcement;
 mod error;
+pub mod files;
 pub mod holdings;
 mod hooks;
+mod iterator;
 pub mod look;
 mod maps;
 mod object;
@@ -71,6 +73,8 @@ pub struct Options {
     pub audit: bool,
     /// Notifications of leases set and ended, too.
     pub all_events: bool,
+    /// Who may read the files in bpffs; `None`: as it is, or root only.
+    pub files: Option<files::Mode>,
 }
 
 impl Default for Options {
@@ -81,6 +85,7 @@ impl Default for Options {
             pins_all: false,
             audit: false,
             all_events: false,
+            files: None,
         }
     }
 }
@@ -126,6 +131,8 @@ impl Tracer {
                 None => Self::take_over(options),
             };
         }
+        let ready = set_up::set_up(options, plan.is_some(), Links::Own)?;
+        let cannot = ready.cannot();
         let SetUp {
             mut object,
             folder,
@@ -133,7 +140,8 @@ impl Tracer {
             attachments,
             denials,
             walker,
-        } = set_up::set_up(options, plan.is_some(), Links::Own)?;
+            ..
+        } = ready;
         let mut attached: Vec<String> = attachments
             .iter()
             .filter_map(Attachment::describe)
@@ -151,7 +159,7 @@ impl Tracer {
             maps: owned(&mut object.ebpf)?,
             policy,
             attached,
-            cannot: attachments.iter().filter_map(Attachment::loss).collect(),
+            cannot,
             recovered,
             walker,
             hooks,
@@ -162,6 +170,7 @@ impl Tracer {
     fn take_over(options: Options) -> Result<Self, Error> {
         let claim = pinned::claim()?;
         pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
+        let hindered = options.files.map(files::set_mode).transpose()?.flatten();
         Ok(Self {
             ring: ring(of_folder("EVENTS")?)?,
             maps: of_monitor()?,
@@ -170,7 +179,7 @@ impl Tracer {
                 .into_iter()
                 .map(|name| format!("{name}: in place"))
                 .collect(),
-            cannot: Vec::new(),
+            cannot: hindered.into_iter().collect(),
             recovered: None,
             walker: pinned::walker()?,
             hooks: Hooks::in_place()?,

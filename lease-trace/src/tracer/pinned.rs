@@ -185,6 +185,11 @@ where
     )
 }
 
+/// Where everything is, whether there is anything or not.
+pub fn folder() -> &'static Path {
+    Path::new(FOLDER)
+}
+
 /// The pinned programs that walk over tasks.
 pub fn walker() -> Result<Walker, Error> {
     Walker::open(Path::new(FOLDER))

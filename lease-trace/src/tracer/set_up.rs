@@ -8,6 +8,7 @@ use super::{
     attach::{self, Attachment},
     denial::Denials,
     error::Error,
+    files,
     hooks::Hooks,
     object::{self, Adopt, Object},
     pinned,
@@ -23,6 +24,16 @@ pub struct SetUp {
     pub attachments: Vec<Attachment>,
     pub denials: Option<Denials>,
     pub walker: Walker,
+    /// Why files in bpffs are missing.
+    no_files: Vec<String>,
+}
+
+impl SetUp {
+    /// What this kernel cannot show, with the reason.
+    pub fn cannot(&self) -> Vec<String> {
+        let losses = self.attachments.iter().filter_map(Attachment::loss);
+        losses.chain(self.no_files.iter().cloned()).collect()
+    }
 }
 
 /// What becomes of it when this process ends.
@@ -47,6 +58,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let kprobes = attachments.iter().any(Attachment::is_kprobe);
     pinned::set_words(&[(owner::KPROBES, u64::from(kprobes))])?;
     let walker = adopt(&mut object, &folder)?;
+    let no_files = files::make(&mut object.ebpf, &object.btf, folder.path(), options.files);
     let denials = raw.map(|raw| Denials::attach(&object, &raw));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {
         denials
@@ -63,6 +75,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         attachments,
         denials,
         walker,
+        no_files,
     })
 }
 

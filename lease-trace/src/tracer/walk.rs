@@ -8,14 +8,15 @@ use std::{
     path::Path,
 };
 
-use aya::{Btf, Ebpf, programs::Iter};
+use aya::{Btf, Ebpf};
 use lease_trace_common::event::{Found, MAPPING};
 
 use super::{
-    error::{Error, chain, is_eperm, program_reason},
+    error::Error,
+    iterator::{self, Failure},
     snapshot::Holder,
 };
-use crate::kernel::bpf;
+use crate::kernel::{bpf, iter};
 
 /// The programs and what they walk over.
 const WALKS: [(&str, &str); 2] = [("walk_files", "task_file"), ("walk_mappings", "task_vma")];
@@ -29,7 +30,14 @@ pub struct Walker([OwnedFd; 2]);
 impl Walker {
     /// Loads the programs of an object.
     pub fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
-        let [files, mappings] = WALKS.map(|(name, target)| load(ebpf, btf, name, target));
+        let [files, mappings] = WALKS.map(|(name, target)| {
+            iterator::load(ebpf, btf, name, target).map_err(|failure| match failure {
+                Failure::Refused => Error::Refused {
+                    call: "bpf(2) for loading an iterator".to_owned(),
+                },
+                Failure::Other(reason) => failed(target, reason),
+            })
+        });
         Ok(Self([files?, mappings?]))
     }
 
@@ -84,35 +92,12 @@ impl Walker {
     }
 }
 
-fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<OwnedFd, Error> {
-    let program: &mut Iter = ebpf
-        .program_mut(name)
-        .ok_or_else(|| failed(target, "the object has no such program"))?
-        .try_into()
-        .map_err(|error| failed(target, chain(&error)))?;
-    match program.load(target, btf) {
-        Ok(()) => {}
-        Err(error) if is_eperm(&error) => {
-            return Err(Error::Refused {
-                call: "bpf(2) for loading an iterator".to_owned(),
-            });
-        }
-        Err(error) => return Err(failed(target, program_reason(&error))),
-    }
-    let fd = program
-        .fd()
-        .map_err(|error| failed(target, chain(&error)))?;
-    fd.as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| failed(target, error))
-}
-
 fn failed(target: &str, reason: impl std::fmt::Display) -> Error {
     Error::Walk(format!("{target} iterator: {reason}"))
 }
 
 fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
-    let mut file: File = bpf::iterate(program.as_fd(), tgid)?.into();
+    let mut file: File = iter::over_tasks(program.as_fd(), tgid)?.into();
     let mut bytes = Vec::new();
     // Not `read_to_end`: it asks for a size first, and then for a few bytes.
     loop {

@@ -1,21 +1,30 @@
-//! The documentation's quick start: its commands are run, and print what it says they print.
+//! Pages of the documentation: their commands are run, and print what the pages say they print.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Actor, PAGES, Pinned, Scratch, Tool, eventually, interrupt};
 
-const PAGE: &str = include_str!("../../../docs/quick-start.md");
-const PROMPT: &str = "$ sudo lease-trace ";
+const QUICK_START: &str = include_str!("../../../docs/quick-start.md");
+const FILES: &str = include_str!("../../../docs/files.md");
+const PROMPT: &str = "$ sudo ";
+const TOOL: &str = "lease-trace ";
 
-/// The arguments of each command of lease-trace on the page, and what it prints there.
-fn commands() -> impl Iterator<Item = (Vec<&'static str>, &'static str)> {
-    PAGE.split("```console\n").skip(1).filter_map(|rest| {
+/// Each command of root's on a page, and what it prints there.
+fn commands(page: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    page.split("```console\n").skip(1).filter_map(|rest| {
         let (block, _) = rest.split_once("```").expect("a block ends");
         let (command, printed) = block.split_once('\n')?;
-        let arguments = command.strip_prefix(PROMPT)?;
+        Some((command.strip_prefix(PROMPT)?, printed))
+    })
+}
+
+/// Those of lease-trace, as arguments.
+fn invocations(page: &'static str) -> impl Iterator<Item = (Vec<&'static str>, &'static str)> {
+    commands(page).filter_map(|(command, printed)| {
+        let arguments = command.strip_prefix(TOOL)?;
         Some((arguments.split(' ').collect(), printed))
     })
 }
@@ -64,11 +73,11 @@ fn start(scratch: &Scratch, name: &str, file: &str) -> Actor {
 }
 
 #[test]
-fn the_quick_start_prints_what_it_says() {
+fn commands_print_what_the_book_says() {
     fs::create_dir_all("/srv").expect("a folder");
     let scratch = Scratch::within(Path::new("/srv"), "data");
     let pinned = Pinned::now();
-    let all: Vec<_> = commands().collect();
+    let all: Vec<_> = invocations(QUICK_START).collect();
     let watches = |(arguments, _): &(Vec<&str>, &str)| arguments[0] == "monitor";
     let place = all.iter().position(watches).expect("one monitor");
     let (first, (watch, shown), asked) = (&all[..place], &all[place], &all[place + 1..]);
@@ -89,6 +98,14 @@ fn the_quick_start_prints_what_it_says() {
     for (arguments, expected) in asked {
         run(arguments, expected);
     }
+    for (command, expected) in commands(FILES) {
+        if let Some(arguments) = command.strip_prefix(TOOL) {
+            let words: Vec<_> = arguments.split(' ').collect();
+            run(&words, expected);
+        } else {
+            shell(command, expected);
+        }
+    }
     loader.all(&["unregister-buffers ring", "setlease f u"]);
     db.ok("unregister-buffers ring");
     pinned.assert_balanced();
@@ -106,4 +123,23 @@ fn run(arguments: &[&str], expected: &str) {
     if !expected.is_empty() {
         assert_printed(arguments, &ran.stdout, expected);
     }
+}
+
+/// The same of any other command; the files in bpffs have their rows in no order.
+#[track_caller]
+fn shell(command: &str, expected: &str) {
+    let ran = Command::new("sh").args(["-c", command]).output();
+    let ran = ran.expect("a shell");
+    assert!(ran.status.success(), "{command}: {ran:?}");
+    let printed = String::from_utf8(ran.stdout).expect("text");
+    let sorted = |text: &str| {
+        let mut lines = shape(text);
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(
+        sorted(&printed),
+        sorted(expected),
+        "`{command}` prints:\n{printed}"
+    );
 }

@@ -3,6 +3,7 @@
 mod actor;
 mod end;
 mod enforcement;
+mod files;
 mod follower;
 mod leftovers;
 mod locks;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 pub use actor::{Actor, Fate, state_of};
 pub use end::interrupt;
 pub use enforcement::{Enforcement, deniable_here, retire as retire_enforcement};
+pub use files::{FILES, Text as FileText, assert_file_agrees};
 pub use follower::Follower;
 pub use leftovers::Leftovers;
 pub use locks::{leases_in, leases_on};

@@ -33,6 +33,7 @@ mod enforce_rdma;
 mod enforce_rules;
 mod enforce_ways;
 mod enforce_without_lsm;
+mod files;
 mod fork;
 mod harness;
 mod huge;

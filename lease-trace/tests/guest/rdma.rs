@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Actor, Filesystem, LoopMount, Monitor, PAGES, Pinned, Rxe, Scratch, Subject, Tool,
-    assert_about, assert_released_by, cannot, leases_on,
+    assert_about, assert_file_agrees, assert_released_by, cannot, leases_on,
 };
 
 /// A read-write or a read-only memory region.
@@ -45,6 +45,7 @@ fn expect_rdma_zombie(monitor: &Monitor, actor: &Actor, file: &Subject, cause: &
     assert_eq!(zombie["cause"], cause, "{zombie}");
     assert_eq!(zombie["pins"], PAGES, "{zombie}");
     assert_eq!(zombie["consumer"], "rdma_rxe", "{zombie}");
+    assert_file_agrees(&zombie);
     // A process that is gone has no descriptor any more by which its device could be told.
     if cause != "killed" {
         assert_eq!(zombie["device"], Rxe::DEVICE, "{zombie}");

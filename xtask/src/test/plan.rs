@@ -197,6 +197,7 @@ pub const ATTACH: [Attach; 2] = [
             "dax::",
             "doctor::",
             "enforce_",
+            "files::",
             "huge::",
             "lease::one_that_is_older",
             "lockdown::",

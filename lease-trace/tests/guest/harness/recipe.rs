@@ -6,7 +6,7 @@ use std::fs::File;
 use serde_json::Value;
 
 use super::actor::{comm_of, state_of};
-use super::{Actor, Monitor, Subject, integer, text};
+use super::{Actor, Monitor, Subject, assert_file_agrees, integer, text};
 
 /// The size of a scenario's file.
 const MIB: u64 = 1 << 20;
@@ -89,6 +89,7 @@ pub fn expect_zombie_with(
     assert_eq!(zombie["pins"], pins, "{zombie}");
     assert_eq!(zombie["consumer"], consumer, "{zombie}");
     assert_eq!(zombie["lease"]["mode"], "write", "{zombie}");
+    assert_file_agrees(&zombie);
     zombie
 }
 
