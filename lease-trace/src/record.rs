@@ -1,8 +1,8 @@
 //! What the product says, as data: the output contract, member by member.
 //!
 //! Records of `monitor` and entries of `report` share these types, so a thing has one name
-//! wherever it is shown. Members that do not apply are absent. docs/ndjson.schema.json describes
-//! the same, and a test of the JSON sink holds one to the other.
+//! wherever it is shown. Members that do not apply are absent. docs/ndjson.schema.json is generated
+//! from them (`schema.rs`), and what is said here of a member is its description there.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,7 @@ pub struct Record {
 }
 
 /// What a record is about.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Name {
@@ -132,10 +133,20 @@ impl Name {
 }
 
 /// What was done in the name of a rule.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deed {
+    /// The first rule that matched.
     pub rule: String,
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::action"))]
     pub action: Action,
+    /// `done`; `would`: monitor mode; `handed-over`: the monitor is asked to do it; `spared`: pid
+    /// 1 or lease-trace; `bystander`: another process than the owner let go; `ending`: the process
+    /// is ending; `failed`; `too-late`: closed before it could be held; `taken-back`: held again
+    /// by a monitor that was started again; `gone`: the process has ended; `pins-gone`, `limit`:
+    /// why a hold ended; `verified`: after a kill, lease and pins are gone; `pins-remain`: they
+    /// are not.
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::outcome"))]
     pub outcome: &'static str,
     /// The thread that was stopped, killed or refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,28 +167,35 @@ pub enum Detail {
 }
 
 /// A change of one stake.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Serialize)]
 pub struct Transition {
     /// The owner of the pins; of the lease, where there are no pins.
     #[serde(flatten)]
     pub owner: Owner,
+    /// Who let the lease go, or dropped the last pin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub releaser: Option<Person>,
-    /// Who wanted the lease broken.
+    /// Who wants the lease broken, or wanted it when it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<Person>,
     #[serde(flatten)]
     pub file: File,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// How the lease ended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::cause"))]
     pub cause: Option<Cause>,
+    /// Pin references.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pins: Option<u64>,
     #[serde(flatten)]
     pub asker: Asker,
+    /// The process is ending, and its pins go with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_by_itself: Option<bool>,
+    /// How long the zombie lasted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zombie_ms: Option<u64>,
     #[serde(flatten)]
@@ -187,36 +205,48 @@ pub struct Transition {
 }
 
 /// What belongs to orphaned pins alone.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Default, Serialize)]
 pub struct Orphan {
     /// Who keeps the lease alive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<Holder>>,
-    /// How it ended.
+    /// How it ended: `pins-gone`: there are none any more; `covered`: the owner has a reference to
+    /// a leased file again.
     #[serde(rename = "outcome", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::orphan_end"))]
     pub end: Option<&'static str>,
+    /// How long they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphaned_ms: Option<u64>,
 }
 
 /// The first record of a run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Serialize)]
 pub struct Start {
+    /// The monitor itself.
     pub pid: u32,
+    /// Release of the running kernel.
     pub kernel: String,
+    /// `POINT: HOW` for each probe point in use.
     pub attach: Vec<String>,
+    /// What this kernel cannot show, with the reason, a sentence each.
     pub cannot: Vec<String>,
     /// What a monitor that did not end by itself had left behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovered: Option<String>,
+    /// The policy in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInForce>,
 }
 
 /// The policy in force.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyInForce {
     /// `monitor` or `enforce`.
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::policy_mode"))]
     pub mode: &'static str,
     /// Names of the rules, first to last.
     pub rules: Vec<String>,
@@ -225,24 +255,34 @@ pub struct PolicyInForce {
 }
 
 /// Something that was lost since the last record of this kind.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lost {
+    /// What it was.
     pub what: &'static str,
+    /// How many.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub count: u64,
 }
 
 /// FOLL_PIN references of any kind, as the hooks and as the kernel count them.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Audit {
+    /// Taken, as the hooks have it.
     pub taken: u64,
+    /// Dropped, as the hooks have it.
     pub dropped: u64,
+    /// The same by /proc/vmstat.
     pub kernel_taken: u64,
+    /// The same by /proc/vmstat.
     pub kernel_dropped: u64,
     /// Held by the kernel's count and not by that of the hooks; below zero the other way round.
     pub escaped: i64,
 }
 
 /// The last record of a run.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Serialize)]
 pub struct End {
     /// Records of transitions that were written.
@@ -266,27 +306,32 @@ pub struct End {
 }
 
 /// Who: a process and where it runs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Owner {
     #[serde(flatten)]
     pub person: Person,
+    /// User of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
     /// As in /proc/PID/cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// The systemd unit.
+    /// The innermost systemd unit of the cgroup, but for slices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Id or name of the container.
+    /// The innermost container of the cgroup: its id, or its name where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
 }
 
 /// Who: a process.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Person {
+    /// Thread group id in the initial pid namespace.
     pub pid: u32,
+    /// Name of the process, at most 15 bytes; empty if it is gone.
     pub comm: String,
 }
 
@@ -302,12 +347,14 @@ impl Person {
 }
 
 /// Which file.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct File {
     #[serde(flatten)]
     pub path: Option<FilePath>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<Dev>,
+    /// Number of its inode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ino: Option<u64>,
 }
@@ -386,9 +433,12 @@ impl Serialize for Dev {
 }
 
 /// The lease meant.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lease {
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::lease_kind"))]
     pub kind: Kind,
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::lease_mode"))]
     pub mode: &'static str,
     /// How long it was held (so far, in a report); absent if it is older than the tool.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -407,27 +457,30 @@ impl Lease {
 }
 
 /// What asked for the pins.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Asker {
-    /// The driver or subsystem.
+    /// The driver or subsystem that asked for the pins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
-    /// The RDMA device, where there can be only one.
+    /// Its RDMA device, where there can be only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// The descriptor of the process through which they were taken.
+    /// The descriptor of the process through which the first of its pins were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_fd: Option<u32>,
-    /// The file behind it.
+    /// The file behind it: a path, or a name such as [io_uring] or socket:[4711].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
 
 /// One entry of a report: a lease or a stake.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
     #[serde(flatten)]
     pub owner: Owner,
+    /// Who let the lease go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub releaser: Option<Person>,
     /// Who wants, or wanted, the lease broken.
@@ -435,17 +488,23 @@ pub struct Entry {
     pub breaker: Option<Person>,
     #[serde(flatten)]
     pub file: File,
+    /// What the stake is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::state"))]
     pub state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// How the lease ended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "crate::schema::cause"))]
     pub cause: Option<Cause>,
     /// Leases that the process has on the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leases: Option<u64>,
+    /// Pin references; absent: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pins: Option<u64>,
+    /// The most at one time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_pins: Option<u64>,
     /// Where pins are not known: all that the process has pinned, whatever it is.
@@ -453,9 +512,10 @@ pub struct Entry {
     pub vm_pin_bytes: Option<u64>,
     #[serde(flatten)]
     pub asker: Asker,
+    /// The process is ending, and its pins go with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_by_itself: Option<bool>,
-    /// How long it has been what it is: a zombie, pinned, leased.
+    /// How long it has been what it is: a zombie, pinned, leased; absent: older than the tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
     /// Size of the file.
@@ -474,6 +534,7 @@ pub struct Entry {
 }
 
 /// One reference to a file.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
     #[serde(flatten)]

@@ -14,6 +14,7 @@ mod nfs;
 mod outcome;
 mod recipe;
 mod rxe;
+mod schema;
 mod scratch;
 mod setting;
 mod shared;

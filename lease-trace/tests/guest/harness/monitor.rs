@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::end::{interrupt, wait};
 use super::shared::Shared;
-use super::{Actor, PATIENCE, START_PATIENCE, Scratch, Tool};
+use super::{Actor, PATIENCE, START_PATIENCE, Scratch, Tool, schema};
 
 /// A monitor that has attached and can be asked what it said. Dropped, it is stopped.
 pub struct Monitor {
@@ -294,6 +294,7 @@ impl Monitor {
             Ok(line) => {
                 let value = serde_json::from_str(&line);
                 let value: Value = value.map_err(|error| format!("{error} in {line}"))?;
+                schema::check_event(&value)?;
                 self.seen.borrow_mut().push((value, false));
                 Ok(())
             }

@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::end::{interrupt, wait};
-use super::{START_PATIENCE, shared};
+use super::{START_PATIENCE, schema, shared};
 
 /// An invocation of the tool.
 pub struct Tool {
@@ -168,10 +168,16 @@ impl Ran {
         self
     }
 
-    /// stdout as one JSON document.
+    /// stdout as one JSON document; a report is held to its schema.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
+        let document: Value =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"));
+        let lists = ["zombies", "leases", "stakes"];
+        if lists.iter().any(|list| document[list].is_array()) {
+            schema::check_report(&document).unwrap_or_else(|error| panic!("{error}\n{self}"));
+        }
+        document
     }
 
     /// The rows of a `-J` report, those of one process.

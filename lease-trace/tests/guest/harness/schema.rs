@@ -1,0 +1,58 @@
+//! The documented schema, that what a real kernel gave rise to is held to.
+
+use std::collections::BTreeSet;
+use std::sync::{LazyLock, Mutex};
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+static EVENT: LazyLock<Validator> = LazyLock::new(|| validator("event"));
+static REPORT: LazyLock<Validator> = LazyLock::new(|| validator("report"));
+/// Which members events had that were held to it: the same ones again need not be.
+static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn validator(definition: &str) -> Validator {
+    let text = include_str!("../../../../docs/ndjson.schema.json");
+    let mut schema: Value = serde_json::from_str(text).expect("the schema is JSON");
+    let root = schema.as_object_mut().expect("the schema is an object");
+    root.remove("oneOf");
+    root.insert("$ref".to_owned(), json!(format!("#/$defs/{definition}")));
+    jsonschema::validator_for(&schema).expect("the schema is a schema")
+}
+
+/// Says what is wrong with an event, once for each name and set of members.
+pub fn check_event(event: &Value) -> Result<(), String> {
+    let Value::Object(members) = event else {
+        return Err(format!("{event} is no object"));
+    };
+    let mut shape = event["event"].to_string();
+    for (name, value) in members {
+        shape += name;
+        // What is in it may differ, too.
+        if let Value::Object(inner) = value {
+            inner.keys().for_each(|name| shape += name);
+        }
+    }
+    if SEEN.lock().expect("nobody panics with it").insert(shape) {
+        check(&EVENT, event)
+    } else {
+        Ok(())
+    }
+}
+
+/// Says what is wrong with a report.
+pub fn check_report(report: &Value) -> Result<(), String> {
+    check(&REPORT, report)
+}
+
+fn check(validator: &Validator, value: &Value) -> Result<(), String> {
+    let errors: Vec<_> = validator
+        .iter_errors(value)
+        .map(|error| format!("{error} at {}", error.instance_path()))
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{value} breaks the schema: {}", errors.join("; ")))
+    }
+}
