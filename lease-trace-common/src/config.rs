@@ -172,6 +172,8 @@ pub struct Offsets {
     pub ring_exit_work: u32,
     /// `io_ring_ctx.mm_account`
     pub ring_mm: u32,
+    /// `seq_file.count`
+    pub seq_count: u32,
     /// Bit of `folio.flags` that marks a large folio (`PG_head`)
     pub folio_head_bit: u32,
 }

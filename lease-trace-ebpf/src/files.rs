@@ -164,10 +164,13 @@ impl Out {
             ((*meta).seq, (*meta).seq_num)
         };
         let out = Self(seq);
-        if number == 0 {
+        let key = read::word(ctx as u64, 2);
+        // The last call has the number of the last element: it is the first of all only if nothing
+        // was written yet.
+        if number == 0 && (key.is_some() || read::seq_count(seq as u64) == 0) {
             out.text(header);
         }
-        let key = read::word(ctx as u64, 2)?;
+        let key = key?;
         Some((out, read::key(key)?))
     }
 

@@ -64,6 +64,12 @@ pub fn key<K>(address: u64) -> Option<K> {
     at(address, 0)
 }
 
+/// `seq_file.count`: bytes written and not yet read.
+#[inline(always)]
+pub fn seq_count(seq: u64) -> u64 {
+    at(seq, offset!(seq_count)).unwrap_or(0)
+}
+
 /// `len` bytes at `from` as a NUL-terminated text, as far as there is room.
 ///
 /// # Safety

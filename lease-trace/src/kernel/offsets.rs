@@ -118,6 +118,7 @@ fn offsets(btf: &Btf) -> Result<Offsets, Error> {
         ring_registered: optional(&[("io_uring_task", "registered_rings")]),
         ring_exit_work: optional(&[("io_ring_ctx", "exit_work")]),
         ring_mm: optional(&[("io_ring_ctx", "mm_account")]),
+        seq_count: one("seq_file", "count")?,
         folio_head_bit: btf
             .enumerator("PG_head")
             .ok_or_else(|| Error::NoType("pageflags (PG_head)".to_owned()))?

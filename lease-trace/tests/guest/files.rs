@@ -223,7 +223,9 @@ fn they_go_with_the_monitor() {
     let actor = Actor::start();
     open_lease_and_pin(&actor, &scratch.file("f"));
     let file_pins = Text::of("file_pins");
+    assert_eq!(file_pins.rows.len(), 1, "the first row is the last");
     assert_eq!(file_pins.number(actor.pid(), "PINS"), PAGES.unsigned_abs());
+    assert!(Text::of("zombies").rows.is_empty());
     drop(monitor);
     assert!(!Path::new(FOLDER).exists());
     actor.ok("unregister-buffers ring");

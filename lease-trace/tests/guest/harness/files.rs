@@ -29,6 +29,7 @@ impl Text {
         let rows: Vec<_> = lines.collect();
         for row in &rows {
             assert_eq!(row.len(), header.len(), "{row:?}\n{text}");
+            assert_ne!(row, &header, "{text}");
         }
         Self { header, rows }
     }
