@@ -78,6 +78,8 @@ pub struct Event {
     pub pins: u64,
     /// When the lease went (`Zombie`, `AtRest`); when the first pin was taken (`BarePin`).
     pub since_ns: u64,
+    /// When the first of the pins was taken (`Zombie`, `AtRest`), else 0.
+    pub pinned_ns: u64,
     /// [`crate::stake::Stake::started_ns`] of the owner.
     pub started_ns: u64,
     /// Thread that the event happened in.
@@ -120,7 +122,7 @@ pub const MAPPING: u32 = u32::MAX;
 const _: () = assert!(size_of::<Found>() == 48);
 
 const _: () =
-    assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 48 + policy::NAME_LEN + STACK_LEN * 8);
+    assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 56 + policy::NAME_LEN + STACK_LEN * 8);
 
 crate::pod!(Event, Found);
 

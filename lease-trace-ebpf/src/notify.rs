@@ -46,6 +46,7 @@ pub struct Notice<'a> {
     pub lease: &'a LeaseInfo,
     pub pins: u64,
     pub since_ns: u64,
+    pub pinned_ns: u64,
     pub started_ns: u64,
     pub did: Did,
     /// The policy and the rule, if one matched.
@@ -122,6 +123,7 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         } else {
             stake.released_ns
         },
+        pinned_ns: stake.pinned_ns,
         started_ns: stake.started_ns,
         did: NOTHING,
         found: None,
@@ -173,6 +175,7 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
         lease: &lease,
         pins: left,
         since_ns: 0,
+        pinned_ns: 0,
         started_ns: stake.started_ns,
         did: Did {
             cause,
@@ -229,6 +232,7 @@ extern "C" fn notify_lease(kind: u64, address: u64, cause: u64) -> i64 {
         lease: &info,
         pins: 0,
         since_ns: info.set_ns,
+        pinned_ns: 0,
         started_ns: 0,
         did: NOTHING,
         found: None,
@@ -321,6 +325,7 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         copy(&raw mut (*event).lease, notice.lease);
         (*event).pins = notice.pins;
         (*event).since_ns = notice.since_ns;
+        (*event).pinned_ns = notice.pinned_ns;
         (*event).started_ns = notice.started_ns;
         (*event).thread = task::pid_tgid() as u32;
         (*event).action = notice.did.action;

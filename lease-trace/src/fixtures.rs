@@ -61,6 +61,7 @@ pub fn event(kind: EventKind) -> Event {
         },
         pins: 256,
         since_ns: 95 * SECOND,
+        pinned_ns: 92 * SECOND,
         ..blank()
     }
 }
@@ -137,6 +138,7 @@ fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> 
         pins: Some(pins),
         asker: asker(consumer),
         ends_by_itself: Some(cause.is_ending()),
+        pinned_ms: None,
         zombie_ms: None,
         orphan: Orphan::default(),
         deed: None,

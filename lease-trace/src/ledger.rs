@@ -239,6 +239,9 @@ impl Ledger {
                 EventKind::Zombie | EventKind::AtRest => Some(event.lease.ends_by_itself()),
                 _ => None,
             },
+            pinned_ms: (event.pinned_ns != 0
+                && matches!(kind, EventKind::Zombie | EventKind::AtRest))
+            .then(|| elapsed_ms(event.pinned_ns, event.since_ns)),
             zombie_ms: (kind == EventKind::AtRest)
                 .then(|| elapsed_ms(event.since_ns, event.time_ns)),
             orphan: Orphan::default(),

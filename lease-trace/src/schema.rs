@@ -37,13 +37,20 @@ const SHAPES: [Shape; 8] = [
         names: &[Name::LeaseSet],
         says: "A lease was set (only with --all-events).",
         required: &["lease"],
-        absent: &["cause", "pins", "releaser", "zombie_ms", "outcome"],
+        absent: &[
+            "cause",
+            "pins",
+            "releaser",
+            "pinned_ms",
+            "zombie_ms",
+            "outcome",
+        ],
     },
     Shape {
         names: &[Name::LeaseEnd],
         says: "A lease ended (only with --all-events).",
         required: &["lease", "cause"],
-        absent: &["pins", "zombie_ms", "outcome"],
+        absent: &["pins", "pinned_ms", "zombie_ms", "outcome"],
     },
     Shape {
         names: &[Name::Zombie],
@@ -62,7 +69,14 @@ const SHAPES: [Shape; 8] = [
         names: &[Name::BarePin],
         says: "A process pinned pages of a file that no lease of its own covers.",
         required: &["pins"],
-        absent: &["lease", "cause", "releaser", "zombie_ms", "outcome"],
+        absent: &[
+            "lease",
+            "cause",
+            "releaser",
+            "pinned_ms",
+            "zombie_ms",
+            "outcome",
+        ],
     },
     Shape {
         names: &[Name::OrphanedPin],
@@ -70,13 +84,20 @@ const SHAPES: [Shape; 8] = [
                keep the lease alive. Found by a walk: one to two seconds late, later where a great \
                many pins are under leases. Ends with a `zombie` or an `orphan-end`.",
         required: &["lease", "pins", "holders"],
-        absent: &["cause", "releaser", "zombie_ms", "outcome", "orphaned_ms"],
+        absent: &[
+            "cause",
+            "releaser",
+            "pinned_ms",
+            "zombie_ms",
+            "outcome",
+            "orphaned_ms",
+        ],
     },
     Shape {
         names: &[Name::OrphanEnd],
         says: "Pins are orphaned no longer. `pins` is what there was when it began.",
         required: &["lease", "pins", "outcome", "orphaned_ms"],
-        absent: &["cause", "releaser", "zombie_ms", "holders"],
+        absent: &["cause", "releaser", "pinned_ms", "zombie_ms", "holders"],
     },
     Shape {
         names: &[
@@ -100,7 +121,7 @@ const SHAPES: [Shape; 8] = [
                `spared`: somebody not to be touched. `failed`: it could not be done. `overdue`: an \
                ending process left a zombie for longer than its rule's grace time.",
         required: &["rule", "action", "outcome", "pins"],
-        absent: &["zombie_ms"],
+        absent: &["pinned_ms", "zombie_ms"],
     },
 ];
 

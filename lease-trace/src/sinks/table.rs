@@ -163,6 +163,7 @@ impl<W: Write, T: Write> Table<W, T> {
             pins,
             asker,
             ends_by_itself,
+            pinned_ms: _,
             zombie_ms,
             orphan,
             deed,

@@ -64,6 +64,7 @@ impl StakeView {
             lease,
             pins: pins(word),
             since_ns: 0,
+            pinned_ns: 0,
             started_ns,
             thread: 0,
             action: 0,

@@ -42,6 +42,11 @@ fn a_zombie_is_red() {
     assert!(red.contains("segment&lt;1&gt;.db"), "{red}");
     assert!(red.contains("the lease went by unlock"), "{red}");
     assert!(!picture.contains("has no end"), "{picture}");
+    let green = picture
+        .lines()
+        .find(|line| line.contains(r#"data-kind="covered""#));
+    let green = green.expect("its pins under the lease");
+    assert!(!green.contains("start not known"), "{green}");
 
     // From a pipe, as a page, with what is missing said.
     let text = fs::read_to_string(&record).expect("a record");

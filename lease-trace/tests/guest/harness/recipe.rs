@@ -89,6 +89,7 @@ pub fn expect_zombie_with(
     assert_eq!(zombie["pins"], pins, "{zombie}");
     assert_eq!(zombie["consumer"], consumer, "{zombie}");
     assert_eq!(zombie["lease"]["mode"], "write", "{zombie}");
+    assert!(zombie["pinned_ms"].is_u64(), "{zombie}");
     assert_file_agrees(&zombie);
     zombie
 }
