@@ -61,9 +61,10 @@ const SHAPES: [Shape; 8] = [
     Shape {
         names: &[Name::AtRest],
         says: "The last pin of a zombie went. `pins` is the most it had at one time; `releaser` is \
-               who dropped the last one.",
+               who dropped the last one. With a `rule`, it had killed for it, and this is what was \
+               to come of it.",
         required: &["lease", "cause", "pins", "ends_by_itself", "zombie_ms"],
-        absent: &["outcome"],
+        absent: &["thread", "stack"],
     },
     Shape {
         names: &[Name::BarePin],
@@ -131,7 +132,7 @@ impl Shape {
             .names
             .iter()
             .any(|name| matches!(name, Name::OrphanedPin | Name::OrphanEnd));
-        let is_rules = self.required.contains(&"rule");
+        let is_rules = self.required.contains(&"rule") || self.names == [Name::AtRest];
         let orphans = OF_ORPHANS.into_iter().filter(move |_| !is_orphan);
         let rules = OF_RULES.into_iter().filter(move |_| !is_rules);
         self.absent.iter().copied().chain(orphans).chain(rules)
@@ -145,8 +146,15 @@ impl Shape {
         for member in self.absent() {
             schema["properties"][member] = json!(false);
         }
-        if self.names == [Name::OrphanEnd] {
-            schema["properties"]["outcome"] = json!({ "enum": ORPHAN_ENDS });
+        match self.names {
+            [Name::OrphanEnd] => schema["properties"]["outcome"] = json!({ "enum": ORPHAN_ENDS }),
+            [Name::AtRest] => {
+                schema["properties"]["outcome"] = json!({ "const": "verified" });
+                let together = json!(["rule", "action", "outcome"]);
+                schema["dependentRequired"] =
+                    json!({ "rule": together, "action": together, "outcome": together });
+            }
+            _ => {}
         }
         schema["unevaluatedProperties"] = json!(false);
         schema
@@ -508,9 +516,23 @@ fn what_is_not_in_the_types_is_refused() {
         wrong[member] = value;
         assert!(!validator.is_valid(&wrong), "{wrong}");
     }
-    for member in ["pid", "ino", "lease", "pins"] {
-        let mut wrong = zombie.clone();
+    let without = |whole: &Value, member: &str| {
+        let mut wrong = whole.clone();
         wrong.as_object_mut().expect("an object").remove(member);
-        assert!(!validator.is_valid(&wrong), "{wrong}");
+        wrong
+    };
+    for member in ["pid", "ino", "lease", "pins"] {
+        assert!(!validator.is_valid(&without(&zombie, member)), "{member}");
+    }
+    let mut rest = zombie.clone();
+    rest["event"] = json!("at-rest");
+    rest["zombie_ms"] = json!(5);
+    assert!(validator.is_valid(&rest));
+    for (member, value) in [("rule", "r"), ("action", "kill"), ("outcome", "verified")] {
+        rest[member] = json!(value);
+    }
+    assert!(validator.is_valid(&rest));
+    for member in ["rule", "action", "outcome", "zombie_ms"] {
+        assert!(!validator.is_valid(&without(&rest, member)), "{member}");
     }
 }

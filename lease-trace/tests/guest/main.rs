@@ -9,13 +9,15 @@
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
 //! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, under
-//! `prometheus::` a Prometheus, and under `top::` a tmux; all others run from an initramfs.
+//! `prometheus::` a Prometheus, under `browser::` a Chromium, and under `top::` a tmux; all others run
+//! from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
 
 mod book;
 mod break_timeout;
+mod browser;
 mod btrfs;
 mod context;
 mod coverage;

@@ -5,10 +5,9 @@ use std::process::Stdio;
 
 use crate::harness::{Actor, Scratch, Tool, eventually, interrupt, no_monitor, open_lease_and_pin};
 
-#[test]
-fn a_zombie_is_red() {
+/// A record of one zombie and its rest, and whose it was.
+pub fn record_a_zombie(scratch: &Scratch) -> (String, i64) {
     no_monitor();
-    let scratch = Scratch::new();
     let record = scratch.file("record.ndjson");
     let has = |words: &str| fs::read_to_string(&record).is_ok_and(|text| text.contains(words));
     let recorder = Tool::new(&["record", &record]).spawn();
@@ -31,13 +30,20 @@ fn a_zombie_is_red() {
         "{said}"
     );
 
+    (record, actor.pid())
+}
+
+#[test]
+fn a_zombie_is_red() {
+    let scratch = Scratch::new();
+    let (record, pid) = record_a_zombie(&scratch);
     let picture = scratch.file("timeline.svg");
     Tool::run(&["plot", &record, "-o", &picture]).exits(0);
     let picture = fs::read_to_string(&picture).expect("a picture");
     println!("{picture}");
-    let red = picture.lines().find(|line| {
-        line.contains(r#"data-kind="zombie""#) && line.contains(&format!("[{}]", actor.pid()))
-    });
+    let red = picture
+        .lines()
+        .find(|line| line.contains(r#"data-kind="zombie""#) && line.contains(&format!("[{pid}]")));
     let red = red.expect("a red bar of the actor");
     assert!(red.contains("segment&lt;1&gt;.db"), "{red}");
     assert!(red.contains("the lease went by unlock"), "{red}");

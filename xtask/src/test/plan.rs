@@ -21,7 +21,7 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 12] = [
+pub const PLACES: [Place; 13] = [
     Place {
         name: "initramfs",
         packages: None,
@@ -124,6 +124,15 @@ pub const PLACES: [Place; 12] = [
         devices: &[],
         once: true,
         prefixes: &["prometheus::"],
+    },
+    Place {
+        name: "browser",
+        packages: Some(&["chromium-headless-shell"]),
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: true,
+        prefixes: &["browser::"],
     },
     Place {
         name: "terminal",
@@ -270,6 +279,7 @@ mod tests {
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
+            "browser::page",
             "top::keys",
             "enforce_ways::kill",
             "enforce_rdma::kill",
@@ -291,6 +301,7 @@ mod tests {
             first,
             package,
             prometheus,
+            browser,
             terminal,
         ] = &PLACES;
         assert_eq!(select(first, None), ["enforce_first::a"]);
@@ -299,6 +310,7 @@ mod tests {
         assert_eq!(select(storage, None), ["nfsd::delegations", "dax::x"]);
         assert_eq!(select(iommu, None), ["vfio::unlock"]);
         assert_eq!(select(prometheus, None), ["prometheus::scrape"]);
+        assert_eq!(select(browser, None), ["browser::page"]);
         assert_eq!(select(terminal, None), ["top::keys"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);
