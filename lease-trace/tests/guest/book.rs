@@ -5,10 +5,16 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Actor, PAGES, Pinned, Scratch, Tool, eventually, interrupt};
+use crate::harness::{
+    Actor, Enforcement, PAGES, Pinned, Scratch, Tool, eventually, interrupt, no_monitor,
+};
 
 const QUICK_START: &str = include_str!("../../../docs/quick-start.md");
 const FILES: &str = include_str!("../../../docs/files.md");
+const OUTPUT: &str = include_str!("../../../docs/output.md");
+const POLICY: &str = include_str!("../../../docs/policy.md");
+const KERNELS: &str = include_str!("../../../docs/kernels.md");
+const ENFORCEMENT: &str = include_str!("../../../docs/enforcement.md");
 const PROMPT: &str = "$ sudo ";
 const TOOL: &str = "lease-trace ";
 
@@ -98,7 +104,7 @@ fn commands_print_what_the_book_says() {
     for (arguments, expected) in asked {
         run(arguments, expected);
     }
-    for (command, expected) in commands(FILES) {
+    for (command, expected) in commands(FILES).chain(commands(OUTPUT)) {
         if let Some(arguments) = command.strip_prefix(TOOL) {
             let words: Vec<_> = arguments.split(' ').collect();
             run(&words, expected);
@@ -142,4 +148,73 @@ fn shell(command: &str, expected: &str) {
         sorted(expected),
         "`{command}` prints:\n{printed}"
     );
+}
+
+/// The first policy on a page.
+fn policy(page: &'static str) -> &'static str {
+    let (_, rest) = page.split_once("```toml\n").expect("a policy");
+    rest.split_once("```").expect("it ends").0
+}
+
+/// Whether the page's output is that of this kernel.
+fn is_of(release: &str) -> bool {
+    let running = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    running.starts_with(release)
+}
+
+/// What depends on the kernel is shown for one of them; the commands work on each.
+#[test]
+fn a_kernel_is_told_as_the_book_does() {
+    no_monitor();
+    // The policy names it.
+    fs::create_dir_all("/srv").expect("a folder");
+    let scratch = Scratch::new();
+    fs::write(scratch.file("policy.toml"), policy(POLICY)).expect("writes");
+    let mut shown = 0;
+    for (arguments, printed) in invocations(KERNELS).chain(invocations(POLICY)) {
+        let path = scratch.file("policy.toml");
+        let file = |word: &&'static str| {
+            if *word == "policy.toml" {
+                path.clone()
+            } else {
+                (*word).to_owned()
+            }
+        };
+        let typed: Vec<_> = arguments.iter().map(file).collect();
+        let typed: Vec<_> = typed.iter().map(String::as_str).collect();
+        let ran = Tool::run(&typed).exits(0);
+        if is_of("6.1.") {
+            assert_printed(
+                &arguments,
+                &ran.stdout.replace(&path, "policy.toml"),
+                printed,
+            );
+        }
+        shown += 1;
+    }
+    assert_eq!(shown, 2, "doctor and policy check");
+}
+
+#[test]
+fn a_status_is_what_the_book_says() {
+    fs::create_dir_all("/srv").expect("a folder");
+    let scratch = Scratch::within(Path::new("/srv"), "data");
+    let enforcement = Enforcement::start(policy(ENFORCEMENT));
+    let monitor = enforcement.monitor();
+    let loader = start(&scratch, "loader", "index.db");
+    loader.err("setlease f u", libc::EBUSY);
+    let mut shown = 0;
+    for (arguments, printed) in invocations(ENFORCEMENT) {
+        if arguments != ["enforce", "status"] {
+            continue;
+        }
+        let ran = Tool::run(&arguments).exits(0);
+        if is_of("7.") {
+            assert_printed(&arguments, &ran.stdout, printed);
+        }
+        shown += 1;
+    }
+    assert_eq!(shown, 1);
+    loader.all(&["unregister-buffers ring", "setlease f u"]);
+    drop(monitor);
 }

@@ -70,7 +70,8 @@ pub fn debian(wanted: &[String]) -> Result<PathBuf> {
     cache::make(&folder)?;
     let key = cache::key(std::iter::once(SUITE).chain(names.iter().map(String::as_str)));
     let image = folder.join(format!("{SUITE}-{key}.ext4"));
-    let _lock = cache::lock(&format!("image-{key}"))?;
+    // One at a time: they share the folder of downloaded packages.
+    let _lock = cache::lock("images")?;
     if !image.exists() {
         say(format!("making a Debian userland with {}", names.join(" ")));
         make(&names, &folder, &image)?;

@@ -55,19 +55,14 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
             if !place.runs(number, 0) {
                 continue;
             }
-            let selected = |attach| plan::select(&tests, place, attach, filter);
+            let middle = !full && number == plan::MIDDLE;
+            let selected = |attach| plan::select(&tests, place, attach, filter, middle);
             if filter.is_some() && ATTACH.iter().all(|attach| selected(attach).is_empty()) {
                 continue;
             }
-            let (userland, client) = match place.packages {
-                None => (Userland::Initramfs, built.client.clone()),
-                Some(packages) => {
-                    let packages: Vec<String> = packages.iter().map(|&name| name.into()).collect();
-                    (
-                        Userland::Debian(image::debian(&packages)?),
-                        programs::dynamic_client()?,
-                    )
-                }
+            let client = match place.packages {
+                None => built.client.clone(),
+                Some(_) => programs::dynamic_client()?,
             };
             for (way, attach) in ATTACH.iter().enumerate() {
                 if !place.runs(number, way) || !full && plan::is_left_out(place, number, way) {
@@ -77,7 +72,7 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
                 if selected.is_empty() && (filter.is_some() || !attach.leaves.is_empty()) {
                     continue;
                 }
-                let mut guest = Guest::new(kernel, userland.clone());
+                let mut guest = Guest::new(kernel, Userland::Initramfs);
                 guest.limit = LIMIT;
                 guest.first = place.first;
                 place.cmdline.clone_into(&mut guest.cmdline);
@@ -134,6 +129,7 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
         done
     };
     let done = thread::scope(|scope| {
+        scope.spawn(|| make_userlands(jobs));
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let joined: Vec<_> = workers
             .into_iter()
@@ -153,6 +149,27 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
         })
     });
     Ok(rows)
+}
+
+/// Makes the userlands that will be needed while guests run that need none. What fails here fails
+/// again, and is told, where a guest asks for it.
+fn make_userlands(jobs: &[Job<'_>]) {
+    for job in jobs {
+        if userland(job.place).is_err() {
+            return;
+        }
+    }
+}
+
+/// The userland of a place, made if it is not there.
+fn userland(place: &Place) -> Result<Userland> {
+    Ok(match place.packages {
+        None => Userland::Initramfs,
+        Some(packages) => {
+            let packages: Vec<String> = packages.iter().map(|&name| name.into()).collect();
+            Userland::Debian(image::debian(&packages)?)
+        }
+    })
 }
 
 /// The Debian package in two versions, for an upgrade from one to the other.
@@ -251,6 +268,8 @@ fn boot_once(
         beside(io::stdout())
     };
     let out = Scanner::new(stdout, Arc::clone(&log));
+    let mut guest = guest.clone();
+    guest.userland = userland(place)?;
     let ran = guest.run(Box::new(out), beside(io::stderr()))?;
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(boot) = ran.boot {

@@ -169,7 +169,7 @@ impl Place {
 /// middle, between the oldest and the newest ways of attaching; and systemd, which is the same on
 /// each, on all but the newest. Kernels and attach modes by number.
 pub fn is_left_out(place: &Place, kernel: usize, attach: usize) -> bool {
-    attach == 1 && kernel == 1 || place.name == "systemd" && kernel != 2
+    attach == 1 && kernel == MIDDLE || place.name == "systemd" && kernel != 2
 }
 
 /// How lease-trace attaches.
@@ -247,17 +247,39 @@ impl Attach {
     }
 }
 
-/// The scenarios of one place and attach mode that the filter leaves.
+/// The kernel between the oldest and the newest, by number.
+pub const MIDDLE: usize = 1;
+
+/// What the names of scenarios begin with that the short form leaves out on the kernel in the middle:
+/// they are about what is printed, or do once more, slowly, what others do fast.
+const OUTERMOST: [&str; 10] = [
+    "crowd::",
+    "doctor::",
+    "enforce_rdma::monitor_mode",
+    "enforce_ways::monitor_mode",
+    "files::",
+    "metrics::",
+    "monitor::",
+    "plot::",
+    "policy::",
+    "report::",
+];
+
+/// The scenarios of one place and attach mode that the filter leaves, and on the kernel in the
+/// `middle` the short form.
 pub fn select<'a>(
     tests: &'a [String],
     place: &Place,
     attach: &Attach,
     filter: Option<&str>,
+    middle: bool,
 ) -> Vec<&'a str> {
+    let is_outermost = |test: &str| OUTERMOST.iter().any(|prefix| test.starts_with(prefix));
     tests
         .iter()
         .map(String::as_str)
         .filter(|test| place.takes(test) && attach.takes(test))
+        .filter(|test| !middle || !is_outermost(test))
         .filter(|test| filter.is_none_or(|part| test.contains(part)))
         .collect()
 }
@@ -288,7 +310,7 @@ mod tests {
             "enforce_first::a",
         ]
         .map(str::to_owned);
-        let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter);
+        let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter, false);
         let [
             initramfs,
             debian,
@@ -363,9 +385,16 @@ mod tests {
             "report::columns",
         ]
         .map(str::to_owned);
-        let select = |attach| select(&tests, &PLACES[0], attach, None);
+        let select = |attach, middle| select(&tests, &PLACES[0], attach, None, middle);
         let [auto, kprobe] = &ATTACH;
-        assert_eq!(select(auto), tests);
-        assert_eq!(select(kprobe), ["lease::unlock", "enforce_ways::kill"]);
+        assert_eq!(select(auto, false), tests);
+        assert_eq!(
+            select(kprobe, false),
+            ["lease::unlock", "enforce_ways::kill"]
+        );
+        assert_eq!(
+            select(auto, true),
+            ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"]
+        );
     }
 }
