@@ -71,7 +71,10 @@ fn the_page_is_alive_in_light_and_dark() {
         assert!(number(&page["height"]) > 100.0, "{told}");
         assert!(wide("zoomed") > wide("before") * 1.5, "{told}");
         assert_ne!(told["zoomed"]["axis"], told["before"]["axis"], "{told}");
-        assert_eq!(told["after"], told["before"], "{told}");
+        // The picture's own coordinates are rounded.
+        let moved = (wide("after") - wide("before")).abs();
+        assert!(moved < 1.0, "{told}");
+        assert_eq!(told["after"]["axis"], told["before"]["axis"], "{told}");
         let tip = told["tip"]["text"].as_str().expect("a text");
         assert!(tip.contains(&format!("[{pid}]")), "{tip}");
         assert!(tip.contains("the lease went by unlock"), "{tip}");
