@@ -36,7 +36,7 @@ fn invocations(page: &'static str) -> impl Iterator<Item = (Vec<&'static str>, &
 }
 
 /// What differs from one run to the next, taken out: numbers, and the width that they have.
-fn shape(printed: &str) -> Vec<String> {
+pub fn shape(printed: &str) -> Vec<String> {
     let line = |line: &str| {
         let words = line.split_whitespace().map(|word| {
             let mut shape = String::new();
@@ -68,7 +68,7 @@ fn assert_printed(arguments: &[&str], printed: &str, expected: &str) {
 }
 
 /// A program of this name that has a lease on a file, and its pages in a ring.
-fn start(scratch: &Scratch, name: &str, file: &str) -> Actor {
+pub fn start(scratch: &Scratch, name: &str, file: &str) -> Actor {
     let actor = Actor::start_as(&Path::new("/run").join(name));
     let path = scratch.file(file);
     actor.ok("uring ring");

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::book;
 use crate::harness::{Actor, Monitor, Scratch, Terminal, Tool, eventually, no_monitor};
 use crate::harness::{open_lease_and_pin, pin_without_lease};
 
@@ -120,6 +121,39 @@ fn a_monitors_zombies_are_on_the_screen() {
     let picture = terminal.expect("ended 0");
     assert!(picture.contains("before"), "{picture}");
     terminal.assert_given_back();
+}
+
+/// The first picture of docs/top.md, but for figures and curves.
+#[test]
+fn it_looks_as_the_book_says() {
+    let page = include_str!("../../../docs/top.md");
+    let (_, rest) = page.split_once("```\n").expect("a picture");
+    let (expected, _) = rest.split_once("\n```").expect("it ends");
+    fs::create_dir_all("/srv").expect("a folder");
+    let scratch = Scratch::within(Path::new("/srv"), "data");
+    let monitor = Monitor::alone();
+    let db = book::start(&scratch, "db", "segment.db");
+    let client = book::start(&scratch, "ring-client", "index.db");
+    let xdp = Actor::start_as(Path::new("/run/xdpsock"));
+    pin_without_lease(&xdp, &scratch.file("bare"));
+    db.ok("setlease f u");
+    let terminal = Terminal::start(80, 24);
+    terminal.line("lease-trace top");
+    terminal.expect(&format!("from monitor {}", monitor.pid()));
+    let picture = expect_of(&terminal, db.pid(), &["zombie", "unlock", "256"]);
+    let shape = |picture: &str| {
+        let without_curves = |line: &str| {
+            line.trim_end_matches(|c| " ▁▂▃▄▅▆▇█".contains(c))
+                .to_owned()
+        };
+        let lines: Vec<_> = picture.lines().map(without_curves).collect();
+        book::shape(lines.join("\n").trim_end())
+    };
+    assert_eq!(shape(&picture), shape(expected), "{picture}");
+    terminal.keys(&["q"]);
+    for actor in [db, client, xdp] {
+        actor.ok("unregister-buffers ring");
+    }
 }
 
 #[test]
