@@ -3,7 +3,7 @@
 //!
 //! Going outward from the pin, frames of the machinery (tracing, memory management) say nothing.
 //! The first frame that a rule knows, or that belongs to a module, is the consumer. A new consumer
-//! that is always built into the kernel needs a line in [`BUILT_IN`].
+//! that is always built into the kernel needs a line in `BUILT_IN`.
 
 /// What the kernel calls frames that are between the consumer and the pin, or ours. In no module.
 const MACHINERY: &[&str] = &[

@@ -472,7 +472,7 @@ pub struct Asker {
     /// The descriptor of the process through which the first of its pins were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_fd: Option<u32>,
-    /// The file behind it: a path, or a name such as [io_uring] or socket:[4711].
+    /// The file behind it: a path, or a name such as `[io_uring]` or `socket:[4711]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
