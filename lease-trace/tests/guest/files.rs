@@ -155,18 +155,19 @@ fn they_need_no_process() {
         reported("zombies", &OF_ZOMBIES, 1)
     );
     // As people do it.
-    let script = format!(
-        "watch -n 1 -t true >/dev/null 2>&1 & kill $!; \
-         awk 'NR > 1 && $7 == 1 {{ n++ }} END {{ print n }}' {FOLDER}/zombies; \
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-c", script]).output();
+        String::from_utf8(output.expect("a shell").stdout).expect("text")
+    };
+    let counted = shell(&format!(
+        "awk 'NR > 1 && $7 == 1 {{ n++ }} END {{ print n }}' {FOLDER}/zombies; \
          cat {FOLDER}/file_pins | wc -l"
-    );
-    let output = Command::new("sh").args(["-c", &script]).output();
-    let output = output.expect("a shell");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        format!("{PROCESSES}\n{}\n", PROCESSES + 1),
-        "{output:?}"
-    );
+    ));
+    assert_eq!(counted, format!("{PROCESSES}\n{}\n", PROCESSES + 1));
+    let watched = shell(&format!("timeout 3 watch -t -n 1 cat {FOLDER}/zombies"));
+    for line in zombies.lines(&["COMMAND", "PID", "KIND", "MODE", "CAUSE"]) {
+        assert!(watched.contains(&line), "{line} in {watched}");
+    }
     actor.ok("crowd-end c");
     assert!(Text::of("leases").rows.is_empty());
 }
