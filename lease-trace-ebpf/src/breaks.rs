@@ -9,10 +9,10 @@ use lease_trace_common::{
 };
 
 use crate::{
+    each,
     inodes::InodeRef,
     read::{self, FileLease, InodePtr},
     release::idle,
-    tally,
 };
 
 /// Leases of one inode looked through.
@@ -51,9 +51,9 @@ fn is_under_way(inode: InodePtr) -> bool {
     let mut search = Search {
         head,
         entry,
-        found: tally::zero(),
+        found: each::zero(),
     };
-    tally::repeat(MAX_LEASES, is_breaking, &mut search);
+    each::repeat(MAX_LEASES, is_breaking, &mut search);
     search.found != 0
 }
 

@@ -9,7 +9,7 @@ use lease_trace_common::{
     consumer::{BEGIN_LEN, Begin, Is, NAME_LEN, RULES},
 };
 
-use crate::{read, stakes::StakeRef, tally::repeat};
+use crate::{each::repeat, read, stakes::StakeRef};
 
 /// Bytes of `function [module]` that are looked at; what is longer loses its end.
 const SYMBOL_LEN: usize = 96;

@@ -8,20 +8,20 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_for_each_map_elem};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     count::Count,
     stake::{Stake, StakeKey, ZOMBIE, leases, owner_count, pins, sole_owner},
 };
 
 use crate::{
-    atomic,
+    atomic, each,
     inodes::{EEXIST, InodeRef},
     lease,
-    maps::{COVERS, CoverKey, LEASES, STAKES, count},
+    maps::{COVERS, CoverKey, LEASES, count},
     read::{File, FileLease, TaskPtr},
     stakes::StakeRef,
-    tally, task,
+    task,
 };
 
 /// Descriptors looked at in one process.
@@ -94,15 +94,7 @@ extern "C" fn cover_forget(tgid: u64, inode_id: u64) -> i64 {
         inode_id,
         tgid: tgid as u32,
     };
-    // SAFETY: `forget_one` has the signature the helper wants, and `forget` outlives the call.
-    unsafe {
-        bpf_for_each_map_elem(
-            (&raw const COVERS).cast_mut().cast(),
-            forget_one as *mut c_void,
-            (&raw mut forget).cast(),
-            0,
-        )
-    };
+    each::cover(forget_one, &mut forget);
     0
 }
 
@@ -187,7 +179,7 @@ extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i6
         inode_id,
         inode: inode.get().address,
         file,
-        found: tally::zero(),
+        found: each::zero(),
     };
     let len = task.descriptors();
     let len = if len > MAX_DESCRIPTORS {
@@ -195,7 +187,7 @@ extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i6
     } else {
         len
     };
-    tally::repeat(len, one_descriptor, &mut search);
+    each::repeat(len, one_descriptor, &mut search);
     search.found as i64
 }
 
@@ -274,15 +266,7 @@ extern "C" fn cover_spread(lease: u64) -> i64 {
         return 0;
     }
     let mut spread = Spread { inode, file, lease };
-    // SAFETY: `spread_to_one` has the signature the helper wants, and `spread` outlives the call.
-    unsafe {
-        bpf_for_each_map_elem(
-            (&raw const STAKES).cast_mut().cast(),
-            spread_to_one as *mut c_void,
-            (&raw mut spread).cast(),
-            0,
-        )
-    };
+    each::stake(spread_to_one, &mut spread);
     0
 }
 

@@ -9,9 +9,9 @@ use core::ffi::c_void;
 use lease_trace_common::cause::Cause;
 
 use crate::{
-    enforce,
+    each, enforce,
     read::{self, File},
-    tally, task,
+    task,
 };
 
 /// Descriptors looked at in one call.
@@ -94,9 +94,9 @@ extern "C" fn descriptors_let_go(first: u64, last: u64) -> i64 {
         first,
         last,
         file: 0,
-        references: tally::zero(),
+        references: each::zero(),
     };
-    tally::repeat(length(&range), one_descriptor, &mut range);
+    each::repeat(length(&range), one_descriptor, &mut range);
     range.file as i64
 }
 
@@ -123,9 +123,9 @@ unsafe extern "C" fn one_descriptor(index: u64, range: *mut c_void) -> i64 {
         first: range.first,
         last: range.last,
         file: file.0,
-        references: tally::zero(),
+        references: each::zero(),
     };
-    tally::repeat(length(&same), same_file, &mut same);
+    each::repeat(length(&same), same_file, &mut same);
     if same.references as i64 == file.references() {
         range.file = file.0;
         return 1;

@@ -7,10 +7,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::generated::{bpf_for_each_map_elem, bpf_send_signal},
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_send_signal};
 use lease_trace_common::{
     cause::Cause,
     count::Count,
@@ -23,10 +20,10 @@ use lease_trace_common::{
 };
 
 use crate::{
-    covers,
+    covers, each,
     inodes::InodeRef,
     lease,
-    maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, STAKES, count},
+    maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, count},
     notify, pin,
     policy::{self, Match},
     read::File,
@@ -149,15 +146,7 @@ extern "C" fn enforce_would_breach(file: u64) -> i64 {
         inode_id,
         tgid: 0,
     };
-    // SAFETY: `one_heir` has the signature wanted and `search` outlives it.
-    unsafe {
-        bpf_for_each_map_elem(
-            (&raw const STAKES).cast_mut().cast(),
-            one_heir as *mut c_void,
-            (&raw mut search).cast(),
-            0,
-        )
-    };
+    each::stake(one_heir, &mut search);
     i64::from(search.tgid)
 }
 

@@ -23,12 +23,12 @@ use lease_trace_common::{
 
 use crate::{
     caller,
+    each::repeat,
     inodes::InodeRef,
     iter::Meta,
     maps::{LEASES, PATHS},
     read::{self, InodePtr},
     stakes::StakeRef,
-    tally::repeat,
 };
 
 /// Start of `struct bpf_iter__bpf_map_elem` (kernel/bpf/map_iter.c); the map and the key follow.

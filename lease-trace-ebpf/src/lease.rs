@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_for_each_map_elem};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     cause::Cause,
     count::Count,
@@ -12,13 +12,13 @@ use lease_trace_common::{
 };
 
 use crate::{
-    covers,
+    covers, each,
     inodes::InodeRef,
-    maps::{Call, LEASES, STAKES, count},
+    maps::{Call, LEASES, count},
     notify, path,
     read::{self, File, FileLease, InodePtr, TaskPtr},
     stakes::{self, StakeRef},
-    tally, task,
+    task,
 };
 
 /// Leases of one inode looked through for the one on a given file.
@@ -203,7 +203,7 @@ extern "C" fn lease_find(file: u64) -> i64 {
         entry,
         found: 0,
     };
-    tally::repeat(MAX_LEASES, is_on_file, &mut search);
+    each::repeat(MAX_LEASES, is_on_file, &mut search);
     search.found as i64
 }
 
@@ -288,15 +288,7 @@ extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     }
     stakes::end_lease(setter, inode, end.file, end.set_ns, end.facts);
     if heirs > 0 || covers::has_other_owners(inode, setter) {
-        // SAFETY: `end_for_other` has the signature the helper wants, and `end` outlives the call.
-        unsafe {
-            bpf_for_each_map_elem(
-                (&raw const STAKES).cast_mut().cast(),
-                end_for_other as *mut c_void,
-                (&raw mut end).cast(),
-                0,
-            )
-        };
+        each::stake(end_for_other, &mut end);
     }
     inode.drop_lease();
     inode.forget_if_empty();

@@ -21,6 +21,7 @@ mod caller;
 mod context;
 mod covers;
 mod descriptors;
+mod each;
 mod enforce;
 mod files;
 mod inodes;

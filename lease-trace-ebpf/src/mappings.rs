@@ -9,9 +9,8 @@ use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use lease_trace_common::cause::Cause;
 
 use crate::{
-    enforce, lease,
+    each, enforce, lease,
     read::{self, File, Vma},
-    tally,
 };
 
 /// Mappings and gaps of one page looked at in one call.
@@ -94,13 +93,13 @@ extern "C" fn mappings_let_go(address: u64, length: u64) -> i64 {
         at: address,
         end: address + length.div_ceil(PAGE) * PAGE,
         file: 0,
-        references: tally::zero(),
+        references: each::zero(),
         start: address,
         vma_start: 0,
         vma_end: 0,
         vma_file: 0,
     };
-    tally::repeat(MAX_MAPPINGS, one_mapping, &mut span);
+    each::repeat(MAX_MAPPINGS, one_mapping, &mut span);
     if span.file != 0 && span.references as i64 == File(span.file).references() {
         span.file as i64
     } else {

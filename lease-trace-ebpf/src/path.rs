@@ -14,9 +14,9 @@ use lease_trace_common::{
 };
 
 use crate::{
+    each,
     maps::{PATHS, count},
     read::{Dentry, File, InodePtr, VfsMount, opaque},
-    tally,
 };
 
 const MAX_COMPONENTS: u32 = 96;
@@ -69,10 +69,10 @@ extern "C" fn path_walk(id: u64, dentry: u64, mount: u64, flags: u64) -> i64 {
         id,
         dentry,
         mount,
-        len: tally::zero() as u32,
+        len: each::zero() as u32,
         done: 0,
     };
-    tally::repeat(MAX_COMPONENTS, step, &mut state);
+    each::repeat(MAX_COMPONENTS, step, &mut state);
     let Some(path) = PATHS.get_ptr_mut(id) else {
         return 0;
     };

@@ -13,7 +13,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic, audit, context, covers, enforce,
+    atomic, audit, context, covers, each, enforce,
     inodes::InodeRef,
     maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
     notify, path, policy,
@@ -163,7 +163,7 @@ fn shared_file(call: &Call, n: u64) -> Option<File> {
     if call.mm != 0 && call.mm != task::current().mm() {
         return None;
     }
-    let zero = tally::zero();
+    let zero = each::zero();
     let mut vma = Found {
         file: zero,
         end: zero,

@@ -17,10 +17,11 @@ use lease_trace_common::{
 };
 
 use crate::{
+    each,
     maps::{FRAMES, PENDING, POLICY, Pending, RULES},
     read::{Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
     stakes::StakeRef,
-    tally, task,
+    task,
 };
 
 /// Components looked at on the way from a file to the root.
@@ -125,7 +126,7 @@ extern "C" fn policy_find(key: u64) -> i64 {
         stake: record,
         found: 0,
     };
-    tally::repeat(header.rules(), one_rule, &mut search);
+    each::repeat(header.rules(), one_rule, &mut search);
     // Of the system calls that come through the 32-bit entry only an unlock passes a hook.
     if task::current().is_compat() {
         search.found = Header(search.found)
@@ -228,11 +229,11 @@ extern "C" fn policy_below(file: u64, dev: u64, ino: u64) -> i64 {
         found: 0,
         ino,
     };
-    tally::repeat(MAX_COMPONENTS, one_component, &mut climb);
+    each::repeat(MAX_COMPONENTS, one_component, &mut climb);
     if climb.found == 0 {
         climb.dentry = dentry;
         climb.mount = 0;
-        tally::repeat(MAX_COMPONENTS, one_component, &mut climb);
+        each::repeat(MAX_COMPONENTS, one_component, &mut climb);
     }
     i64::from(climb.found)
 }
@@ -290,7 +291,7 @@ extern "C" fn policy_consumer(tgid: u64, inode_id: u64) -> i64 {
         helper: 0,
         found: 0,
     };
-    tally::repeat(STACK_LEN as u32, one_frame, &mut look);
+    each::repeat(STACK_LEN as u32, one_frame, &mut look);
     i64::from(if look.found != 0 {
         look.found
     } else {
@@ -317,7 +318,7 @@ unsafe extern "C" fn one_frame(index: u64, look: *mut c_void) -> i64 {
     let half = header().bank() & 1;
     look.low = u64::from(half * FRAMES_LEN);
     look.high = look.low + POLICY.get(index::FRAMES[0] + half).map_or(0, |n| *n);
-    tally::repeat(HALVINGS, halve, look);
+    each::repeat(HALVINGS, halve, look);
     let Some(frame) = FRAMES.get(look.low.wrapping_sub(1) as u32) else {
         return 0;
     };

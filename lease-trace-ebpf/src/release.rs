@@ -2,16 +2,15 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use lease_trace_common::{
     count::Count,
     stake::{Stake, StakeKey, owner_count, pins, sole_owner},
 };
 
 use crate::{
-    atomic, audit,
+    atomic, audit, each,
     inodes::InodeRef,
-    maps::{ACTING, Call, DETACHED, STAKES, TRACKED, count},
+    maps::{ACTING, Call, DETACHED, TRACKED, count},
     pin,
     read::{self, Backing, Folio, Page},
     stakes::StakeRef,
@@ -243,16 +242,9 @@ fn acting_for(inode_id: u64) -> Option<StakeRef> {
         mm: 0,
         tgid: 0,
     };
-    // SAFETY: as above; `same_mm` has the signature wanted and `search` outlives it.
-    unsafe {
-        search.mm = *mm;
-        bpf_for_each_map_elem(
-            (&raw const STAKES).cast_mut().cast(),
-            same_mm as *mut c_void,
-            (&raw mut search).cast(),
-            0,
-        )
-    };
+    // SAFETY: a live map value.
+    search.mm = unsafe { *mm };
+    each::stake(same_mm, &mut search);
     if search.tgid == 0 {
         None
     } else {
@@ -290,15 +282,7 @@ fn settle(inode: InodeRef) {
         slot: u64::from(inode.slot),
         inode: inode.get().id,
     };
-    // SAFETY: `settle_one` has the signature wanted, and `settle` outlives it.
-    unsafe {
-        bpf_for_each_map_elem(
-            (&raw const STAKES).cast_mut().cast(),
-            settle_one as *mut c_void,
-            (&raw mut settle).cast(),
-            0,
-        )
-    };
+    each::stake(settle_one, &mut settle);
 }
 
 struct Settle {

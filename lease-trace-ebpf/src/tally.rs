@@ -1,12 +1,12 @@
 //! Pages of one call summed up by what they belong to, so that the heavy part runs once for each
 //! inode and not once for each page, and so that the verifier sees it once.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
 use lease_trace_common::count::Count;
 
-use crate::maps::{ZERO, count};
+use crate::{
+    each::{Turn, repeat, zero},
+    maps::count,
+};
 
 /// Different inodes told apart in one call; pages of further ones are counted as unread.
 const ENTRIES: usize = 4;
@@ -85,12 +85,9 @@ extern "C" fn tally_close_run(tally: *mut Tally) -> i64 {
     0
 }
 
-/// A callback of bpf_loop: index and state; 1 ends the loop.
-pub type Callback = unsafe extern "C" fn(u64, *mut c_void) -> i64;
-
 /// Calls `page` for each of `n` pages, as many as are looked at.
 #[inline(always)]
-pub fn for_each_page<T>(n: u64, page: Callback, state: &mut T) {
+pub fn for_each_page<T>(n: u64, page: Turn, state: &mut T) {
     let looked_at = if n > MAX_PAGES { MAX_PAGES } else { n };
     if n > looked_at {
         count(Count::LostPages, n - looked_at);
@@ -100,29 +97,6 @@ pub fn for_each_page<T>(n: u64, page: Callback, state: &mut T) {
 
 /// Calls `each` for every entry of a tally.
 #[inline(always)]
-pub fn for_each_entry<T>(each: Callback, state: &mut T) {
+pub fn for_each_entry<T>(each: Turn, state: &mut T) {
     repeat(ENTRIES as u32, each, state);
-}
-
-/// bpf_loop.
-#[inline(always)]
-pub fn repeat<T>(n: u32, callback: Callback, state: &mut T) {
-    // SAFETY: the callback has the signature the helper wants, and `state` outlives the call;
-    // that the callback takes it for what it is, is up to the caller.
-    unsafe {
-        bpf_loop(
-            n,
-            callback as *mut c_void,
-            core::ptr::from_mut(state).cast(),
-            0,
-        )
-    };
-}
-
-/// Zero, read from a global that is never written: the verifier takes it for any number, so that
-/// every turn of a loop looks the same to it and it need not follow the count.
-#[inline(always)]
-pub fn zero() -> u64 {
-    // SAFETY: a global of this object.
-    unsafe { core::ptr::read_volatile(&raw const ZERO) }
 }
