@@ -1,0 +1,192 @@
+//! Tasks and their mappings.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use lease_trace_common::{COMM_LEN, config::ABSENT};
+
+use super::{File, TaskPtr, Vma, at, element, pointer};
+
+impl Vma {
+    #[inline(always)]
+    pub fn start(self) -> u64 {
+        at(self.0, offset!(vma_start)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn end(self) -> u64 {
+        at(self.0, offset!(vma_end)).unwrap_or(0)
+    }
+
+    /// `VM_SHARED`: every page of the mapping belongs to the file.
+    #[inline(always)]
+    pub fn is_shared(self) -> bool {
+        const VM_SHARED: u64 = 8;
+        at::<u64>(self.0, offset!(vma_flags)).is_some_and(|flags| flags & VM_SHARED != 0)
+    }
+
+    #[inline(always)]
+    pub fn file(self) -> Option<File> {
+        pointer(self.0, offset!(vma_file)).map(File)
+    }
+}
+
+impl TaskPtr {
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        at(self.0, offset!(task_tgid)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn mm(self) -> u64 {
+        at(self.0, offset!(task_mm)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u32 {
+        at(self.0, offset!(task_flags)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub fn gid(self) -> Option<u32> {
+        pointer(self.0, offset!(task_cred)).and_then(|cred| at(cred, offset!(cred_gid)))
+    }
+
+    /// When the process was started: `start_boottime` of its leader, ns.
+    #[inline(always)]
+    pub fn started(self) -> u64 {
+        at(self.leader(), offset!(task_start)).unwrap_or(0)
+    }
+
+    /// The leader of the thread group: it is there as long as the process is.
+    #[inline(always)]
+    pub fn leader(self) -> u64 {
+        pointer(self.0, offset!(task_leader)).unwrap_or(self.0)
+    }
+
+    /// SIGKILL is pending for this thread, as it is for every thread of a group that was sent it
+    /// (kernel/signal.c, `complete_signal`).
+    #[inline(always)]
+    pub fn is_being_killed(self) -> bool {
+        const SIGKILL_BIT: u64 = 1 << 8;
+        at::<u64>(self.0, offset!(task_pending)).is_some_and(|set| set & SIGKILL_BIT != 0)
+    }
+
+    /// In this cgroup of the unified hierarchy, or below it.
+    #[inline(always)]
+    pub fn is_in_cgroup(self, id: u64, level: u32) -> bool {
+        let Some(cgroup) = pointer(self.0, offset!(task_cgroups))
+            .and_then(|set| pointer(set, offset!(css_default)))
+        else {
+            return false;
+        };
+        let depth = at::<u32>(cgroup, offset!(cgroup_level)).unwrap_or(0);
+        if level > depth || offset!(cgroup_ancestors) == ABSENT {
+            return false;
+        }
+        element(
+            cgroup + u64::from(offset!(cgroup_ancestors)),
+            u64::from(level),
+        )
+        .and_then(|ancestor| pointer(ancestor, offset!(cgroup_node)))
+        .and_then(|node| at(node, offset!(node_id)))
+            == Some(id)
+    }
+
+    /// The open file behind a descriptor of this task.
+    #[inline(always)]
+    pub fn file(self, fd: u32) -> Option<File> {
+        let table = pointer(self.0, offset!(task_files))
+            .and_then(|files| pointer(files, offset!(files_table)))?;
+        if fd >= at::<u32>(table, offset!(table_len))? {
+            return None;
+        }
+        element(pointer(table, offset!(table_files))?, u64::from(fd)).map(File)
+    }
+
+    /// A ring that this thread has registered with itself.
+    #[inline(always)]
+    pub fn registered_ring(self, index: u32) -> Option<File> {
+        /// `IO_RINGFD_REG_MAX`
+        const MOST: u32 = 16;
+        let offset = offset!(ring_registered);
+        if offset == ABSENT || index >= MOST {
+            return None;
+        }
+        let rings = pointer(self.0, offset!(task_ring))?;
+        element(rings + u64::from(offset), u64::from(index)).map(File)
+    }
+
+    /// One more than the highest descriptor there can be.
+    #[inline(always)]
+    pub fn descriptors(self) -> u32 {
+        pointer(self.0, offset!(task_files))
+            .and_then(|files| pointer(files, offset!(files_table)))
+            .and_then(|table| at(table, offset!(table_len)))
+            .unwrap_or(0)
+    }
+
+    /// Whether another task uses the same table of descriptors.
+    #[inline(always)]
+    pub fn shares_descriptors(self) -> bool {
+        pointer(self.0, offset!(task_files))
+            .and_then(|files| at::<u32>(files, offset!(files_count)))
+            .is_some_and(|count| count > 1)
+    }
+
+    /// Of its whole process: the last thread to end may be one of io_uring's workers, whose own code
+    /// is 0 whatever ended the process.
+    #[inline(always)]
+    pub fn exit_code(self) -> u32 {
+        pointer(self.0, offset!(task_signal))
+            .and_then(|signal| at(signal, offset!(signal_exit_code)))
+            .unwrap_or(0)
+    }
+
+    /// Name of the thread group: that of its leader.
+    #[inline(always)]
+    pub fn comm(self) -> [u8; 16] {
+        at(self.leader(), offset!(task_comm)).unwrap_or([0; 16])
+    }
+
+    /// The same, written where it is to stay.
+    ///
+    /// # Safety
+    /// `to` is valid to write.
+    #[inline(always)]
+    pub unsafe fn copy_comm(self, to: *mut [u8; COMM_LEN]) {
+        let from = self.leader() + u64::from(offset!(task_comm));
+        // SAFETY: the caller guarantees `to`; the helper checks the other address, and writes
+        // zeroes if it is bad.
+        unsafe { bpf_probe_read_kernel(to.cast(), COMM_LEN as u32, from as *const _) };
+    }
+
+    /// `from_kuid(&init_user_ns, task_uid(task))`
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        pointer(self.0, offset!(task_cred))
+            .and_then(|cred| at(cred, offset!(cred_uid)))
+            .unwrap_or(0)
+    }
+
+    /// Id of the cgroup in the unified hierarchy, as `bpf_get_current_cgroup_id` has it.
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        pointer(self.0, offset!(task_cgroups))
+            .and_then(|set| pointer(set, offset!(css_default)))
+            .and_then(|cgroup| pointer(cgroup, offset!(cgroup_node)))
+            .and_then(|node| at(node, offset!(node_id)))
+            .unwrap_or(0)
+    }
+
+    /// `TS_COMPAT`: in a system call made through the 32-bit entry.
+    #[inline(always)]
+    pub fn is_compat(self) -> bool {
+        const TS_COMPAT: u32 = 2;
+        at::<u32>(self.0, offset!(task_status)).is_some_and(|status| status & TS_COMPAT != 0)
+    }
+}
+
+/// The task that owns an address space (`CONFIG_MEMCG`), `None` once it has exited.
+#[inline(always)]
+pub fn mm_owner(mm: u64) -> Option<TaskPtr> {
+    pointer(mm, offset!(mm_owner)).map(TaskPtr)
+}
