@@ -4,18 +4,23 @@
 //! wherever it is shown. Members that do not apply are absent. docs/ndjson.schema.json is generated
 //! from them (`schema.rs`), and what is said here of a member is its description there.
 
+mod file;
+mod name;
+
 use std::collections::BTreeMap;
 
 use lease_trace_common::{
     cause::Cause,
-    event::{Event, EventKind},
     lease::{Kind, LeaseInfo},
     policy::Action,
-    stake::{Path, Task, path_flag},
-    verdict::Outcome,
+    stake::Task,
 };
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::Serialize;
 
+pub use self::{
+    file::{Dev, File, FilePath},
+    name::Name,
+};
 use crate::{clock::Timestamp, tracer::snapshot};
 
 /// One line of `monitor`.
@@ -25,111 +30,6 @@ pub struct Record {
     pub event: Name,
     #[serde(flatten)]
     pub detail: Detail,
-}
-
-/// What a record is about.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Name {
-    Start,
-    LeaseSet,
-    LeaseEnd,
-    Zombie,
-    AtRest,
-    BarePin,
-    /// Pins whose owner has no reference to the leased file any more, which others keep.
-    OrphanedPin,
-    /// The end of that, other than as a zombie.
-    OrphanEnd,
-    /// A rule that only tells.
-    Reported,
-    Denied,
-    Held,
-    HoldEnd,
-    Stopped,
-    Killed,
-    WouldDeny,
-    WouldHold,
-    WouldStop,
-    WouldKill,
-    /// A rule matched and somebody was not to be touched.
-    Spared,
-    /// A rule matched and what it says could not be done.
-    Failed,
-    /// An ending process left a zombie for longer than its rule's grace time.
-    Overdue,
-    Lost,
-    End,
-}
-
-impl Name {
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::LeaseSet => "lease-set",
-            Self::LeaseEnd => "lease-end",
-            Self::Zombie => "zombie",
-            Self::AtRest => "at-rest",
-            Self::BarePin => "bare-pin",
-            Self::OrphanedPin => "orphaned-pin",
-            Self::OrphanEnd => "orphan-end",
-            Self::Reported => "reported",
-            Self::Denied => "denied",
-            Self::Held => "held",
-            Self::HoldEnd => "hold-end",
-            Self::Stopped => "stopped",
-            Self::Killed => "killed",
-            Self::WouldDeny => "would-deny",
-            Self::WouldHold => "would-hold",
-            Self::WouldStop => "would-stop",
-            Self::WouldKill => "would-kill",
-            Self::Spared => "spared",
-            Self::Failed => "failed",
-            Self::Overdue => "overdue",
-            Self::Lost => "lost",
-            Self::End => "end",
-        }
-    }
-}
-
-impl Name {
-    /// The name of a notification; what became of an action decides the name of an action.
-    pub fn of(kind: EventKind, event: &Event) -> Self {
-        match kind {
-            EventKind::LeaseSet => Self::LeaseSet,
-            EventKind::LeaseEnd => Self::LeaseEnd,
-            EventKind::Zombie => Self::Zombie,
-            EventKind::AtRest => Self::AtRest,
-            EventKind::BarePin => Self::BarePin,
-            EventKind::OrphanedPin => Self::OrphanedPin,
-            EventKind::OrphanEnd => Self::OrphanEnd,
-            EventKind::Hold => Self::Held,
-            EventKind::Unhold => Self::HoldEnd,
-            EventKind::Action => Self::of_action(
-                Action::from_raw(event.action),
-                Outcome::from_raw(event.outcome),
-            ),
-        }
-    }
-
-    const fn of_action(action: Action, outcome: Option<Outcome>) -> Self {
-        match (outcome, action) {
-            (Some(Outcome::Would), Action::Deny) => Self::WouldDeny,
-            (Some(Outcome::Would), Action::Hold) => Self::WouldHold,
-            (Some(Outcome::Would), Action::Stop) => Self::WouldStop,
-            (Some(Outcome::Would), Action::Kill) => Self::WouldKill,
-            (Some(Outcome::Spared | Outcome::Bystander | Outcome::Ending), _) => Self::Spared,
-            (Some(Outcome::Done | Outcome::HandedOver), Action::Report) => Self::Reported,
-            (Some(Outcome::Done | Outcome::HandedOver), Action::Deny) => Self::Denied,
-            (Some(Outcome::Done | Outcome::HandedOver), Action::Hold) => Self::Held,
-            (Some(Outcome::Done | Outcome::HandedOver), Action::Stop) => Self::Stopped,
-            (Some(Outcome::Done | Outcome::HandedOver), Action::Kill) => Self::Killed,
-            (Some(Outcome::Failed) | None, _) | (Some(Outcome::Would), Action::Report) => {
-                Self::Failed
-            }
-        }
-    }
 }
 
 /// What was done in the name of a rule.
@@ -349,92 +249,6 @@ impl Person {
     }
 }
 
-/// Which file.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct File {
-    #[serde(flatten)]
-    pub path: Option<FilePath>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dev: Option<Dev>,
-    /// Number of its inode.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ino: Option<u64>,
-}
-
-/// The name by which a file was leased or pinned. It may have any bytes but 0 in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilePath {
-    pub bytes: Vec<u8>,
-    /// The beginning is missing: too long to keep, or the mount point is not known.
-    pub partial: bool,
-    pub deleted: bool,
-}
-
-impl FilePath {
-    /// From a ring-buffer record; `None` if the path is not known.
-    pub fn new(bytes: &[u8], flags: u32) -> Option<Self> {
-        (!bytes.is_empty()).then(|| Self {
-            bytes: bytes.to_vec(),
-            partial: flags & (path_flag::TRUNCATED | path_flag::NO_MOUNT) != 0,
-            deleted: flags & path_flag::DELETED != 0,
-        })
-    }
-
-    /// From a map.
-    pub fn of(path: &Path) -> Option<Self> {
-        Self::new(path.as_bytes(), path.flags)
-    }
-}
-
-impl Serialize for FilePath {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = String::from_utf8_lossy(&self.bytes);
-        let mut members = serializer.serialize_struct("FilePath", 2)?;
-        if self.partial {
-            members.serialize_field("path", &format!("…{text}"))?;
-        } else {
-            members.serialize_field("path", &text)?;
-        }
-        if self.deleted {
-            members.serialize_field("deleted", &true)?;
-        }
-        members.end()
-    }
-}
-
-/// A device number in the kernel's own encoding, shown as `MAJ:MIN`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dev(pub u32);
-
-impl Dev {
-    const MINOR_BITS: u32 = 20;
-
-    pub const fn new(major: u32, minor: u32) -> Self {
-        Self(major << Self::MINOR_BITS | minor)
-    }
-
-    pub const fn major(self) -> u32 {
-        self.0 >> Self::MINOR_BITS
-    }
-
-    pub const fn minor(self) -> u32 {
-        self.0 & ((1 << Self::MINOR_BITS) - 1)
-    }
-}
-
-impl std::fmt::Display for Dev {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}:{}", self.major(), self.minor())
-    }
-}
-
-impl Serialize for Dev {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// The lease meant.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -556,23 +370,5 @@ impl Holder {
             },
             fd: found.fd,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_number_is_read_in_the_kernels_encoding() {
-        assert_eq!(Dev(0x0080_0011).to_string(), "8:17");
-        assert_eq!(Dev::new(259, 0x4_0001), Dev(0x1034_0001));
-    }
-
-    #[test]
-    fn a_partial_path_says_so() {
-        let path = FilePath::new(b"/b", path_flag::NO_MOUNT);
-        let text = serde_json::to_string(&path).expect("serializes");
-        assert_eq!(text, r#"{"path":"…/b"}"#);
     }
 }
