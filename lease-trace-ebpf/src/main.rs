@@ -424,45 +424,42 @@ on_decision!(
     |ctx, regs, _unused| mappings::mremap(ctx, regs)
 );
 
-/// `bpf_iter_task_file`: every open file of every task.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task_file")]
-pub extern "C" fn walk_files(ctx: *mut c_void) -> i32 {
-    iter::task_file(ctx.cast());
-    0
+macro_rules! on_walk {
+    ($(#[$doc:meta])* $section:literal, $name:ident, $body:path) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $name(ctx: *mut c_void) -> i32 {
+            $body(ctx.cast());
+            0
+        }
+    };
 }
 
-/// `bpf_iter_task_vma`: every mapping of every task.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task_vma")]
-pub extern "C" fn walk_mappings(ctx: *mut c_void) -> i32 {
-    iter::task_vma(ctx.cast());
-    0
-}
+on_walk!(
+    /// `bpf_iter_task_file`: every open file of every task.
+    "iter/task_file", walk_files, iter::task_file
+);
 
-/// `bpf_iter_bpf_map_elem`: every stake, for the file `zombies`.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub extern "C" fn write_zombies(ctx: *mut c_void) -> i32 {
-    files::zombies(ctx.cast());
-    0
-}
+on_walk!(
+    /// `bpf_iter_task_vma`: every mapping of every task.
+    "iter/task_vma", walk_mappings, iter::task_vma
+);
 
-/// `bpf_iter_bpf_map_elem`: every lease, for the file `leases`.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub extern "C" fn write_leases(ctx: *mut c_void) -> i32 {
-    files::leases(ctx.cast());
-    0
-}
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every stake, for the file `zombies`.
+    "iter/bpf_map_elem", write_zombies, files::zombies
+);
 
-/// `bpf_iter_bpf_map_elem`: every stake, for the file `file_pins`.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_map_elem")]
-pub extern "C" fn write_file_pins(ctx: *mut c_void) -> i32 {
-    files::file_pins(ctx.cast());
-    0
-}
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every lease, for the file `leases`.
+    "iter/bpf_map_elem", write_leases, files::leases
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every stake, for the file `file_pins`.
+    "iter/bpf_map_elem", write_file_pins, files::file_pins
+);
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
