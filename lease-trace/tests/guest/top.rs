@@ -123,12 +123,11 @@ fn a_monitors_zombies_are_on_the_screen() {
     terminal.assert_given_back();
 }
 
-/// The first picture of docs/top.md, but for figures and curves.
+/// Both pictures of docs/top.md, but for figures and curves, and for the stack, which is the kernel's.
 #[test]
 fn it_looks_as_the_book_says() {
     let page = include_str!("../../../docs/top.md");
-    let (_, rest) = page.split_once("```\n").expect("a picture");
-    let (expected, _) = rest.split_once("\n```").expect("it ends");
+    let pictures: Vec<_> = page.split("```\n").skip(1).step_by(2).take(2).collect();
     fs::create_dir_all("/srv").expect("a folder");
     let scratch = Scratch::within(Path::new("/srv"), "data");
     let monitor = Monitor::alone();
@@ -136,24 +135,44 @@ fn it_looks_as_the_book_says() {
     let client = book::start(&scratch, "ring-client", "index.db");
     let xdp = Actor::start_as(Path::new("/run/xdpsock"));
     pin_without_lease(&xdp, &scratch.file("bare"));
-    db.ok("setlease f u");
+    let backup = Actor::start_as(Path::new("/run/backup"));
+    backup.ok(&format!("open f {} ro", scratch.file("segment.db")));
     let terminal = Terminal::start(80, 24);
     terminal.line("lease-trace top");
     terminal.expect(&format!("from monitor {}", monitor.pid()));
+    expect_of(&terminal, db.pid(), &["covered"]);
+    db.ok("setlease f u");
     let picture = expect_of(&terminal, db.pid(), &["zombie", "unlock", "256"]);
-    let shape = |picture: &str| {
-        let without_curves = |line: &str| {
-            line.trim_end_matches(|c| " ▁▂▃▄▅▆▇█".contains(c))
-                .to_owned()
-        };
-        let lines: Vec<_> = picture.lines().map(without_curves).collect();
-        book::shape(lines.join("\n").trim_end())
-    };
-    assert_eq!(shape(&picture), shape(expected), "{picture}");
+    assert_eq!(shape(&picture), shape(pictures[0]), "{picture}");
+    terminal.keys(&["Enter"]);
+    let picture = terminal.wait("others", |picture| picture.contains("others   backup["));
+    assert_eq!(details(&picture), details(pictures[1]), "{picture}");
     terminal.keys(&["q"]);
     for actor in [db, client, xdp] {
         actor.ok("unregister-buffers ring");
     }
+}
+
+fn shape(picture: &str) -> Vec<String> {
+    let without_curve = |line: &str| {
+        line.trim_end_matches(|c| " ▁▂▃▄▅▆▇█".contains(c))
+            .to_owned()
+    };
+    let lines: Vec<_> = picture.lines().map(without_curve).collect();
+    book::shape(lines.join("\n").trim_end())
+}
+
+/// The left half of the details.
+fn details(picture: &str) -> Vec<String> {
+    let lines = picture
+        .lines()
+        .skip_while(|line| !line.starts_with("─ zombie"));
+    let half = |line: &str| {
+        let left: String = line.chars().take(47).collect();
+        left.trim_end_matches([' ', '─']).to_owned()
+    };
+    let halves: Vec<_> = lines.map(half).collect();
+    book::shape(halves.join("\n").trim_end())
 }
 
 #[test]
