@@ -44,7 +44,7 @@ fn in_guest(kernel: &str, format: &str) -> Result<ExitCode> {
     let built = programs::fixed(false)?;
     let client = programs::dynamic_client()?;
     let packages: Vec<String> = image::RDMA.iter().map(|&name| name.to_owned()).collect();
-    let mut guest = Guest::new(&kernel, Userland::Debian(image::debian(&packages)?));
+    let mut guest = Guest::new(&kernel, Userland::Debian(packages));
     guest.programs = command::on_path(built.lease_trace, client);
     guest.files = vec![("demo.sh".to_owned(), SCRIPT.as_bytes().to_vec())];
     guest.env = vec![("DEMO_RDMA".to_owned(), "required".to_owned())];

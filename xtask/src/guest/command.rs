@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Ended, First, Guest, Machine, Ran, Userland, image, kernels, programs};
+use super::{Ended, First, Guest, Machine, Ran, Userland, kernels, programs};
 use crate::progress::say;
 
 #[derive(clap::Args)]
@@ -67,9 +67,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
     if systemd {
         packages.push("systemd".to_owned());
     }
-    let image = image::debian(&packages)?;
 
-    let mut guest = Guest::new(&kernel, Userland::Debian(image));
+    let mut guest = Guest::new(&kernel, Userland::Debian(packages));
     if systemd {
         guest.first = First::Systemd;
     }

@@ -29,8 +29,8 @@ use crate::sh::quote;
 pub enum Userland {
     /// Busybox alone, everything in memory.
     Initramfs,
-    /// Debian, on this disk image.
-    Debian(PathBuf),
+    /// Debian with these packages, made if it is not there.
+    Debian(Vec<String>),
 }
 
 #[derive(Clone, Debug)]
@@ -158,7 +158,9 @@ impl<'a> Guest<'a> {
             .context("creating a folder for a guest's channels")?;
         let disks = match &self.userland {
             Userland::Initramfs => Vec::new(),
-            Userland::Debian(image) => vec![image.clone(), image::modules(self.kernel)?],
+            Userland::Debian(packages) => {
+                vec![image::debian(packages)?, image::modules(self.kernel)?]
+            }
         };
         let initramfs = folder.path().join("initramfs");
         fs::copy(initramfs::base(self.kernel, !disks.is_empty())?, &initramfs)

@@ -60,9 +60,15 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
             if filter.is_some() && ATTACH.iter().all(|attach| selected(attach).is_empty()) {
                 continue;
             }
-            let client = match place.packages {
-                None => built.client.clone(),
-                Some(_) => programs::dynamic_client()?,
+            let (userland, client) = match place.packages {
+                None => (Userland::Initramfs, built.client.clone()),
+                Some(packages) => {
+                    let packages = packages.iter().map(|&name| name.to_owned());
+                    (
+                        Userland::Debian(packages.collect()),
+                        programs::dynamic_client()?,
+                    )
+                }
             };
             for (way, attach) in ATTACH.iter().enumerate() {
                 if !place.runs(number, way) || !full && plan::is_left_out(place, number, way) {
@@ -72,7 +78,7 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
                 if selected.is_empty() && (filter.is_some() || !attach.leaves.is_empty()) {
                     continue;
                 }
-                let mut guest = Guest::new(kernel, Userland::Initramfs);
+                let mut guest = Guest::new(kernel, userland.clone());
                 guest.limit = LIMIT;
                 guest.first = place.first;
                 place.cmdline.clone_into(&mut guest.cmdline);
@@ -155,21 +161,12 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Row>> {
 /// again, and is told, where a guest asks for it.
 fn make_userlands(jobs: &[Job<'_>]) {
     for job in jobs {
-        if userland(job.place).is_err() {
+        if let Userland::Debian(packages) = &job.guest.userland
+            && image::debian(packages).is_err()
+        {
             return;
         }
     }
-}
-
-/// The userland of a place, made if it is not there.
-fn userland(place: &Place) -> Result<Userland> {
-    Ok(match place.packages {
-        None => Userland::Initramfs,
-        Some(packages) => {
-            let packages: Vec<String> = packages.iter().map(|&name| name.into()).collect();
-            Userland::Debian(image::debian(&packages)?)
-        }
-    })
 }
 
 /// The Debian package in two versions, for an upgrade from one to the other.
@@ -268,8 +265,6 @@ fn boot_once(
         beside(io::stdout())
     };
     let out = Scanner::new(stdout, Arc::clone(&log));
-    let mut guest = guest.clone();
-    guest.userland = userland(place)?;
     let ran = guest.run(Box::new(out), beside(io::stderr()))?;
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(boot) = ran.boot {
