@@ -262,39 +262,24 @@ pub fn name_of(module: &str) -> &str {
 const fn rules() -> [Rule; LEN] {
     let mut rules = [Rule::BLANK; LEN];
     let mut n = 0;
-    let mut at = 0;
-    while at < MACHINERY_MODULES.len() {
-        rules[n] = Rule::module(MACHINERY_MODULES[at], Is::Machinery, "");
-        (n, at) = (n + 1, at + 1);
+    // A constant has no iterators.
+    macro_rules! each {
+        ($table:ident, $entry:pat => $rule:expr) => {
+            let mut at = 0;
+            while at < $table.len() {
+                let $entry = $table[at];
+                rules[n] = $rule;
+                (n, at) = (n + 1, at + 1);
+            }
+        };
     }
-    at = 0;
-    while at < MACHINERY.len() {
-        rules[n] = Rule::function(About::BuiltIn, MACHINERY[at], Is::Machinery, "");
-        (n, at) = (n + 1, at + 1);
-    }
-    at = 0;
-    while at < BUILT_IN.len() {
-        let (begin, name) = BUILT_IN[at];
-        rules[n] = Rule::function(About::Function, begin, Is::Consumer, name);
-        (n, at) = (n + 1, at + 1);
-    }
-    at = 0;
-    while at < HELPERS.len() {
-        let (begin, name) = HELPERS[at];
-        rules[n] = Rule::function(About::Function, begin, Is::Helper, name);
-        (n, at) = (n + 1, at + 1);
-    }
-    at = 0;
-    while at < HELPER_MODULES.len() {
-        rules[n] = Rule::module(HELPER_MODULES[at], Is::Helper, HELPER_MODULES[at]);
-        (n, at) = (n + 1, at + 1);
-    }
-    at = 0;
-    while at < MODULES.len() {
-        let (module, name) = MODULES[at];
-        rules[n] = Rule::module(module, Is::Consumer, name);
-        (n, at) = (n + 1, at + 1);
-    }
+    each!(MACHINERY_MODULES, module => Rule::module(module, Is::Machinery, ""));
+    each!(MACHINERY, begin => Rule::function(About::BuiltIn, begin, Is::Machinery, ""));
+    each!(BUILT_IN, (begin, name) => Rule::function(About::Function, begin, Is::Consumer, name));
+    each!(HELPERS, (begin, name) => Rule::function(About::Function, begin, Is::Helper, name));
+    each!(HELPER_MODULES, module => Rule::module(module, Is::Helper, module));
+    each!(MODULES, (module, name) => Rule::module(module, Is::Consumer, name));
+    assert!(n == LEN, "a table was left out");
     rules
 }
 

@@ -78,7 +78,7 @@ pub struct Event {
     pub pins: u64,
     /// When the lease went (`Zombie`, `AtRest`); when the first pin was taken (`BarePin`).
     pub since_ns: u64,
-    /// When the first of the pins was taken (`Zombie`, `AtRest`), else 0.
+    /// When the first of the pins was taken (`Zombie`, `AtRest`, `BarePin`), else 0.
     pub pinned_ns: u64,
     /// [`crate::stake::Stake::started_ns`] of the owner.
     pub started_ns: u64,

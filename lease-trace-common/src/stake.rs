@@ -218,6 +218,10 @@ pub struct Stake {
     pub stack: [u64; STACK_LEN],
 }
 
+/// Bits of the minor number in a device number of the kernel's own encoding
+/// (include/linux/kdev_t.h, `MINORBITS`).
+pub const MINOR_BITS: u32 = 20;
+
 /// What all processes together have in one inode. The records sit in the slots of an array, so
 /// that one look-up by address finds them and an evicted inode can still be found by its slot.
 #[repr(C)]
@@ -237,7 +241,7 @@ pub struct Inode {
     /// Address of the `struct inode`; 0 once it was evicted.
     pub address: u64,
     pub ino: u64,
-    /// `super_block.s_dev`, in the kernel's own encoding (major << 20 | minor).
+    /// `super_block.s_dev`, in the kernel's own encoding, see [`MINOR_BITS`].
     pub dev: u32,
     pub generation: u32,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.

@@ -94,7 +94,7 @@ impl Caller {
 
 /// One frame, innermost first.
 unsafe extern "C" fn one_frame(index: u64, state: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `find` gave it.
+    // SAFETY: bpf_loop hands over what `caller_name` gave it.
     let caller = unsafe { &mut *state.cast::<Caller>() };
     // SAFETY: the stack is that of a live map value.
     let Some(&address) = unsafe { &*caller.stack }.get(index as usize) else {
@@ -126,7 +126,7 @@ unsafe extern "C" fn one_frame(index: u64, state: *mut c_void) -> i64 {
     let symbol = read::address(&caller.symbol);
     // Behind the function's name: a blank and a bracket.
     let module = function_end + 2;
-    caller.function = read::key(symbol).unwrap_or(Begin::NONE);
+    caller.function = read::value(symbol).unwrap_or(Begin::NONE);
     caller.module = Begin::NONE;
     if module_end > module {
         // SAFETY: as long as it says.
@@ -171,7 +171,7 @@ unsafe extern "C" fn one_frame(index: u64, state: *mut c_void) -> i64 {
 unsafe extern "C" fn one_byte(index: u64, state: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `one_frame` gave it.
     let caller = unsafe { &mut *state.cast::<Caller>() };
-    match read::byte(read::address(&caller.symbol) + index) {
+    match read::value::<u8>(read::address(&caller.symbol) + index) {
         Some(b' ') => caller.function_end = index,
         Some(b']') => {
             caller.module_end = index;

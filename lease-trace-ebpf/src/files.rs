@@ -18,7 +18,7 @@ use lease_trace_common::{
     consumer::{NAME_LEN, padded},
     context::{Context as Through, NO_FD},
     lease::{Kind, LeaseInfo},
-    stake::{self, Stake, StakeKey, State, path_flag, pins},
+    stake::{self, MINOR_BITS, Stake, StakeKey, State, Task, path_flag, pins},
 };
 
 use crate::{
@@ -37,17 +37,17 @@ pub struct Context {
     meta: *mut Meta,
 }
 
-const ZOMBIES: &CStr =
+const ZOMBIES_HEADER: &CStr =
     c"COMMAND PID KIND MODE CAUSE AGE_MS PINS SIZE_BYTES CONSUMER DEV INODE PATH\n";
 const LEASES_HEADER: &CStr =
     c"COMMAND PID KIND MODE AGE_MS PINS SIZE_BYTES CONSUMER DEV INODE PATH\n";
-const FILE_PINS: &CStr =
+const FILE_PINS_HEADER: &CStr =
     c"COMMAND PID FD CONTEXT LEASES PINS CONSUMER AGE_MS SIZE_BYTES DEV INODE PATH\n";
 
 /// One stake of `STAKES`, if it is a zombie.
 #[inline(always)]
 pub fn zombies(ctx: *const Context) {
-    let Some((out, stake)) = next_stake(ctx, ZOMBIES) else {
+    let Some((out, stake)) = next_stake(ctx, ZOMBIES_HEADER) else {
         return;
     };
     let word = stake.word();
@@ -60,8 +60,7 @@ pub fn zombies(ctx: *const Context) {
         released_ns,
         ..
     } = stake.get();
-    out.escaped(&owner.comm);
-    out.print(c" %u", [owner.tgid.into()]);
+    out.task(owner);
     out.lease(lease);
     out.cause(lease);
     out.age(*released_ns);
@@ -83,8 +82,7 @@ pub fn leases(ctx: *const Context) {
     };
     // SAFETY: a live map value.
     let lease = unsafe { &*lease };
-    out.escaped(&lease.setter.comm);
-    out.print(c" %u", [lease.setter.tgid.into()]);
+    out.task(&lease.setter);
     out.lease(&lease.info);
     out.age(lease.info.set_ns);
     let inode = InodeRef::find_slot(lease.slot, lease.inode_id);
@@ -106,16 +104,14 @@ pub fn leases(ctx: *const Context) {
 /// One stake of `STAKES`, if it has pins.
 #[inline(always)]
 pub fn file_pins(ctx: *const Context) {
-    let Some((out, stake)) = next_stake(ctx, FILE_PINS) else {
+    let Some((out, stake)) = next_stake(ctx, FILE_PINS_HEADER) else {
         return;
     };
     let word = stake.word();
     if pins(word) == 0 {
         return;
     }
-    let owner = &stake.get().owner;
-    out.escaped(&owner.comm);
-    out.print(c" %u", [owner.tgid.into()]);
+    out.task(&stake.get().owner);
     out.through(&stake.get().context);
     out.print(c" %llu %llu", [stake::leases(word), pins(word)]);
     out.consumer(stake);
@@ -171,7 +167,7 @@ impl Out {
             out.text(header);
         }
         let key = key?;
-        Some((out, read::key(key)?))
+        Some((out, read::value(key)?))
     }
 
     #[inline(always)]
@@ -210,6 +206,13 @@ impl Out {
         } else {
             self.escaped_at(read::address(name), N as u32);
         }
+    }
+
+    /// COMMAND PID
+    #[inline(always)]
+    fn task(self, task: &Task) {
+        self.escaped(&task.comm);
+        self.print(c" %u", [task.tgid.into()]);
     }
 
     #[inline(always)]
@@ -298,7 +301,6 @@ impl Out {
     /// DEV INODE PATH, and the end of the row.
     #[inline(always)]
     fn file(self, inode: Option<InodeRef>, id: u64) {
-        const MINOR_BITS: u32 = 20;
         match inode {
             Some(inode) => {
                 let (dev, ino) = (inode.get().dev, inode.get().ino);
@@ -344,7 +346,7 @@ struct Escape {
 unsafe extern "C" fn one_byte(index: u64, state: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `escaped_at` gave it.
     let Escape { out, at } = unsafe { *state.cast_const().cast::<Escape>() };
-    let Some(byte) = read::byte(at + index) else {
+    let Some(byte) = read::value::<u8>(at + index) else {
         return 1;
     };
     match byte {

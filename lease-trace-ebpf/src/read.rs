@@ -66,9 +66,9 @@ pub fn address<T>(of: &T) -> u64 {
     element((&raw const pointer) as u64, 0).unwrap_or(0)
 }
 
-/// The key of a map's element, which the kernel hands to an iterator.
+/// What is at an address that the kernel or [`address`] gave: a key, a part of a text.
 #[inline(always)]
-pub fn key<K>(address: u64) -> Option<K> {
+pub fn value<T>(address: u64) -> Option<T> {
     at(address, 0)
 }
 
@@ -90,12 +90,6 @@ pub unsafe fn copy_text(to: *mut u8, room: u64, from: u64, len: u64) {
     }
     // SAFETY: the caller's; the helper checks the other address.
     unsafe { bpf_probe_read_kernel_str(to.cast(), size as u32, from as *const _) };
-}
-
-/// One byte.
-#[inline(always)]
-pub fn byte(address: u64) -> Option<u8> {
-    at(address, 0)
 }
 
 macro_rules! addresses {

@@ -2,6 +2,7 @@
 //! to.
 
 mod shapes;
+mod validator;
 mod words;
 
 use jsonschema::Validator;
@@ -13,6 +14,7 @@ use schemars::{
 use serde_json::{Value, json};
 
 use self::shapes::SHAPES;
+pub use self::validator::of as validator;
 pub use self::words::{
     action, cause, lease_kind, lease_mode, orphan_end, outcome, policy_mode, state,
 };
@@ -193,22 +195,9 @@ fn tidy(schema: &mut Schema) {
     }
 }
 
-/// A validator for one definition: `event` or `report`.
-pub fn validator(definition: &str) -> Validator {
-    let text = include_str!("../../docs/ndjson.schema.json");
-    let mut schema: Value = serde_json::from_str(text).expect("the schema is JSON");
-    let root = schema.as_object_mut().expect("the schema is an object");
-    root.remove("oneOf");
-    root.insert("$ref".to_owned(), json!(format!("#/$defs/{definition}")));
-    jsonschema::validator_for(&schema).expect("the schema is a schema")
-}
-
 pub fn assert_valid(validator: &Validator, text: &str) {
     let value: Value = serde_json::from_str(text).expect("JSON");
-    let errors: Vec<_> = validator
-        .iter_errors(&value)
-        .map(|error| format!("{error} at {}", error.instance_path()))
-        .collect();
+    let errors = validator::errors(validator, &value);
     assert!(errors.is_empty(), "{text}\n{}", errors.join("\n"));
 }
 

@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::record::Dev;
+
 /// A directory or file that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -105,7 +107,7 @@ fn mount_of(mountinfo: &str, id: u64) -> Option<(u32, String)> {
     let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
     let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
     let fs = line.split_once(" - ")?.1.split(' ').next()?;
-    Some((major << 20 | minor, fs.to_owned()))
+    Some((Dev::new(major, minor).0, fs.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which file is meant.
 
-use lease_trace_common::stake::{Path, path_flag};
+use lease_trace_common::stake::{MINOR_BITS, Path, path_flag};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 /// Which file.
@@ -62,18 +62,16 @@ impl Serialize for FilePath {
 pub struct Dev(pub u32);
 
 impl Dev {
-    const MINOR_BITS: u32 = 20;
-
     pub const fn new(major: u32, minor: u32) -> Self {
-        Self(major << Self::MINOR_BITS | minor)
+        Self(major << MINOR_BITS | minor)
     }
 
     pub const fn major(self) -> u32 {
-        self.0 >> Self::MINOR_BITS
+        self.0 >> MINOR_BITS
     }
 
     pub const fn minor(self) -> u32 {
-        self.0 & ((1 << Self::MINOR_BITS) - 1)
+        self.0 & ((1 << MINOR_BITS) - 1)
     }
 }
 

@@ -12,38 +12,45 @@ pub struct Shape {
     pub names: &'static [Name],
     says: &'static str,
     required: &'static [&'static str],
-    absent: &'static [&'static str],
+    /// Of the [`SPECIAL`] ones.
+    optional: &'static [&'static str],
 }
 
-/// Members that belong to few events only.
-const OF_ORPHANS: [&str; 2] = ["holders", "orphaned_ms"];
-const OF_RULES: [&str; 4] = ["rule", "action", "thread", "stack"];
+/// Members that not all events about a file can have; each lists its own.
+const SPECIAL: [&str; 13] = [
+    "lease",
+    "cause",
+    "releaser",
+    "pins",
+    "pinned_ms",
+    "zombie_ms",
+    "outcome",
+    "holders",
+    "orphaned_ms",
+    "rule",
+    "action",
+    "thread",
+    "stack",
+];
 
 pub const SHAPES: [Shape; 8] = [
     Shape {
         names: &[Name::LeaseSet],
         says: "A lease was set (only with --all-events).",
         required: &["lease"],
-        absent: &[
-            "cause",
-            "pins",
-            "releaser",
-            "pinned_ms",
-            "zombie_ms",
-            "outcome",
-        ],
+        optional: &[],
     },
     Shape {
         names: &[Name::LeaseEnd],
         says: "A lease ended (only with --all-events).",
         required: &["lease", "cause"],
-        absent: &["pins", "pinned_ms", "zombie_ms", "outcome"],
+        optional: &["releaser"],
     },
     Shape {
         names: &[Name::Zombie],
         says: "The last lease that covered a process's pins in a file went while they remained.",
         required: &["lease", "cause", "pins", "ends_by_itself"],
-        absent: &["zombie_ms", "outcome"],
+        optional: &["releaser", "pinned_ms"],
     },
     Shape {
         names: &[Name::AtRest],
@@ -51,20 +58,13 @@ pub const SHAPES: [Shape; 8] = [
                who dropped the last one. With a `rule`, it had killed for it, and this is what was \
                to come of it.",
         required: &["lease", "cause", "pins", "ends_by_itself", "zombie_ms"],
-        absent: &["thread", "stack"],
+        optional: &["releaser", "pinned_ms", "rule", "action", "outcome"],
     },
     Shape {
         names: &[Name::BarePin],
         says: "A process pinned pages of a file that no lease of its own covers.",
         required: &["pins"],
-        absent: &[
-            "lease",
-            "cause",
-            "releaser",
-            "pinned_ms",
-            "zombie_ms",
-            "outcome",
-        ],
+        optional: &[],
     },
     Shape {
         names: &[Name::OrphanedPin],
@@ -72,20 +72,13 @@ pub const SHAPES: [Shape; 8] = [
                keep the lease alive. Found by a walk: one to two seconds late, later where a great \
                many pins are under leases. Ends with a `zombie` or an `orphan-end`.",
         required: &["lease", "pins", "holders"],
-        absent: &[
-            "cause",
-            "releaser",
-            "pinned_ms",
-            "zombie_ms",
-            "outcome",
-            "orphaned_ms",
-        ],
+        optional: &[],
     },
     Shape {
         names: &[Name::OrphanEnd],
         says: "Pins are orphaned no longer. `pins` is what there was when it began.",
         required: &["lease", "pins", "outcome", "orphaned_ms"],
-        absent: &["cause", "releaser", "pinned_ms", "zombie_ms", "holders"],
+        optional: &[],
     },
     Shape {
         names: &[
@@ -109,20 +102,14 @@ pub const SHAPES: [Shape; 8] = [
                `spared`: somebody not to be touched. `failed`: it could not be done. `overdue`: an \
                ending process left a zombie for longer than its rule's grace time.",
         required: &["rule", "action", "outcome", "pins"],
-        absent: &["pinned_ms", "zombie_ms"],
+        optional: &["lease", "cause", "releaser", "thread", "stack"],
     },
 ];
 
 impl Shape {
     fn absent(&self) -> impl Iterator<Item = &'static str> {
-        let is_orphan = self
-            .names
-            .iter()
-            .any(|name| matches!(name, Name::OrphanedPin | Name::OrphanEnd));
-        let is_rules = self.required.contains(&"rule") || self.names == [Name::AtRest];
-        let orphans = OF_ORPHANS.into_iter().filter(move |_| !is_orphan);
-        let rules = OF_RULES.into_iter().filter(move |_| !is_rules);
-        self.absent.iter().copied().chain(orphans).chain(rules)
+        let has = |member: &&str| self.required.contains(member) || self.optional.contains(member);
+        SPECIAL.into_iter().filter(move |member| !has(member))
     }
 
     pub fn schema(&self, transition: &Schema) -> Value {

@@ -4,21 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::{LazyLock, Mutex};
 
 use jsonschema::Validator;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-static EVENT: LazyLock<Validator> = LazyLock::new(|| validator("event"));
-static REPORT: LazyLock<Validator> = LazyLock::new(|| validator("report"));
+#[path = "../../../src/schema/validator.rs"]
+mod validator;
+
+static EVENT: LazyLock<Validator> = LazyLock::new(|| validator::of("event"));
+static REPORT: LazyLock<Validator> = LazyLock::new(|| validator::of("report"));
 /// Which members events had that were held to it: the same ones again need not be.
 static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-
-fn validator(definition: &str) -> Validator {
-    let text = include_str!("../../../../docs/ndjson.schema.json");
-    let mut schema: Value = serde_json::from_str(text).expect("the schema is JSON");
-    let root = schema.as_object_mut().expect("the schema is an object");
-    root.remove("oneOf");
-    root.insert("$ref".to_owned(), json!(format!("#/$defs/{definition}")));
-    jsonschema::validator_for(&schema).expect("the schema is a schema")
-}
 
 /// Says what is wrong with an event, once for each name and set of members.
 pub fn check_event(event: &Value) -> Result<(), String> {
@@ -46,10 +40,7 @@ pub fn check_report(report: &Value) -> Result<(), String> {
 }
 
 fn check(validator: &Validator, value: &Value) -> Result<(), String> {
-    let errors: Vec<_> = validator
-        .iter_errors(value)
-        .map(|error| format!("{error} at {}", error.instance_path()))
-        .collect();
+    let errors = validator::errors(validator, value);
     if errors.is_empty() {
         Ok(())
     } else {
