@@ -178,6 +178,10 @@ pub struct Offsets {
     pub folio_head_bit: u32,
 }
 
+/// The number by which the programs call `bpf_rdonly_cast` (6.2; kernel/bpf/helpers.c), until the
+/// loader has put in what the kernel wants there. No helper has it.
+pub const CAST: u32 = 0x4c54_0001;
+
 /// The offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -198,6 +202,8 @@ pub struct Config {
     pub adopt: u32,
     /// Entries of each map that has one for each lease, stake or file.
     pub capacity: u32,
+    /// BTF id of `struct cpumask`, an array of words, for [`CAST`]; 0 if there is no such function.
+    pub words: u32,
     /// Number of this object: the programs act only while `IN_CHARGE` says it.
     pub object: u32,
 }

@@ -106,12 +106,20 @@ pub struct Found {
     pub lease: u64,
     /// Inode id, 0 if the inode is not tracked.
     pub inode_id: u64,
+    /// Address of the open file description.
+    pub file: u64,
+    /// The addresses of a mapping, from the first to the one behind the last; 0 for a descriptor.
+    pub start: u64,
+    pub end: u64,
     pub tgid: u32,
     /// [`MAPPING`] for a mapping.
     pub fd: u32,
     /// `flc_flags` of the lease.
     pub flags: u32,
-    pub zero: u32,
+    /// Whose pins would be left uncovered if the lease went now: a thread group, or 0.
+    pub uncovers: u32,
+    /// References to the open file description, of whatever sort; 0 if it is not leased.
+    pub references: u64,
     /// Name of the thread group.
     pub comm: [u8; crate::COMM_LEN],
 }
@@ -119,7 +127,7 @@ pub struct Found {
 /// [`Found::fd`] of a reference that is a mapping.
 pub const MAPPING: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Found>() == 48);
+const _: () = assert!(size_of::<Found>() == 80);
 
 const _: () =
     assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 56 + policy::NAME_LEN + STACK_LEN * 8);

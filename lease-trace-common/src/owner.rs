@@ -19,9 +19,14 @@ pub const ALL_EVENTS: u32 = 7;
 /// 1: a kprobe is among the hooks. The kernel passes all of them by on a CPU where bpf(2) reads a
 /// map (kernel/trace/bpf_trace.c, `trace_call_bpf`).
 pub const KPROBES: u32 = 8;
+/// 1: a lease that a process sets may have to be found when `generic_setlease` returns, because
+/// `lease_setup` is not watched by fentry.
+pub const SET_ON_RETURN: u32 = 9;
+/// 1: somebody waits, or has waited, for pins to go (`lease-trace run`).
+pub const WAITED: u32 = 10;
 /// Words of the map.
-pub const LEN: u32 = 9;
+pub const LEN: u32 = 11;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 7;
+pub const LAYOUT: u64 = 10;

@@ -190,7 +190,7 @@ pub struct Stake {
     pub released_ns: u64,
     /// Most pin references at one time.
     pub peak: u64,
-    /// `mm_struct` of the owner, to credit a release that another task makes in its name.
+    /// `mm_struct` of the owner, to allowance a release that another task makes in its name.
     pub mm: u64,
     /// Slot of the inode's record.
     pub slot: u64,
@@ -236,6 +236,10 @@ pub struct Inode {
     pub short_term: u64,
     /// Releases that no owner could be credited with.
     pub unattributed: u64,
+    /// Pins that the only owner may drop without more ado, see [`allowance`].
+    pub allowance: u64,
+    /// Address of the `struct address_space` by which a folio's allowance is found, 0 at first.
+    pub mapping: u64,
     /// Unique while lease-trace runs; never reused.
     pub id: u64,
     /// Address of the `struct inode`; 0 once it was evicted.
@@ -269,6 +273,63 @@ pub const fn sole_owner(owners: u64) -> Option<u32> {
     } else {
         None
     }
+}
+
+/// The only owner of pins in an inode drops them one by one, and to find its stake each time would
+/// cost more than all the rest. So an inode's record has an allowance: so many pins may be dropped by
+/// counting the allowance down, and nothing else is touched. What was spent is taken from the stake and
+/// from the inode's word together: at the latest with the last pin, which no allowance covers, before
+/// anybody else has pins, and before anything is judged by how many there are.
+///
+/// An allowance is one word: what is left, what was granted, whose pins they are, and the lower bits of
+/// the inode's id, so that it is never taken for one of the slot's next inode. 0 is none.
+#[inline(always)]
+pub const fn allowance(inode_id: u64, tgid: u32, n: u64) -> u64 {
+    inode_id << ALLOWANCE_INODE_SHIFT
+        | (tgid as u64) << ALLOWANCE_OWNER_SHIFT
+        | n << ALLOWANCE_GRANTED_SHIFT
+        | n
+}
+const ALLOWANCE_GRANTED_SHIFT: u32 = 10;
+const ALLOWANCE_OWNER_SHIFT: u32 = 20;
+const ALLOWANCE_INODE_SHIFT: u32 = 42;
+
+/// Thread group ids are below that (include/linux/threads.h, `PID_MAX_LIMIT`).
+const _: () = assert!(1 << (ALLOWANCE_INODE_SHIFT - ALLOWANCE_OWNER_SHIFT) == 4 << 20);
+
+/// The most pins of an allowance, so that what a stake counts is never far from what there is.
+pub const MOST_ALLOWANCE: u64 = (1 << ALLOWANCE_GRANTED_SHIFT) - 1;
+
+/// An allowance with `n` pins less; `None` if so many are not left.
+#[inline(always)]
+pub const fn spend(allowance: u64, n: u64) -> Option<u64> {
+    if allowance & MOST_ALLOWANCE < n {
+        None
+    } else {
+        Some(allowance - n)
+    }
+}
+
+/// How many pins of an allowance were dropped.
+#[inline(always)]
+pub const fn spent(allowance: u64) -> u64 {
+    (allowance >> ALLOWANCE_GRANTED_SHIFT & MOST_ALLOWANCE) - (allowance & MOST_ALLOWANCE)
+}
+
+/// Whose they are.
+#[inline(always)]
+pub const fn allowance_owner(allowance: u64) -> u32 {
+    (allowance >> ALLOWANCE_OWNER_SHIFT) as u32
+        & ((1 << (ALLOWANCE_INODE_SHIFT - ALLOWANCE_OWNER_SHIFT)) - 1)
+}
+
+/// The word of a stake with those of its pins taken out that were dropped by an allowance.
+#[inline(always)]
+pub const fn settled(word: u64, tgid: u32, allowance: u64) -> u64 {
+    if allowance_owner(allowance) != tgid || spent(allowance) > pins(word) {
+        return word;
+    }
+    word - spent(allowance) * PIN
 }
 
 /// The path by which a file was leased or pinned, see [`Path::as_bytes`].
@@ -323,7 +384,7 @@ const _: () = assert!(
             + size_of::<LeaseInfo>()
             + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 96);
+const _: () = assert!(size_of::<Inode>() == 112);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 24);
 

@@ -2,8 +2,9 @@
 //! that keeps leases and pins apart.
 
 use lease_trace_common::stake::{
-    DEAD, LEASE, PIN, Pinned, State, Unpinned, ZOMBIE, after_lease_end, after_mark, after_pin,
-    after_unpin, leases, owner, owner_count, pins, sole_owner, state,
+    DEAD, LEASE, MOST_ALLOWANCE, PIN, Pinned, State, Unpinned, ZOMBIE, after_lease_end, after_mark,
+    after_pin, after_unpin, allowance, allowance_owner, leases, owner, owner_count, pins, settled,
+    sole_owner, spend, spent, state,
 };
 use proptest::prelude::*;
 
@@ -217,4 +218,61 @@ fn pins_taken_away_twice_leave_the_leases_alone() {
     };
     let word = word.wrapping_add(excess * PIN);
     assert_eq!((pins(word), leases(word), at_rest), (0, 1, false));
+}
+
+proptest! {
+    /// However many pins are dropped by an allowance and whenever it is taken back, stake and allowance
+    /// together say how many there are, only one owner's are dropped by it, and the last never is.
+    #[test]
+    fn what_an_allowance_drops_is_not_lost(drops in prop::collection::vec((1..3u32, 1..2000u64), 0..60)) {
+        let all = 40_000;
+        let mut words = [all * PIN; 2];
+        let mut left = [all; 2];
+        let mut value = 0;
+        for (tgid, n) in drops {
+            let own = tgid as usize - 1;
+            let n = n.min(left[own]);
+            let fits = if value != 0 && allowance_owner(value) == tgid { spend(value, n) } else { None };
+            if let Some(new) = fits {
+                value = new;
+            } else {
+                // As `allowance_deduct` does, then the release itself, then the next allowance.
+                if value != 0 {
+                    words[allowance_owner(value) as usize - 1] -= spent(value) * PIN;
+                }
+                words[own] -= n * PIN;
+                let most = pins(words[own]).saturating_sub(1).min(MOST_ALLOWANCE);
+                value = if most > 0 { allowance(u64::MAX, tgid, most) } else { 0 };
+                prop_assert_eq!(spent(value), 0);
+            }
+            left[own] -= n;
+            for tgid in [1, 2] {
+                let own = tgid as usize - 1;
+                let word = settled(words[own], tgid, value);
+                prop_assert_eq!(pins(word), left[own]);
+                prop_assert_eq!(pins(words[own]) == 0, left[own] == 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn more_than_a_stake_has_is_not_taken_from_it() {
+    let value = spend(allowance(1, 7, 9), 5).expect("so many are left");
+    assert_eq!(settled(4 * PIN, 7, value), 4 * PIN);
+    assert_eq!(settled((6 * PIN) | 1, 7, value), PIN | 1);
+    assert_eq!(settled(6 * PIN, 8, value), 6 * PIN, "somebody else's");
+    assert_eq!(settled(6 * PIN, 0, 0), 6 * PIN);
+    assert_eq!(spend(value, 5), None);
+    assert_eq!(spend(0, 1), None);
+}
+
+#[test]
+fn an_allowance_is_of_one_inode_and_one_owner() {
+    let value = allowance(5, (4 << 20) - 1, MOST_ALLOWANCE);
+    assert_eq!(allowance_owner(value), (4 << 20) - 1);
+    assert_eq!(spent(value), 0);
+    assert_ne!(value, allowance(6, (4 << 20) - 1, MOST_ALLOWANCE));
+    let none_left = spend(value, MOST_ALLOWANCE).expect("all of it");
+    assert_eq!(spent(none_left), MOST_ALLOWANCE);
 }

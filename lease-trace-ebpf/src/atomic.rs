@@ -43,6 +43,16 @@ pub unsafe fn and(word: *mut u64, bits: u64) -> u64 {
     unsafe { intrinsics::atomic_and::<u64, u64, { AtomicOrdering::SeqCst }>(word, bits) }
 }
 
+/// `BPF_ATOMIC | BPF_XCHG`.
+///
+/// # Safety
+/// As for [`add`].
+#[inline(always)]
+pub unsafe fn swap(word: *mut u64, new: u64) -> u64 {
+    // SAFETY: the caller guarantees the pointer.
+    unsafe { intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(word, new) }
+}
+
 /// `BPF_ATOMIC | BPF_CMPXCHG`: whether `word` was `old` and is now `new`.
 ///
 /// # Safety

@@ -4,8 +4,9 @@
 use lease_trace_common::count::Count;
 
 use crate::{
+    calls,
     maps::{CONFIG, count},
-    pin, read,
+    read,
 };
 
 /// Whether an audit was asked for; known when the programs are checked.
@@ -24,7 +25,7 @@ pub fn taken(n: u64) {
 /// What the kernel drops inside a pin call of its own was never seen to be taken.
 #[inline(always)]
 pub fn dropped(n: u64) {
-    if is_on() && !pin::under_way() {
+    if is_on() && !calls::under_way() {
         count(Count::AuditDropped, n);
     }
 }

@@ -9,7 +9,11 @@ use lease_trace_common::{
     consumer::{BEGIN_LEN, Begin, Is, NAME_LEN, RULES},
 };
 
-use crate::{each::repeat, read, stakes::StakeRef};
+use crate::{
+    each::{repeat, zero},
+    read,
+    stakes::StakeRef,
+};
 
 /// Bytes of `function [module]` that are looked at; what is longer loses its end.
 const SYMBOL_LEN: usize = 96;
@@ -69,16 +73,23 @@ extern "C" fn caller_name(tgid: u64, inode_id: u64, who: *mut Who) -> i64 {
     let mut caller = Caller {
         stack: &raw const stake.get().stack,
         who,
-        rank: rank::NONE,
+        rank: any(rank::NONE),
         symbol: [0; SYMBOL_LEN],
-        function_end: 0,
-        module_end: 0,
+        function_end: any(0),
+        module_end: any(0),
         function: Begin::NONE,
         module: Begin::NONE,
-        rule: 0,
+        rule: any(0),
     };
     repeat(STACK_LEN as u32, one_frame, &mut caller);
     caller.rank as i64
+}
+
+/// A number that the verifier takes for any: so that one frame looks like the next to it, whatever the
+/// frames before have come to.
+#[inline(always)]
+fn any(number: u64) -> u64 {
+    zero() + number
 }
 
 impl Caller {
@@ -88,7 +99,7 @@ impl Caller {
         let from = read::address(&self.symbol) + start;
         // SAFETY: `caller_name` was given room for so many.
         unsafe { read::copy_text(self.who.cast(), WHO_LEN as u64, from, end - start) };
-        self.rank = rank;
+        self.rank = any(rank);
     }
 }
 
@@ -119,8 +130,8 @@ unsafe extern "C" fn one_frame(index: u64, state: *mut c_void) -> i64 {
     if caller.symbol[0] == b'0' {
         return 0;
     }
-    caller.function_end = 0;
-    caller.module_end = 0;
+    caller.function_end = any(0);
+    caller.module_end = any(0);
     repeat(SYMBOL_LEN as u32, one_byte, caller);
     let (function_end, module_end) = (caller.function_end, caller.module_end);
     let symbol = read::address(&caller.symbol);
@@ -139,7 +150,7 @@ unsafe extern "C" fn one_frame(index: u64, state: *mut c_void) -> i64 {
             );
         }
     }
-    caller.rule = 0;
+    caller.rule = any(0);
     repeat(RULES.len() as u32, one_rule, caller);
     if caller.rule == 0 {
         if module_end > module {
@@ -161,7 +172,7 @@ unsafe extern "C" fn one_frame(index: u64, state: *mut c_void) -> i64 {
                     .cast::<[u8; NAME_LEN]>()
                     .write(*rule.padded_name());
             };
-            caller.rank = new;
+            caller.rank = any(new);
         }
     }
     i64::from(caller.rank == rank::CONSUMER)

@@ -45,7 +45,7 @@ pub fn dup2(ctx: *mut c_void, regs: u64) -> i64 {
 #[inline(always)]
 fn drop_descriptor(ctx: *mut c_void, fd: u32, cause: Cause) -> i64 {
     match task::current().file(fd) {
-        Some(file) if file.references() == 1 => enforce::release(ctx, file, cause),
+        Some(file) if file.references() == 1 => enforce::before_release(ctx, file, cause),
         _ => 0,
     }
 }
@@ -77,7 +77,7 @@ pub fn close_range(ctx: *mut c_void, regs: u64) -> i64 {
     );
     match descriptors_let_go(u64::from(first), u64::from(last)) {
         0 => 0,
-        file => enforce::release(ctx, File(file as u64), Cause::CloseRange),
+        file => enforce::before_release(ctx, File(file as u64), Cause::CloseRange),
     }
 }
 

@@ -58,3 +58,15 @@ pub fn zero() -> u64 {
     // SAFETY: a global of this object.
     unsafe { core::ptr::read_volatile(&raw const ZERO) }
 }
+
+/// Writes a number so that it is any number to the verifier when it is read again, and every turn of a
+/// loop that keeps it is alike.
+#[inline(always)]
+pub fn keep(place: &mut u64, number: u64) {
+    let halves = core::ptr::from_mut(place).cast::<u32>();
+    // SAFETY: the two halves of a word that may be written.
+    unsafe {
+        halves.write_volatile(number as u32);
+        halves.add(1).write_volatile((number >> 32) as u32);
+    }
+}

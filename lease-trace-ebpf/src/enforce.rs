@@ -1,7 +1,7 @@
 //! The only file that can deny or signal. What is decided is in `lease_trace_common::verdict`;
 //! which rule applies is found by `policy`.
 //!
-//! A release that a hook can refuse is judged before it happens ([`release`]). Everything else is
+//! A release that a hook can refuse is judged before it happens ([`before_release`]). Everything else is
 //! judged once it has happened: the code that saw it leaves a note ([`judge_later`]), and the
 //! program that it ran in reads its notes at its end ([`judge`]), where there is stack left.
 
@@ -49,7 +49,7 @@ pub fn unlock(ctx: *mut c_void, file: File, mode: u32) -> i64 {
         && denies(Cause::Unlock)
         && task::cause(file, 0, false) as u32 == Cause::Unlock as u32;
     if is_unlock {
-        release(ctx, file, Cause::Unlock)
+        before_release(ctx, file, Cause::Unlock)
     } else {
         0
     }
@@ -72,7 +72,7 @@ pub fn idle(cause: Cause) -> bool {
 /// The last reference to this file, or its lease, is about to be let go: -EBUSY if a rule denies
 /// it, else 0.
 #[inline(always)]
-pub fn release(ctx: *mut c_void, file: File, cause: Cause) -> i64 {
+pub fn before_release(ctx: *mut c_void, file: File, cause: Cause) -> i64 {
     if !denies(cause) || !would_breach(file) {
         return 0;
     }
@@ -108,7 +108,13 @@ extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
 /// Whether letting go of this file's lease now would be a breach of somebody's.
 #[inline(always)]
 pub fn would_breach(file: File) -> bool {
-    enforce_would_breach(file.0) != 0
+    would_uncover(file) != 0
+}
+
+/// Whose pins that would leave uncovered: a thread group, or 0.
+#[inline(always)]
+pub fn would_uncover(file: File) -> u32 {
+    enforce_would_breach(file.0) as u32
 }
 
 /// Whether letting go of this file's lease now would leave pins of somebody uncovered: the
@@ -144,7 +150,7 @@ extern "C" fn enforce_would_breach(file: u64) -> i64 {
     let mut search = Heir {
         lease,
         inode_id,
-        tgid: 0,
+        tgid: each::zero() as u32,
     };
     each::stake(one_heir, &mut search);
     i64::from(search.tgid)

@@ -27,7 +27,7 @@ use crate::{
     inodes::InodeRef,
     iter::Meta,
     maps::{LEASES, PATHS},
-    read::{self, InodePtr},
+    read::{self, InodePtr, Typed},
     stakes::StakeRef,
 };
 
@@ -64,8 +64,8 @@ pub fn zombies(ctx: *const Context) {
     out.lease(lease);
     out.cause(lease);
     out.age(*released_ns);
-    out.print(c" %llu", [pins(word)]);
     let inode = InodeRef::find_slot(stake.get().slot, stake.key.inode);
+    out.print(c" %llu", [stake.pins()]);
     out.size(inode);
     out.consumer(stake);
     out.file(inode, stake.key.inode);
@@ -88,7 +88,7 @@ pub fn leases(ctx: *const Context) {
     let inode = InodeRef::find_slot(lease.slot, lease.inode_id);
     match StakeRef::find(lease.setter.tgid, lease.inode_id) {
         Some(stake) if pins(stake.word()) > 0 => {
-            out.print(c" %llu", [pins(stake.word())]);
+            out.print(c" %llu", [stake.pins()]);
             out.size(inode);
             out.consumer(stake);
         }
@@ -113,10 +113,10 @@ pub fn file_pins(ctx: *const Context) {
     }
     out.task(&stake.get().owner);
     out.through(&stake.get().context);
-    out.print(c" %llu %llu", [stake::leases(word), pins(word)]);
+    let inode = InodeRef::find_slot(stake.get().slot, stake.key.inode);
+    out.print(c" %llu %llu", [stake::leases(word), stake.pins()]);
     out.consumer(stake);
     out.age(stake.get().pinned_ns);
-    let inode = InodeRef::find_slot(stake.get().slot, stake.key.inode);
     out.size(inode);
     out.file(inode, stake.key.inode);
 }
@@ -163,7 +163,7 @@ impl Out {
         let key = read::word(ctx as u64, 2);
         // The last call has the number of the last element: it is the first of all only if nothing
         // was written yet.
-        if number == 0 && (key.is_some() || read::seq_count(seq as u64) == 0) {
+        if number == 0 && (key.is_some() || read::seq_count(Typed(seq as u64)) == 0) {
             out.text(header);
         }
         let key = key?;

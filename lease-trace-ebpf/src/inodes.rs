@@ -3,15 +3,16 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     count::Count,
-    stake::{DEAD, Inode, LEASE, PIN, pins},
+    stake::{self, DEAD, Inode, LEASE, PIN, pins, sole_owner},
 };
 
 use crate::{
-    atomic,
+    atomic, calls,
     maps::{
-        CONFIG, FREE_SLOTS, INODES, LAST_ID, PATHS, PINNED, SLOT_OF, TRACKED, USED_SLOTS, count,
+        CONFIG, FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, PINNED, SLOT_OF, TRACKED,
+        USED_SLOTS, count,
     },
-    read::{self, InodePtr},
+    read::{self, InodePtr, Pointer},
     task,
 };
 
@@ -19,6 +20,9 @@ const BLANK: Inode = {
     // SAFETY: `Inode` is made of integers only, for which zero is a value.
     unsafe { core::mem::zeroed() }
 };
+
+/// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
+pub const SLOT_BITS: u32 = 20;
 
 /// How often a record that is just being deleted is looked up again.
 pub const TRIES: u32 = 2;
@@ -34,15 +38,48 @@ impl InodeRef {
     /// The record of the inode at this address, if it is tracked.
     #[inline(always)]
     pub fn find(address: u64) -> Option<Self> {
+        if let Some(found) = Self::last(address) {
+            return Some(found);
+        }
         // SAFETY: a live map value.
         let slot = unsafe { *SLOT_OF.get_ptr(address)? };
         let found = Self::at(slot)?;
+        // SAFETY: `record` is a live map value; LAST is a global of this object.
+        unsafe {
+            if (*found.record).address != address {
+                return None;
+            }
+            core::ptr::write_volatile(&raw mut LAST, found.number());
+        }
+        Some(found)
+    }
+
+    /// The record that was found last, by whomever, if it is that of the inode at this address: events
+    /// mostly come in runs, and this spares the look-up.
+    #[inline(always)]
+    fn last(inode: u64) -> Option<Self> {
+        // SAFETY: a global of this object.
+        let last = unsafe { atomic::load(&raw const LAST) };
+        let found = Self::find_number(last)?;
         // SAFETY: `record` is a live map value.
-        if unsafe { (*found.record).address } == address {
+        let address = unsafe { (*found.record).address };
+        if address == inode && found.word() & DEAD == 0 {
             Some(found)
         } else {
             None
         }
+    }
+
+    /// Id and slot in one word.
+    #[inline(always)]
+    fn number(self) -> u64 {
+        self.get().id << SLOT_BITS | u64::from(self.slot)
+    }
+
+    /// The record that [`Self::number`] names.
+    #[inline(always)]
+    pub fn find_number(number: u64) -> Option<Self> {
+        Self::find_slot(number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
     }
 
     /// The record in a slot if it still is that of the inode with this id.
@@ -67,31 +104,37 @@ impl InodeRef {
     #[inline(always)]
     pub fn add(inode: InodePtr, n: u64) -> Option<Self> {
         for _ in 0..TRIES {
-            if let Some(found) = Self::find(inode.0) {
-                // SAFETY: a live map value.
-                let old = unsafe { atomic::add(found.word_ptr(), n) };
-                if old & DEAD == 0 {
-                    if pins(old) == 0 && pins(n) > 0 {
-                        // SAFETY: a global of this object.
-                        unsafe { atomic::add(&raw mut PINNED, 1) };
-                    }
-                    return Some(found);
+            let found = match Self::find(inode.0) {
+                Some(found) => found,
+                None => match inode_make(inode.0) {
+                    0 => continue,
+                    made if made < 0 => break,
+                    made => Self::at(made as u32 - 1)?,
+                },
+            };
+            // SAFETY: a live map value.
+            let old = unsafe { atomic::add(found.word_ptr(), n) };
+            if old & DEAD == 0 {
+                if pins(old) == 0 && pins(n) > 0 {
+                    // SAFETY: a global of this object.
+                    unsafe { atomic::add(&raw mut PINNED, 1) };
                 }
-                continue;
-            }
-            if inode_make(inode.0) != 0 {
-                break;
+                return Some(found);
             }
         }
         count(Count::LostInodes, 1);
         None
     }
 
-    /// The inode is being destroyed: only its slot leads to the record from now on.
+    /// The inode is being destroyed: only its slot leads to the record from now on. In this order, since
+    /// whoever gives an allowance looks at the address after it has set the mapping.
     #[inline(always)]
     pub fn evicted(self) {
         // SAFETY: `record` is a live map value.
-        unsafe { (*self.record).address = 0 };
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*self.record).address, 0);
+            core::ptr::write_volatile(&raw mut (*self.record).mapping, 0);
+        }
         self.forget_if_empty();
     }
 
@@ -196,6 +239,92 @@ impl InodeRef {
         had - n
     }
 
+    /// The record whose allowance is for folios of this mapping, a pointer to `struct address_space`.
+    #[inline(always)]
+    pub fn of_mapping<P: Pointer>(mapping: P) -> Option<Self> {
+        // SAFETY: a global of this object.
+        let slot = unsafe { atomic::load(hint(mapping.low())) };
+        let found = Self::at(slot as u32)?;
+        // SAFETY: `record` is a live map value.
+        let known = unsafe { atomic::load(&raw const (*found.record).mapping) };
+        mapping.is(known).then_some(found)
+    }
+
+    /// Drops `n` pins by the record's allowance; false if it does not reach that far, if they may be pins
+    /// of unknown term, or the kernel's own retries (a pin call of this thread is under way).
+    #[inline(always)]
+    pub fn spend(self, n: u64) -> bool {
+        if calls::under_way() {
+            return false;
+        }
+        let allowance = self.allowance();
+        // SAFETY: `record` is a live map value.
+        if unsafe { atomic::load(&raw const (*self.record).short_term) } != 0 {
+            return false;
+        }
+        match stake::spend(allowance, n) {
+            // SAFETY: `record` is a live map value.
+            Some(new) => unsafe {
+                atomic::swap_if(&raw mut (*self.record).allowance, allowance, new)
+            },
+            None => false,
+        }
+    }
+
+    /// The allowance, see `stake::allowance`.
+    #[inline(always)]
+    pub fn allowance(self) -> u64 {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::load(&raw const (*self.record).allowance) }
+    }
+
+    /// The same, and there is none any more.
+    #[inline(always)]
+    pub fn take_allowance(self) -> u64 {
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::swap(&raw mut (*self.record).allowance, 0) }
+    }
+
+    /// Whose allowance it can be: that of the only owner, if no pins are of unknown term, and the inode is in
+    /// memory.
+    #[inline(always)]
+    pub fn entitled(self) -> Option<u32> {
+        // SAFETY: `record` is a live map value.
+        let (short_term, address) = unsafe {
+            (
+                atomic::load(&raw const (*self.record).short_term),
+                atomic::load(&raw const (*self.record).address),
+            )
+        };
+        if short_term != 0 || address == 0 {
+            return None;
+        }
+        sole_owner(self.owners())
+    }
+
+    /// Gives it an allowance, for the folios of the mapping at this address (0: of whichever is known); false
+    /// if it has one.
+    #[inline(always)]
+    pub fn set_allowance(self, allowance: u64, mapping: u64) -> bool {
+        self.be_found_by(mapping);
+        // SAFETY: `record` is a live map value.
+        unsafe { atomic::swap_if(&raw mut (*self.record).allowance, 0, allowance) }
+    }
+
+    /// Lets [`Self::of_mapping`] find the record by the mapping at this address, unless that is 0. Another
+    /// mapping with the same hint is not found any more.
+    #[inline(always)]
+    pub fn be_found_by(self, mapping: u64) {
+        if mapping == 0 {
+            return;
+        }
+        // SAFETY: `record` is a live map value, the hint a global of this object.
+        unsafe {
+            (*self.record).mapping = mapping;
+            core::ptr::write_volatile(hint(mapping as u32), u64::from(self.slot));
+        }
+    }
+
     /// Takes a lease out of the word.
     #[inline(always)]
     pub fn drop_lease(self) {
@@ -223,7 +352,17 @@ impl InodeRef {
     }
 }
 
-/// Makes a record for the inode at this address; 0 if there is one now. A function of its own for
+/// Where the slot of an inode with an allowance is noted, by the lower half of its mapping's address.
+#[inline(always)]
+fn hint(low: u32) -> *mut u64 {
+    // Mappings are parts of inodes, which are larger than that.
+    const SHIFT: u32 = 9;
+    // SAFETY: a global of this object.
+    unsafe { &raw mut HINTS[(low >> SHIFT) as usize % HINTED] }
+}
+
+/// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, -1 if
+/// there is no room. A function of its own for
 /// the verifier: checked once, and its stack is free again for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn inode_make(address: u64) -> i64 {
@@ -245,7 +384,7 @@ extern "C" fn inode_make(address: u64) -> i64 {
         Ok(()) => {
             // SAFETY: a global of this object.
             unsafe { atomic::add(&raw mut TRACKED, 1) };
-            0
+            i64::from(slot) + 1
         }
         Err(error) => {
             _ = FREE_SLOTS.push(slot, 0);

@@ -9,12 +9,14 @@ use lease_trace_common::{
     COMM_LEN,
     event::{Found, MAPPING},
     owner,
+    stake::pins,
 };
 
 use crate::{
+    enforce,
     inodes::InodeRef,
     lease,
-    maps::{CONFIG, OWNER},
+    maps::{CONFIG, owner_says},
     read::{self, File, FileLease, TaskPtr, Vma},
 };
 
@@ -43,7 +45,12 @@ pub fn task_file(ctx: *const Context) {
         read::word(ctx as u64, 3),
     );
     if let (Some(task), Some(file)) = (task, file) {
-        found(ctx, TaskPtr(task), fd.unwrap_or(0) as u32, File(file));
+        let at = Place {
+            fd: fd.unwrap_or(0) as u32,
+            start: 0,
+            end: 0,
+        };
+        found(ctx, TaskPtr(task), &at, File(file));
     }
 }
 
@@ -54,22 +61,47 @@ pub fn task_vma(ctx: *const Context) {
     if let (Some(task), Some(vma)) = (task, vma)
         && let Some(file) = Vma(vma).file()
     {
-        found(ctx, TaskPtr(task), MAPPING, file);
+        let at = Place {
+            fd: MAPPING,
+            start: Vma(vma).start(),
+            end: Vma(vma).end(),
+        };
+        found(ctx, TaskPtr(task), &at, file);
     }
 }
 
 /// Whether leases are entered that were not seen to be set: in the first walk of all.
 #[inline(always)]
 fn adopts() -> bool {
-    // SAFETY: a live map value, written by userspace as a whole word.
-    let adopted = OWNER
-        .get_ptr(owner::ADOPTED)
-        .is_some_and(|word| unsafe { *word } != 0);
-    read::constant(&CONFIG.adopt) != 0 && !adopted
+    read::constant(&CONFIG.adopt) != 0 && !owner_says(owner::ADOPTED)
+}
+
+/// Where a reference is: its descriptor, or [`MAPPING`] and addresses.
+struct Place {
+    fd: u32,
+    start: u64,
+    end: u64,
+}
+
+/// References to a file beside the one that this walk has: to visit a descriptor the kernel takes
+/// one (kernel/bpf/task_iter.c, `task_file_seq_get_next`), to visit a mapping it does not.
+#[inline(always)]
+fn references(file: File, fd: u32) -> u64 {
+    let of_walk = i64::from(fd != MAPPING);
+    (file.references() - of_walk) as u64
+}
+
+/// Whose pins the end of this file's lease would leave uncovered; 0: nobody's.
+#[inline(always)]
+fn uncovers(file: File, tracked: Option<InodeRef>) -> u32 {
+    match tracked {
+        Some(inode) if pins(inode.word()) > 0 => enforce::would_uncover(file),
+        _ => 0,
+    }
 }
 
 #[inline(always)]
-fn found(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
+fn found(ctx: *const Context, who: TaskPtr, at: &Place, file: File) {
     let lease = lease::find(file);
     let tracked = file.pages_inode().and_then(|inode| InodeRef::find(inode.0));
     if lease.is_none() && tracked.is_none() {
@@ -83,10 +115,14 @@ fn found(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
     let mut record = Found {
         lease: lease.map_or(0, |lease| lease.0),
         inode_id: tracked.map_or(0, |inode| inode.get().id),
+        file: file.0,
+        start: at.start,
+        end: at.end,
         tgid: who.tgid(),
-        fd,
+        fd: at.fd,
         flags: lease.map_or(0, FileLease::flags),
-        zero: 0,
+        uncovers: lease.map_or(0, |_| uncovers(file, tracked)),
+        references: lease.map_or(0, |_| references(file, at.fd)),
         comm: [0; COMM_LEN],
     };
     // SAFETY: the record is a local.

@@ -8,13 +8,14 @@ use lease_trace_common::{
     count::Count,
     event::EventKind,
     lease::{F_UNLCK, Lease, LeaseInfo, known},
+    owner,
     stake::{LEASE, Stake, StakeKey, Task},
 };
 
 use crate::{
     covers, each,
     inodes::InodeRef,
-    maps::{Call, LEASES, count},
+    maps::{Call, LEASES, count, owner_says},
     notify, path,
     read::{self, File, FileLease, InodePtr, TaskPtr},
     stakes::{self, StakeRef},
@@ -34,6 +35,13 @@ pub fn set_up(lease: FileLease) {
         lease_enter(file.0, lease.0, 0);
         covers::spread(lease);
     }
+}
+
+/// Whether a lease that the current task sets has to be found when `generic_setlease` returns: one of
+/// the kernel's own, and any where [`set_up`] may be passed by.
+#[inline(always)]
+pub fn is_found_on_return() -> bool {
+    owner_says(owner::SET_ON_RETURN) || task::is_kthread()
 }
 
 /// `generic_setlease` returned: if it set a lease that is not entered yet, enters it.
@@ -194,14 +202,14 @@ extern "C" fn lease_find(file: u64) -> i64 {
     let Some(head) = file.inode().and_then(InodePtr::lease_list) else {
         return 0;
     };
-    let Some(entry) = read::list_prev(head) else {
+    let Some(entry) = read::list_prev(head).filter(|entry| *entry != head) else {
         return 0;
     };
     let mut search = Search {
         file,
         head,
         entry,
-        found: 0,
+        found: each::zero(),
     };
     each::repeat(MAX_LEASES, is_on_file, &mut search);
     search.found as i64

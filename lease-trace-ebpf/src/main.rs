@@ -11,21 +11,26 @@
     clippy::needless_borrows_for_generic_args,
     reason = "by value, a record would go through the 512 bytes of stack"
 )]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 
+mod acting;
+mod allowance;
 mod atomic;
 mod audit;
 mod breaks;
 mod cache;
 mod caller;
+mod calls;
 mod context;
 mod covers;
 mod descriptors;
 mod each;
 mod enforce;
 mod files;
+mod hook;
 mod inodes;
 mod iter;
+mod joins;
 mod lease;
 mod mappings;
 mod maps;
@@ -43,71 +48,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::{bpf_get_func_arg, bpf_get_func_ret},
     macros::{fentry, fexit, kprobe, kretprobe},
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
 use crate::{
+    hook::{Registers as _, Returned as _},
     maps::Call,
-    read::{File, FileLease, Folio, InodePtr, Page},
+    read::{File, FileLease, Folio, InodePtr},
 };
-
-/// Where a program finds what it was called with.
-trait Registers {
-    fn parameter(&self, n: u32) -> u64;
-}
-
-/// Where a program finds what the function returned.
-trait Returned {
-    fn returned(&self) -> i64;
-    fn raw(&self) -> *mut c_void;
-}
-
-impl Registers for FEntryContext {
-    #[inline(always)]
-    fn parameter(&self, n: u32) -> u64 {
-        let mut value = 0;
-        // SAFETY: the helper checks `n` and writes one word. Reading the context instead is
-        // refused for some pointer types before 7.x.
-        unsafe { bpf_get_func_arg(self.as_ptr(), n, &raw mut value) };
-        value
-    }
-}
-
-impl Registers for ProbeContext {
-    #[inline(always)]
-    fn parameter(&self, n: u32) -> u64 {
-        ProbeContext::arg::<u64>(self, n as usize).unwrap_or(0)
-    }
-}
-
-impl Returned for FExitContext {
-    #[inline(always)]
-    fn returned(&self) -> i64 {
-        let mut value = 0;
-        // SAFETY: the helper writes one word.
-        unsafe { bpf_get_func_ret(self.as_ptr(), &raw mut value) };
-        value as i64
-    }
-
-    #[inline(always)]
-    fn raw(&self) -> *mut c_void {
-        self.as_ptr()
-    }
-}
-
-impl Returned for RetProbeContext {
-    #[inline(always)]
-    fn returned(&self) -> i64 {
-        self.ret::<u64>() as i64
-    }
-
-    #[inline(always)]
-    fn raw(&self) -> *mut c_void {
-        self.as_ptr()
-    }
-}
 
 /// A point watched on entry.
 macro_rules! on_entry {
@@ -133,18 +82,19 @@ macro_rules! on_return {
     (
         $(#[$doc:meta])* $function:literal,
         $entry:ident, $exit:ident, $probe:ident, $ret_probe:ident,
+        if $when:expr,
         |$ctx:ident| $enter:expr,
         |$raw:ident, $call:ident, $ret:ident| $leave:expr
     ) => {
-        on_entry!($(#[$doc])* $function, $entry, $probe, |$ctx| $enter);
+        on_entry!($(#[$doc])* $function, $entry, $probe, |$ctx| if $when { $enter });
 
         $(#[$doc])*
         #[fexit(function = $function)]
         pub fn $exit(ctx: FExitContext) -> i32 {
-            if let Some($call) = pin::kept() {
+            if $when && let Some($call) = calls::kept() {
                 let ($raw, $ret) = (ctx.raw(), ctx.returned());
                 $leave;
-                pin::done($call);
+                calls::done($call);
                 enforce::judge(ctx.raw());
             }
             0
@@ -153,10 +103,61 @@ macro_rules! on_return {
         $(#[$doc])*
         #[kretprobe(function = $function)]
         pub fn $ret_probe(ctx: RetProbeContext) -> u32 {
-            if let Some($call) = pin::kept() {
+            if $when && let Some($call) = calls::kept() {
                 let ($raw, $ret) = (ctx.raw(), ctx.returned());
                 $leave;
-                pin::done($call);
+                calls::done($call);
+                enforce::judge(ctx.raw());
+            }
+            0
+        }
+    };
+}
+
+/// A call that pins. With fexit its arguments are there when it returns, so that one which is not
+/// tracked leaves nothing behind on entry.
+macro_rules! on_pin {
+    (
+        $(#[$doc:meta])* $function:literal,
+        $entry:ident, $exit:ident, $probe:ident, $ret_probe:ident,
+        |$ctx:ident| mm: $mm:expr, start: $start:expr, flags: $flags:expr, pages: $pages:expr
+    ) => {
+        $(#[$doc])*
+        #[fentry(function = $function)]
+        pub fn $entry($ctx: FEntryContext) -> i32 {
+            let flags = $flags as u32;
+            if calls::is_marked(flags) {
+                calls::enter_long_term(Call { mm: $mm, ..Call::new($start, $pages, flags) });
+            }
+            0
+        }
+
+        $(#[$doc])*
+        #[fexit(function = $function)]
+        pub fn $exit($ctx: FExitContext) -> i32 {
+            if !calls::is_marked($flags as u32) {
+                joins::leave_short_term($pages, $ctx.returned());
+            } else if let Some(call) = calls::kept() {
+                pin::leave($ctx.raw(), call, $ctx.returned());
+                calls::done(call);
+                enforce::judge($ctx.raw());
+            }
+            0
+        }
+
+        $(#[$doc])*
+        #[kprobe(function = $function)]
+        pub fn $probe($ctx: ProbeContext) -> u32 {
+            calls::enter(Call { mm: $mm, ..Call::new($start, $pages, $flags as u32) });
+            0
+        }
+
+        $(#[$doc])*
+        #[kretprobe(function = $function)]
+        pub fn $ret_probe(ctx: RetProbeContext) -> u32 {
+            if let Some(call) = calls::kept() {
+                pin::leave(ctx.raw(), call, ctx.returned());
+                calls::done(call);
                 enforce::judge(ctx.raw());
             }
             0
@@ -169,7 +170,8 @@ on_return!(
     /// (6.1: `long arg`, `struct file_lock **`; fs/locks.c)
     "generic_setlease",
     generic_setlease_enter, generic_setlease_leave, generic_setlease_probe, generic_setlease_ret,
-    |ctx| pin::keep(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
+    if lease::is_found_on_return(),
+    |ctx| calls::keep(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
     |raw, call, ret| lease::leave(raw, call, ret)
 );
 
@@ -200,57 +202,49 @@ on_entry!(
     |ctx| breaks::note(InodePtr(ctx.parameter(0)))
 );
 
-on_return!(
+on_pin!(
     /// `long pin_user_pages(unsigned long start, unsigned long nr_pages, unsigned int gup_flags,
     /// struct page **pages)` (6.1: and `vmas`; mm/gup.c)
     "pin_user_pages",
     pin_user_pages_enter, pin_user_pages_leave, pin_user_pages_probe, pin_user_pages_ret,
-    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
-    |raw, call, ret| pin::leave(raw, call, ret)
+    |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(2), pages: ctx.parameter(3)
 );
 
-on_return!(
+on_pin!(
     /// `int pin_user_pages_fast(unsigned long start, int nr_pages, unsigned int gup_flags,
     /// struct page **pages)` (mm/gup.c)
     "pin_user_pages_fast",
     pin_user_pages_fast_enter, pin_user_pages_fast_leave,
     pin_user_pages_fast_probe, pin_user_pages_fast_ret,
-    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
-    |raw, call, ret| pin::leave(raw, call, ret)
+    |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(2), pages: ctx.parameter(3)
 );
 
-on_return!(
+on_pin!(
     /// `int pin_user_pages_fast_only(unsigned long start, int nr_pages, unsigned int gup_flags,
     /// struct page **pages)` (6.1 only; mm/gup.c)
     "pin_user_pages_fast_only",
     pin_user_pages_fast_only_enter, pin_user_pages_fast_only_leave,
     pin_user_pages_fast_only_probe, pin_user_pages_fast_only_ret,
-    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(3), ctx.parameter(2) as u32)),
-    |raw, call, ret| pin::leave(raw, call, ret)
+    |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(2), pages: ctx.parameter(3)
 );
 
-on_return!(
+on_pin!(
     /// `long pin_user_pages_remote(struct mm_struct *mm, unsigned long start,
     /// unsigned long nr_pages, unsigned int gup_flags, struct page **pages, ...)`
     /// (then `int *locked`; 6.1: `vmas` before it; mm/gup.c)
     "pin_user_pages_remote",
     pin_user_pages_remote_enter, pin_user_pages_remote_leave,
     pin_user_pages_remote_probe, pin_user_pages_remote_ret,
-    |ctx| pin::enter(Call {
-        mm: ctx.parameter(0),
-        ..Call::new(ctx.parameter(1), ctx.parameter(4), ctx.parameter(3) as u32)
-    }),
-    |raw, call, ret| pin::leave(raw, call, ret)
+    |ctx| mm: ctx.parameter(0), start: ctx.parameter(1), flags: ctx.number(3), pages: ctx.parameter(4)
 );
 
-on_return!(
+on_pin!(
     /// `long pin_user_pages_unlocked(unsigned long start, unsigned long nr_pages,
     /// struct page **pages, unsigned int gup_flags)` (mm/gup.c)
     "pin_user_pages_unlocked",
     pin_user_pages_unlocked_enter, pin_user_pages_unlocked_leave,
     pin_user_pages_unlocked_probe, pin_user_pages_unlocked_ret,
-    |ctx| pin::enter(Call::new(ctx.parameter(0), ctx.parameter(2), ctx.parameter(3) as u32)),
-    |raw, call, ret| pin::leave(raw, call, ret)
+    |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(3), pages: ctx.parameter(2)
 );
 
 on_return!(
@@ -259,7 +253,8 @@ on_return!(
     "memfd_pin_folios",
     memfd_pin_folios_enter, memfd_pin_folios_leave,
     memfd_pin_folios_probe, memfd_pin_folios_ret,
-    |ctx| pin::enter_long_term(Call::new(ctx.parameter(0), 0, 0)),
+    if true,
+    |ctx| calls::enter_long_term(Call::new(ctx.parameter(0), 0, 0)),
     |raw, call, ret| pin::leave_memfd(raw, call, ret)
 );
 
@@ -267,21 +262,21 @@ on_entry!(
     /// `void folio_add_pin(struct folio *folio)` (6.6; mm/gup.c)
     "folio_add_pin",
     folio_add_pin_enter, folio_add_pin_probe,
-    |ctx| pin::join_folio(Folio(ctx.parameter(0)), 1)
+    |ctx| joins::join_folio(Folio(ctx.parameter(0)), 1)
 );
 
 on_entry!(
     /// `int folio_add_pins(struct folio *folio, unsigned int pins)` (6.18; mm/gup.c)
     "folio_add_pins",
     folio_add_pins_enter, folio_add_pins_probe,
-    |ctx| pin::join_folio(Folio(ctx.parameter(0)), u64::from(ctx.parameter(1) as u32))
+    |ctx| joins::join_folio(Folio(ctx.parameter(0)), u64::from(ctx.parameter(1) as u32))
 );
 
 on_entry!(
     /// `void unpin_user_page(struct page *page)` (mm/gup.c)
     "unpin_user_page",
     unpin_user_page_enter, unpin_user_page_probe,
-    |ctx| release::page(Page(ctx.parameter(0)))
+    |ctx| release::page(ctx.pointer(0))
 );
 
 on_entry!(
@@ -311,14 +306,14 @@ on_entry!(
     /// `void unpin_folio(struct folio *folio)` (6.11; mm/gup.c)
     "unpin_folio",
     unpin_folio_enter, unpin_folio_probe,
-    |ctx| release::folio(Folio(ctx.parameter(0)), 1)
+    |ctx| release::folio(ctx.pointer(0), 1)
 );
 
 on_entry!(
     /// `void unpin_user_folio(struct folio *folio, unsigned long npages)` (6.12; mm/gup.c)
     "unpin_user_folio",
     unpin_user_folio_enter, unpin_user_folio_probe,
-    |ctx| release::folio(Folio(ctx.parameter(0)), ctx.parameter(1))
+    |ctx| release::folio(ctx.pointer(0), ctx.number(1))
 );
 
 on_entry!(
@@ -355,8 +350,9 @@ on_return!(
     "io_ring_exit_work",
     io_ring_exit_work_enter, io_ring_exit_work_leave,
     io_ring_exit_work_probe, io_ring_exit_work_ret,
-    |ctx| release::act_for(ctx.parameter(0)),
-    |raw, call, ret| release::act_for_nobody(raw, call, ret)
+    if true,
+    |ctx| acting::begin(ctx.parameter(0)),
+    |raw, call, ret| acting::end(raw, call, ret)
 );
 
 /// A point whose return value is replaced: 0 lets the call go on. Loaded as an LSM program or as

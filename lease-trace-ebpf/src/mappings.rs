@@ -65,7 +65,7 @@ pub fn mremap(ctx: *mut c_void, regs: u64) -> i64 {
 fn unmap(ctx: *mut c_void, address: u64, length: u64) -> i64 {
     match mappings_let_go(address, length) {
         0 => 0,
-        file => enforce::release(ctx, File(file as u64), Cause::Munmap),
+        file => enforce::before_release(ctx, File(file as u64), Cause::Munmap),
     }
 }
 
@@ -144,7 +144,7 @@ unsafe extern "C" fn one_mapping(_index: u64, span: *mut c_void) -> i64 {
 }
 
 unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, span: *mut c_void) -> i64 {
-    let vma = Vma(vma as u64);
+    let vma = Vma::given(vma);
     // SAFETY: bpf_find_vma hands over what `one_mapping` gave it.
     let span = unsafe { &mut *span.cast::<Span>() };
     span.vma_start = vma.start();

@@ -96,7 +96,14 @@ pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(4_096, BPF
 
 /// Notifications.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING, 0);
+
+/// Bytes of [`EVENTS`].
+pub const RING: u32 = 4 << 20;
+
+/// Wakes whoever waits for pins to go: nobody reads the records, see `notify::wake`.
+#[map]
+pub static WAKE: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Who the maps belong to, see `owner`. Written by userspace.
 #[map]
@@ -121,6 +128,15 @@ pub static mut PINNING: u64 = 0;
 /// Slots of `INODES` ever used.
 #[unsafe(no_mangle)]
 pub static mut USED_SLOTS: u64 = 0;
+
+/// Id and slot of the inode record that was found last, see `InodeRef::last`.
+#[unsafe(no_mangle)]
+pub static mut LAST: u64 = 0;
+
+/// Slots of inodes with an allowance, see `InodeRef::of_mapping`.
+#[unsafe(no_mangle)]
+pub static mut HINTS: [u64; HINTED] = [0; HINTED];
+pub const HINTED: usize = 64;
 
 /// Always zero, which the verifier does not know.
 #[unsafe(no_mangle)]
@@ -194,6 +210,15 @@ pub struct Pending {
     pub facts: Facts,
     /// Address of the owner's task, 0 if it is not known.
     pub owner: u64,
+}
+
+/// Whether this word of `OWNER` is set.
+#[inline(always)]
+pub fn owner_says(word: u32) -> bool {
+    // SAFETY: a live map value, written by userspace as a whole word.
+    OWNER
+        .get_ptr(word)
+        .is_some_and(|word| unsafe { *word } != 0)
 }
 
 const fn blank() -> Config {

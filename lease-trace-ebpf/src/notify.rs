@@ -1,7 +1,7 @@
 //! Ring-buffer records. A record that finds no room is counted and forgotten: the stakes are
 //! right all the same.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::generated::bpf_probe_read_kernel};
 use lease_trace_common::{
     PATH_LEN, STACK_LEN,
     context::Context,
@@ -10,13 +10,13 @@ use lease_trace_common::{
     lease::LeaseInfo,
     owner,
     policy::{Action, NAME_LEN},
-    stake::{Inode, Path, Task, pins},
+    stake::{Inode, Path, Task},
     verdict::Outcome,
 };
 
 use crate::{
     inodes::InodeRef,
-    maps::{EVENTS, LEASES, OWNER, PATHS, STACKS, count},
+    maps::{EVENTS, LEASES, PATHS, RING, STACKS, WAKE, count, owner_says},
     policy::Match,
     read::{FileLease, opaque},
     stakes::StakeRef,
@@ -157,7 +157,7 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
     let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
         return 0;
     };
-    let left = pins(stake.word());
+    let left = stake.pins();
     let stake = stake.get();
     let cause = (packed >> 8) as u32 & 0xff;
     let lease = LeaseInfo {
@@ -192,14 +192,22 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
 /// Notifies of a lease set or ended, if anybody wants to know; the current process is the one who ended it.
 #[inline(always)]
 pub fn lease(kind: EventKind, lease: FileLease, cause: u32) {
-    // SAFETY: a live map value, written by userspace as a whole word.
-    let wanted = OWNER
-        .get_ptr(owner::ALL_EVENTS)
-        .is_some_and(|word| unsafe { *word } != 0);
-    if !wanted {
+    if !owner_says(owner::ALL_EVENTS) {
+        return;
+    }
+    if is_nearly_full() {
+        count(Count::LostRing, 1);
         return;
     }
     notify_lease(kind as u64, lease.0, u64::from(cause));
+}
+
+/// A quarter of the ring is for breaches: what is routine does not push them out.
+#[inline(always)]
+fn is_nearly_full() -> bool {
+    /// `BPF_RB_AVAIL_DATA` (include/uapi/linux/bpf.h): bytes that nobody has read yet.
+    const UNREAD: u64 = 0;
+    EVENTS.query(UNREAD) > RING as u64 / 4 * 3
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.
@@ -239,6 +247,19 @@ extern "C" fn notify_lease(kind: u64, address: u64, cause: u64) -> i64 {
         stack: &NO_STACK,
     });
     0
+}
+
+/// Wakes everybody who waits on `WAKE`: pins that a lease covers are gone, or are covered in another
+/// way. However many wait, each is woken, since nobody takes a record out but to make room; with no
+/// room left, all have been woken and have not looked yet.
+#[inline(always)]
+pub fn wake() {
+    if owner_says(owner::WAITED)
+        && let Some(mut record) = WAKE.reserve::<u64>(0)
+    {
+        record.write(0);
+        record.submit(BPF_RB_FORCE_WAKEUP.into());
+    }
 }
 
 static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];

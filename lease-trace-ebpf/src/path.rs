@@ -30,7 +30,7 @@ static BLANK: Path = Path {
 };
 
 struct Walk {
-    id: u64,
+    path: *mut Path,
     dentry: Dentry,
     /// Address of the `vfsmount`, 0 if unknown.
     mount: u64,
@@ -65,17 +65,17 @@ extern "C" fn path_walk(id: u64, dentry: u64, mount: u64, flags: u64) -> i64 {
         count(Count::LostPaths, 1);
         return 0;
     }
-    let mut state = Walk {
-        id,
-        dentry,
-        mount,
-        len: each::zero() as u32,
-        done: 0,
-    };
-    each::repeat(MAX_COMPONENTS, step, &mut state);
     let Some(path) = PATHS.get_ptr_mut(id) else {
         return 0;
     };
+    let mut state = Walk {
+        path,
+        dentry,
+        mount,
+        len: each::zero() as u32,
+        done: each::zero() as u32,
+    };
+    each::repeat(MAX_COMPONENTS, step, &mut state);
     let deleted = if dentry.is_unlinked() {
         path_flag::DELETED
     } else {
@@ -124,7 +124,7 @@ unsafe extern "C" fn step(_index: u64, state: *mut c_void) -> i64 {
     if used > PATH_LEN as u32 {
         return 1;
     }
-    if !prepend(walk.id, used, len, name) {
+    if !prepend(walk.path, used, len, name) {
         return 1;
     }
     walk.len = used;
@@ -134,10 +134,7 @@ unsafe extern "C" fn step(_index: u64, state: *mut c_void) -> i64 {
 
 /// Writes `/name` so that it begins `used` bytes before the end of the path.
 #[inline(always)]
-fn prepend(id: u64, used: u32, len: u32, name: u64) -> bool {
-    let Some(path) = PATHS.get_ptr_mut(id) else {
-        return false;
-    };
+fn prepend(path: *mut Path, used: u32, len: u32, name: u64) -> bool {
     let start = opaque((PATH_LEN as u64).wrapping_sub(u64::from(used))) as usize;
     if start >= PATH_LEN {
         return false;

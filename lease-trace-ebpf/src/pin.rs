@@ -1,5 +1,5 @@
 //! Pins taken. A call over one shared mapping is attributed once, through its VMA; where that
-//! cannot answer (private mappings, ranges over several VMAs, a busy mmap lock), page by page.
+//! cannot answer (private mappings of files, ranges over several VMAs, a busy mmap lock), page by page.
 
 use core::ffi::c_void;
 
@@ -9,109 +9,22 @@ use lease_trace_common::{
     count::Count,
     event::EventKind,
     policy::on,
-    stake::{PIN, Pinned, leases, pins},
+    stake::{DEAD, PIN, Pinned, leases, pins},
 };
 
 use crate::{
-    atomic, audit, context, covers, each, enforce,
+    allowance, audit, calls, context, covers, each, enforce,
     inodes::InodeRef,
-    maps::{CALLS, CONFIG, Call, PINNING, STACKS, count},
+    joins,
+    maps::{Call, STACKS, count},
     notify, path, policy,
-    read::{self, Backing, File, Folio, InodePtr, Page, TaskPtr, Vma},
-    release,
+    read::{self, Backing, Current, File, InodePtr, Page, TaskPtr, Vma},
     stakes::{NO_LEASE, StakeRef},
     tally::{self, Tally},
     task,
 };
 
 const PAGE_SHIFT: u64 = 12;
-
-/// Whether pins with these FOLL flags are wanted as pins of their own.
-#[inline(always)]
-pub fn is_long_term(flags: u32) -> bool {
-    let long_term = read::constant(&CONFIG.foll_longterm);
-    let all = read::constant(&CONFIG.pins_all);
-    all != 0 || flags & long_term != 0
-}
-
-/// A pin call begins: its arguments are kept until it returns, and mark the thread, since what
-/// is unpinned meanwhile (the kernel's own retries) was never counted.
-#[inline(always)]
-pub fn enter(call: Call) {
-    let mut call = call;
-    if is_long_term(call.flags) || audit::is_on() {
-        call.pinning = 1;
-    }
-    keep(&call);
-}
-
-/// A call that always pins for the long term begins.
-#[inline(always)]
-pub fn enter_long_term(call: Call) {
-    keep(&Call { pinning: 1, ..call });
-}
-
-/// Keeps the arguments of any call until it returns.
-#[inline(always)]
-pub fn keep(call: &Call) {
-    if call.pinning != 0 {
-        forget_unreturned();
-    }
-    if CALLS.insert(task::pid_tgid(), call, 0).is_err() {
-        count(Count::LostCalls, 1);
-    } else if call.pinning != 0 {
-        // SAFETY: a global of this object.
-        unsafe { atomic::add(&raw mut PINNING, 1) };
-    }
-}
-
-/// A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
-/// under way) is over, now that the next begins: its pins were missed.
-#[inline(always)]
-fn forget_unreturned() {
-    // SAFETY: a live map value of this thread.
-    let pinning = CALLS
-        .get_ptr(task::pid_tgid())
-        .is_some_and(|call| unsafe { (*call).pinning != 0 });
-    if pinning {
-        count(Count::LostCalls, 1);
-        // SAFETY: a global of this object.
-        unsafe { atomic::sub(&raw mut PINNING, 1) };
-    }
-}
-
-/// What [`keep`] kept for this thread; [`done`] must follow.
-#[inline(always)]
-pub fn kept<'a>() -> Option<&'a Call> {
-    // SAFETY: a live map value; the entry belongs to this thread, which is here and removes it
-    // only in `done`.
-    CALLS
-        .get_ptr(task::pid_tgid())
-        .map(|call| unsafe { &*call })
-}
-
-/// The call has been dealt with.
-#[inline(always)]
-pub fn done(call: &Call) {
-    if call.pinning != 0 {
-        // SAFETY: a global of this object.
-        unsafe { atomic::sub(&raw mut PINNING, 1) };
-    }
-    _ = CALLS.remove(task::pid_tgid());
-}
-
-/// Whether this thread is inside a pin call.
-#[inline(always)]
-pub fn under_way() -> bool {
-    // SAFETY: a global of this object.
-    if unsafe { atomic::load(&raw const PINNING) } == 0 {
-        return false;
-    }
-    // SAFETY: the entry belongs to this thread.
-    CALLS
-        .get_ptr(task::pid_tgid())
-        .is_some_and(|call| unsafe { (*call).pinning != 0 })
-}
 
 /// Pins of one call, summed up by inode address.
 struct Pins {
@@ -120,8 +33,6 @@ struct Pins {
     array: u64,
     /// Address space they were taken in, 0 for the current one.
     mm: u64,
-    /// Address of the open file through which all of them were taken, 0 if not known.
-    file: u64,
     tally: Tally,
 }
 
@@ -135,33 +46,70 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
     }
     let n = pinned as u64;
     audit::taken(n);
-    if !is_long_term(call.flags) {
-        short_term(call, n);
+    if !calls::is_long_term(call.flags) {
+        joins::leave_short_term(call.pages, returned);
         return;
     }
+    match mapping(call, n) {
+        Mapping::Anonymous => return,
+        Mapping::Shared(file) => {
+            if let Some(inode) = file.mapped_inode() {
+                take(ctx, inode.0, n, file.0, call.mm);
+                return;
+            }
+        }
+        Mapping::Other => {}
+    }
+    by_page(ctx, call.pages, n, call.mm);
+}
+
+/// Reads the pages one by one, and takes what is of one inode together. A function of its own, so that
+/// its stack is free again for what follows.
+#[inline(never)]
+fn by_page(ctx: *mut c_void, array: u64, n: u64, mm: u64) {
     let mut pins = Pins {
         ctx,
-        array: call.pages,
-        mm: call.mm,
-        file: 0,
+        array,
+        mm,
         tally: Tally::new(),
     };
     pins.tally.close_run();
-    let shared = shared_file(call, n);
-    if let Some((file, inode)) = shared.and_then(|file| Some((file, file.mapped_inode()?))) {
-        pins.file = file.0;
-        pins.tally.add(inode.0, n);
-    } else {
-        tally::for_each_page(n, one_page, &mut pins);
-    }
-    take_all(&mut pins);
+    tally::for_each_page(n, one_page, &mut pins);
+    pins.tally.close_run();
+    tally::for_each_entry(take_entry, &mut pins);
 }
 
-/// The file behind all `n` pages if one shared mapping spans them.
+/// What the pages of a call are mapped from.
+enum Mapping {
+    /// All of them from this file.
+    Shared(File),
+    /// None of them from a file.
+    Anonymous,
+    /// Perhaps some.
+    Other,
+}
+
+/// What one mapping that spans all `n` pages says of them.
 #[inline(always)]
-fn shared_file(call: &Call, n: u64) -> Option<File> {
-    if call.mm != 0 && call.mm != task::current().mm() {
-        return None;
+fn mapping(call: &Call, n: u64) -> Mapping {
+    match pin_mapping(call.start, n, call.mm) {
+        OTHER => Mapping::Other,
+        ANONYMOUS => Mapping::Anonymous,
+        file => Mapping::Shared(File(file as u64)),
+    }
+}
+
+/// What [`pin_mapping`] returns where it is no file.
+const OTHER: i64 = 0;
+const ANONYMOUS: i64 = 1;
+
+/// The file behind all pages, or one of the above. A function of its own, so that its stack is not the
+/// caller's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_mapping(start: u64, n: u64, mm: u64) -> i64 {
+    if mm != 0 && mm != task::current().mm() {
+        return OTHER;
     }
     let zero = each::zero();
     let mut vma = Found {
@@ -172,17 +120,17 @@ fn shared_file(call: &Call, n: u64) -> Option<File> {
     unsafe {
         bpf_find_vma(
             bpf_get_current_task_btf(),
-            call.start,
+            start,
             in_vma as *mut c_void,
             (&raw mut vma).cast(),
             0,
         )
     };
-    let first = call.start >> PAGE_SHIFT << PAGE_SHIFT;
-    if vma.file != 0 && first + (n << PAGE_SHIFT) <= vma.end {
-        Some(File(vma.file))
+    let first = start >> PAGE_SHIFT << PAGE_SHIFT;
+    if first + (n << PAGE_SHIFT) <= vma.end {
+        vma.file as i64
     } else {
-        None
+        OTHER
     }
 }
 
@@ -194,79 +142,82 @@ pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
     }
     audit::taken(pinned as u64);
     if let Some(inode) = File(call.start).mapped_inode() {
-        let mut pins = Pins {
-            ctx,
-            array: 0,
-            mm: 0,
-            file: call.start,
-            tally: Tally::new(),
-        };
-        pins.tally.add(inode.0, pinned as u64);
-        take_all(&mut pins);
-    }
-}
-
-/// More references on a folio that is pinned already.
-#[inline(always)]
-pub fn join_folio(folio: Folio, n: u64) {
-    audit::taken(n);
-    if let Some(Backing::File(inode)) = folio.backing() {
-        join(inode, n);
+        take(ctx, inode.0, pinned as u64, call.start, 0);
     }
 }
 
 /// What the VMA at an address says.
 struct Found {
-    /// Address of the mapped file if the mapping is shared, else 0.
+    /// What [`pin_mapping`] returns.
     file: u64,
     end: u64,
 }
 
 unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, found: *mut c_void) -> i64 {
-    let vma = Vma(vma as u64);
-    // SAFETY: bpf_find_vma hands over what `shared_file` gave it.
+    let vma = Vma::given(vma);
+    // SAFETY: bpf_find_vma hands over what `pin_mapping` gave it.
     let found = unsafe { &mut *found.cast::<Found>() };
     found.end = vma.end();
-    if vma.is_shared()
-        && let Some(file) = vma.file()
-    {
-        found.file = file.0;
+    match vma.file() {
+        Some(file) if vma.is_shared() => found.file = file.0,
+        Some(_) => {}
+        None => found.file = ANONYMOUS as u64,
     }
     0
+}
+
+/// Address of the inode that page `index` of an array belongs to, 0 if it is no file's; `None` if it
+/// cannot be read.
+#[inline(always)]
+pub fn inode_of(array: u64, index: u64) -> Option<u64> {
+    let folio = read::element(array, index).and_then(|page| Page(page).folio())?;
+    Some(match folio.backing() {
+        Some(Backing::File(inode)) => inode.0,
+        _ => 0,
+    })
 }
 
 /// Reads one page and counts it under its inode.
 unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `leave` gave it.
+    // SAFETY: bpf_loop hands over what `by_page` gave it.
     let pins = unsafe { &mut *pins.cast::<Pins>() };
-    let Some(folio) = read::element(pins.array, index).and_then(|page| Page(page).folio()) else {
-        count(Count::LostPages, 1);
-        return 0;
-    };
-    let inode = match folio.backing() {
-        Some(Backing::File(inode)) => inode.0,
-        _ => 0,
-    };
-    pins.tally.add(inode, 1);
+    match inode_of(pins.array, index) {
+        Some(inode) => pins.tally.add(inode, 1),
+        None => count(Count::LostPages, 1),
+    }
     0
 }
 
-#[inline(always)]
-fn take_all(pins: &mut Pins) {
-    pins.tally.close_run();
-    tally::for_each_entry(take_entry, pins);
-}
-
 unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `take_all` gave it.
+    // SAFETY: bpf_loop hands over what `by_page` gave it.
     let pins = unsafe { &*pins.cast::<Pins>() };
     let Some((inode, n)) = pins.tally.entry(index) else {
         return 1;
     };
-    if pin_is_first(inode, pins.mm) != 0 {
-        keep_stack(pins.ctx);
+    take(pins.ctx, inode, n, 0, pins.mm);
+    0
+}
+
+/// Attributes `n` pins in the inode at this address; `file` is the open file through which all of them
+/// were taken, 0 if it is not known.
+#[inline(always)]
+fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
+    if pin_is_first(inode, mm) != 0 {
+        keep_stack(ctx);
     }
-    pin_take(inode, n, pins.file, pins.mm);
+    pin_deduct(inode);
+    pin_take(inode, n, file, mm);
+    // Once more, of who was the only owner so far.
+    pin_deduct(inode);
+}
+
+/// Not within `pin_take`, because calls go eight deep at most.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_deduct(inode: u64) -> i64 {
+    if let Some(inode) = InodeRef::find(inode) {
+        allowance::deduct(inode);
+    }
     0
 }
 
@@ -289,48 +240,6 @@ pub fn forget_stack() {
 }
 
 static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
-
-/// Short-term pins count only on files that have long-term ones: there, their release could not
-/// be told apart.
-#[inline(always)]
-fn short_term(call: &Call, n: u64) {
-    if release::idle() {
-        return;
-    }
-    let mut pins = Pins {
-        ctx: core::ptr::null_mut(),
-        array: call.pages,
-        mm: 0,
-        file: 0,
-        tally: Tally::new(),
-    };
-    pins.tally.close_run();
-    tally::for_each_page(n, one_page, &mut pins);
-    pins.tally.close_run();
-    tally::for_each_entry(join_entry, &mut pins);
-}
-
-unsafe extern "C" fn join_entry(index: u64, pins: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `short_term` gave it.
-    let pins = unsafe { &*pins.cast::<Pins>() };
-    let Some((inode, n)) = pins.tally.entry(index) else {
-        return 1;
-    };
-    join(InodePtr(inode), n);
-    0
-}
-
-/// Counts pins of unknown term if the inode has pins already.
-#[inline(always)]
-pub fn join(inode: InodePtr, n: u64) {
-    if let Some(inode) = InodeRef::find(inode.0)
-        && pins(inode.word()) > 0
-    {
-        inode.raise(n * PIN);
-        inode.add_short_term(n);
-        count(Count::Pinned, n);
-    }
-}
 
 /// Whether pins that the owner of `mm` takes in the inode at this address are its first.
 #[unsafe(no_mangle)]
@@ -357,8 +266,11 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
         return 0;
     };
     let id = inode.get().id;
-    let tgid = pin_owner(mm, u64::from(inode.slot), id) as u32;
-    let Some(stake) = StakeRef::find(tgid, id) else {
+    let found = own_stake(mm, id).or_else(|| {
+        let tgid = pin_owner(mm, u64::from(inode.slot), id) as u32;
+        StakeRef::find(tgid, id)
+    });
+    let Some(stake) = found else {
         inode.drop_pins(n);
         inode.forget_if_empty();
         return 0;
@@ -401,6 +313,17 @@ fn bare(inode_ptr: InodePtr, inode: InodeRef, stake: StakeRef, file: u64, n: u64
     if policy::header().bare_pins() {
         enforce::judge_later(stake, inode.slot, on::BARE_PIN, 0);
     }
+}
+
+/// The stake that the current process has already, if the pins are its own.
+#[inline(always)]
+fn own_stake(mm: u64, inode_id: u64) -> Option<StakeRef> {
+    if mm != 0 {
+        return None;
+    }
+    StakeRef::find(task::tgid(), inode_id).filter(|stake| {
+        stake.word() & DEAD == 0 && stake.get().started_ns == Current::get().started()
+    })
 }
 
 /// The process that owns `mm` if that is not the current one.

@@ -13,7 +13,7 @@ use lease_trace_common::{
         ANY_CAUSE, FRAMES as FRAMES_LEN, Header, OTHER_CONSUMER, RULES as RULES_LEN, Rule,
         cause_bit, index, kind_bit, mode_bit,
     },
-    stake::{Stake, pins},
+    stake::Stake,
 };
 
 use crate::{
@@ -112,7 +112,7 @@ extern "C" fn policy_find(key: u64) -> i64 {
         } else {
             cause_bit(cause)
         };
-        (*facts).pins = pins(stake.word());
+        (*facts).pins = stake.pins();
         (*facts).uid = record.owner.uid;
         (*facts).gid = owner.and_then(TaskPtr::gid).unwrap_or(u32::MAX);
         let comm = &raw const record.owner.comm;
@@ -124,7 +124,7 @@ extern "C" fn policy_find(key: u64) -> i64 {
         key,
         note,
         stake: record,
-        found: 0,
+        found: each::zero(),
     };
     each::repeat(header.rules(), one_rule, &mut search);
     // Of the system calls that come through the 32-bit entry only an unlock passes a hook.
@@ -226,7 +226,7 @@ extern "C" fn policy_below(file: u64, dev: u64, ino: u64) -> i64 {
         dentry,
         mount: file.mount().map_or(0, |mount| mount.0),
         dev: dev as u32,
-        found: 0,
+        found: each::zero() as u32,
         ino,
     };
     each::repeat(MAX_COMPONENTS, one_component, &mut climb);
@@ -285,11 +285,11 @@ extern "C" fn policy_consumer(tgid: u64, inode_id: u64) -> i64 {
     };
     let mut look = Look {
         stake: stake.get(),
-        low: 0,
-        high: 0,
-        address: 0,
-        helper: 0,
-        found: 0,
+        low: each::zero(),
+        high: each::zero(),
+        address: each::zero(),
+        helper: each::zero() as u32,
+        found: each::zero() as u32,
     };
     each::repeat(STACK_LEN as u32, one_frame, &mut look);
     i64::from(if look.found != 0 {

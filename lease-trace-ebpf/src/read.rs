@@ -1,5 +1,6 @@
 //! Every read of kernel memory, behind a named function. Addresses are wrapped in the type they
-//! belong to; offsets come from BTF through `maps::CONFIG`. A failed read is `None`, never a guess.
+//! belong to; offsets come from BTF through `maps::CONFIG`. A word that cannot be read is zero, as
+//! with a null pointer; of all else a failed read is `None`.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
 use lease_trace_common::config::ABSENT;
@@ -15,13 +16,17 @@ mod call;
 mod file;
 mod name;
 mod page;
+mod pointer;
 mod task;
+mod words;
 
+use self::words::Word;
 pub use self::{
     call::{argument, call, ring_mm, syscall},
     file::list_prev,
-    page::{Backing, batch_folio, batch_len},
-    task::mm_owner,
+    page::{Backing, Head, NO_FILE, SomePages, batch_folio, batch_len, is_head, mapping},
+    pointer::{Pointer, Probed, Typed},
+    task::{Current, mm_owner},
 };
 
 /// Reads a field of `maps::CONFIG`. Volatile keeps the compiler from folding in the blank value that
@@ -32,13 +37,13 @@ pub fn constant(field: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(field) }
 }
 
+/// `None` where there is no such field; zero where it cannot be read, as from a null pointer.
 #[inline(always)]
-fn at<T>(base: u64, offset: u32) -> Option<T> {
+fn at<T: Word>(base: u64, offset: u32) -> Option<T> {
     if offset == ABSENT {
         return None;
     }
-    // SAFETY: bpf_probe_read_kernel checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T).ok() }
+    Some(T::read(base + u64::from(offset)))
 }
 
 #[inline(always)]
@@ -56,26 +61,27 @@ pub fn element(array: u64, index: u64) -> Option<u64> {
 /// a typed pointer, which functions of their own do not accept. `None` for zero.
 #[inline(always)]
 pub fn word(context: u64, index: u64) -> Option<u64> {
-    element(context, index)
+    value::<u64>(context + index * 8).filter(|word| *word != 0)
 }
 
 /// The address of something in memory of ours, as a number: see [`word`].
 #[inline(always)]
 pub fn address<T>(of: &T) -> u64 {
     let pointer = core::ptr::from_ref(of) as u64;
-    element((&raw const pointer) as u64, 0).unwrap_or(0)
+    value((&raw const pointer) as u64).unwrap_or(0)
 }
 
-/// What is at an address that the kernel or [`address`] gave: a key, a part of a text.
+/// What is at an address that the kernel or [`address`] gave, of any size: a key, a part of a text.
 #[inline(always)]
 pub fn value<T>(address: u64) -> Option<T> {
-    at(address, 0)
+    // SAFETY: bpf_probe_read_kernel checks the address and fails on a bad one.
+    unsafe { bpf_probe_read_kernel(address as *const T).ok() }
 }
 
 /// `seq_file.count`: bytes written and not yet read.
 #[inline(always)]
-pub fn seq_count(seq: u64) -> u64 {
-    at(seq, offset!(seq_count)).unwrap_or(0)
+pub fn seq_count(seq: Typed) -> u64 {
+    seq.word(offset!(seq_count)).unwrap_or(0)
 }
 
 /// `len` bytes at `from` as a NUL-terminated text, as far as there is room.

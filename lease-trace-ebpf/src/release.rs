@@ -8,11 +8,10 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic, audit, each,
-    inodes::InodeRef,
-    maps::{ACTING, Call, DETACHED, TRACKED, count},
-    pin,
-    read::{self, Backing, Folio, Page},
+    acting, allowance, atomic, audit, calls, each,
+    inodes::{InodeRef, SLOT_BITS},
+    maps::{DETACHED, TRACKED, count},
+    read::{self, Backing, Folio, Head, Page, Pointer, Probed, SomePages},
     stakes::StakeRef,
     tally::{self, Tally},
     task,
@@ -40,6 +39,9 @@ enum Shape {
 struct Drops {
     base: u64,
     shape: Shape,
+    /// `folio.mapping` of the page before, and its key: neighbours mostly have the same.
+    mapping: u64,
+    key: u64,
     tally: Tally,
 }
 
@@ -52,7 +54,69 @@ pub fn pages(array: u64, n: u64) {
 /// `unpin_user_page_range_dirty_lock(page, n)`.
 #[inline(always)]
 pub fn range(first: u64, n: u64) {
-    many(first, n, Shape::Range);
+    if idle() {
+        audit::dropped(n);
+    } else if let Some(mapping) = common_mapping(first, n) {
+        audit::dropped(n);
+        if mapping as u32 & read::NO_FILE == 0 && !allowance::is_paid(Probed(mapping), n) {
+            release_folio(first, n);
+        }
+    } else {
+        many(first, n, Shape::Range);
+    }
+}
+
+/// `folio.mapping` of consecutive pages, if they all have the same or all are of no file; `None`, too,
+/// where that cannot be seen fast.
+#[inline(always)]
+fn common_mapping(first: u64, n: u64) -> Option<u64> {
+    let mapping = SomePages::from(Page(first))?.of_first()?;
+    let mut run = Run {
+        first,
+        n,
+        mapping,
+        differ: each::zero(),
+    };
+    let all = tally::for_each_some(n, some_pages, &mut run);
+    if all && run.differ == 0 && mapping != 0 {
+        Some(mapping)
+    } else {
+        None
+    }
+}
+
+/// Consecutive pages that are looked at.
+struct Run {
+    /// `struct page *`
+    first: u64,
+    n: u64,
+    /// `folio.mapping` of the first.
+    mapping: u64,
+    /// Not zero: one was found that has another.
+    differ: u64,
+}
+
+unsafe extern "C" fn some_pages(index: u64, run: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `common_mapping` gave it.
+    let run = unsafe { &mut *run.cast::<Run>() };
+    let before = index * SomePages::LEN as u64;
+    let Some(pages) = SomePages::from(Page(run.first).nth(before)) else {
+        return 1;
+    };
+    let (mut differ, mut no_file) = (0, u64::from(read::NO_FILE));
+    for n in 0..SomePages::LEN {
+        if before + n as u64 >= run.n {
+            break;
+        }
+        let mapping = pages.mapping(n);
+        differ |= mapping ^ run.mapping;
+        no_file &= mapping;
+    }
+    if differ != 0 && no_file & run.mapping == 0 {
+        run.differ = 1;
+        return 1;
+    }
+    0
 }
 
 /// `unpin_folios(folios, n)`.
@@ -63,23 +127,49 @@ pub fn folios(array: u64, n: u64) {
 
 /// `n` references on one folio.
 #[inline(always)]
-pub fn folio(folio: Folio, n: u64) {
+pub fn folio<P: Pointer>(folio: P, n: u64) {
     audit::dropped(n);
-    if !idle() {
-        credit(key_of(folio, n), n);
-    }
+    drop_from(folio, n);
 }
 
 /// One reference on one page.
 #[inline(always)]
-pub fn page(page: Page) {
+pub fn page<P: Pointer>(page: P) {
     audit::dropped(1);
-    if idle() {
-        return;
+    if read::is_head(page) {
+        drop_from(page, 1);
+    } else if !idle()
+        && let Some(found) = Page(page.number()).folio()
+    {
+        release_folio(found.0, 1);
     }
-    if let Some(found) = page.folio() {
-        credit(key_of(found, 1), 1);
+}
+
+/// What happens most goes no further than this: memory that is no file's, and one of many pins of the
+/// only owner.
+#[inline(always)]
+fn drop_from<P: Pointer>(folio: P, n: u64) {
+    if let Some(mapping) = read::mapping(folio) {
+        if mapping.low() & read::NO_FILE != 0 {
+            return;
+        }
+        if allowance::is_paid(mapping, n) {
+            return;
+        }
     }
+    if !idle() {
+        release_folio(folio.number(), n);
+    }
+}
+
+/// A function of its own for the verifier, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn release_folio(folio: u64, n: u64) -> i64 {
+    if let Some(mapping) = Folio(folio).mapping() {
+        credit(key_of(Folio(folio), mapping, n), n, mapping);
+    }
+    0
 }
 
 #[inline(always)]
@@ -88,9 +178,12 @@ fn many(base: u64, n: u64, shape: Shape) {
     if idle() {
         return;
     }
+    let zero = each::zero();
     let mut drops = Drops {
         base,
         shape,
+        mapping: zero,
+        key: zero,
         tally: Tally::new(),
     };
     drops.tally.close_run();
@@ -102,15 +195,27 @@ fn many(base: u64, n: u64, shape: Shape) {
 unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `many` gave it.
     let drops = unsafe { &mut *drops.cast::<Drops>() };
-    let folio = match drops.shape {
-        Shape::Pages => read::element(drops.base, index).and_then(|page| Page(page).folio()),
-        Shape::Range => Page(drops.base).nth(index).folio(),
-        Shape::Folios => read::element(drops.base, index).map(Folio),
+    let page = match drops.shape {
+        // A folio begins like its first page.
+        Shape::Pages | Shape::Folios => read::element(drops.base, index).map(Page),
+        Shape::Range => Some(Page(drops.base).nth(index)),
     };
-    match folio {
-        Some(folio) => drops.tally.add(key_of(folio, 1), 1),
-        None => count(Count::LostPages, 1),
-    }
+    let Some(head) = page.and_then(Head::of) else {
+        count(Count::LostPages, 1);
+        return 0;
+    };
+    let key = match head.mapping() {
+        Some(mapping) if mapping == drops.mapping && mapping != 0 => drops.key,
+        of_head => {
+            let folio = head.folio();
+            let mapping = of_head.or_else(|| folio.mapping());
+            let key = mapping.map_or(0, |mapping| key_of(folio, mapping, 1));
+            each::keep(&mut drops.mapping, of_head.unwrap_or(0));
+            each::keep(&mut drops.key, key);
+            key
+        }
+    };
+    drops.tally.add(key, 1);
     0
 }
 
@@ -120,7 +225,7 @@ unsafe extern "C" fn credit_entry(index: u64, drops: *mut c_void) -> i64 {
     let Some((key, n)) = drops.tally.entry(index) else {
         return 1;
     };
-    credit(key, n);
+    credit(key, n, 0);
     0
 }
 
@@ -128,16 +233,13 @@ unsafe extern "C" fn credit_entry(index: u64, drops: *mut c_void) -> i64 {
 /// or slot and id of the inode's record if the folio left the page cache (lower half; `n` is then
 /// taken from what the folio had). 0: it cannot be tracked.
 #[inline(always)]
-fn key_of(folio: Folio, n: u64) -> u64 {
-    match folio.backing() {
+fn key_of(folio: Folio, mapping: u64, n: u64) -> u64 {
+    match Backing::of(mapping) {
         Some(Backing::File(inode)) => inode.0,
         Some(Backing::None) => key_of_detached(folio, n),
         Some(Backing::Anonymous) | None => 0,
     }
 }
-
-/// As many as `--capacity` may ask for (1,048,576).
-const SLOT_BITS: u32 = 20;
 
 #[inline(always)]
 fn key_of_detached(folio: Folio, n: u64) -> u64 {
@@ -154,33 +256,39 @@ fn key_of_detached(folio: Folio, n: u64) -> u64 {
     }
 }
 
-/// Credits `n` dropped references to the process that owned them.
+/// Credits `n` dropped references to the process that owned them; `mapping` as for
+/// [`allowance::grant`].
 #[inline(always)]
-fn credit(key: u64, n: u64) {
+fn credit(key: u64, n: u64, mapping: u64) {
     if key != 0 {
-        release_credit(key, n);
+        release_credit(key, n, mapping);
     }
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
-extern "C" fn release_credit(key: u64, n: u64) -> i64 {
+extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
     let inode = if (key as i64) < 0 {
         InodeRef::find(key)
     } else {
-        InodeRef::find_slot(key & ((1 << SLOT_BITS) - 1), key >> SLOT_BITS)
+        InodeRef::find_number(key)
     };
-    if let Some(inode) = inode {
-        credit_inode(inode, n);
+    let Some(inode) = inode else { return 0 };
+    if inode.spend(n) {
+        // Another file had the hint.
+        inode.be_found_by(mapping);
+        return 0;
     }
+    credit_inode(inode, n, mapping);
     0
 }
 
 #[inline(always)]
-fn credit_inode(inode: InodeRef, n: u64) {
-    if pins(inode.word()) == 0 || pin::under_way() {
+fn credit_inode(inode: InodeRef, n: u64, mapping: u64) {
+    if pins(inode.word()) == 0 || calls::under_way() {
         return;
     }
+    allowance::deduct(inode);
     count(Count::Unpinned, n);
     let own = n - inode.take_short_term(n);
     let missing = if own == 0 {
@@ -188,19 +296,37 @@ fn credit_inode(inode: InodeRef, n: u64) {
     } else {
         credit_owner(inode, own)
     };
-    if missing > 0 {
-        if owner_count(inode.owners()) > 0 {
-            inode.add_unattributed(missing);
-        } else {
-            count(Count::Excess, missing);
-        }
+    add_missing(inode, missing);
+    inode.drop_pins(n);
+    // One may have been given before these pins were dropped.
+    allowance::deduct(inode);
+    if pins(inode.word()) == 0 {
+        was_last(inode);
+    } else {
+        allowance::grant(inode, mapping);
     }
-    if inode.drop_pins(n) == 0 {
-        if inode.get().unattributed > 0 {
-            settle(inode);
-        }
-        inode.forget_if_empty();
+}
+
+/// Counts releases that found no owner.
+#[inline(always)]
+pub fn add_missing(inode: InodeRef, missing: u64) {
+    if missing == 0 {
+        return;
     }
+    if owner_count(inode.owners()) > 0 {
+        inode.add_unattributed(missing);
+    } else {
+        count(Count::Excess, missing);
+    }
+}
+
+/// No pin of anybody is left in the inode.
+#[inline(always)]
+fn was_last(inode: InodeRef) {
+    if inode.get().unattributed > 0 {
+        settle(inode);
+    }
+    inode.forget_if_empty();
 }
 
 /// Takes `n` pins from the stake they belong to; returns how many found no owner.
@@ -215,63 +341,13 @@ fn credit_owner(inode: InodeRef, n: u64) -> u64 {
     } else {
         match StakeRef::find(task::tgid(), id) {
             Some(stake) if pins(stake.word()) > 0 => Some(stake),
-            _ => acting_for(id),
+            _ => acting::stake_of(id),
         }
     };
     let Some(stake) = stake else { return n };
     let missing = stake.drop_pins(inode, n);
     stake.forget_if_empty();
     missing
-}
-
-/// The stake of the process in whose name this kernel thread tears down a ring: of the one whose
-/// address space it is, or was when it took the pins.
-#[inline(always)]
-fn acting_for(inode_id: u64) -> Option<StakeRef> {
-    let mm = ACTING.get_ptr(task::pid_tgid())?;
-    // SAFETY: a live map value.
-    let owner = read::mm_owner(unsafe { *mm });
-    if let Some(owner) = owner
-        && let Some(stake) = StakeRef::find(owner.tgid(), inode_id)
-        && pins(stake.word()) > 0
-    {
-        return Some(stake);
-    }
-    let mut search = Search {
-        inode: inode_id,
-        mm: 0,
-        tgid: 0,
-    };
-    // SAFETY: a live map value.
-    search.mm = unsafe { *mm };
-    each::stake(same_mm, &mut search);
-    if search.tgid == 0 {
-        None
-    } else {
-        StakeRef::find(search.tgid, inode_id)
-    }
-}
-
-struct Search {
-    inode: u64,
-    mm: u64,
-    tgid: u32,
-}
-
-unsafe extern "C" fn same_mm(
-    _map: *mut c_void,
-    key: *mut StakeKey,
-    stake: *mut Stake,
-    search: *mut Search,
-) -> i64 {
-    // SAFETY: the helper hands over a live key and value, and what `acting_for` gave it.
-    unsafe {
-        if (*key).inode == (*search).inode && (*stake).mm == (*search).mm {
-            (*search).tgid = (*key).tgid;
-            return 1;
-        }
-    }
-    0
 }
 
 /// No pin of any owner is left, and some releases had no known owner: whoever still seems to
@@ -309,24 +385,4 @@ unsafe extern "C" fn settle_one(
         }
     }
     0
-}
-
-/// A kernel thread begins to tear down a ring: what it unpins belongs to the ring's creator.
-#[inline(always)]
-pub fn act_for(exit_work: u64) {
-    if !idle()
-        && let Some(mm) = read::ring_mm(exit_work)
-    {
-        _ = ACTING.insert(task::pid_tgid(), &mm, 0);
-        pin::keep(&Call {
-            mm,
-            ..Call::new(0, 0, 0)
-        });
-    }
-}
-
-/// It is done.
-#[inline(always)]
-pub fn act_for_nobody(_ctx: *mut c_void, _call: &Call, _ret: i64) {
-    _ = ACTING.remove(task::pid_tgid());
 }

@@ -15,7 +15,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic, covers, enforce,
+    allowance, atomic, covers, enforce,
     inodes::{EEXIST, InodeRef, TRIES},
     maps::{STAKES, count},
     notify, task,
@@ -129,6 +129,19 @@ impl StakeRef {
         unsafe { atomic::load(self.word_ptr()) }
     }
 
+    /// Pins that there are: those in the word, but for what was dropped by an allowance.
+    #[inline(always)]
+    pub fn pins(self) -> u64 {
+        let Some(inode) = InodeRef::find_slot(self.get().slot, self.key.inode) else {
+            return pins(self.word());
+        };
+        pins(stake::settled(
+            self.word(),
+            self.key.tgid,
+            inode.allowance(),
+        ))
+    }
+
     #[inline(always)]
     pub fn get(&self) -> &Stake {
         // SAFETY: `record` is a live map value; what is read races with nothing but updates of
@@ -154,6 +167,7 @@ impl StakeRef {
         }
         count_cover(old, old + LEASE);
         if pins(old) > 0 {
+            notify::wake();
             enforce::judge_later(self, slot, on::ZOMBIE, 0);
         }
     }
@@ -253,6 +267,7 @@ impl StakeRef {
         };
         if gone {
             count_cover(old, leases(old));
+            notify::wake();
             // SAFETY: `owners` is part of a live map value.
             unsafe { atomic::sub(inode.owners_ptr(), owner(self.key.tgid)) };
             if at_rest {
@@ -317,6 +332,7 @@ pub fn end_lease(tgid: u32, inode: InodeRef, file: u64, set_ns: u64, facts: u64)
             covers::add_by_descriptors(stake, inode);
         }
     }
+    allowance::deduct(inode);
     stake_end_lease(
         u64::from(tgid),
         u64::from(inode.slot),
@@ -362,6 +378,7 @@ extern "C" fn stake_end_lease(tgid: u64, slot: u64, inode_id: u64, set_ns: u64, 
             atomic::or(stake.word_ptr(), ZOMBIE)
         };
         count(Count::Zombies, 1);
+        notify::wake();
         notify::stake(EventKind::Zombie, inode, stake, left);
         enforce::judge_later(stake, inode.slot, on::ZOMBIE, cause);
         if stake::after_mark(old) {

@@ -6,6 +6,7 @@ use lease_trace_common::count::Count;
 use crate::{
     each::{Turn, repeat, zero},
     maps::count,
+    read::SomePages,
 };
 
 /// Different inodes told apart in one call; pages of further ones are counted as unread.
@@ -93,6 +94,16 @@ pub fn for_each_page<T>(n: u64, page: Turn, state: &mut T) {
         count(Count::LostPages, n - looked_at);
     }
     repeat(looked_at as u32, page, state);
+}
+
+/// Calls `pages` for all of `n` pages, some at a time; false if there are more than are looked at.
+#[inline(always)]
+pub fn for_each_some<T>(n: u64, pages: Turn, state: &mut T) -> bool {
+    if n > MAX_PAGES {
+        return false;
+    }
+    repeat(n.div_ceil(SomePages::LEN as u64) as u32, pages, state);
+    true
 }
 
 /// Calls `each` for every entry of a tally.

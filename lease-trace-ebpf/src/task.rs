@@ -1,8 +1,8 @@
 //! Who is running: the current task, as a person would name it.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
-    bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_get_current_task_btf, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
 };
 use lease_trace_common::{
     cause::{Cause, Facts, classify},
@@ -10,7 +10,7 @@ use lease_trace_common::{
     stake::Task,
 };
 
-use crate::read::{self, File, TaskPtr};
+use crate::read::{self, Current, File, TaskPtr, Typed};
 
 const PF_EXITING: u32 = 0x4;
 const PF_IO_WORKER: u32 = 0x10;
@@ -40,19 +40,19 @@ pub fn tgid() -> u32 {
 #[inline(always)]
 pub fn current() -> TaskPtr {
     // SAFETY: a helper without arguments.
-    TaskPtr(unsafe { bpf_get_current_task_btf() } as u64)
+    TaskPtr(unsafe { bpf_get_current_task() })
 }
 
 /// `current` is a kernel thread.
 #[inline(always)]
 pub fn is_kthread() -> bool {
-    current().flags() & PF_KTHREAD != 0
+    Current::get().flags() & PF_KTHREAD != 0
 }
 
 /// `current` is exiting.
 #[inline(always)]
 pub fn is_exiting() -> bool {
-    current().flags() & PF_EXITING != 0
+    Current::get().flags() & PF_EXITING != 0
 }
 
 /// Describes the current thread group.
@@ -94,6 +94,13 @@ pub fn describe_other(task: TaskPtr) -> Task {
     }
 }
 
+/// The current task's registers in user mode.
+#[inline(always)]
+fn registers() -> Typed {
+    // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
+    Typed(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+}
+
 /// The system call that the current task is in; a kernel thread or a worker of io_uring is in none.
 #[inline(always)]
 pub fn call() -> Call {
@@ -103,9 +110,7 @@ pub fn call() -> Call {
             ..Call::default()
         };
     }
-    // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
-    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
-    read::call(regs as u64, current().is_compat())
+    read::call(registers(), current().is_compat())
 }
 
 /// Why a lease on `file` is ending now. A function of its own, so that its stack is free again for
@@ -119,9 +124,7 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
     let (syscall, command) = if kthread {
         (-1, 0)
     } else {
-        // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
-        let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
-        read::syscall(regs as u64, compat)
+        read::syscall(registers(), compat)
     };
     classify(&Facts {
         kernel_lease,

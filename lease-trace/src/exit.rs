@@ -20,6 +20,9 @@ pub enum Exit {
     Error,
     /// This kernel cannot do it.
     Unsupported,
+    /// The command cannot be executed, or there is none of this name (`run` only; as env(1)).
+    NotExecutable,
+    NoCommand,
 }
 
 impl Exit {
@@ -29,6 +32,8 @@ impl Exit {
             Self::Zombies | Self::Escaped => 1,
             Self::Error => 2,
             Self::Unsupported => 3,
+            Self::NotExecutable => 126,
+            Self::NoCommand => 127,
         }
     }
 

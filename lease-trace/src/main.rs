@@ -24,6 +24,7 @@ mod schema;
 mod service;
 mod session;
 mod sinks;
+mod supervise;
 mod tracer;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Top(flags) => commands::top::run(&flags),
         Command::Record(flags) => commands::record::run(&flags),
         Command::Plot(flags) => commands::plot::run(&flags),
+        Command::Run(flags) => commands::run::run(&flags),
         Command::Enforce(flags) => commands::enforce::run(&flags),
         Command::Doctor(flags) if flags.audit => commands::audit::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),

@@ -74,7 +74,7 @@ impl Session {
 
     /// Tells what is watched, and what cannot be.
     pub fn start(&mut self, mut start: Start) -> Result<(), WriteError> {
-        if let Err(error) = self.names.prepare() {
+        if let Err(error) = self.names.check() {
             start.cannot.push(format!("consumers: {error}"));
         }
         self.tell(Name::Start, Detail::Start(start))?;

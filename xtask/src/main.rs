@@ -1,5 +1,7 @@
-//! The project's own tools: `cargo xtask setup | guest | test | oracle | demo | dist`. Only dispatches.
+//! The project's own tools: `cargo xtask setup | guest | test | oracle | bench | demo | dist`. Only
+//! dispatches.
 
+mod bench;
 mod cache;
 mod demo;
 mod dist;
@@ -32,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Hold lease-trace against a plain model, over random steps in a guest
     Oracle(oracle::Options),
+    /// Measure what lease-trace costs, and hold it against its goals
+    Bench(bench::Options),
     /// Watch lease-trace catch zombie leases of real clients
     Demo(demo::Options),
     /// Make the Debian package and the tarball
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Task::Guest(options) => guest::command::run(options),
         Task::Test(options) => test::run(options),
         Task::Oracle(options) => oracle::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Dist(options) => dist::run(&options),
     };

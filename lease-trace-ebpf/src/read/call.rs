@@ -2,7 +2,7 @@
 
 use lease_trace_common::{config::ABSENT, context::Call};
 
-use super::{at, pointer};
+use super::{Pointer as _, Typed, at, pointer};
 
 /// Argument `n` (from zero, five at most) of a 64-bit system call whose registers are at `regs`
 /// (arch/x86/include/asm/syscall_wrapper.h).
@@ -18,43 +18,46 @@ pub fn argument(regs: u64, n: u32) -> u64 {
     at(regs, offset).unwrap_or(0)
 }
 
-/// The system call number and second argument in user registers at `regs`; a 32-bit call
-/// (`is_compat`) has its arguments in other registers.
+/// The system call number and second argument in user registers; a 32-bit call (`is_compat`) has its
+/// arguments in other registers.
 #[inline(always)]
-pub fn syscall(regs: u64, is_compat: bool) -> (i64, u32) {
+pub fn syscall(regs: Typed, is_compat: bool) -> (i64, u32) {
     let second = if is_compat {
-        at::<u64>(regs, offset!(regs_second_compat))
+        regs.word(offset!(regs_second_compat))
     } else {
-        at::<u64>(regs, offset!(regs_second))
+        regs.word(offset!(regs_second))
     };
-    (
-        at(regs, offset!(regs_syscall)).unwrap_or(-1),
-        second.unwrap_or(0) as u32,
-    )
+    (number(regs), second.unwrap_or(0) as u32)
 }
 
-/// The system call in user registers at `regs`, as far as it tells which file it works on.
 #[inline(always)]
-pub fn call(regs: u64, is_compat: bool) -> Call {
+fn number(regs: Typed) -> i64 {
+    regs.word(offset!(regs_syscall))
+        .map_or(-1, |number| number as i64)
+}
+
+/// The system call in user registers, as far as it tells which file it works on.
+#[inline(always)]
+pub fn call(regs: Typed, is_compat: bool) -> Call {
     let (first, second, fourth) = if is_compat {
         (
-            offset!(regs_first_compat),
-            offset!(regs_second_compat),
-            offset!(regs_second),
+            regs.word(offset!(regs_first_compat)),
+            regs.word(offset!(regs_second_compat)),
+            regs.word(offset!(regs_second)),
         )
     } else {
         (
-            offset!(regs_first),
-            offset!(regs_second),
-            offset!(regs_fourth),
+            regs.word(offset!(regs_first)),
+            regs.word(offset!(regs_second)),
+            regs.word(offset!(regs_fourth)),
         )
     };
     Call {
-        number: at(regs, offset!(regs_syscall)).unwrap_or(-1),
+        number: number(regs),
         compat: is_compat,
-        first: at(regs, first).unwrap_or(0),
-        second: at(regs, second).unwrap_or(0),
-        fourth: at(regs, fourth).unwrap_or(0),
+        first: first.unwrap_or(0),
+        second: second.unwrap_or(0),
+        fourth: fourth.unwrap_or(0),
     }
 }
 

@@ -1,6 +1,109 @@
 //! Pages and folios.
 
-use super::{Folio, InodePtr, Page, at, element, pointer};
+use super::{Folio, InodePtr, Page, Pointer, at, element, pointer, value, words::Words};
+
+/// The words of a `struct page` that tell what it belongs to, in one read.
+#[derive(Clone, Copy)]
+pub struct Head {
+    page: u64,
+    /// `compound_head`
+    info: u64,
+    mapping: u64,
+}
+
+/// `flags`, `compound_head` and a word, `mapping`: where they lie close to each other, as far as is
+/// known everywhere.
+const WORDS: usize = 4;
+
+impl Head {
+    #[inline(always)]
+    pub fn of(page: Page) -> Option<Self> {
+        let (head, mapping) = (offset!(page_head), offset!(folio_mapping));
+        if head != 8 || mapping != 24 {
+            return Some(Self {
+                page: page.0,
+                info: at(page.0, head)?,
+                mapping: at(page.0, mapping)?,
+            });
+        }
+        let words: [u64; WORDS] = value(page.0)?;
+        Some(Self {
+            page: page.0,
+            info: words[1],
+            mapping: words[3],
+        })
+    }
+
+    /// The page's folio, see [`Page::folio`].
+    #[inline(always)]
+    pub fn folio(self) -> Folio {
+        folio_of(self.page, self.info)
+    }
+
+    /// `folio.mapping`, if the page is the first of its folio.
+    #[inline(always)]
+    pub fn mapping(self) -> Option<u64> {
+        if self.info & 1 == 0 {
+            Some(self.mapping)
+        } else {
+            None
+        }
+    }
+}
+
+/// Consecutive pages of which one cast shows all heads: only where `struct page` is as it is known.
+#[derive(Clone, Copy)]
+pub struct SomePages(Words);
+
+impl SomePages {
+    /// As many.
+    pub const LEN: usize = 8;
+
+    #[inline(always)]
+    pub fn from(first: Page) -> Option<Self> {
+        let known = offset!(page_head) == 8
+            && offset!(folio_mapping) == 24
+            && offset!(page_size) as usize == PAGE_WORDS * 8;
+        if known {
+            Words::at(first.0).map(Self)
+        } else {
+            None
+        }
+    }
+
+    /// `folio.mapping` of the first; `None` if it is not the first of its folio.
+    #[inline(always)]
+    pub fn of_first(self) -> Option<u64> {
+        if self.0.word(1) & 1 == 0 {
+            Some(self.mapping(0))
+        } else {
+            None
+        }
+    }
+
+    /// The word of page `n`, a constant, where the first of a folio has `folio.mapping`. The others of a
+    /// folio have none of a file's there: a poison, or counters (include/linux/mm_types.h, `struct
+    /// folio`); and they come after the first, if that is not before all of these.
+    #[inline(always)]
+    pub fn mapping(self, n: usize) -> u64 {
+        self.0.word(n * PAGE_WORDS + 3)
+    }
+}
+
+/// Words of a `struct page`.
+const PAGE_WORDS: usize = 8;
+
+/// The folio of a page by its `compound_head`.
+#[inline(always)]
+fn folio_of(page: u64, info: u64) -> Folio {
+    Folio(if info & 1 == 0 {
+        page
+    } else if info >> 40 == 0xff_ffff {
+        page & info
+    } else {
+        info - 1
+    })
+}
 
 impl Page {
     /// The folio of this page (include/linux/page-flags.h, `_compound_head`).
@@ -11,13 +114,7 @@ impl Page {
     #[inline(always)]
     pub fn folio(self) -> Option<Folio> {
         let info = at::<u64>(self.0, offset!(page_head))?;
-        Some(Folio(if info & 1 == 0 {
-            self.0
-        } else if info >> 40 == 0xff_ffff {
-            self.0 & info
-        } else {
-            info - 1
-        }))
+        Some(folio_of(self.0, info))
     }
 
     /// The `n`th page after this one (`memmap` is virtually contiguous on x86-64).
@@ -37,17 +134,48 @@ pub enum Backing {
     None,
 }
 
+impl Backing {
+    /// By `folio.mapping`.
+    #[inline(always)]
+    pub fn of(mapping: u64) -> Option<Self> {
+        Some(if mapping == 0 {
+            Self::None
+        } else if mapping as u32 & NO_FILE != 0 {
+            Self::Anonymous
+        } else {
+            Self::File(InodePtr(pointer(mapping, offset!(mapping_host))?))
+        })
+    }
+}
+
+/// Bits of `folio.mapping` that mark anonymous or merged memory (include/linux/page-flags.h,
+/// `PAGE_MAPPING_FLAGS`).
+pub const NO_FILE: u32 = 3;
+
+/// `folio.mapping`, as a pointer.
+#[inline(always)]
+pub fn mapping<P: Pointer>(folio: P) -> Option<P> {
+    folio.follow(offset!(folio_mapping))
+}
+
+/// Whether this page is the first of its folio, so that its address is the folio's.
+#[inline(always)]
+pub fn is_head<P: Pointer>(page: P) -> bool {
+    // To the verifier it is a pointer: that of the list in the same place.
+    page.follow(offset!(page_head))
+        .is_some_and(|info| info.low() & 1 == 0)
+}
+
 impl Folio {
+    /// `folio.mapping`.
+    #[inline(always)]
+    pub fn mapping(self) -> Option<u64> {
+        at(self.0, offset!(folio_mapping))
+    }
+
     #[inline(always)]
     pub fn backing(self) -> Option<Backing> {
-        let mapping = at::<u64>(self.0, offset!(folio_mapping))?;
-        Some(if mapping == 0 {
-            Backing::None
-        } else if mapping & 3 != 0 {
-            Backing::Anonymous
-        } else {
-            Backing::File(InodePtr(pointer(mapping, offset!(mapping_host))?))
-        })
+        Backing::of(self.mapping()?)
     }
 
     /// Pin references on the folio; for a small one an upper bound that a great many ordinary

@@ -1,11 +1,19 @@
 //! Tasks and their mappings.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use lease_trace_common::{COMM_LEN, config::ABSENT};
 
-use super::{File, TaskPtr, Vma, at, element, pointer};
+use super::{File, Pointer as _, TaskPtr, Typed, Vma, at, element, pointer, value};
 
 impl Vma {
+    /// The one that a callback of `bpf_find_vma` is given.
+    #[inline(always)]
+    pub fn given(vma: *mut c_void) -> Self {
+        Self(Typed(vma as u64).number())
+    }
+
     #[inline(always)]
     pub fn start(self) -> u64 {
         at(self.0, offset!(vma_start)).unwrap_or(0)
@@ -26,6 +34,32 @@ impl Vma {
     #[inline(always)]
     pub fn file(self) -> Option<File> {
         pointer(self.0, offset!(vma_file)).map(File)
+    }
+}
+
+/// The current task, as the helper gives it: the verifier knows its type.
+#[derive(Clone, Copy)]
+pub struct Current(Typed);
+
+impl Current {
+    #[inline(always)]
+    pub fn get() -> Self {
+        // SAFETY: a helper without arguments.
+        Self(Typed(unsafe { bpf_get_current_task_btf() } as u64))
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u32 {
+        self.0.half(offset!(task_flags)).unwrap_or(0)
+    }
+
+    /// When the process was started, see [`TaskPtr::started`].
+    #[inline(always)]
+    pub fn started(self) -> u64 {
+        self.0
+            .follow(offset!(task_leader))
+            .and_then(|leader| leader.word(offset!(task_start)))
+            .unwrap_or(0)
     }
 }
 
@@ -144,7 +178,7 @@ impl TaskPtr {
     /// Name of the thread group: that of its leader.
     #[inline(always)]
     pub fn comm(self) -> [u8; 16] {
-        at(self.leader(), offset!(task_comm)).unwrap_or([0; 16])
+        value(self.leader() + u64::from(offset!(task_comm))).unwrap_or([0; 16])
     }
 
     /// The same, written where it is to stay.

@@ -189,7 +189,7 @@ async fn watch(
             question = metrics.asked() => {
                 metrics.answer(question, &mut session, &acting, tracer)?;
             }
-            notifications = tracer.next() => act(&mut session, &mut acting, &notifications?)?,
+            notifications = tracer.next() => act(&mut session, &mut acting, &notifications)?,
         }
     }
     service.stopping();

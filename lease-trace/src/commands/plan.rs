@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use crate::{
     enrich::{cgroup::Cgroups, symbols::Symbols},
     kernel::ways::Ways,
-    policy::{self, Host, consumers},
+    policy::{self, Compiled, Host, consumers},
     tracer::{self, policy::Plan},
 };
 
@@ -18,20 +18,7 @@ use crate::{
 pub fn read(path: &Path) -> anyhow::Result<Plan> {
     let ways = Ways::of_kernel().map_err(tracer::Error::from)?;
     let symbols = Symbols::load();
-    let check = policy::read(
-        path,
-        &Host {
-            cgroups: &Cgroups::of_host(),
-            ways: Some(&ways),
-            symbols: symbols.as_ref().ok(),
-        },
-    )?;
-    let warnings = check.render_said();
-    let compiled = check.accept()?;
-    if !warnings.is_empty() {
-        // Nobody is left to tell if stderr is closed, too.
-        let _ = writeln!(io::stderr(), "{}", warnings.trim_end());
-    }
+    let compiled = compile(path, Some(&ways), symbols.as_ref().ok())?;
     let frames = if compiled.consumers.is_empty() {
         Vec::new()
     } else {
@@ -46,4 +33,27 @@ pub fn read(path: &Path) -> anyhow::Result<Plan> {
         rules: compiled.rules,
         frames,
     })
+}
+
+/// The same up to the rules. Without `ways` nothing is said of what this kernel can deny.
+pub fn compile(
+    path: &Path,
+    ways: Option<&Ways>,
+    symbols: Option<&Symbols>,
+) -> anyhow::Result<Compiled> {
+    let check = policy::read(
+        path,
+        &Host {
+            cgroups: &Cgroups::of_host(),
+            ways,
+            symbols,
+        },
+    )?;
+    let warnings = check.render_said();
+    let compiled = check.accept()?;
+    if !warnings.is_empty() {
+        // Nobody is left to tell if stderr is closed, too.
+        let _ = writeln!(io::stderr(), "{}", warnings.trim_end());
+    }
+    Ok(compiled)
 }

@@ -256,7 +256,8 @@ otherwise = \"report\"
             name: "policy.toml".to_owned(),
             text: text.to_owned(),
         };
-        let symbols = Symbols::parse("ffffffff812f0b00 T io_pin_pages\n".to_owned(), "");
+        let symbols = Symbols::parse(b"ffffffff812f0b00 T io_pin_pages\n".as_slice(), "")
+            .expect("text in memory");
         let host = Host {
             cgroups: &Cgroups::default(),
             ways,

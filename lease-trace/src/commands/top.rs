@@ -108,7 +108,7 @@ async fn show(
                 watch.look()?;
                 next = begun + interval.max(begun.elapsed() * SHARE);
             }
-            read = watch.drained() => read?,
+            () = watch.drained() => {}
         }
     }
 }

@@ -97,8 +97,16 @@ pub struct Consumers {
 const MOST_STACKS: usize = 4096;
 
 impl Consumers {
-    /// Loads the symbols, so that what hinders it can be said beforehand.
-    pub fn prepare(&mut self) -> Result<(), Error> {
+    /// Whether the symbols can be read, so that what hinders it can be said beforehand. They are once
+    /// the first stack is asked for.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.symbols {
+            Some(_) => Ok(()),
+            None => Symbols::check(),
+        }
+    }
+
+    fn prepare(&mut self) -> Result<(), Error> {
         if self.symbols.as_ref().is_none_or(Symbols::is_stale) {
             self.known.clear();
             self.symbols = None;

@@ -41,8 +41,8 @@ impl Names {
     }
 
     /// Why consumers cannot be named here, if so.
-    pub fn prepare(&mut self) -> Result<(), symbols::Error> {
-        self.consumers.prepare()
+    pub fn check(&self) -> Result<(), symbols::Error> {
+        self.consumers.check()
     }
 
     /// Names of the functions on a stack, innermost first; none if symbols cannot be read.

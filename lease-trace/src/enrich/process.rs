@@ -9,7 +9,12 @@ pub fn file(pid: u32, name: &str) -> PathBuf {
 
 /// The thread group that a task belongs to; `None` if there is no such task.
 pub fn thread_group(pid: u32) -> Option<u32> {
-    field(&status(pid)?, "Tgid")?.parse().ok()
+    number(pid, "Tgid")
+}
+
+/// A number that the kernel says of a task, e.g. `Threads`.
+pub fn number(pid: u32, name: &str) -> Option<u32> {
+    field(&status(pid)?, name)?.parse().ok()
 }
 
 /// The name of a process; `None` if it is gone.
@@ -26,6 +31,13 @@ pub fn uid(pid: u32) -> Option<u32> {
     let status = status(pid)?;
     let ids = field(&status, "Uid")?;
     ids.split_whitespace().next()?.parse().ok()
+}
+
+/// The group by which a process is judged (`Gid`, effective).
+pub fn gid(pid: u32) -> Option<u32> {
+    let status = status(pid)?;
+    let ids = field(&status, "Gid")?;
+    ids.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// All the memory that a process has pinned, for whatever it is.

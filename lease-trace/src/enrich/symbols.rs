@@ -3,7 +3,11 @@
 //! This is for reading stacks. Which functions exist, and whether they can be traced, is asked
 //! elsewhere.
 
-use std::{io::ErrorKind, ops::Range};
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, ErrorKind},
+    ops::Range,
+};
 
 /// Farther from the nearest symbol than this, an address is in none. No function of the kernel
 /// comes near it.
@@ -19,7 +23,7 @@ pub struct Function<'a> {
 
 /// All functions, by address.
 pub struct Symbols {
-    /// kallsyms as read; the entries point into it.
+    /// Names, one behind the other; the entries point into it.
     text: String,
     entries: Vec<Entry>,
     modules: Vec<Module>,
@@ -54,27 +58,68 @@ pub enum Error {
     Hidden,
 }
 
+const KALLSYMS: &str = "/proc/kallsyms";
+
 impl Symbols {
     pub fn load() -> Result<Self, Error> {
-        let symbols = Self::parse(read("/proc/kallsyms")?, &modules()?);
+        let file = File::open(KALLSYMS).map_err(unreadable)?;
+        let symbols = Self::parse(BufReader::new(file), &modules()?).map_err(unreadable)?;
         if symbols.entries.is_empty() {
             return Err(Error::Hidden);
         }
         Ok(symbols)
     }
 
-    /// From the text of both files.
-    pub fn parse(text: String, modules: &str) -> Self {
-        let mut entries: Vec<_> = text
-            .lines()
-            .filter_map(|line| Entry::parse(&text, line))
-            .collect();
+    /// Whether they could be loaded, without loading them: the kernel takes long to write them all.
+    pub fn check() -> Result<(), Error> {
+        let file = File::open(KALLSYMS).map_err(unreadable)?;
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(unreadable)?;
+            // Without the addresses, those of functions are zeroes, too.
+            match Function::parse(&line) {
+                Some((0, _)) => return Err(Error::Hidden),
+                Some(_) => return Ok(()),
+                None => {}
+            }
+        }
+        Err(Error::Hidden)
+    }
+
+    /// From the text of both files; of the first only the names are kept.
+    pub fn parse(mut kallsyms: impl BufRead, modules: &str) -> io::Result<Self> {
+        let mut text = String::new();
+        let mut entries = Vec::new();
+        // The symbols of a module stand together.
+        let mut module = 0..0;
+        let mut line = String::new();
+        while {
+            line.clear();
+            kallsyms.read_line(&mut line)? > 0
+        } {
+            let Some((address, function)) = Function::parse(line.trim_end()) else {
+                continue;
+            };
+            if address == 0 {
+                continue;
+            }
+            let of_module = function.module.unwrap_or_default();
+            if text.get(module.start as usize..module.end as usize) != Some(of_module) {
+                module = keep(&mut text, of_module);
+            }
+            entries.push(Entry {
+                address,
+                name: keep(&mut text, function.name),
+                module: module.clone(),
+            });
+        }
+        text.shrink_to_fit();
+        entries.shrink_to_fit();
         entries.sort_by_key(|entry| entry.address);
-        Self {
+        Ok(Self {
             text,
             entries,
             modules: parse_modules(modules),
-        }
+        })
     }
 
     /// Whether modules came or went since this was loaded.
@@ -141,35 +186,28 @@ impl Symbols {
     }
 }
 
-impl Entry {
-    /// `ffffffffc0a81230 t rxe_reg_user_mr\t[rdma_rxe]`; only code, and only if not hidden.
-    fn parse(text: &str, line: &str) -> Option<Self> {
+impl<'a> Function<'a> {
+    /// `ffffffffc0a81230 t rxe_reg_user_mr\t[rdma_rxe]`; only code.
+    fn parse(line: &'a str) -> Option<(u64, Self)> {
         let (address, rest) = line.split_once(' ')?;
         let (kind, rest) = rest.split_once(' ')?;
         if !matches!(kind, "t" | "T" | "w" | "W") {
             return None;
         }
-        let address = u64::from_str_radix(address, 16)
-            .ok()
-            .filter(|at| *at != 0)?;
+        let address = u64::from_str_radix(address, 16).ok()?;
         let (name, module) = match rest.split_once('\t') {
-            Some((name, module)) => (name, module.trim_matches(['[', ']'])),
-            None => (rest, ""),
+            Some((name, module)) => (name, Some(module.trim_matches(['[', ']']))),
+            None => (rest, None),
         };
-        let place = |part: &str| {
-            let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())? as u32;
-            Some(start..start + part.len() as u32)
-        };
-        Some(Self {
-            address,
-            name: place(name)?,
-            module: if module.is_empty() {
-                0..0
-            } else {
-                place(module)?
-            },
-        })
+        Some((address, Self { name, module }))
     }
+}
+
+/// Appends a name, and says where it is.
+fn keep(text: &mut String, name: &str) -> Range<u32> {
+    let start = text.len() as u32;
+    text.push_str(name);
+    start..text.len() as u32
 }
 
 /// `rdma_rxe 180224 0 - Live 0xffffffffc0a80000`. How often a module is used does not matter here.
@@ -185,17 +223,22 @@ fn parse_modules(text: &str) -> Vec<Module> {
     text.lines().filter_map(parse).collect()
 }
 
-fn read(path: &'static str) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|reason| Error::Read { path, reason })
+fn unreadable(reason: io::Error) -> Error {
+    Error::Read {
+        path: KALLSYMS,
+        reason,
+    }
 }
 
 /// A kernel without modules does not have the file.
 fn modules() -> Result<String, Error> {
-    match read("/proc/modules") {
-        Err(Error::Read { reason, .. }) if reason.kind() == ErrorKind::NotFound => {
-            Ok(String::new())
-        }
-        other => other,
+    const MODULES: &str = "/proc/modules";
+    match fs::read_to_string(MODULES) {
+        Err(reason) if reason.kind() == ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|reason| Error::Read {
+            path: MODULES,
+            reason,
+        }),
     }
 }
 
@@ -214,8 +257,12 @@ ffffffffc0a80210 t rxe_reg_user_mr\t[rdma_rxe]
 ";
     const MODULES: &str = "rdma_rxe 4096 1 - Live 0xffffffffc0a80000\n";
 
+    fn symbols(kallsyms: &str) -> Symbols {
+        Symbols::parse(kallsyms.as_bytes(), MODULES).expect("text in memory")
+    }
+
     fn name(address: u64) -> Option<(String, Option<String>)> {
-        let symbols = Symbols::parse(KALLSYMS.to_owned(), MODULES);
+        let symbols = symbols(KALLSYMS);
         let found = symbols.find(address)?;
         Some((found.name.to_owned(), found.module.map(str::to_owned)))
     }
@@ -241,7 +288,7 @@ ffffffffc0a80210 t rxe_reg_user_mr\t[rdma_rxe]
 
     #[test]
     fn functions_have_the_addresses_that_are_found() {
-        let symbols = Symbols::parse(KALLSYMS.to_owned(), MODULES);
+        let symbols = symbols(KALLSYMS);
         let functions: Vec<_> = symbols.functions().collect();
         assert_eq!(
             functions.len(),
@@ -262,7 +309,8 @@ ffffffffc0a80210 t rxe_reg_user_mr\t[rdma_rxe]
             let rest = line.split_once(' ').map_or("", |(_, rest)| rest);
             format!("0000000000000000 {rest}\n")
         });
-        let symbols = Symbols::parse(hidden.collect(), "");
+        let hidden: String = hidden.collect();
+        let symbols = symbols(&hidden);
         assert!(symbols.entries.is_empty());
     }
 

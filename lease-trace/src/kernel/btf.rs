@@ -195,7 +195,8 @@ impl Btf {
         self.functions.get(name.as_bytes()).copied()
     }
 
-    fn structure(&self, name: &str) -> Option<u32> {
+    /// Type id of a structure or union.
+    pub fn structure(&self, name: &str) -> Option<u32> {
         self.structures.get(name.as_bytes()).copied()
     }
 

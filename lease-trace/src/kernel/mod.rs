@@ -12,4 +12,5 @@ pub mod offsets;
 pub mod points;
 mod trial;
 pub mod vmstat;
+pub mod wake;
 pub mod ways;

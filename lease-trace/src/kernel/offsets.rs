@@ -23,8 +23,19 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
         offsets: offsets(btf)?,
         foll_longterm: foll_longterm(btf),
         file_ref: u32::from(btf.offset("file", "f_ref").is_ok()),
+        words: words(btf),
         ..Config::default()
     })
+}
+
+/// See [`Config::words`].
+fn words(btf: &Btf) -> u32 {
+    /// 8,192 processors, and enough for what is read.
+    const BYTES: u32 = 1024;
+    let is_large = btf.size_of("cpumask").is_ok_and(|size| size >= BYTES);
+    let id = btf.structure("cpumask").filter(|_| is_large);
+    id.filter(|_| btf.has_function("bpf_rdonly_cast"))
+        .unwrap_or(0)
 }
 
 fn offsets(btf: &Btf) -> Result<Offsets, Error> {

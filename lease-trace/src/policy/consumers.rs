@@ -77,7 +77,7 @@ rdma_rxe 4096 1 - Live 0xffffffffc0a81000
 ";
 
     fn symbols() -> Symbols {
-        Symbols::parse(KALLSYMS.to_owned(), MODULES)
+        Symbols::parse(KALLSYMS.as_bytes(), MODULES).expect("text in memory")
     }
 
     fn table(consumers: &[&str]) -> Vec<Frame> {
@@ -157,7 +157,8 @@ rdma_rxe 4096 1 - Live 0xffffffffc0a81000
             let at = 0xffff_ffff_8100_0000 + i * 32;
             format!("{at:x} t io_{i}\n{:x} t other_{i}\n", at + 16)
         });
-        let symbols = Symbols::parse(lines.collect(), "");
+        let lines: String = lines.collect();
+        let symbols = Symbols::parse(lines.as_bytes(), "").expect("text in memory");
         let refused = frames(&symbols, &["io_uring".to_owned()]);
         assert_eq!(refused, Err(TooMany(FRAMES as usize + 1)));
     }

@@ -11,7 +11,7 @@ mod effect;
 mod explain;
 mod file;
 mod ids;
-mod resolve;
+pub mod resolve;
 mod shadow;
 
 pub use check::{Check, Error, Host, read};

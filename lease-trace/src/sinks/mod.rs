@@ -10,6 +10,7 @@ pub mod table;
 pub mod terminal;
 pub mod text;
 pub mod top;
+mod words;
 
 use std::io;
 

@@ -2,11 +2,19 @@
 
 use std::{
     env,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     mem::MaybeUninit,
 };
 
+use super::text;
+
 const FALLBACK_WIDTH: usize = 80;
+
+/// Says something on stderr that is no data. Nobody is left to tell if stderr is closed.
+pub fn say(sentence: &str) {
+    let line = text::wrap(&format!("lease-trace: {sentence}"), text::TALK_WIDTH, 2);
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// How to present a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,14 @@
 //! The attach plan at work: for every probe point fentry/fexit first, kprobe/kretprobe where that
 //! is refused. What is possible is found out by loading and attaching, never from a version.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use aya::{
-    Btf, Ebpf,
-    programs::{FEntry, FExit, KProbe, Program, ProgramError, links::FdLink},
+    Ebpf,
+    programs::{
+        FEntry, FExit, KProbe, Program, ProgramError, fentry::FEntryLink, fexit::FExitLink,
+        kprobe::KProbeLink, links::FdLink,
+    },
 };
 
 use super::{
@@ -83,6 +86,15 @@ impl Attachment {
     }
 }
 
+/// What keeps one program attached. The kernel keeps the program for it, whatever becomes of the object
+/// that it was loaded from.
+#[allow(dead_code, reason = "held for what its end does")]
+pub enum Link {
+    Entry(FEntryLink),
+    Exit(FExitLink),
+    Probe(KProbeLink),
+}
+
 /// Attaches every point there is, in the order of their groups. An error is one that concerns all
 /// of them. With a folder of bpffs the links are pinned there, and what is attached outlives this
 /// process.
@@ -113,20 +125,20 @@ pub fn attach_groups(
         } else if let Some(reason) = stranger(&object.types, point) {
             Outcome::Failed { reason }
         } else {
-            attach_point(&mut object.ebpf, &object.btf, point, mode, folder)?
+            attach_point(object, point, mode, folder)?
         };
         log::debug!("{}: {outcome:?}", point.function);
         attachments.push(Attachment { point, outcome });
-    }
-    if log::log_enabled!(log::Level::Debug) {
-        log_sizes(&object.ebpf);
     }
     Ok(attachments)
 }
 
 /// How many instructions the kernel walked through to accept each program: what a start takes is
 /// this.
-fn log_sizes(ebpf: &Ebpf) {
+pub fn log_sizes(ebpf: &Ebpf) {
+    if !log::log_enabled!(log::Level::Debug) {
+        return;
+    }
     for (name, program) in ebpf.programs() {
         if let Ok(info) = program.info()
             && let Some(verified) = info.verified_instruction_count()
@@ -134,6 +146,16 @@ fn log_sizes(ebpf: &Ebpf) {
             log::debug!("{name}: {verified} instructions verified");
         }
     }
+}
+
+/// Whether a point is watched by fentry, which the kernel passes by least.
+pub fn has_trampoline(attachments: &[Attachment], function: &str) -> bool {
+    let hook = Hook::Trampoline;
+    attachments.iter().any(|attachment| {
+        let is_watched =
+            matches!(&attachment.outcome, Outcome::Attached { hook: its, .. } if *its == hook);
+        is_watched && attachment.point.function == function
+    })
 }
 
 /// Fails if a point that the main job depends on is not watched.
@@ -171,15 +193,14 @@ fn stranger(types: &kernel::btf::Btf, point: &Point) -> Option<String> {
 }
 
 fn attach_point(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
+    object: &mut Object,
     point: &'static Point,
     mode: AttachMode,
     folder: Option<&Path>,
 ) -> Result<Outcome, Error> {
     let mut instead = None;
     if mode != AttachMode::Kprobe {
-        match with_trampoline(ebpf, btf, point, folder) {
+        match with_trampoline(object, point, folder) {
             Ok(()) => {
                 return Ok(Outcome::Attached {
                     hook: Hook::Trampoline,
@@ -201,7 +222,7 @@ fn attach_point(
         };
         return Ok(Outcome::Failed { reason });
     }
-    match with_probe(ebpf, point, folder) {
+    match with_probe(object, point, folder) {
         Ok(()) => Ok(Outcome::Attached {
             hook: Hook::Probe,
             instead,
@@ -254,56 +275,66 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusa
 
 /// The return side goes first: a call whose entry was seen is always seen to leave.
 fn with_trampoline(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
+    object: &mut Object,
     point: &Point,
     folder: Option<&Path>,
 ) -> Result<(), Refusal> {
+    let Object {
+        ebpf, btf, links, ..
+    } = object;
     let (enter, leave) = (
         format!("{}_enter", point.stem),
         format!("{}_leave", point.stem),
     );
+    // Dropped, and with that detached, if the entry cannot be attached.
     let mut exit_link = None;
     if point.returns {
         let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
-        exit.load(point.function, btf)?;
-        exit_link = Some(exit.attach()?);
+        timed(&leave, || exit.load(point.function, btf))?;
+        let link = exit.attach()?;
+        exit_link = Some(exit.take_link(link)?);
     }
-    let attached = (|| {
-        let entry: &mut FEntry = program(ebpf, &enter)?.try_into()?;
-        entry.load(point.function, btf)?;
-        let link = entry.attach()?;
-        if let Some(folder) = folder {
-            pin(entry.take_link(link)?.into(), &folder.join(&enter))?;
+    let entry: &mut FEntry = program(ebpf, &enter)?.try_into()?;
+    timed(&enter, || entry.load(point.function, btf))?;
+    let link = entry.attach()?;
+    let entry_link = entry.take_link(link)?;
+    if let Some(folder) = folder {
+        pin(entry_link.into(), &folder.join(&enter))?;
+        if let Some(link) = exit_link {
+            pin(link.into(), &folder.join(&leave))?;
         }
-        Ok(())
-    })();
-    let Some(link) = exit_link else {
-        return attached;
-    };
-    let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
-    match (&attached, folder) {
-        (Err(_), _) => exit.detach(link)?,
-        (Ok(()), Some(folder)) => pin(exit.take_link(link)?.into(), &folder.join(&leave))?,
-        (Ok(()), None) => {}
+    } else {
+        links.push(Link::Entry(entry_link));
+        links.extend(exit_link.map(Link::Exit));
     }
-    attached
+    Ok(())
 }
 
-fn with_probe(ebpf: &mut Ebpf, point: &Point, folder: Option<&Path>) -> Result<(), Refusal> {
+/// Says what the kernel took to accept a program.
+pub fn timed<T>(program: &str, load: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = load();
+    log::debug!("{program}: {} us to load", begun.elapsed().as_micros());
+    result
+}
+
+fn with_probe(object: &mut Object, point: &Point, folder: Option<&Path>) -> Result<(), Refusal> {
+    let Object { ebpf, links, .. } = object;
     let mut names = vec![format!("{}_probe", point.stem)];
     if point.returns {
         names.insert(0, format!("{}_ret", point.stem));
     }
     for name in names {
         let probe: &mut KProbe = program(ebpf, &name)?.try_into()?;
-        probe.load()?;
+        timed(&name, || probe.load())?;
         let link = probe.attach(point.function, 0)?;
+        let link = probe.take_link(link)?;
         if let Some(folder) = folder {
-            let link = probe.take_link(link)?;
             let link = FdLink::try_from(link)
                 .map_err(|error| Refusal::Pin(format!("{name} cannot be pinned: {error}")))?;
             pin(link, &folder.join(&name))?;
+        } else {
+            links.push(Link::Probe(link));
         }
     }
     Ok(())

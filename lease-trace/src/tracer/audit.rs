@@ -3,15 +3,12 @@
 
 use std::{collections::VecDeque, thread, time::Duration};
 
-use aya::{
-    Ebpf,
-    maps::{MapData, PerCpuArray},
-};
+use aya::maps::{MapData, PerCpuArray};
 use lease_trace_common::count::Count;
 
 use super::{
     AttachMode, Options, Tracer,
-    attach::{self, Attachment},
+    attach::{self, Attachment, Link},
     error::Error,
     map,
     maps::sum,
@@ -75,7 +72,7 @@ fn flow(sum: impl Fn(Count) -> Result<u64, Error>) -> Result<Flow, Error> {
 /// The hooks that see pins, and what they count. Dropping it detaches them.
 pub struct Hooks {
     counts: PerCpuArray<MapData, u64>,
-    _programs: Ebpf,
+    _links: Vec<Link>,
 }
 
 impl Hooks {
@@ -96,7 +93,7 @@ impl Hooks {
             .map_err(|error| Error::maps("cannot open the map", "COUNTS", error))?;
         Ok(Self {
             counts,
-            _programs: object.ebpf,
+            _links: object.links,
         })
     }
 

@@ -33,7 +33,7 @@ impl<T: Borrow<MapData>> Maps<T> {
 
     pub fn holdings(&self) -> Result<Holdings, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
-        let stakes = self.entries("STAKES", &self.stakes)?;
+        let stakes = self.settled_stakes()?;
         // A slot of `INODES` is taken as long as a lease or a stake has its inode.
         let inodes: HashSet<u64> = leases
             .iter()

@@ -4,7 +4,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::{Btf, Ebpf, programs::Iter};
 
-use super::error::{chain, is_eperm, program_reason};
+use super::{
+    attach::timed,
+    error::{chain, is_eperm, program_reason},
+};
 
 /// Why an iterator is not there.
 pub enum Failure {
@@ -30,7 +33,7 @@ pub fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<Owne
         .ok_or_else(|| Failure::Other("the object has no such program".to_owned()))?
         .try_into()
         .map_err(|error| other(&error))?;
-    match program.load(target, btf) {
+    match timed(name, || program.load(target, btf)) {
         Ok(()) => {}
         Err(error) if is_eperm(&error) => return Err(Failure::Refused),
         Err(error) => return Err(Failure::Other(program_reason(&error))),

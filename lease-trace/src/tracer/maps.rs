@@ -4,13 +4,13 @@ use std::{borrow::Borrow, hash::Hash, os::fd::AsFd as _};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use lease_trace_common::{
     count::Count,
     lease::Lease,
-    stake::{Inode, Path, Stake, StakeKey},
+    stake::{self, Inode, Path, Stake, StakeKey, pins},
 };
 
 use super::{
@@ -43,6 +43,15 @@ impl<T: Borrow<MapData>> Maps<T> {
             .collect())
     }
 
+    /// One stake; nothing if there is none.
+    pub fn stake(&self, key: StakeKey) -> Result<Option<StakeView>, Error> {
+        match self.stakes.get(&key, 0) {
+            Ok(stake) => Ok(Some(self.view(key, &stake))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(Error::maps("cannot read the map", "STAKES", error)),
+        }
+    }
+
     pub fn stakes(&self) -> Result<Vec<StakeView>, Error> {
         self.stakes_with(|_, _| true)
     }
@@ -56,11 +65,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         Ok(stakes
             .into_iter()
             .filter(|(key, stake)| is_meant(key, stake))
-            .map(|(key, stake)| StakeView {
-                key,
-                inode: self.inode(stake.slot, key.inode),
-                stake,
-            })
+            .map(|(key, stake)| self.view(key, &stake))
             .collect())
     }
 
@@ -93,13 +98,37 @@ impl<T: Borrow<MapData>> Maps<T> {
         Ok(leases.map(|(id, lease)| (id, lease.inode_id)).collect())
     }
 
-    fn inode(&self, slot: u64, id: u64) -> InodeView {
-        let inode = u32::try_from(slot)
+    fn view(&self, key: StakeKey, stake: &Stake) -> StakeView {
+        let inode = self.inode(stake.slot, key.inode);
+        let stake = settled(&key, stake, inode.inode.as_ref());
+        StakeView { key, stake, inode }
+    }
+
+    /// The stakes alone, with the pins that there are.
+    pub fn settled_stakes(&self) -> Result<Vec<(StakeKey, Stake)>, Error> {
+        let stakes = self.entries("STAKES", &self.stakes)?.into_iter();
+        Ok(stakes
+            .map(|(key, stake)| {
+                let inode = if pins(stake.word) > 0 {
+                    self.record(stake.slot, key.inode)
+                } else {
+                    None
+                };
+                (key, settled(&key, &stake, inode.as_ref()))
+            })
+            .collect())
+    }
+
+    fn record(&self, slot: u64, id: u64) -> Option<Inode> {
+        u32::try_from(slot)
             .ok()
             .and_then(|slot| self.inodes.get(&slot, 0).ok())
-            .filter(|inode| inode.id == id);
+            .filter(|inode| inode.id == id)
+    }
+
+    fn inode(&self, slot: u64, id: u64) -> InodeView {
         InodeView {
-            inode,
+            inode: self.record(slot, id),
             path: self.paths.get(&id, 0).ok().map(Box::new),
         }
     }
@@ -112,6 +141,16 @@ impl<T: Borrow<MapData>> Maps<T> {
         let sums = batch::sums(map, Count::LEN, cpus).map_err(|error| failed(error.to_string()))?;
         let sums = sums.try_into();
         sums.map_err(|_| failed("it has another number of counters".to_owned()))
+    }
+}
+
+/// A stake without the pins that its owner has dropped and that it still counts. The inode was read
+/// after it: so they are there, or there are more.
+fn settled(key: &StakeKey, stake: &Stake, inode: Option<&Inode>) -> Stake {
+    let allowance = inode.map_or(0, |inode| inode.allowance);
+    Stake {
+        word: stake::settled(stake.word, key.tgid, allowance),
+        ..*stake
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod attach;
 pub mod audit;
+mod cast;
 mod denial;
 pub mod enforcement;
 mod error;
@@ -12,6 +13,7 @@ mod hooks;
 mod iterator;
 pub mod look;
 mod maps;
+mod notifications;
 mod object;
 mod pinned;
 pub mod policy;
@@ -21,10 +23,11 @@ mod references;
 mod set_up;
 pub mod snapshot;
 mod walk;
+pub mod watch;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
 };
 use lease_trace_common::{
     count::Count,
@@ -32,23 +35,25 @@ use lease_trace_common::{
     policy::Header,
     stake::{Stake, StakeKey},
 };
-use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::pinned::{stale, started};
+use self::{
+    attach::Link,
+    denial::Denials,
+    hooks::Hooks,
+    maps::Maps,
+    notifications::Notifications,
+    object::Adopt,
+    policy::{InForce, Plan, PolicyMaps},
+    set_up::{Links, SetUp},
+    walk::Walker,
+};
 pub use self::{
     attach::{Attachment, Outcome},
     error::Error,
     holdings::Holdings,
     snapshot::Snapshot,
-};
-use self::{
-    denial::Denials,
-    hooks::Hooks,
-    maps::Maps,
-    object::Adopt,
-    policy::{InForce, Plan, PolicyMaps},
-    set_up::{Links, SetUp},
-    walk::Walker,
+    walk::Over,
 };
 
 /// Which hooks to take.
@@ -96,7 +101,7 @@ pub const CAPACITY: u32 = 65_536;
 /// A running trace. Dropping it detaches everything and removes the pinned maps, unless it reads
 /// those of the enforcement in place, which stays.
 pub struct Tracer {
-    ring: AsyncFd<RingBuf<MapData>>,
+    notifications: Notifications,
     maps: Maps<MapData>,
     policy: PolicyMaps<MapData>,
     attached: Vec<String>,
@@ -114,8 +119,9 @@ pub struct Tracer {
     reason = "held for what its end does, and there is one of them"
 )]
 enum Keeper {
-    /// This process. Dropped in this order: first the readers' folder goes, then the programs.
-    Own(pinned::Folder, Option<Denials>, Ebpf),
+    /// This process. Dropped in this order: first the readers' folder goes, then the programs. Of the
+    /// object that they are from nothing is needed any more.
+    Own(pinned::Folder, Option<Denials>, Vec<Link>),
     /// The enforcement in place.
     InPlace(pinned::Claim),
 }
@@ -152,18 +158,22 @@ impl Tracer {
             policy.put_in_force(plan, denials.deniable)?;
             pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
         }
-        let ring = ring(map(&mut object.ebpf, "EVENTS")?)?;
+        let notifications = Notifications::of(map(&mut object.ebpf, "EVENTS")?)?;
         let hooks = Hooks::own(&object.ebpf, denials.as_ref())?;
+        let maps = owned(&mut object.ebpf)?;
+        let links = object.links;
+        drop((object.ebpf, object.btf, object.types));
+        give_back();
         Ok(Self {
-            ring,
-            maps: owned(&mut object.ebpf)?,
+            notifications,
+            maps,
             policy,
             attached,
             cannot,
             recovered,
             walker,
             hooks,
-            keeper: Keeper::Own(folder, denials, object.ebpf),
+            keeper: Keeper::Own(folder, denials, links),
         })
     }
 
@@ -172,7 +182,7 @@ impl Tracer {
         pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
         let hindered = options.files.map(files::set_mode).transpose()?.flatten();
         Ok(Self {
-            ring: ring(of_folder("EVENTS")?)?,
+            notifications: Notifications::of(of_folder("EVENTS")?)?,
             maps: of_monitor()?,
             policy: enforcement::from(of_folder)?,
             attached: pinned::links()
@@ -207,25 +217,14 @@ impl Tracer {
         self.recovered.as_deref()
     }
 
-    /// Waits for ring records. Safe to cancel: what is not returned stays in the ring.
-    pub async fn next(&mut self) -> Result<Vec<Vec<u8>>, Error> {
-        loop {
-            let mut ready = self.ring.readable_mut().await.map_err(Error::Wait)?;
-            let records = take(ready.get_inner_mut());
-            // The kernel wakes whoever has read everything, and nobody else: as long as something is
-            // left, no more is heard of it.
-            if records.len() < BATCH {
-                ready.clear_ready();
-            }
-            if !records.is_empty() {
-                return Ok(records);
-            }
-        }
+    /// Waits for notifications. Safe to cancel: what is not returned is kept.
+    pub async fn next(&mut self) -> Vec<Vec<u8>> {
+        self.notifications.next().await
     }
 
-    /// The ring records that are there now.
+    /// The notifications that are there now.
     pub fn drain(&mut self) -> Vec<Vec<u8>> {
-        take(self.ring.get_mut())
+        self.notifications.drain()
     }
 
     /// Enters among the counters how often hooks were passed without their program.
@@ -293,30 +292,21 @@ impl Tracer {
     }
 }
 
-/// Records taken in one go, so that a flood cannot keep the caller here.
-const BATCH: usize = 4096;
-
-fn take(ring: &mut RingBuf<MapData>) -> Vec<Vec<u8>> {
-    let mut records = Vec::new();
-    while records.len() < BATCH {
-        let Some(record) = ring.next() else { break };
-        records.push(record.to_vec());
+/// Gives the system back what a start took for a moment: the kernel's types and the object are much
+/// more than what a monitor has in the long run, and the allocator would keep it. From now on what is
+/// large for a moment (a look at all stakes) is memory of its own, which goes when it is freed.
+fn give_back() {
+    const LARGE: libc::c_int = 128 << 10;
+    // SAFETY: both take numbers; what is freed is what nobody has.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::malloc_trim(0);
     }
-    records
 }
 
 fn map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
     ebpf.take_map(name)
         .ok_or_else(|| Error::maps("cannot find the map", name, "not in the object"))
-}
-
-fn ring(map: Map) -> Result<AsyncFd<RingBuf<MapData>>, Error> {
-    let ring = RingBuf::try_from(map)
-        .map_err(|error| Error::maps("cannot open the map", "EVENTS", error))?;
-    // SAFETY: the descriptor of a ring buffer belongs to it and stays open as long as it lives,
-    // which is as long as the registration.
-    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-        .map_err(|error| Error::Wait(error.into()))
 }
 
 fn owned(ebpf: &mut Ebpf) -> Result<Maps<MapData>, Error> {

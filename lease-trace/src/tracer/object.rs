@@ -3,7 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use lease_trace_common::config::Config;
 
-use super::{Options, error::Error, raw::RawObject};
+use super::{Options, attach::Link, cast, error::Error, raw::RawObject};
 use crate::kernel::{btf, host, offsets};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
@@ -26,12 +26,14 @@ pub struct Object {
     pub btf: Btf,
     /// The same, to be asked for prototypes.
     pub types: btf::Btf,
+    /// Of the programs that are attached and not pinned.
+    pub links: Vec<Link>,
 }
 
 impl Object {
     /// The programs that deny; to be read before any map is taken out.
     pub fn denials(&self) -> Result<RawObject, Error> {
-        RawObject::new(OBJECT, &self.btf, &self.ebpf)
+        RawObject::new(&cast::complete(OBJECT, &self.types), &self.btf, &self.ebpf)
     }
 }
 
@@ -79,7 +81,12 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     let ebpf = loader
         .btf(Some(&btf))
         .override_global("CONFIG", &config, true)
-        .load(OBJECT)?;
+        .load(&cast::complete(OBJECT, &types))?;
     log::debug!("maps made");
-    Ok(Object { ebpf, btf, types })
+    Ok(Object {
+        ebpf,
+        btf,
+        types,
+        links: Vec::new(),
+    })
 }

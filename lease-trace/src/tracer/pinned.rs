@@ -31,8 +31,8 @@ const PROGRAMS: &str = "programs";
 const OWNER: &str = "OWNER";
 /// Maps that a reader needs, or a monitor that takes over.
 const MAPS: &[&str] = &[
-    OWNER, "LEASES", "INODES", "STAKES", "PATHS", "COUNTS", "EVENTS", "POLICY", "RULES", "FRAMES",
-    "HITS",
+    OWNER, "LEASES", "INODES", "STAKES", "PATHS", "COUNTS", "EVENTS", "WAKE", "POLICY", "RULES",
+    "FRAMES", "HITS",
 ];
 
 /// A process, and its start time so that a reused pid is not mistaken for it.

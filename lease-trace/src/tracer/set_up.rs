@@ -56,9 +56,17 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
     let kprobes = attachments.iter().any(Attachment::is_kprobe);
-    pinned::set_words(&[(owner::KPROBES, u64::from(kprobes))])?;
+    pinned::set_words(&[
+        (owner::KPROBES, u64::from(kprobes)),
+        (
+            owner::SET_ON_RETURN,
+            u64::from(!attach::has_trampoline(&attachments, "lease_setup")),
+        ),
+    ])?;
     let walker = adopt(&mut object, &folder)?;
     let no_files = files::make(&mut object.ebpf, &object.btf, folder.path(), options.files);
+    log::debug!("files made");
+    attach::log_sizes(&object.ebpf);
     let denials = raw.map(|raw| Denials::attach(&object, &raw));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {
         denials
@@ -82,7 +90,9 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
 /// Adopts the leases that exist already, and pins the programs that walk for those who come later.
 fn adopt(object: &mut Object, folder: &pinned::Folder) -> Result<Walker, Error> {
     let walker = Walker::load(&mut object.ebpf, &object.btf)?;
+    log::debug!("iterators loaded");
     walker.all()?;
+    log::debug!("leases adopted");
     pinned::set_words(&[(owner::ADOPTED, 1)])?;
     walker.pin(folder.path())?;
     Ok(walker)

@@ -102,6 +102,28 @@ pub struct Holder {
     pub fd: Option<u32>,
 }
 
+/// One reference that a process has to a leased file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub place: Place,
+    /// Address of the open file description: its identity as long as it is there.
+    pub file: u64,
+    /// Inode id, 0 if the inode is not tracked.
+    pub inode: u64,
+    /// References to the open file description, everybody's together.
+    pub references: u64,
+    /// The process whose pins would be left uncovered if the lease went now, or 0.
+    pub uncovers: u32,
+}
+
+/// Where a reference is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    Descriptor(u32),
+    /// From the first address to the one behind the last.
+    Mapping(u64, u64),
+}
+
 /// Everything at one moment.
 pub struct Snapshot {
     pub leases: Vec<LeaseView>,

@@ -2,6 +2,7 @@
 //! monitor pins them, so that a report need load nothing.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, OwnedFd},
@@ -14,7 +15,7 @@ use lease_trace_common::event::{Found, MAPPING};
 use super::{
     error::Error,
     iterator::{self, Failure},
-    snapshot::Holder,
+    snapshot::{Holder, Place, Reference},
 };
 use crate::kernel::{bpf, iter};
 
@@ -92,11 +93,51 @@ impl Walker {
     }
 }
 
+/// What of a process is walked over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Over {
+    Descriptors = 0,
+    Mappings = 1,
+}
+
+impl Walker {
+    /// References of one process to leased files. None if it is gone.
+    pub fn references(&self, tgid: u32, over: Over) -> io::Result<Vec<Reference>> {
+        let bytes = bytes(&self.0[over as usize], Some(tgid))?;
+        // 6.1 goes through the table that threads share once for each of them.
+        let mut seen = HashSet::new();
+        Ok(records(&bytes)
+            .filter(|found| found.lease != 0)
+            .map(|found| reference(&found))
+            .filter(|found| seen.insert((found.place, found.file)))
+            .collect())
+    }
+}
+
+fn reference(found: &Found) -> Reference {
+    Reference {
+        place: if found.fd == MAPPING {
+            Place::Mapping(found.start, found.end)
+        } else {
+            Place::Descriptor(found.fd)
+        },
+        file: found.file,
+        inode: found.inode_id,
+        references: found.references,
+        uncovers: found.uncovers,
+    }
+}
+
 fn failed(target: &str, reason: impl std::fmt::Display) -> Error {
     Error::Walk(format!("{target} iterator: {reason}"))
 }
 
 fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
+    let bytes = bytes(program, tgid)?;
+    Ok(records(&bytes).map(|found| holder(&found)).collect())
+}
+
+fn bytes(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<u8>> {
     let mut file: File = iter::over_tasks(program.as_fd(), tgid)?.into();
     let mut bytes = Vec::new();
     // Not `read_to_end`: it asks for a size first, and then for a few bytes.
@@ -109,13 +150,18 @@ fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
             break;
         }
     }
-    Ok(bytes.chunks_exact(size_of::<Found>()).map(holder).collect())
+    Ok(bytes)
 }
 
-fn holder(record: &[u8]) -> Holder {
-    // SAFETY: `record` has exactly the size of a `Found`, for which every bit pattern is a
-    // value; the read does not assume alignment.
-    let found = unsafe { record.as_ptr().cast::<Found>().read_unaligned() };
+fn records(bytes: &[u8]) -> impl Iterator<Item = Found> {
+    bytes.chunks_exact(size_of::<Found>()).map(|record| {
+        // SAFETY: `record` has exactly the size of a `Found`, for which every bit pattern is a
+        // value; the read does not assume alignment.
+        unsafe { record.as_ptr().cast::<Found>().read_unaligned() }
+    })
+}
+
+fn holder(found: &Found) -> Holder {
     Holder {
         lease: found.lease,
         inode: found.inode_id,

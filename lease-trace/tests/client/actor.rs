@@ -9,6 +9,7 @@ use crate::crowd::Crowd;
 use crate::memory::Mapping;
 use crate::slots::Slots;
 use crate::sys;
+use crate::thread::Thread;
 use crate::verbs::{Device, Region};
 
 /// The state behind the slots of one process.
@@ -23,6 +24,7 @@ pub struct Actor {
     pub flights: Slots<IoUring>,
     pub children: Slots<Child>,
     pub crowds: Slots<Crowd>,
+    pub threads: Slots<Thread>,
     /// Where a forked actor gets descriptors from its parent, and sends some back.
     pub parent: Option<OwnedFd>,
 }
@@ -37,6 +39,7 @@ impl Actor {
             flights: Slots::new("request"),
             children: Slots::new("child"),
             crowds: Slots::new("crowd"),
+            threads: Slots::new("thread"),
             parent: None,
         }
     }

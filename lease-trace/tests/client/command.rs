@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::actor::Actor;
 use crate::reply::{self, Answer, Failure, Reply, usage};
 use crate::{
-    child, crowd, direct, file, intruder, lease, memory, process, ring, sys, table, udmabuf, verbs,
-    vfio, xdp,
+    child, crowd, direct, file, intruder, lease, measure, memory, process, ring, sys, table,
+    thread, udmabuf, verbs, vfio, xdp,
 };
 
 /// One command: its name, its arguments as `help` shows them, what it does, and the code.
@@ -54,8 +54,10 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("VFIO", vfio::COMMANDS),
     ("processes", process::COMMANDS),
     ("children", child::COMMANDS),
+    ("threads", thread::COMMANDS),
     ("crowds", crowd::COMMANDS),
     ("what others have", intruder::COMMANDS),
+    ("loads with their time", measure::COMMANDS),
     ("help", &[HELP]),
 ];
 

@@ -12,7 +12,7 @@ use libc::c_int;
 use crate::actor::Actor;
 use crate::command::{self, Arguments, Command};
 use crate::reply::{self, Answer, DONE, Failure, Reply, usage, value};
-use crate::sys;
+use crate::sys::{self, Disposition};
 
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -56,9 +56,28 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "signals",
-        arguments: "ignore|default SIGNAL",
-        summary: "a signal's disposition; IO, sent for a lease break, is ignored at first",
+        arguments: "ignore|default|catch|catch-restart SIGNAL",
+        summary: "a signal's disposition, caught without and with SA_RESTART; IO, sent for a lease \
+                  break, is ignored at first",
         run: signals,
+    },
+    Command {
+        name: "seccomp",
+        arguments: "forbid|listen",
+        summary: "a filter on vhangup(2): it fails with EXDEV, or somebody is asked about it",
+        run: |_, arguments| {
+            sys::filter(arguments.choice(0, &[("forbid", false), ("listen", true)])?)?;
+            DONE
+        },
+    },
+    Command {
+        name: "hang-up",
+        arguments: "",
+        summary: "vhangup(2)",
+        run: |_, _| {
+            sys::hang_up()?;
+            DONE
+        },
     },
     Command {
         name: "thread",
@@ -138,7 +157,7 @@ pub const SIGNALS: &[(&str, c_int)] = &[
 /// Survives a lease break.
 pub fn ignore_lease_breaks() {
     // SIGIO may always be ignored: the kernel refuses this for KILL and STOP only.
-    let _ = sys::set_signal(libc::SIGIO, true);
+    let _ = sys::set_signal(libc::SIGIO, Disposition::Ignore);
 }
 
 fn comm(_: &mut Actor, arguments: &Arguments) -> Reply {
@@ -177,8 +196,16 @@ fn mount_tmpfs(_: &mut Actor, arguments: &Arguments) -> Reply {
 }
 
 fn signals(_: &mut Actor, arguments: &Arguments) -> Reply {
-    let ignore = arguments.choice(0, &[("ignore", true), ("default", false)])?;
-    sys::set_signal(signal(arguments.word(1))?, ignore)?;
+    let disposition = arguments.choice(
+        0,
+        &[
+            ("ignore", Disposition::Ignore),
+            ("default", Disposition::Default),
+            ("catch", Disposition::Catch { restart: false }),
+            ("catch-restart", Disposition::Catch { restart: true }),
+        ],
+    )?;
+    sys::set_signal(signal(arguments.word(1))?, disposition)?;
     DONE
 }
 

@@ -58,6 +58,24 @@ impl<T> Slots<T> {
         self.taken.clear();
     }
 
+    /// The same names for the same things.
+    pub fn copy(&self) -> Self
+    where
+        T: Copy,
+    {
+        Self {
+            noun: self.noun,
+            taken: self.taken.clone(),
+        }
+    }
+
+    /// Frees the names that were taken `before` and are not in what is `left`.
+    pub fn drop_those_lost(&mut self, before: &Self, left: &Self) {
+        let is_lost =
+            |name: &String| before.taken.contains_key(name) && !left.taken.contains_key(name);
+        self.taken.retain(|name, _| !is_lost(name));
+    }
+
     fn unknown(&self, name: &str) -> Failure {
         let known: Vec<_> = self.taken.keys().map(String::as_str).collect();
         let known = if known.is_empty() {

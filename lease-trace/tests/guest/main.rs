@@ -3,18 +3,19 @@
 //! They run as root inside a guest, one at a time (`--test-threads=1`), because a tracer sees the
 //! whole machine. `LEASE_TRACE` is the tool, `CLIENT` the actor that does what it is told, and
 //! `LEASE_TRACE_ATTACH`, where set, how the tool must attach. One file is one noun. Scenarios under
-//! `rdma::` and `enforce_rdma::` need a userland with rdma-core and mkfs, under `btrfs::` and `nfsd::`
+//! `rdma::`, `enforce_rdma::` and `run_rdma::` need a userland with rdma-core and mkfs, under `btrfs::` and `nfsd::`
 //! one with their tools besides, under `dax::` also memory that is set aside, under `vfio::` a
 //! machine with an IOMMU and a device to spare, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
 //! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, under
-//! `prometheus::` a Prometheus, under `browser::` a Chromium, and under `top::` a tmux; all others run
+//! `prometheus::` a Prometheus, under `browser::` a Chromium, and under `top::` and `run_terminal::` a tmux; all others run
 //! from an initramfs.
 //!
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
 
+mod bench;
 mod book;
 mod break_timeout;
 mod browser;
@@ -60,6 +61,9 @@ mod refusal;
 mod report;
 mod reuse;
 mod ring;
+mod run;
+mod run_rdma;
+mod run_terminal;
 mod service;
 mod span;
 mod squatter;

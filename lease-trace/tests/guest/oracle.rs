@@ -19,7 +19,7 @@ use run::{Chooser, Failure, choose_and_run, listing, shorten};
 use world::World;
 
 /// How many steps, where nobody says, and how long they may take.
-const OPS: usize = 5000;
+const OPS: usize = 3000;
 const LIMIT: Duration = Duration::from_mins(3);
 /// Chooses the steps, where nobody says.
 const SEED: u64 = 5;

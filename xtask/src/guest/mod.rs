@@ -21,7 +21,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use self::{accel::Accel, initramfs::Archive, kernels::Kernel, watch::Trouble};
+pub use self::watch::Trouble;
+use self::{accel::Accel, initramfs::Archive, kernels::Kernel};
 use crate::sh::quote;
 
 /// What the guest's programs find around them.

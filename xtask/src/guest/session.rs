@@ -23,8 +23,10 @@ use super::{
 };
 use crate::progress::say;
 
-/// How many lines of the console are kept to be shown.
+/// How many lines of the console are kept to be shown, of those before trouble begins.
 const KEPT: usize = 40;
+/// How many more are kept of what a guest in trouble says.
+const KEPT_OF_TROUBLE: usize = 100;
 /// How long a guest in trouble may go on explaining itself.
 const EXPLAIN: Duration = Duration::from_millis(1500);
 
@@ -176,6 +178,7 @@ fn read_console(
     thread::spawn(move || {
         let mut console = BufReader::new(console);
         let mut bytes = Vec::new();
+        let mut in_trouble = false;
         while console
             .read_until(b'\n', &mut bytes)
             .is_ok_and(|count| count > 0)
@@ -183,13 +186,16 @@ fn read_console(
             let line = printable(&bytes);
             bytes.clear();
             if let Some(trouble) = watch::trouble(&line) {
+                in_trouble = true;
                 let _ = events.send(Event::Trouble(trouble));
             }
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            if lines.len() == KEPT {
+            if !in_trouble && lines.len() == KEPT {
                 lines.pop_front();
             }
-            lines.push_back(line);
+            if lines.len() < KEPT + KEPT_OF_TROUBLE {
+                lines.push_back(line);
+            }
         }
         let _ = events.send(Event::ConsoleEnd);
     })

@@ -22,6 +22,7 @@ pub fn run(options: &Options) -> Result<()> {
     packages::ensure()?;
     toolchain::ensure()?;
     toolchain::cargo_deb()?;
+    toolchain::cargo_fuzz()?;
     for name in kernels::NAMES {
         let kernel = if *update {
             kernels::refreshed(name)

@@ -18,6 +18,7 @@ use crate::{
 
 const BPF_LINKER: &str = "0.10.3";
 const CARGO_DEB: &str = "3.8.0";
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// Suites that may have a rust-src as new as the toolchain, the likeliest first.
 const RUST_SRC_SUITES: &[&str] = &["trixie-backports", "sid", "trixie"];
@@ -31,6 +32,11 @@ pub fn ensure() -> Result<()> {
 /// Installs what packs the Debian package.
 pub fn cargo_deb() -> Result<()> {
     installed("cargo-deb", CARGO_DEB)
+}
+
+/// What runs the fuzz targets.
+pub fn cargo_fuzz() -> Result<()> {
+    installed("cargo-fuzz", CARGO_FUZZ)
 }
 
 fn bpf_linker() -> Result<()> {

@@ -19,8 +19,11 @@ pub struct Tally {
 pub enum Word<'a> {
     /// A line that began with the marker, without it.
     Marked(&'a str),
-    /// The name of a test that has just ended, however it did.
-    Ended(&'a str),
+    /// A test has just ended; whether it passed or is ignored.
+    Ended {
+        name: &'a str,
+        well: bool,
+    },
     /// A name in the list of failures at the end.
     Failed(&'a str),
     Result(Tally),
@@ -37,11 +40,12 @@ fn word(line: &str, listing: bool) -> Option<Word<'_>> {
     if let Some(counts) = line.strip_prefix("test result: ") {
         return tally(counts).map(Word::Result);
     }
-    if let Some((name, _)) = line
+    if let Some((name, how)) = line
         .strip_prefix("test ")
         .and_then(|rest| rest.split_once(" ... "))
     {
-        return Some(Word::Ended(name));
+        let well = how == "ok" || how.starts_with("ignored");
+        return Some(Word::Ended { name, well });
     }
     line.strip_prefix("    ")
         .filter(|_| listing)
@@ -149,10 +153,15 @@ mod tests {
             Some(Word::Marked("begin auto"))
         );
         assert_eq!(word("running 3 tests", false), None);
-        assert_eq!(
-            word("test lease::unlock ... ok", false),
-            Some(Word::Ended("lease::unlock"))
-        );
+        for (how, well) in [("ok", true), ("ignored, slow", true), ("FAILED", false)] {
+            assert_eq!(
+                word(&format!("test lease::unlock ... {how}"), false),
+                Some(Word::Ended {
+                    name: "lease::unlock",
+                    well
+                })
+            );
+        }
     }
 
     #[derive(Default)]
@@ -199,7 +208,11 @@ mod tests {
             let heard = &heard.lock().unwrap().0;
             assert_eq!(
                 heard[..3],
-                ["Marked(\"begin auto\")", "Ended(\"a\")", "Failed(\"a\")"],
+                [
+                    "Marked(\"begin auto\")",
+                    "Ended { name: \"a\", well: false }",
+                    "Failed(\"a\")"
+                ],
                 "cut by {size}"
             );
             assert_eq!(heard.len(), 4, "cut by {size}");

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the host's tests, and the guest scenarios on every kernel, in every userland
 //! and attach mode; one table and one count at the end.
 
+mod boot;
 mod e2e;
 mod labelled;
 mod libtest;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+pub use self::libtest::MARKER;
 use self::summary::Row;
 use crate::guest::kernels;
 

@@ -38,7 +38,7 @@ pub const PLACES: [Place; 13] = [
         cmdline: "",
         devices: &[],
         once: false,
-        prefixes: &["rdma::", "enforce_rdma::", "reuse::"],
+        prefixes: &["rdma::", "enforce_rdma::", "reuse::", "run_rdma::"],
     },
     Place {
         name: "storage",
@@ -141,7 +141,7 @@ pub const PLACES: [Place; 13] = [
         cmdline: "",
         devices: &[],
         once: true,
-        prefixes: &["top::"],
+        prefixes: &["top::", "run_terminal::"],
     },
 ];
 
@@ -223,6 +223,7 @@ pub const ATTACH: [Attach; 2] = [
             "refusal::",
             "report::",
             "reuse::",
+            "run",
             "service::",
             "span::",
             "squatter::",
@@ -236,6 +237,7 @@ pub const ATTACH: [Attach; 2] = [
             "enforce_ways::deny",
             "enforce_ways::hold",
             "enforce_ways::kill",
+            "run::a_release_waits",
         ],
     },
 ];
@@ -252,17 +254,23 @@ pub const MIDDLE: usize = 1;
 
 /// What the names of scenarios begin with that the short form leaves out on the kernel in the middle:
 /// they are about what is printed, or do once more, slowly, what others do fast.
-const OUTERMOST: [&str; 10] = [
+const OUTERMOST: [&str; 16] = [
+    "book::",
     "crowd::",
+    "direct::",
     "doctor::",
+    "enforce_rdma::a_dying",
     "enforce_rdma::monitor_mode",
     "enforce_ways::monitor_mode",
     "files::",
     "metrics::",
     "monitor::",
+    "oracle::",
+    "pin::short_term",
     "plot::",
     "policy::",
     "report::",
+    "run",
 ];
 
 /// The scenarios of one place and attach mode that the filter leaves, and on the kernel in the
@@ -303,6 +311,9 @@ mod tests {
             "prometheus::scrape",
             "browser::page",
             "top::keys",
+            "run::a",
+            "run_rdma::a",
+            "run_terminal::a",
             "enforce_ways::kill",
             "enforce_rdma::kill",
             "enforce_integrity::a",
@@ -333,15 +344,23 @@ mod tests {
         assert_eq!(select(iommu, None), ["vfio::unlock"]);
         assert_eq!(select(prometheus, None), ["prometheus::scrape"]);
         assert_eq!(select(browser, None), ["browser::page"]);
-        assert_eq!(select(terminal, None), ["top::keys"]);
+        assert_eq!(select(terminal, None), ["top::keys", "run_terminal::a"]);
         assert_eq!(select(lockdown, None), ["lockdown::a"]);
         assert_eq!(select(integrity, None), ["enforce_integrity::a"]);
         assert_eq!(select(no_lsm, None), ["enforce_without_lsm::a"]);
         assert_eq!(
             select(initramfs, None),
-            ["lease::unlock", "rdma_like::x", "enforce_ways::kill"]
+            [
+                "lease::unlock",
+                "rdma_like::x",
+                "run::a",
+                "enforce_ways::kill"
+            ]
         );
-        assert_eq!(select(debian, None), ["rdma::unlock", "enforce_rdma::kill"]);
+        assert_eq!(
+            select(debian, None),
+            ["rdma::unlock", "run_rdma::a", "enforce_rdma::kill"]
+        );
         assert_eq!(select(initramfs, Some("unlock")), ["lease::unlock"]);
         assert!(select(debian, Some("x")).is_empty());
     }

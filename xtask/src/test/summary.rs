@@ -19,6 +19,10 @@ pub struct Row {
     pub failures: Vec<String>,
     /// Why the run as such failed, if it did.
     pub trouble: Option<String>,
+    /// The last lines of the console, if the guest did not end by itself.
+    pub console: Option<String>,
+    /// What a reader should know of a run that may have passed.
+    pub remarks: Vec<String>,
 }
 
 impl Row {
@@ -63,8 +67,16 @@ pub fn print(rows: &[Row], filter: Option<&str>) -> ExitCode {
             attach,
             failures,
             trouble,
+            console,
+            remarks,
             ..
         } = row;
+        for remark in remarks {
+            println!("on {kernel}, {userland}, {attach}: {remark}");
+        }
+        if let Some(console) = console {
+            println!("the last lines of the console of {kernel}, {userland}, {attach}:\n{console}");
+        }
         for failure in failures.iter().chain(trouble) {
             println!("FAILED on {kernel}, {userland}, {attach}: {failure}");
         }
@@ -141,6 +153,8 @@ mod tests {
             times: vec![("unlock".to_owned(), Duration::from_secs(1))],
             failures: Vec::new(),
             trouble: trouble.map(str::to_owned),
+            console: None,
+            remarks: Vec::new(),
         }
     }
 

@@ -35,7 +35,7 @@ impl Reader for Sum {
                 self.tally.ignored += ignored;
             }
             Word::Failed(name) => self.failures.push(name.to_owned()),
-            Word::Marked(_) | Word::Ended(_) => {}
+            Word::Marked(_) | Word::Ended { .. } => {}
         }
     }
 }
@@ -83,5 +83,7 @@ pub fn run(filter: Option<&str>) -> Result<Row> {
         times: Vec::new(),
         failures: sum.failures.clone(),
         trouble: broken.then(|| format!("{status}: {line}")),
+        console: None,
+        remarks: Vec::new(),
     })
 }

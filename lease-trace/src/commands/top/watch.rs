@@ -59,7 +59,7 @@ impl Watch {
     pub fn start(
         mut feed: Feed,
         filter: Filter,
-        mut names: Names,
+        names: Names,
         interval: Duration,
     ) -> anyhow::Result<Self> {
         let maps = feed.maps();
@@ -67,7 +67,7 @@ impl Watch {
             bail!("the monitor has just ended; start it again, or top without it");
         };
         let mut cannot = feed.cannot();
-        if let Err(error) = names.prepare() {
+        if let Err(error) = names.check() {
             cannot.push(format!("consumers and kernel stacks: {error}"));
         }
         let clock = Clock::sample();
@@ -252,8 +252,8 @@ impl Watch {
     }
 
     /// See [`Feed::drained`].
-    pub async fn drained(&mut self) -> Result<(), tracer::Error> {
-        self.feed.drained().await
+    pub async fn drained(&mut self) {
+        self.feed.drained().await;
     }
 
     /// Detaches what was attached.

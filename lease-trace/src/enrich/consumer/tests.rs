@@ -165,7 +165,7 @@ ffffffff81200100 t io_pin_pages
 ffffffff81200200 t io_sqe_buffer_register
 ffffffff81200300 T frob_map
 ";
-    let symbols = Symbols::parse(kallsyms.to_owned(), "");
+    let symbols = Symbols::parse(kallsyms.as_bytes(), "").expect("text in memory");
     let mut stack = [0; STACK_LEN];
     // The second is a call at the very end of io_pin_pages.
     stack[..2].copy_from_slice(&[0xffff_ffff_8120_0004, 0xffff_ffff_8120_0200]);

@@ -75,14 +75,87 @@ pub fn pause() -> ! {
     }
 }
 
-/// Sets a signal's disposition to SIG_IGN or SIG_DFL.
-pub fn set_signal(signal: c_int, ignore: bool) -> Result<(), Failure> {
-    let disposition = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
-    // SAFETY: no handler of ours is installed, so nothing runs in signal context.
-    if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
-        return Err(super::refusal("signal"));
+/// What a signal does.
+#[derive(Clone, Copy)]
+pub enum Disposition {
+    Ignore,
+    Default,
+    /// A handler that does nothing; without `restart` the call that it interrupts fails.
+    Catch {
+        restart: bool,
+    },
+}
+
+extern "C" fn caught(_signal: c_int) {}
+
+pub fn set_signal(signal: c_int, what: Disposition) -> Result<(), Failure> {
+    // SAFETY: `sigaction` is made of integers and a pointer that may be null.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = match what {
+        Disposition::Ignore => libc::SIG_IGN,
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Catch { .. } => caught as *const () as libc::sighandler_t,
+    };
+    if let Disposition::Catch { restart: true } = what {
+        action.sa_flags = libc::SA_RESTART;
     }
-    Ok(())
+    // SAFETY: the only handler does nothing, which is allowed in signal context.
+    check(
+        unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) },
+        "sigaction",
+    )
+    .map(drop)
+}
+
+/// Installs a seccomp filter that forbids vhangup(2), or one that wants to be notified of it.
+pub fn filter(listens: bool) -> Result<(), Failure> {
+    let (forbid, flags) = if listens {
+        (
+            libc::SECCOMP_RET_USER_NOTIF,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        )
+    } else {
+        (libc::SECCOMP_RET_ERRNO | libc::EXDEV as u32, 0)
+    };
+    let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let equals = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let answer = (libc::BPF_RET | libc::BPF_K) as u16;
+    // SAFETY: these only fill in a structure.
+    let steps = unsafe {
+        [
+            libc::BPF_STMT(load, 0),
+            libc::BPF_JUMP(equals, libc::SYS_vhangup as u32, 0, 1),
+            libc::BPF_STMT(answer, forbid),
+            libc::BPF_STMT(answer, libc::SECCOMP_RET_ALLOW),
+        ]
+    };
+    let program = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_ptr().cast_mut(),
+    };
+    // SAFETY: numbers, and a program that the kernel copies.
+    unsafe {
+        check(
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+            "PR_SET_NO_NEW_PRIVS",
+        )?;
+        check(
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                flags,
+                &raw const program,
+            ),
+            "seccomp",
+        )
+        .map(drop)
+    }
+}
+
+/// vhangup(2): what [`filter`] forbids.
+pub fn hang_up() -> Result<(), Failure> {
+    // SAFETY: takes nothing, touches no memory.
+    check(unsafe { libc::vhangup() }, "vhangup").map(drop)
 }
 
 pub fn set_comm(name: &str) -> Result<(), Failure> {

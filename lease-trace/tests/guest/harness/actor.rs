@@ -80,6 +80,13 @@ impl Actor {
         }
     }
 
+    /// The same under `lease-trace run`, which becomes the actor; what is said on stderr goes to
+    /// `stderr`.
+    pub fn start_under(mut run: Command, stderr: impl Into<Stdio>) -> Self {
+        run.stderr(stderr);
+        Self::spawn(run)
+    }
+
     /// The guest's first program, where that is an actor.
     pub fn first() -> Self {
         let commands = File::options().write(true).open("/run/guest/first.in");
@@ -156,6 +163,11 @@ impl Actor {
 
     fn attempt_within(&self, patience: Duration, command: &str) -> Result<String, Refusal> {
         self.tell(command);
+        self.answer(patience, command)
+    }
+
+    /// What it answers to the command that it was told.
+    pub fn answer(&self, patience: Duration, command: &str) -> Result<String, Refusal> {
         let answer = self.answers.recv_timeout(patience);
         let answer = answer.unwrap_or_else(|_| panic!("`{command}` got no answer"));
         understand(command, &answer)
@@ -177,17 +189,27 @@ impl Actor {
                     return Fate::Stopped;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    let process = self.process.as_mut().expect("pid 1 never ends");
-                    let status = wait(process, PATIENCE).expect("it closed its stdout");
-                    return match status.code() {
-                        Some(code) => Fate::Exited(code),
-                        None => Fate::Killed(status.signal().expect("exit or signal")),
-                    };
-                }
+                Err(RecvTimeoutError::Disconnected) => return self.ends(),
             }
         }
         panic!("`{command}` got no answer")
+    }
+
+    /// Waits until a signal or a command that it was told before has ended it, and says how.
+    pub fn ends(&mut self) -> Fate {
+        let process = self.process.as_mut().expect("pid 1 never ends");
+        let status = wait(process, PATIENCE).expect("it ends");
+        match status.code() {
+            Some(code) => Fate::Exited(code),
+            None => Fate::Killed(status.signal().expect("exit or signal")),
+        }
+    }
+
+    /// Performs a command that may fail for any reason, a slot that is not there included.
+    pub fn try_usage(&self, command: &str) -> bool {
+        self.tell(command);
+        let answer = self.answers.recv_timeout(PATIENCE * 2);
+        answer.is_ok_and(|answer| answer.starts_with("ok"))
     }
 
     /// SIGCONT; an answer that was held back by SIGSTOP follows, and must be `ok`.
@@ -240,7 +262,8 @@ impl Actor {
             .expect("fork answers with a pid")
     }
 
-    fn tell(&self, command: &str) {
+    /// Tells it to perform a command, and does not wait for the answer.
+    pub fn tell(&self, command: &str) {
         let mut commands = self.commands.as_ref().expect("the actor takes commands");
         commands
             .write_all(format!("{command}\n").as_bytes())

@@ -113,6 +113,11 @@ impl Monitor {
         i64::from(self.process.id())
     }
 
+    /// Sends it a signal that does not end it.
+    pub fn signal(&self, signal: libc::c_int) {
+        interrupt(&self.process, signal);
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         Path::new(&format!("/proc/{}/fd/0", self.pid())).exists()

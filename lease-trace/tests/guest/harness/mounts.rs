@@ -204,6 +204,34 @@ impl Drop for PmemMount {
     }
 }
 
+/// An ext4 on a disk in memory that answers within the call.
+pub struct MemoryDisk {
+    folder: PathBuf,
+}
+
+impl MemoryDisk {
+    pub fn in_memory() -> Self {
+        const DEVICE: &str = "/dev/ram0";
+        run("modprobe", &["brd", "rd_nr=1", "rd_size=65536"]);
+        assert!(eventually(|| Path::new(DEVICE).exists()), "no {DEVICE}");
+        run("mkfs.ext4", &["-q", "-F", DEVICE]);
+        let folder = unused_folder();
+        mount(DEVICE, &folder, "ext4", 0, "");
+        Self { folder }
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("ASCII").to_owned()
+    }
+}
+
+impl Drop for MemoryDisk {
+    fn drop(&mut self) {
+        umount(&self.folder);
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
 /// In a mount namespace of its own, hides what is at `target` behind an empty tmpfs, or takes the
 /// mount there away. Only system calls: it runs between fork and exec.
 pub fn hide(target: &CString, take_away: bool) -> io::Result<()> {

@@ -1,0 +1,281 @@
+//! One boot: its scenarios, and the log that is read from their output.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::{
+    labelled::Labelled,
+    libtest::{Reader, Scanner, Tally, Word},
+    plan::Place,
+    summary::Row,
+};
+use crate::{
+    guest::{Ended, Guest, Ran, kernels::Kernel},
+    progress::{Count, beside, line, say},
+};
+
+/// One boot: the command's arguments are the scenarios.
+#[derive(Clone)]
+pub struct Job<'a> {
+    pub guest: Guest<'a>,
+    pub kernel: &'a Kernel,
+    pub place: &'a Place,
+    pub attach: &'static str,
+}
+
+impl Job<'_> {
+    fn scenarios(&self) -> &[String] {
+        self.guest.command.get(1..).unwrap_or_default()
+    }
+
+    pub fn count(&self) -> usize {
+        self.scenarios().len()
+    }
+}
+
+/// Runs the scenarios of one boot. Those that say that the kernel passed hooks by, or that a walk
+/// of the monitor's own held the last reference to a file, and those that a crash that is the
+/// kernel's own cut short (docs/verification.md), are run again, once; the row remarks on it.
+///
+/// # Errors
+/// The guest could not be started.
+pub fn boot(job: &Job<'_>, beside_others: bool, progress: &Arc<Count>) -> Result<Row> {
+    let (mut row, again) = boot_once(job, beside_others, progress)?;
+    let Some(Again { scenarios, reason }) = again else {
+        return Ok(row);
+    };
+    let remark = format!("{reason}; once more: {}", scenarios.join(", "));
+    say(format!(
+        "kernel {}, {}, {}: {remark}",
+        job.kernel.name, job.place.name, job.attach
+    ));
+    let mut job = job.clone();
+    job.guest.command.truncate(1);
+    job.guest.command.extend(scenarios);
+    progress.expect(job.count());
+    let (second, _) = boot_once(&job, beside_others, progress)?;
+    row.replace(&second);
+    row.remarks.push(remark);
+    Ok(row)
+}
+
+/// What is to be run once more, and why.
+struct Again {
+    scenarios: Vec<String>,
+    reason: &'static str,
+}
+
+/// Boots once.
+fn boot_once(
+    job: &Job<'_>,
+    beside_others: bool,
+    progress: &Arc<Count>,
+) -> Result<(Row, Option<Again>)> {
+    let Job {
+        guest,
+        kernel,
+        place,
+        attach,
+    } = job;
+    let log = Arc::new(Mutex::new(Log::new(job, Arc::clone(progress))));
+    let stdout: Box<dyn Write + Send> = if beside_others {
+        let label = format!("{} {} {attach}", kernel.name, place.name);
+        Box::new(Labelled::new(label, beside(io::stdout())))
+    } else {
+        beside(io::stdout())
+    };
+    let out = Scanner::new(stdout, Arc::clone(&log));
+    let ran = guest.run(Box::new(out), beside(io::stderr()))?;
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(boot) = ran.boot {
+        say(format!(
+            "kernel {}, {}: booted in {:.1} s",
+            kernel.name,
+            place.name,
+            boot.as_secs_f32()
+        ));
+    }
+    if !matches!(ran.ended, Ended::Exit(_)) {
+        say(format!(
+            "the guest was ended: {}. The last lines of its console:\n{}",
+            ran.ended, ran.last_words
+        ));
+    }
+    Ok(log.read_to_the_end(job.scenarios(), &ran))
+}
+
+/// Whether a guest ended by the crash that 7.3 has under emulation without lease-trace, too
+/// (docs/kernels.md): a breakpoint in a trampoline whose programs are being detached.
+fn is_the_kernels_own(ran: &Ran) -> bool {
+    let says = |text| ran.last_words.contains(text);
+    matches!(ran.ended, Ended::Trouble(_)) && says("Oops: int3") && says("bpf_trampoline")
+}
+
+/// The run of one boot, as its output tells of it.
+struct Log {
+    row: Row,
+    release: String,
+    count: usize,
+    /// Since when its tests run, if they still do.
+    running: Option<Instant>,
+    /// When the test before this one ended.
+    before: Instant,
+    began: bool,
+    /// Those that passed, or are ignored.
+    well: Vec<String>,
+    /// Failed scenarios that ask for another run.
+    once_more: Vec<String>,
+    /// Of all boots.
+    progress: Arc<Count>,
+}
+
+impl Log {
+    fn new(job: &Job<'_>, progress: Arc<Count>) -> Self {
+        Self {
+            row: Row {
+                kernel: job.kernel.name.clone(),
+                userland: job.place.name.to_owned(),
+                attach: job.attach.to_owned(),
+                tally: Tally::default(),
+                took: Duration::ZERO,
+                times: Vec::new(),
+                failures: Vec::new(),
+                trouble: None,
+                console: None,
+                remarks: Vec::new(),
+            },
+            release: job.kernel.release.clone(),
+            count: job.count(),
+            running: None,
+            before: Instant::now(),
+            began: false,
+            well: Vec::new(),
+            once_more: Vec::new(),
+            progress,
+        }
+    }
+
+    fn begin(&mut self) {
+        let Row {
+            kernel,
+            userland,
+            attach,
+            ..
+        } = &self.row;
+        line(format!(
+            "\n=== kernel {kernel} ({}), {userland}, attach {attach}: {} tests ===",
+            self.release, self.count
+        ));
+        self.began = true;
+        self.before = Instant::now();
+        self.running = Some(self.before);
+    }
+
+    fn end(&mut self, status: &str) {
+        if let Some(start) = self.running.take() {
+            self.row.took = start.elapsed();
+            // A failed test explains the status.
+            if status != "0" && self.row.tally.failed == 0 {
+                self.row.trouble = Some(format!("the test program ended with status {status}"));
+            }
+        }
+    }
+
+    /// The run of these scenarios, now that the guest has ended, and what of it asks for another.
+    fn read_to_the_end(&mut self, scenarios: &[String], ran: &Ran) -> (Row, Option<Again>) {
+        let broke_off = self.running.take();
+        if let Some(start) = broke_off {
+            self.row.took = start.elapsed();
+        }
+        if !matches!(ran.ended, Ended::Exit(_)) {
+            self.row.console = Some(ran.last_words.clone());
+        }
+        let again = if broke_off.is_some() && is_the_kernels_own(ran) {
+            let (well, rest): (Vec<_>, Vec<_>) = scenarios
+                .iter()
+                .cloned()
+                .partition(|name| self.well.contains(name));
+            self.row.tally = Tally {
+                passed: count(well.len()),
+                failed: count(rest.len()),
+                ignored: 0,
+            };
+            self.row.failures.clone_from(&rest);
+            Again {
+                scenarios: rest,
+                reason: "the kernel crashed in a trampoline",
+            }
+        } else {
+            if broke_off.is_some() {
+                self.row.trouble = Some(format!("the guest was ended: {}", ran.ended));
+            } else if !self.began {
+                self.row.trouble = Some(format!("did not begin: {}", ran.ended));
+            }
+            let asked = |name: &&String| self.once_more.contains(name);
+            Again {
+                scenarios: self.row.failures.iter().filter(asked).cloned().collect(),
+                reason: "hooks were passed by, or a walk held a file",
+            }
+        };
+        let again = (!again.scenarios.is_empty()).then_some(again);
+        (self.row.clone(), again)
+    }
+}
+
+fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
+}
+
+impl Reader for Log {
+    fn read(&mut self, word: Word<'_>) {
+        match word {
+            Word::Marked(text) => match text.split_once(' ') {
+                Some(("begin", _)) => self.begin(),
+                Some(("end", status)) => self.end(status),
+                Some(("once-more", scenario)) => self.once_more.push(scenario.to_owned()),
+                _ => {}
+            },
+            Word::Ended { name, well } => {
+                if well {
+                    self.well.push(name.to_owned());
+                }
+                let now = Instant::now();
+                self.row.times.push((name.to_owned(), now - self.before));
+                self.before = now;
+                self.progress.add();
+            }
+            Word::Failed(name) => self.row.failures.push(name.to_owned()),
+            Word::Result(tally) => self.row.tally = tally,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::Trouble;
+
+    #[test]
+    fn only_one_crash_is_the_kernels_own() {
+        let ran = |ended, last_words: &str| Ran {
+            ended,
+            boot: Some(Duration::from_secs(5)),
+            last_words: last_words.to_owned(),
+        };
+        let own = "[  9.1] Oops: int3: 0000 [#1] SMP NOPTI\n[  9.1] RIP: bpf_trampoline_644+0x5";
+        let crash = || Ended::Trouble(Trouble::Crash);
+        assert!(is_the_kernels_own(&ran(crash(), own)));
+        assert!(!is_the_kernels_own(&ran(Ended::Exit(0), own)));
+        for other in [
+            "[  9.1] BUG: kernel NULL pointer dereference, address: 0\n bpf_trampoline_644+0x5",
+            "[  9.1] Oops: int3: 0000 [#1] SMP NOPTI\n[  9.1] RIP: fput+0x5",
+        ] {
+            assert!(!is_the_kernels_own(&ran(crash(), other)), "{other}");
+        }
+    }
+}
