@@ -2,7 +2,8 @@
 //! the guest's channels: its stdout, its stderr, and a status line.
 
 use std::{
-    fs::File,
+    fs::{self, File},
+    io,
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
@@ -43,10 +44,7 @@ const NAMES: [&str; 3] = ["out", "err", "status"];
 
 /// Starts a guest; `folder` is for its sockets and its own log.
 pub fn start(boot: &Boot, folder: &Path) -> Result<(Qemu, Channels)> {
-    let listeners = NAMES.map(|name| {
-        let path = folder.join(name);
-        UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))
-    });
+    let listeners = NAMES.map(|name| listen(&folder.join(name)));
     let mut command = command(boot, folder);
     let line = command.line();
     let stderr = folder.join("qemu.log");
@@ -82,6 +80,17 @@ pub fn start(boot: &Boot, folder: &Path) -> Result<(Qemu, Channels)> {
             status,
         },
     ))
+}
+
+/// A socket in place of the one that an earlier boot of the same guest may have left.
+fn listen(path: &Path) -> Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", path.display()));
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))
 }
 
 fn command(boot: &Boot, folder: &Path) -> Command {
@@ -181,7 +190,7 @@ impl Qemu {
 
     /// How qemu was called and what it said itself.
     pub fn last_words(&self) -> String {
-        let said = std::fs::read_to_string(&self.stderr).unwrap_or_default();
+        let said = fs::read_to_string(&self.stderr).unwrap_or_default();
         format!("Called: {}\nIt said: {}", self.line, last_lines(&said, 10))
     }
 
@@ -199,5 +208,20 @@ impl Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         let _ = self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_booted_once_more_in_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        drop(listen(&path).expect("the first boot"));
+        let second = listen(&path).expect("the second boot");
+        UnixStream::connect(&path).expect("a channel");
+        second.accept().expect("the same channel");
     }
 }
