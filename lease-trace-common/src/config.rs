@@ -1,6 +1,12 @@
 //! What userspace hands over at load time: offsets from BTF and modes. It becomes `.rodata`, so
 //! the verifier takes every field for a constant and drops the branches that are off.
 
+/// Where `struct page` has `compound_head` and `struct folio` its `mapping`, and how large the former is,
+/// wherever that is known, in bytes: what is read fast relies on it.
+pub const PAGE_HEAD: u32 = 8;
+pub const FOLIO_MAPPING: u32 = 24;
+pub const PAGE_SIZE: u32 = 64;
+
 /// Offsets in bytes into kernel structures, read from BTF. [`ABSENT`] where a structure of this
 /// kernel has no such field.
 #[repr(C)]
@@ -204,6 +210,10 @@ pub struct Config {
     pub capacity: u32,
     /// BTF id of `struct cpumask`, an array of words, for [`CAST`]; 0 if there is no such function.
     pub words: u32,
+    /// The same, if `struct page` is as [`PAGE_HEAD`] and its like have it; else 0.
+    pub pages: u32,
+    /// 1: it is, and there is no audit, so that what is done for each page can be done the shortest way.
+    pub plain: u32,
     /// Number of this object: the programs act only while `IN_CHARGE` says it.
     pub object: u32,
 }

@@ -1,7 +1,10 @@
 //! The atomic operations of BPF (`-C target-cpu=v3`), which `core`'s atomic types do not offer on
 //! this target. Each returns the old value.
 
-use core::intrinsics::{self, AtomicOrdering};
+use core::{
+    arch::asm,
+    intrinsics::{self, AtomicOrdering},
+};
 
 /// `BPF_ATOMIC | BPF_ADD | BPF_FETCH`.
 ///
@@ -60,12 +63,16 @@ pub unsafe fn swap(word: *mut u64, new: u64) -> u64 {
 #[inline(always)]
 pub unsafe fn swap_if(word: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: the caller guarantees the pointer.
-    let (_, swapped) = unsafe {
+    let (found, _) = unsafe {
         intrinsics::atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
             word, old, new,
         )
     };
-    swapped
+    let seen: u64;
+    // Else the compiler makes a number of whether it was swapped, to be compared again.
+    // SAFETY: moves a register.
+    unsafe { asm!("{} = {}", out(reg) seen, in(reg) found, options(pure, nomem, nostack)) };
+    seen == old
 }
 
 /// A plain load that the compiler may not tear or repeat.

@@ -15,6 +15,12 @@ pub fn is_on() -> bool {
     read::constant(&CONFIG.audit) != 0
 }
 
+/// Whether there is none, and `struct page` is as it is known.
+#[inline(always)]
+pub fn is_plain() -> bool {
+    read::constant(&CONFIG.plain) != 0
+}
+
 #[inline(always)]
 pub fn taken(n: u64) {
     if is_on() {

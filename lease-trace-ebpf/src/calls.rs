@@ -1,5 +1,6 @@
 //! Calls under way: what they were called with, and which threads are inside one that pins.
 
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use lease_trace_common::count::Count;
 
 use crate::{
@@ -41,24 +42,28 @@ pub fn enter_long_term(call: Call) {
 /// Keeps the arguments of any call until it returns.
 #[inline(always)]
 pub fn keep(call: &Call) {
-    if call.pinning != 0 {
-        forget_unreturned();
+    let thread = task::pid_tgid();
+    if CALLS.insert(thread, call, BPF_NOEXIST.into()).is_err() {
+        // A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
+        // under way) is over, now that the next begins; else there is no room.
+        forget_unreturned(thread);
+        if CALLS.insert(thread, call, BPF_ANY.into()).is_err() {
+            count(Count::LostCalls, 1);
+            return;
+        }
     }
-    if CALLS.insert(task::pid_tgid(), call, 0).is_err() {
-        count(Count::LostCalls, 1);
-    } else if call.pinning != 0 {
+    if call.pinning != 0 {
         // SAFETY: a global of this object.
         unsafe { atomic::add(&raw mut PINNING, 1) };
     }
 }
 
-/// A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
-/// under way) is over, now that the next begins: its pins were missed.
+/// If it was one that pins, its pins were missed.
 #[inline(always)]
-fn forget_unreturned() {
+fn forget_unreturned(thread: u64) {
     // SAFETY: a live map value of this thread.
     let pinning = CALLS
-        .get_ptr(task::pid_tgid())
+        .get_ptr(thread)
         .is_some_and(|call| unsafe { (*call).pinning != 0 });
     if pinning {
         count(Count::LostCalls, 1);

@@ -11,32 +11,29 @@ use crate::{
 /// Notes the file through which the current task takes the pins of this stake.
 #[inline(always)]
 pub fn note(stake: StakeRef) {
-    context_note(u64::from(stake.key.tgid), stake.key.inode);
+    // SAFETY: part of a live map value.
+    context_note(unsafe { &raw mut (*stake.get_ptr()).context });
 }
 
 /// A function of its own, written straight into the record: the programs that pin have no stack
 /// left.
 #[unsafe(no_mangle)]
-extern "C" fn context_note(tgid: u64, inode_id: u64) -> i64 {
-    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
+extern "C" fn context_note(context: *mut Context) -> i64 {
+    // SAFETY: `note` passes a part of a live map value, or the verifier a null pointer.
+    let Some(context) = (unsafe { context.as_mut() }) else {
         return 0;
     };
-    // SAFETY: a live map value.
-    let context = unsafe { &raw mut (*stake.get_ptr()).context };
-    // SAFETY: as above.
-    unsafe { *context = Context::NONE };
+    *context = Context::NONE;
     let (fd, file) = match place(&task::call()) {
         Place::Descriptor(fd) => (fd as i32, task::current().file(fd)),
         Place::RegisteredRing(ring) => (NO_FD, task::current().registered_ring(ring)),
         Place::Nowhere => return 0,
     };
     let Some(file) = file else { return 0 };
-    // SAFETY: as above; the name has room for NAME_LEN bytes.
-    unsafe {
-        (*context).fd = fd;
-        (*context).mode = file.inode().map_or(0, InodePtr::mode);
-        copy_name(file, (&raw mut (*context).name).cast());
-    }
+    context.fd = fd;
+    context.mode = file.inode().map_or(0, InodePtr::mode);
+    // SAFETY: the name has room for NAME_LEN bytes.
+    unsafe { copy_name(file, (&raw mut context.name).cast()) };
     0
 }
 

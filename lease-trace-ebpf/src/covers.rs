@@ -225,7 +225,7 @@ unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
     {
         return 0;
     }
-    if let Some(lease) = lease::find(file) {
+    if let Some(lease) = lease::find_here(file) {
         cover_add(lease.0, u64::from(search.tgid), search.inode_id);
     }
     0

@@ -263,7 +263,7 @@ impl Out {
             let address = inode.get().address;
             let size = InodePtr(address).size();
             // What is freed may be another's by now.
-            size.filter(|_| address != 0 && inode.get().address == address)
+            (address != 0 && inode.get().address == address).then_some(size)
         });
         match size {
             Some(size) => self.print(c" %llu", [size]),

@@ -13,12 +13,7 @@ use crate::{
         USED_SLOTS, count,
     },
     read::{self, InodePtr, Pointer},
-    task,
-};
-
-const BLANK: Inode = {
-    // SAFETY: `Inode` is made of integers only, for which zero is a value.
-    unsafe { core::mem::zeroed() }
+    task, words,
 };
 
 /// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
@@ -250,18 +245,14 @@ impl InodeRef {
         mapping.is(known).then_some(found)
     }
 
-    /// Drops `n` pins by the record's allowance; false if it does not reach that far, if they may be pins
-    /// of unknown term, or the kernel's own retries (a pin call of this thread is under way).
+    /// Drops `n` pins by the record's allowance; false if it does not reach that far, or if they may be the
+    /// kernel's own retries (a pin call of this thread is under way).
     #[inline(always)]
     pub fn spend(self, n: u64) -> bool {
         if calls::under_way() {
             return false;
         }
         let allowance = self.allowance();
-        // SAFETY: `record` is a live map value.
-        if unsafe { atomic::load(&raw const (*self.record).short_term) } != 0 {
-            return false;
-        }
         match stake::spend(allowance, n) {
             // SAFETY: `record` is a live map value.
             Some(new) => unsafe {
@@ -355,10 +346,11 @@ impl InodeRef {
 /// Where the slot of an inode with an allowance is noted, by the lower half of its mapping's address.
 #[inline(always)]
 fn hint(low: u32) -> *mut u64 {
-    // Mappings are parts of inodes, which are larger than that.
-    const SHIFT: u32 = 9;
-    // SAFETY: a global of this object.
-    unsafe { &raw mut HINTS[(low >> SHIFT) as usize % HINTED] }
+    // Without a shift, which costs one for each page: the lowest bits tell mappings apart little, as parts of
+    // inodes, which lie some hundred bytes from each other at least; so there are many hints.
+    let offset = low as usize & ((HINTED - 1) * size_of::<u64>());
+    // SAFETY: the offset of an element of a global of this object.
+    unsafe { (&raw mut HINTS).cast::<u64>().byte_add(offset) }
 }
 
 /// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, -1 if
@@ -373,7 +365,7 @@ extern "C" fn inode_make(address: u64) -> i64 {
     };
     // SAFETY: a slot just taken belongs to this program. Written in place, to spare the stack.
     unsafe {
-        *made.record = BLANK;
+        words::clear(made.record);
         (*made.record).address = address;
         (*made.record).ino = inode.number();
         (*made.record).dev = inode.device();

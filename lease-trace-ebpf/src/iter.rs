@@ -91,40 +91,54 @@ fn references(file: File, fd: u32) -> u64 {
     (file.references() - of_walk) as u64
 }
 
-/// Whose pins the end of this file's lease would leave uncovered; 0: nobody's.
-#[inline(always)]
-fn uncovers(file: File, tracked: Option<InodeRef>) -> u32 {
-    match tracked {
-        Some(inode) if pins(inode.word()) > 0 => enforce::would_uncover(file),
-        _ => 0,
+/// Fills in what is known of a file: its lease, and its inode if that is tracked; 0 if there is neither.
+/// A function of its own, so that its stack is free again for what follows.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_look_up(record: *mut Found) -> i64 {
+    // SAFETY: `found` passes its record, or the verifier a null pointer.
+    let Some(record) = (unsafe { record.as_mut() }) else {
+        return 0;
+    };
+    let file = File(record.file);
+    let lease = lease::find(file);
+    if let Some(lease) = lease {
+        record.lease = lease.0;
+        record.flags = lease.flags();
+        record.references = references(file, record.fd);
     }
+    if let Some(inode) = file.pages_inode()
+        && let Some(tracked) = InodeRef::find(inode.0)
+    {
+        record.inode_id = tracked.get().id;
+        if lease.is_some() && pins(tracked.word()) > 0 {
+            record.uncovers = enforce::would_uncover(file);
+        }
+    }
+    i64::from(record.lease != 0 || record.inode_id != 0)
 }
 
 #[inline(always)]
 fn found(ctx: *const Context, who: TaskPtr, at: &Place, file: File) {
-    let lease = lease::find(file);
-    let tracked = file.pages_inode().and_then(|inode| InodeRef::find(inode.0));
-    if lease.is_none() && tracked.is_none() {
-        return;
-    }
-    if let Some(lease) = lease
-        && adopts()
-    {
-        lease::adopt(file, lease, who);
-    }
     let mut record = Found {
-        lease: lease.map_or(0, |lease| lease.0),
-        inode_id: tracked.map_or(0, |inode| inode.get().id),
+        lease: 0,
+        inode_id: 0,
         file: file.0,
         start: at.start,
         end: at.end,
         tgid: who.tgid(),
         fd: at.fd,
-        flags: lease.map_or(0, FileLease::flags),
-        uncovers: lease.map_or(0, |_| uncovers(file, tracked)),
-        references: lease.map_or(0, |_| references(file, at.fd)),
+        flags: 0,
+        uncovers: 0,
+        references: 0,
         comm: [0; COMM_LEN],
     };
+    if walk_look_up(&raw mut record) == 0 {
+        return;
+    }
+    if record.lease != 0 && adopts() {
+        lease::adopt(file, FileLease(record.lease), who);
+    }
     // SAFETY: the record is a local.
     unsafe { who.copy_comm(&raw mut record.comm) };
     // SAFETY: the kernel hands over this context, and `seq` is the iterator's own sequence file;

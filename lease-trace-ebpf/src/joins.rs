@@ -9,7 +9,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    atomic, audit,
+    allowance, atomic, audit,
     inodes::InodeRef,
     maps::{PINNED, count},
     pin,
@@ -50,8 +50,8 @@ fn nothing_pinned() -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn join_page(array: u64) -> i64 {
-    match read::element(array, 0).and_then(|page| Page(page).folio()) {
-        Some(folio) => join_backing(folio, 1),
+    match read::element(array, 0) {
+        Some(page) => join_backing(Page(page).folio(), 1),
         None => count(Count::LostPages, 1),
     }
     0
@@ -114,6 +114,8 @@ pub fn join(inode: InodePtr, n: u64) {
     {
         inode.raise(n * PIN);
         inode.add_short_term(n);
+        // Whether a pin that goes from now on is the owner's is not known.
+        allowance::deduct(inode);
         count(Count::Pinned, n);
     }
 }

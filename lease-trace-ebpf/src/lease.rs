@@ -117,11 +117,9 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         inode.is_opened_as(opened);
     }
     let adopted = adopted_from != 0;
-    let setter = setter(lease, TaskPtr(adopted_from));
     let kernel = !adopted && task::is_kthread();
-    let started = started(setter.tgid, TaskPtr(adopted_from));
     let id = inode.get().id;
-    let record = Lease {
+    let mut record = Lease {
         file: file.0,
         slot: u64::from(inode.slot),
         inode_id: id,
@@ -132,23 +130,23 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
             cause: 0,
             known: known::LEASED | if kernel { known::KERNEL } else { 0 },
         },
-        setter,
+        setter: Task::default(),
         heirs: 0,
     };
-    if !kernel && let Some(stake) = StakeRef::find_or_make(&record.setter, started, inode) {
-        stake.add_lease(inode.slot, file.0, &record.info);
+    describe_setter(&mut record.setter, lease, TaskPtr(adopted_from));
+    if !kernel {
+        let started = started(record.setter.tgid, TaskPtr(adopted_from));
+        if let Some(stake) = StakeRef::find_or_make(&record.setter, started, inode) {
+            stake.add_lease(inode.slot, file.0, &record.info);
+        }
     }
     if LEASES.insert(lease.0, &record, BPF_NOEXIST.into()).is_err() {
-        // Entered by another CPU in the meantime, or no room: take back what was counted.
+        // Entered by another CPU in the meantime, or no room.
         if LEASES.get_ptr(lease.0).is_none() {
             count(Count::LostLeases, 1);
         }
-        if !kernel && let Some(stake) = StakeRef::find(record.setter.tgid, id) {
-            stake.take_back_lease();
-            stake.forget_if_empty();
-        }
-        inode.drop_lease();
-        inode.forget_if_empty();
+        let setter = if kernel { 0 } else { record.setter.tgid };
+        lease_take_back(setter.into(), record.slot, id);
         return 0;
     }
     path::record(id, Some(file), inode_ptr);
@@ -156,22 +154,37 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     0
 }
 
+/// Takes back what was counted for a lease of the process `setter` (0: of nobody) without judging anybody.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_take_back(setter: u64, slot: u64, inode_id: u64) -> i64 {
+    if setter != 0
+        && let Some(stake) = StakeRef::find(setter as u32, inode_id)
+    {
+        stake.take_back_lease();
+        stake.forget_if_empty();
+    }
+    if let Some(inode) = InodeRef::find_slot(slot, inode_id) {
+        inode.drop_lease();
+        inode.forget_if_empty();
+    }
+    0
+}
+
 /// Who set a lease: the current task, or what the task `from` tells about an adopted one.
 #[inline(always)]
-fn setter(lease: FileLease, from: TaskPtr) -> Task {
+fn describe_setter(setter: &mut Task, lease: FileLease, from: TaskPtr) {
     if from.0 == 0 {
-        return task::describe();
+        // SAFETY: a reference is valid to write.
+        unsafe { task::describe_to(setter) };
+        return;
     }
-    let tgid = lease.setter();
-    if tgid == from.tgid() {
-        task::describe_other(from)
-    } else {
-        Task {
-            tgid,
-            uid: 0,
-            cgroup: 0,
-            comm: [0; 16],
-        }
+    setter.tgid = lease.setter();
+    if setter.tgid == from.tgid() {
+        setter.uid = from.uid();
+        setter.cgroup = from.cgroup();
+        // SAFETY: as above.
+        unsafe { from.copy_comm(&raw mut setter.comm) };
     }
 }
 
@@ -197,40 +210,35 @@ pub fn find(file: File) -> Option<FileLease> {
 
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn lease_find(file: u64) -> i64 {
-    let file = File(file);
-    let Some(head) = file.inode().and_then(InodePtr::lease_list) else {
-        return 0;
-    };
-    let Some(entry) = read::list_prev(head).filter(|entry| *entry != head) else {
-        return 0;
-    };
-    let mut search = Search {
-        file,
-        head,
-        entry,
-        found: each::zero(),
-    };
-    each::repeat(MAX_LEASES, is_on_file, &mut search);
-    search.found as i64
+    find_here(File(file)).map_or(0, |lease| lease.0 as i64)
 }
 
+/// The same for a caller with whom calls go as deep as they may.
+#[inline(always)]
+pub fn find_here(file: File) -> Option<FileLease> {
+    let head = file.inode().and_then(InodePtr::lease_list)?;
+    let entry = read::list_prev(head).filter(|entry| *entry != head)?;
+    let mut search = Search { file, head, entry };
+    each::repeat(MAX_LEASES, is_on_file, &mut search);
+    let lease = FileLease::of_list(search.entry);
+    let is_found = search.entry != search.head && lease.file() == Some(search.file);
+    is_found.then_some(lease)
+}
+
+/// Small, because some who look for a lease have little stack.
 struct Search {
     file: File,
     head: u64,
+    /// The one to be looked at: in the end the one that was found, else the head or any.
     entry: u64,
-    found: u64,
 }
 
 unsafe extern "C" fn is_on_file(_index: u64, search: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `find` gave it.
     let search = unsafe { &mut *search.cast::<Search>() };
-    if search.entry == search.head {
-        return 1;
-    }
-    let lease = FileLease::of_list(search.entry);
-    if lease.file() == Some(search.file) {
-        search.found = lease.0;
+    if search.entry == search.head || FileLease::of_list(search.entry).file() == Some(search.file) {
         return 1;
     }
     match read::list_prev(search.entry) {
@@ -314,14 +322,7 @@ extern "C" fn lease_forget(lease: u64) -> i64 {
     if LEASES.remove(lease).is_err() {
         return 0;
     }
-    if let Some(stake) = StakeRef::find(setter, id) {
-        stake.take_back_lease();
-        stake.forget_if_empty();
-    }
-    if let Some(inode) = InodeRef::find_slot(slot, id) {
-        inode.drop_lease();
-        inode.forget_if_empty();
-    }
+    lease_take_back(setter.into(), slot, id);
     0
 }
 

@@ -43,6 +43,7 @@ mod release;
 mod stakes;
 mod tally;
 mod task;
+mod words;
 
 use core::ffi::c_void;
 
@@ -299,7 +300,7 @@ on_entry!(
     /// bool make_dirty)` (mm/gup.c)
     "unpin_user_page_range_dirty_lock",
     unpin_user_page_range_dirty_lock_enter, unpin_user_page_range_dirty_lock_probe,
-    |ctx| release::range(ctx.parameter(0), ctx.parameter(1))
+    |ctx| release::range(ctx.parameter(0), || ctx.number(1))
 );
 
 on_entry!(

@@ -136,7 +136,7 @@ pub static mut LAST: u64 = 0;
 /// Slots of inodes with an allowance, see `InodeRef::of_mapping`.
 #[unsafe(no_mangle)]
 pub static mut HINTS: [u64; HINTED] = [0; HINTED];
-pub const HINTED: usize = 64;
+pub const HINTED: usize = 1024;
 
 /// Always zero, which the verifier does not know.
 #[unsafe(no_mangle)]

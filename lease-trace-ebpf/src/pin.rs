@@ -21,7 +21,7 @@ use crate::{
     read::{self, Backing, Current, File, InodePtr, Page, TaskPtr, Vma},
     stakes::{NO_LEASE, StakeRef},
     tally::{self, Tally},
-    task,
+    task, words,
 };
 
 const PAGE_SHIFT: u64 = 12;
@@ -170,8 +170,8 @@ unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, found: *mut c_
 /// cannot be read.
 #[inline(always)]
 pub fn inode_of(array: u64, index: u64) -> Option<u64> {
-    let folio = read::element(array, index).and_then(|page| Page(page).folio())?;
-    Some(match folio.backing() {
+    let page = Page(read::element(array, index)?);
+    Some(match page.folio().backing() {
         Some(Backing::File(inode)) => inode.0,
         _ => 0,
     })
@@ -194,7 +194,8 @@ unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
     let Some((inode, n)) = pins.tally.entry(index) else {
         return 1;
     };
-    take(pins.ctx, inode, n, 0, pins.mm);
+    let is_kept = note_stack_apart(pins.ctx, inode, pins.mm);
+    take_noted(inode, n, 0, pins.mm, is_kept);
     0
 }
 
@@ -202,11 +203,18 @@ unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
 /// were taken, 0 if it is not known.
 #[inline(always)]
 fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
-    if pin_is_first(inode, mm) != 0 {
-        keep_stack(ctx);
-    }
+    let is_kept = note_stack(ctx, inode, mm);
+    take_noted(inode, n, file, mm, is_kept);
+}
+
+/// The same once the stack is noted, see [`note_stack`].
+#[inline(always)]
+fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) {
     pin_deduct(inode);
-    pin_take(inode, n, file, mm);
+    pin_take(inode, n, file, mm, u64::from(is_kept));
+    if is_kept {
+        forget_stack();
+    }
     // Once more, of who was the only owner so far.
     pin_deduct(inode);
 }
@@ -221,6 +229,42 @@ extern "C" fn pin_deduct(inode: u64) -> i64 {
     0
 }
 
+/// If these are the first pins of the owner of `mm` in the inode, notes the stack of the call: in the stake,
+/// or where there is none yet as [`keep_stack`] does, and then returns true. Not a function of its own, which
+/// would be a frame of that stack.
+#[inline(always)]
+fn note_stack(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
+    let tgid = owner_tgid(mm);
+    let Some(stake) = InodeRef::find(inode).and_then(|inode| StakeRef::find(tgid, inode.get().id))
+    else {
+        keep_stack(ctx);
+        return true;
+    };
+    if pins(stake.word()) == 0 {
+        // SAFETY: a live map value.
+        unsafe { stack_of(ctx, &raw mut (*stake.get_ptr()).stack) };
+    }
+    false
+}
+
+/// The same as a function of its own, where there is no stack left for it.
+#[inline(never)]
+fn note_stack_apart(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
+    note_stack(ctx, inode, mm)
+}
+
+/// # Safety
+/// `to` is part of a live map value.
+#[inline(always)]
+unsafe fn stack_of(ctx: *mut c_void, to: *mut [u64; STACK_LEN]) {
+    // SAFETY: the caller guarantees the place, which has room for STACK_LEN addresses. The helper
+    // leaves what is behind the last frame as it was.
+    unsafe {
+        words::clear(to);
+        bpf_get_stack(ctx, to.cast(), (STACK_LEN * 8) as u32, 0);
+    }
+}
+
 /// Keeps the stack of this program for functions that have no context to take it from.
 #[inline(always)]
 pub fn keep_stack(ctx: *mut c_void) {
@@ -228,8 +272,8 @@ pub fn keep_stack(ctx: *mut c_void) {
     if STACKS.insert(thread, &NO_STACK, 0).is_ok()
         && let Some(stack) = STACKS.get_ptr_mut(thread)
     {
-        // SAFETY: a live map value with room for STACK_LEN addresses.
-        unsafe { bpf_get_stack(ctx, stack.cast(), (STACK_LEN * 8) as u32, 0) };
+        // SAFETY: a live map value.
+        unsafe { stack_of(ctx, stack) };
     }
 }
 
@@ -241,23 +285,11 @@ pub fn forget_stack() {
 
 static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
 
-/// Whether pins that the owner of `mm` takes in the inode at this address are its first.
-#[unsafe(no_mangle)]
-extern "C" fn pin_is_first(inode: u64, mm: u64) -> i64 {
-    let Some(inode) = InodeRef::find(inode) else {
-        return 1;
-    };
-    match StakeRef::find(owner_tgid(mm), inode.get().id) {
-        Some(stake) => i64::from(pins(stake.word()) == 0),
-        None => 1,
-    }
-}
-
 /// Attributes `n` pins in the inode at this address to the process that took them; `file` and
-/// `mm` as in [`Pins`]. A function of its own for the verifier: checked once, not once for each
+/// `mm` as in [`Pins`], `is_kept` as [`note_stack`] has it. A function of its own for the verifier: checked once, not once for each
 /// call.
 #[unsafe(no_mangle)]
-extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
+extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
     let inode_ptr = InodePtr(inode);
     if inode_ptr.is_private() {
         return 0;
@@ -278,7 +310,7 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64) -> i64 {
     count(Count::Pinned, n);
     let word = stake.word();
     if pins(word) == 0 {
-        describe(stake, mm);
+        describe(stake, mm, is_kept != 0);
         context::note(stake);
     }
     if leases(word) < leases(inode.word()) && (leases(word) == 0 || pins(word) == 0) {
@@ -361,18 +393,15 @@ extern "C" fn pin_owner(mm: u64, slot: u64, inode_id: u64) -> i64 {
 
 /// Notes when and by which call the first pins were taken.
 #[inline(always)]
-fn describe(stake: StakeRef, mm: u64) {
+fn describe(stake: StakeRef, mm: u64, is_kept: bool) {
     let record = stake.get_ptr();
-    let thread = task::pid_tgid();
-    let stack = STACKS.get_ptr(thread);
     // SAFETY: live map values.
     unsafe {
         (*record).pinned_ns = task::now();
         (*record).task = other_owner(mm).unwrap_or_else(task::current).leader();
         (*record).mm = if mm == 0 { task::current().mm() } else { mm };
-        if let Some(stack) = stack {
-            (*record).stack = *stack;
+        if is_kept && let Some(stack) = STACKS.get_ptr(task::pid_tgid()) {
+            words::copy(&raw mut (*record).stack, &*stack);
         }
     }
-    _ = STACKS.remove(thread);
 }

@@ -3,13 +3,20 @@
 //! with a null pointer; of all else a failed read is `None`.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
-use lease_trace_common::config::ABSENT;
 
 /// An offset, as a constant of the verifier.
 macro_rules! offset {
     ($field:ident) => {
         $crate::read::constant(&$crate::maps::CONFIG.offsets.$field)
     };
+}
+
+/// The same of a field that a kernel may not have: `None` then.
+macro_rules! offset_if_any {
+    ($field:ident) => {{
+        let offset = offset!($field);
+        (offset != lease_trace_common::config::ABSENT).then_some(offset)
+    }};
 }
 
 mod call;
@@ -24,7 +31,9 @@ use self::words::Word;
 pub use self::{
     call::{argument, call, ring_mm, syscall},
     file::list_prev,
-    page::{Backing, Head, NO_FILE, SomePages, batch_folio, batch_len, is_head, mapping},
+    page::{
+        Backing, Head, NO_FILE, SomePages, are_alike, batch_folio, batch_len, is_head, mapping,
+    },
     pointer::{Pointer, Probed, Typed},
     task::{Current, mm_owner},
 };
@@ -37,18 +46,16 @@ pub fn constant(field: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// `None` where there is no such field; zero where it cannot be read, as from a null pointer.
+/// Zero where it cannot be read, as from a null pointer.
 #[inline(always)]
-fn at<T: Word>(base: u64, offset: u32) -> Option<T> {
-    if offset == ABSENT {
-        return None;
-    }
-    Some(T::read(base + u64::from(offset)))
+fn at<T: Word>(base: u64, offset: u32) -> T {
+    T::read(base + u64::from(offset))
 }
 
 #[inline(always)]
 fn pointer(base: u64, offset: u32) -> Option<u64> {
-    at::<u64>(base, offset).filter(|address| *address != 0)
+    let address = at(base, offset);
+    (address != 0).then_some(address)
 }
 
 /// `struct page *`, element `index` of an array of them.
@@ -81,7 +88,7 @@ pub fn value<T>(address: u64) -> Option<T> {
 /// `seq_file.count`: bytes written and not yet read.
 #[inline(always)]
 pub fn seq_count(seq: Typed) -> u64 {
-    seq.word(offset!(seq_count)).unwrap_or(0)
+    seq.word(offset!(seq_count))
 }
 
 /// `len` bytes at `from` as a NUL-terminated text, as far as there is room.

@@ -51,18 +51,20 @@ pub fn pages(array: u64, n: u64) {
     many(array, n, Shape::Pages);
 }
 
-/// `unpin_user_page_range_dirty_lock(page, n)`.
+/// `unpin_user_page_range_dirty_lock(page, n)`. `n` is read anew where it is looked at closely, so that
+/// what the verifier learns of it there does not multiply what follows.
 #[inline(always)]
-pub fn range(first: u64, n: u64) {
+pub fn range(first: u64, n: impl Fn() -> u64) {
     if idle() {
-        audit::dropped(n);
-    } else if let Some(mapping) = common_mapping(first, n) {
+        audit::dropped(n());
+    } else if let Some(mapping) = common_mapping(first, n()) {
+        let n = n();
         audit::dropped(n);
         if mapping as u32 & read::NO_FILE == 0 && !allowance::is_paid(Probed(mapping), n) {
             release_folio(first, n);
         }
     } else {
-        many(first, n, Shape::Range);
+        many(first, n(), Shape::Range);
     }
 }
 
@@ -70,19 +72,22 @@ pub fn range(first: u64, n: u64) {
 /// where that cannot be seen fast.
 #[inline(always)]
 fn common_mapping(first: u64, n: u64) -> Option<u64> {
-    let mapping = SomePages::from(Page(first))?.of_first()?;
-    let mut run = Run {
-        first,
-        n,
-        mapping,
-        differ: each::zero(),
-    };
-    let all = tally::for_each_some(n, some_pages, &mut run);
-    if all && run.differ == 0 && mapping != 0 {
-        Some(mapping)
+    let pages = SomePages::from(Page(first))?;
+    let mapping = pages.of_first()?;
+    let are_alike = if n == 1 {
+        true
+    } else if n <= SomePages::LEN as u64 {
+        read::are_alike(Page(first), pages, mapping, n)
     } else {
-        None
-    }
+        let mut run = Run {
+            first,
+            n,
+            mapping,
+            differ: each::zero(),
+        };
+        tally::for_each_some(n, some_pages, &mut run) && run.differ == 0
+    };
+    (are_alike && mapping != 0).then_some(mapping)
 }
 
 /// Consecutive pages that are looked at.
@@ -100,23 +105,15 @@ unsafe extern "C" fn some_pages(index: u64, run: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `common_mapping` gave it.
     let run = unsafe { &mut *run.cast::<Run>() };
     let before = index * SomePages::LEN as u64;
-    let Some(pages) = SomePages::from(Page(run.first).nth(before)) else {
+    let from = Page(run.first).nth(before);
+    let Some(pages) = SomePages::from(from) else {
         return 1;
     };
-    let (mut differ, mut no_file) = (0, u64::from(read::NO_FILE));
-    for n in 0..SomePages::LEN {
-        if before + n as u64 >= run.n {
-            break;
-        }
-        let mapping = pages.mapping(n);
-        differ |= mapping ^ run.mapping;
-        no_file &= mapping;
+    if read::are_alike(from, pages, run.mapping, run.n - before) {
+        return 0;
     }
-    if differ != 0 && no_file & run.mapping == 0 {
-        run.differ = 1;
-        return 1;
-    }
-    0
+    run.differ = 1;
+    1
 }
 
 /// `unpin_folios(folios, n)`.
@@ -128,20 +125,22 @@ pub fn folios(array: u64, n: u64) {
 /// `n` references on one folio.
 #[inline(always)]
 pub fn folio<P: Pointer>(folio: P, n: u64) {
-    audit::dropped(n);
-    drop_from(folio, n);
+    if audit::is_plain() {
+        drop_from(folio, n);
+    } else {
+        audit::dropped(n);
+        drop_by_records(folio.number(), n);
+    }
 }
 
 /// One reference on one page.
 #[inline(always)]
 pub fn page<P: Pointer>(page: P) {
-    audit::dropped(1);
-    if read::is_head(page) {
+    if audit::is_plain() && read::is_head(page) {
         drop_from(page, 1);
-    } else if !idle()
-        && let Some(found) = Page(page.number()).folio()
-    {
-        release_folio(found.0, 1);
+    } else {
+        audit::dropped(1);
+        drop_by_records(Page(page.number()).folio().0, 1);
     }
 }
 
@@ -149,16 +148,17 @@ pub fn page<P: Pointer>(page: P) {
 /// only owner.
 #[inline(always)]
 fn drop_from<P: Pointer>(folio: P, n: u64) {
-    if let Some(mapping) = read::mapping(folio) {
-        if mapping.low() & read::NO_FILE != 0 {
-            return;
-        }
-        if allowance::is_paid(mapping, n) {
-            return;
-        }
+    let mapping = read::mapping(folio);
+    if mapping.low() & read::NO_FILE != 0 || allowance::is_paid(mapping, n) {
+        return;
     }
+    drop_by_records(folio.number(), n);
+}
+
+#[inline(always)]
+fn drop_by_records(folio: u64, n: u64) {
     if !idle() {
-        release_folio(folio.number(), n);
+        release_folio(folio, n);
     }
 }
 
@@ -166,9 +166,8 @@ fn drop_from<P: Pointer>(folio: P, n: u64) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn release_folio(folio: u64, n: u64) -> i64 {
-    if let Some(mapping) = Folio(folio).mapping() {
-        credit(key_of(Folio(folio), mapping, n), n, mapping);
-    }
+    let mapping = Folio(folio).mapping();
+    credit(key_of(Folio(folio), mapping, n), n, mapping);
     0
 }
 
@@ -208,8 +207,8 @@ unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
         Some(mapping) if mapping == drops.mapping && mapping != 0 => drops.key,
         of_head => {
             let folio = head.folio();
-            let mapping = of_head.or_else(|| folio.mapping());
-            let key = mapping.map_or(0, |mapping| key_of(folio, mapping, 1));
+            let mapping = of_head.unwrap_or_else(|| folio.mapping());
+            let key = key_of(folio, mapping, 1);
             each::keep(&mut drops.mapping, of_head.unwrap_or(0));
             each::keep(&mut drops.key, key);
             key

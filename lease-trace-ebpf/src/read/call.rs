@@ -1,6 +1,6 @@
 //! System calls, as the registers tell them, and io_uring's own.
 
-use lease_trace_common::{config::ABSENT, context::Call};
+use lease_trace_common::context::Call;
 
 use super::{Pointer as _, Typed, at, pointer};
 
@@ -15,7 +15,7 @@ pub fn argument(regs: u64, n: u32) -> u64 {
         3 => offset!(regs_fourth),
         _ => offset!(regs_fifth),
     };
-    at(regs, offset).unwrap_or(0)
+    at(regs, offset)
 }
 
 /// The system call number and second argument in user registers; a 32-bit call (`is_compat`) has its
@@ -27,13 +27,12 @@ pub fn syscall(regs: Typed, is_compat: bool) -> (i64, u32) {
     } else {
         regs.word(offset!(regs_second))
     };
-    (number(regs), second.unwrap_or(0) as u32)
+    (number(regs), second as u32)
 }
 
 #[inline(always)]
 fn number(regs: Typed) -> i64 {
-    regs.word(offset!(regs_syscall))
-        .map_or(-1, |number| number as i64)
+    regs.word(offset!(regs_syscall)) as i64
 }
 
 /// The system call in user registers, as far as it tells which file it works on.
@@ -55,18 +54,15 @@ pub fn call(regs: Typed, is_compat: bool) -> Call {
     Call {
         number: number(regs),
         compat: is_compat,
-        first: first.unwrap_or(0),
-        second: second.unwrap_or(0),
-        fourth: fourth.unwrap_or(0),
+        first,
+        second,
+        fourth,
     }
 }
 
 /// `io_ring_ctx.mm_account` of the ring whose `exit_work` this is.
 #[inline(always)]
 pub fn ring_mm(work: u64) -> Option<u64> {
-    let offset = offset!(ring_exit_work);
-    if offset == ABSENT {
-        return None;
-    }
-    pointer(work - u64::from(offset), offset!(ring_mm))
+    let ring = work - u64::from(offset_if_any!(ring_exit_work)?);
+    pointer(ring, offset_if_any!(ring_mm)?)
 }

@@ -64,9 +64,7 @@ impl File {
     /// is negative (include/linux/file_ref.h, FILE_REF_DEAD, from 6.14).
     #[inline(always)]
     pub fn is_last_reference(self) -> bool {
-        let Some(count) = at::<i64>(self.0, offset!(file_count)) else {
-            return false;
-        };
+        let count = at::<i64>(self.0, offset!(file_count));
         let biased = constant(&CONFIG.file_ref) != 0;
         if biased { count < 0 } else { count == 0 }
     }
@@ -78,7 +76,7 @@ impl File {
     /// `f_ref` counts from zero for one reference (include/linux/file_ref.h, FILE_REF_ONEREF).
     #[inline(always)]
     pub fn references(self) -> i64 {
-        let count = at::<i64>(self.0, offset!(file_count)).unwrap_or(0);
+        let count = at::<i64>(self.0, offset!(file_count));
         if constant(&CONFIG.file_ref) != 0 {
             count + 1
         } else {
@@ -90,19 +88,17 @@ impl File {
 impl InodePtr {
     #[inline(always)]
     pub fn number(self) -> u64 {
-        at(self.0, offset!(inode_ino)).unwrap_or(0)
+        at(self.0, offset!(inode_ino))
     }
 
     #[inline(always)]
     pub fn generation(self) -> u32 {
-        at(self.0, offset!(inode_generation)).unwrap_or(0)
+        at(self.0, offset!(inode_generation))
     }
 
     #[inline(always)]
     pub fn device(self) -> u32 {
-        pointer(self.0, offset!(inode_sb))
-            .and_then(|sb| at(sb, offset!(sb_dev)))
-            .unwrap_or(0)
+        pointer(self.0, offset!(inode_sb)).map_or(0, |sb| at(sb, offset!(sb_dev)))
     }
 
     /// OVERLAYFS_SUPER_MAGIC (include/uapi/linux/magic.h): its inodes have no pages of their own.
@@ -110,7 +106,7 @@ impl InodePtr {
     fn is_on_overlayfs(self) -> bool {
         const OVERLAYFS: u64 = 0x794c_7630;
         pointer(self.0, offset!(inode_sb))
-            .and_then(|sb| at::<u64>(sb, offset!(sb_magic)))
+            .map(|sb| at::<u64>(sb, offset!(sb_magic)))
             .is_some_and(|magic| magic == OVERLAYFS)
     }
 
@@ -119,17 +115,17 @@ impl InodePtr {
     #[inline(always)]
     pub fn is_private(self) -> bool {
         const S_PRIVATE: u32 = 512;
-        at::<u32>(self.0, offset!(inode_flags)).is_some_and(|flags| flags & S_PRIVATE != 0)
+        at::<u32>(self.0, offset!(inode_flags)) & S_PRIVATE != 0
     }
 
     #[inline(always)]
     pub fn mode(self) -> u32 {
-        u32::from(at::<u16>(self.0, offset!(inode_mode)).unwrap_or(0))
+        u32::from(at::<u16>(self.0, offset!(inode_mode)))
     }
 
     /// `i_size`: length in bytes.
     #[inline(always)]
-    pub fn size(self) -> Option<u64> {
+    pub fn size(self) -> u64 {
         at(self.0, offset!(inode_size))
     }
 
@@ -190,17 +186,17 @@ impl FileLease {
 
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        at(self.0, offset!(fl_flags)).unwrap_or(0)
+        at(self.0, offset!(fl_flags))
     }
 
     #[inline(always)]
     pub fn mode(self) -> u32 {
-        u32::from(at::<u8>(self.0, offset!(fl_type)).unwrap_or(0))
+        u32::from(at::<u8>(self.0, offset!(fl_type)))
     }
 
     /// Thread group that set it.
     #[inline(always)]
     pub fn setter(self) -> u32 {
-        at(self.0, offset!(fl_pid)).unwrap_or(0)
+        at(self.0, offset!(fl_pid))
     }
 }

@@ -20,7 +20,7 @@ impl Dentry {
     pub fn name(self) -> Option<(u64, u32)> {
         Some((
             pointer(self.0, offset!(dentry_name))?,
-            at(self.0, offset!(dentry_len))?,
+            at(self.0, offset!(dentry_len)),
         ))
     }
 
@@ -39,7 +39,7 @@ impl Dentry {
     /// `d_unlinked`: neither hashed nor a root.
     #[inline(always)]
     pub fn is_unlinked(self) -> bool {
-        at::<u64>(self.0, offset!(dentry_hashed)) == Some(0) && self.parent() != Some(self)
+        at::<u64>(self.0, offset!(dentry_hashed)) == 0 && self.parent() != Some(self)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Pages and folios.
 
-use super::{Folio, InodePtr, Page, Pointer, at, element, pointer, value, words::Words};
+use lease_trace_common::config::{FOLIO_MAPPING, PAGE_HEAD, PAGE_SIZE};
+
+use super::{Folio, InodePtr, Page, Pointer, at, element, opaque, pointer, value, words::Words};
 
 /// The words of a `struct page` that tell what it belongs to, in one read.
 #[derive(Clone, Copy)]
@@ -19,11 +21,11 @@ impl Head {
     #[inline(always)]
     pub fn of(page: Page) -> Option<Self> {
         let (head, mapping) = (offset!(page_head), offset!(folio_mapping));
-        if head != 8 || mapping != 24 {
+        if head != PAGE_HEAD || mapping != FOLIO_MAPPING {
             return Some(Self {
                 page: page.0,
-                info: at(page.0, head)?,
-                mapping: at(page.0, mapping)?,
+                info: at(page.0, head),
+                mapping: at(page.0, mapping),
             });
         }
         let words: [u64; WORDS] = value(page.0)?;
@@ -57,18 +59,11 @@ pub struct SomePages(Words);
 
 impl SomePages {
     /// As many.
-    pub const LEN: usize = 8;
+    pub const LEN: usize = 16;
 
     #[inline(always)]
     pub fn from(first: Page) -> Option<Self> {
-        let known = offset!(page_head) == 8
-            && offset!(folio_mapping) == 24
-            && offset!(page_size) as usize == PAGE_WORDS * 8;
-        if known {
-            Words::at(first.0).map(Self)
-        } else {
-            None
-        }
+        Words::of_pages(first.0).map(Self)
     }
 
     /// `folio.mapping` of the first; `None` if it is not the first of its folio.
@@ -81,17 +76,64 @@ impl SomePages {
         }
     }
 
+    /// The bits in which `folio.mapping` of the first `n` pages, or of all, is not this.
+    #[inline(always)]
+    fn differ_from(self, mapping: u64, n: u64) -> u64 {
+        let mut differ = self.mapping(0) ^ mapping;
+        if n >= Self::LEN as u64 {
+            for page in 1..Self::LEN {
+                differ |= self.mapping(page) ^ mapping;
+            }
+            return differ;
+        }
+        // What the verifier learns of the copy is forgotten behind the loop, and all its ends are alike.
+        let n = opaque(n);
+        for page in 1..Self::LEN {
+            if page as u64 >= n {
+                break;
+            }
+            differ |= self.mapping(page) ^ mapping;
+        }
+        differ
+    }
+
     /// The word of page `n`, a constant, where the first of a folio has `folio.mapping`. The others of a
     /// folio have none of a file's there: a poison, or counters (include/linux/mm_types.h, `struct
     /// folio`); and they come after the first, if that is not before all of these.
     #[inline(always)]
-    pub fn mapping(self, n: usize) -> u64 {
-        self.0.word(n * PAGE_WORDS + 3)
+    fn mapping(self, n: usize) -> u64 {
+        self.0.word(n * PAGE_WORDS + FOLIO_MAPPING as usize / 8)
     }
 }
 
+/// Whether `folio.mapping` of `n` consecutive pages, [`SomePages::LEN`] of them at most, is this, or if this
+/// is of no file, is of no file.
+#[inline(always)]
+pub fn are_alike(first: Page, pages: SomePages, mapping: u64, n: u64) -> bool {
+    pages.differ_from(mapping, n) == 0
+        || mapping as u32 & NO_FILE != 0 && pages_of_no_file(first.0, n) != 0
+}
+
+/// Whether none of `n` consecutive pages, [`SomePages::LEN`] of them at most, is of a file. A function of its
+/// own for the verifier, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pages_of_no_file(first: u64, n: u64) -> i64 {
+    let Some(pages) = SomePages::from(Page(first)) else {
+        return 0;
+    };
+    let mut common = u64::MAX;
+    for page in 0..SomePages::LEN {
+        if page as u64 >= n {
+            break;
+        }
+        common &= pages.mapping(page);
+    }
+    i64::from(common as u32 & NO_FILE != 0)
+}
+
 /// Words of a `struct page`.
-const PAGE_WORDS: usize = 8;
+const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
 
 /// The folio of a page by its `compound_head`.
 #[inline(always)]
@@ -112,9 +154,8 @@ impl Page {
     /// on where `struct page` allows it, a mask to apply to the page's own address; a mask has
     /// all upper bits set, which no address of a page has.
     #[inline(always)]
-    pub fn folio(self) -> Option<Folio> {
-        let info = at::<u64>(self.0, offset!(page_head))?;
-        Some(folio_of(self.0, info))
+    pub fn folio(self) -> Folio {
+        folio_of(self.0, at(self.0, offset!(page_head)))
     }
 
     /// The `n`th page after this one (`memmap` is virtually contiguous on x86-64).
@@ -152,30 +193,29 @@ impl Backing {
 /// `PAGE_MAPPING_FLAGS`).
 pub const NO_FILE: u32 = 3;
 
-/// `folio.mapping`, as a pointer.
+/// `folio.mapping`, as a pointer, where `struct page` is as it is known.
 #[inline(always)]
-pub fn mapping<P: Pointer>(folio: P) -> Option<P> {
-    folio.follow(offset!(folio_mapping))
+pub fn mapping<P: Pointer>(folio: P) -> P {
+    folio.follow(FOLIO_MAPPING)
 }
 
 /// Whether this page is the first of its folio, so that its address is the folio's.
 #[inline(always)]
 pub fn is_head<P: Pointer>(page: P) -> bool {
     // To the verifier it is a pointer: that of the list in the same place.
-    page.follow(offset!(page_head))
-        .is_some_and(|info| info.low() & 1 == 0)
+    page.follow(offset!(page_head)).low() & 1 == 0
 }
 
 impl Folio {
     /// `folio.mapping`.
     #[inline(always)]
-    pub fn mapping(self) -> Option<u64> {
+    pub fn mapping(self) -> u64 {
         at(self.0, offset!(folio_mapping))
     }
 
     #[inline(always)]
     pub fn backing(self) -> Option<Backing> {
-        Backing::of(self.mapping()?)
+        Backing::of(self.mapping())
     }
 
     /// Pin references on the folio; for a small one an upper bound that a great many ordinary
@@ -183,11 +223,11 @@ impl Folio {
     #[inline(always)]
     pub fn pins(self) -> u64 {
         const GUP_PIN_COUNTING_BIAS: u32 = 1024;
-        let flags = at::<u64>(self.0, offset!(folio_flags)).unwrap_or(0);
+        let flags = at::<u64>(self.0, offset!(folio_flags));
         if flags >> offset!(folio_head_bit) & 1 != 0 {
-            u64::from(at::<u32>(self.0, offset!(folio_pincount)).unwrap_or(0))
+            u64::from(at::<u32>(self.0, offset!(folio_pincount)))
         } else {
-            let count = at::<u32>(self.0, offset!(folio_refcount)).unwrap_or(0);
+            let count = at::<u32>(self.0, offset!(folio_refcount));
             u64::from(count / GUP_PIN_COUNTING_BIAS)
         }
     }
@@ -196,7 +236,7 @@ impl Folio {
 /// Folio `index` of a `folio_batch`, and how many it has.
 #[inline(always)]
 pub fn batch_len(batch: u64) -> u64 {
-    u64::from(at::<u8>(batch, offset!(batch_nr)).unwrap_or(0))
+    u64::from(at::<u8>(batch, offset!(batch_nr)))
 }
 
 #[inline(always)]

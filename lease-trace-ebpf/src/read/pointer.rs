@@ -6,15 +6,14 @@
 use core::arch::asm;
 
 use super::at;
-use lease_trace_common::config::ABSENT;
 
 /// The address of something in the kernel.
 pub trait Pointer: Copy {
     /// The word at a constant offset.
-    fn word(self, offset: u32) -> Option<u64>;
+    fn word(self, offset: u32) -> u64;
 
     /// What the pointer at a constant offset points to.
-    fn follow(self, offset: u32) -> Option<Self>;
+    fn follow(self, offset: u32) -> Self;
 
     /// The lower half of the address, as a number.
     fn low(self) -> u32;
@@ -38,39 +37,35 @@ pub struct Probed(pub u64);
 impl Typed {
     /// The 32 bits at a constant offset.
     #[inline(always)]
-    pub fn half(self, offset: u32) -> Option<u32> {
-        if offset == ABSENT {
-            return None;
-        }
+    pub fn half(self, offset: u32) -> u32 {
         // SAFETY: as in `word`.
-        Some(unsafe { core::ptr::read_volatile((self.0 + u64::from(offset)) as *const u32) })
+        unsafe { core::ptr::read_volatile((self.0 + u64::from(offset)) as *const u32) }
     }
 }
 
 impl Pointer for Typed {
     #[inline(always)]
-    fn word(self, offset: u32) -> Option<u64> {
-        if offset == ABSENT {
-            return None;
-        }
+    fn word(self, offset: u32) -> u64 {
         // SAFETY: the verifier accepts this for a pointer whose type has such a field only, and the
         // kernel reads zero where the address is bad.
-        Some(unsafe { core::ptr::read_volatile((self.0 + u64::from(offset)) as *const u64) })
+        unsafe { core::ptr::read_volatile((self.0 + u64::from(offset)) as *const u64) }
     }
 
     #[inline(always)]
-    fn follow(self, offset: u32) -> Option<Self> {
-        self.word(offset).map(Self)
+    fn follow(self, offset: u32) -> Self {
+        Self(self.word(offset))
     }
 
     #[inline(always)]
     fn low(self) -> u32 {
-        let low: u64;
+        let low: u32;
         // The verifier forbids arithmetic on the pointer, but not to copy half of it: the half is a
         // number.
         // SAFETY: moves a register.
-        unsafe { asm!("w0 = w1", out("r0") low, in("r1") self.0, options(pure, nomem, nostack)) };
-        low as u32
+        unsafe {
+            asm!("{} = {}", out(wreg) low, in(wreg) self.0 as u32, options(pure, nomem, nostack));
+        }
+        low
     }
 
     #[inline(always)]
@@ -86,13 +81,13 @@ impl Pointer for Typed {
 
 impl Pointer for Probed {
     #[inline(always)]
-    fn word(self, offset: u32) -> Option<u64> {
+    fn word(self, offset: u32) -> u64 {
         at(self.0, offset)
     }
 
     #[inline(always)]
-    fn follow(self, offset: u32) -> Option<Self> {
-        self.word(offset).map(Self)
+    fn follow(self, offset: u32) -> Self {
+        Self(self.word(offset))
     }
 
     #[inline(always)]

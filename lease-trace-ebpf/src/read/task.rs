@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
-use lease_trace_common::{COMM_LEN, config::ABSENT};
+use lease_trace_common::COMM_LEN;
 
 use super::{File, Pointer as _, TaskPtr, Typed, Vma, at, element, pointer, value};
 
@@ -16,19 +16,19 @@ impl Vma {
 
     #[inline(always)]
     pub fn start(self) -> u64 {
-        at(self.0, offset!(vma_start)).unwrap_or(0)
+        at(self.0, offset!(vma_start))
     }
 
     #[inline(always)]
     pub fn end(self) -> u64 {
-        at(self.0, offset!(vma_end)).unwrap_or(0)
+        at(self.0, offset!(vma_end))
     }
 
     /// `VM_SHARED`: every page of the mapping belongs to the file.
     #[inline(always)]
     pub fn is_shared(self) -> bool {
         const VM_SHARED: u64 = 8;
-        at::<u64>(self.0, offset!(vma_flags)).is_some_and(|flags| flags & VM_SHARED != 0)
+        at::<u64>(self.0, offset!(vma_flags)) & VM_SHARED != 0
     }
 
     #[inline(always)]
@@ -50,7 +50,7 @@ impl Current {
 
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        self.0.half(offset!(task_flags)).unwrap_or(0)
+        self.0.half(offset!(task_flags))
     }
 
     /// When the process was started, see [`TaskPtr::started`].
@@ -58,36 +58,35 @@ impl Current {
     pub fn started(self) -> u64 {
         self.0
             .follow(offset!(task_leader))
-            .and_then(|leader| leader.word(offset!(task_start)))
-            .unwrap_or(0)
+            .word(offset!(task_start))
     }
 }
 
 impl TaskPtr {
     #[inline(always)]
     pub fn tgid(self) -> u32 {
-        at(self.0, offset!(task_tgid)).unwrap_or(0)
+        at(self.0, offset!(task_tgid))
     }
 
     #[inline(always)]
     pub fn mm(self) -> u64 {
-        at(self.0, offset!(task_mm)).unwrap_or(0)
+        at(self.0, offset!(task_mm))
     }
 
     #[inline(always)]
     pub fn flags(self) -> u32 {
-        at(self.0, offset!(task_flags)).unwrap_or(0)
+        at(self.0, offset!(task_flags))
     }
 
     #[inline(always)]
     pub fn gid(self) -> Option<u32> {
-        pointer(self.0, offset!(task_cred)).and_then(|cred| at(cred, offset!(cred_gid)))
+        pointer(self.0, offset!(task_cred)).map(|cred| at(cred, offset!(cred_gid)))
     }
 
     /// When the process was started: `start_boottime` of its leader, ns.
     #[inline(always)]
     pub fn started(self) -> u64 {
-        at(self.leader(), offset!(task_start)).unwrap_or(0)
+        at(self.leader(), offset!(task_start))
     }
 
     /// The leader of the thread group: it is there as long as the process is.
@@ -101,28 +100,30 @@ impl TaskPtr {
     #[inline(always)]
     pub fn is_being_killed(self) -> bool {
         const SIGKILL_BIT: u64 = 1 << 8;
-        at::<u64>(self.0, offset!(task_pending)).is_some_and(|set| set & SIGKILL_BIT != 0)
+        at::<u64>(self.0, offset!(task_pending)) & SIGKILL_BIT != 0
     }
 
     /// In this cgroup of the unified hierarchy, or below it.
     #[inline(always)]
     pub fn is_in_cgroup(self, id: u64, level: u32) -> bool {
-        let Some(cgroup) = pointer(self.0, offset!(task_cgroups))
-            .and_then(|set| pointer(set, offset!(css_default)))
-        else {
-            return false;
-        };
-        let depth = at::<u32>(cgroup, offset!(cgroup_level)).unwrap_or(0);
-        if level > depth || offset!(cgroup_ancestors) == ABSENT {
-            return false;
+        self.ancestor(level).and_then(cgroup_id) == Some(id)
+    }
+
+    #[inline(always)]
+    fn ancestor(self, level: u32) -> Option<u64> {
+        let cgroup = self.cgroup_ptr()?;
+        if level > at(cgroup, offset_if_any!(cgroup_level)?) {
+            return None;
         }
-        element(
-            cgroup + u64::from(offset!(cgroup_ancestors)),
-            u64::from(level),
-        )
-        .and_then(|ancestor| pointer(ancestor, offset!(cgroup_node)))
-        .and_then(|node| at(node, offset!(node_id)))
-            == Some(id)
+        let ancestors = cgroup + u64::from(offset_if_any!(cgroup_ancestors)?);
+        element(ancestors, u64::from(level))
+    }
+
+    /// Its `struct cgroup` in the unified hierarchy.
+    #[inline(always)]
+    fn cgroup_ptr(self) -> Option<u64> {
+        let set = pointer(self.0, offset_if_any!(task_cgroups)?)?;
+        pointer(set, offset_if_any!(css_default)?)
     }
 
     /// The open file behind a descriptor of this task.
@@ -130,7 +131,7 @@ impl TaskPtr {
     pub fn file(self, fd: u32) -> Option<File> {
         let table = pointer(self.0, offset!(task_files))
             .and_then(|files| pointer(files, offset!(files_table)))?;
-        if fd >= at::<u32>(table, offset!(table_len))? {
+        if fd >= at::<u32>(table, offset!(table_len)) {
             return None;
         }
         element(pointer(table, offset!(table_files))?, u64::from(fd)).map(File)
@@ -141,12 +142,12 @@ impl TaskPtr {
     pub fn registered_ring(self, index: u32) -> Option<File> {
         /// `IO_RINGFD_REG_MAX`
         const MOST: u32 = 16;
-        let offset = offset!(ring_registered);
-        if offset == ABSENT || index >= MOST {
+        if index >= MOST {
             return None;
         }
-        let rings = pointer(self.0, offset!(task_ring))?;
-        element(rings + u64::from(offset), u64::from(index)).map(File)
+        let rings = pointer(self.0, offset_if_any!(task_ring)?)?;
+        let array = rings + u64::from(offset_if_any!(ring_registered)?);
+        element(array, u64::from(index)).map(File)
     }
 
     /// One more than the highest descriptor there can be.
@@ -154,15 +155,14 @@ impl TaskPtr {
     pub fn descriptors(self) -> u32 {
         pointer(self.0, offset!(task_files))
             .and_then(|files| pointer(files, offset!(files_table)))
-            .and_then(|table| at(table, offset!(table_len)))
-            .unwrap_or(0)
+            .map_or(0, |table| at(table, offset!(table_len)))
     }
 
     /// Whether another task uses the same table of descriptors.
     #[inline(always)]
     pub fn shares_descriptors(self) -> bool {
         pointer(self.0, offset!(task_files))
-            .and_then(|files| at::<u32>(files, offset!(files_count)))
+            .map(|files| at::<u32>(files, offset!(files_count)))
             .is_some_and(|count| count > 1)
     }
 
@@ -171,8 +171,7 @@ impl TaskPtr {
     #[inline(always)]
     pub fn exit_code(self) -> u32 {
         pointer(self.0, offset!(task_signal))
-            .and_then(|signal| at(signal, offset!(signal_exit_code)))
-            .unwrap_or(0)
+            .map_or(0, |signal| at(signal, offset!(signal_exit_code)))
     }
 
     /// Name of the thread group: that of its leader.
@@ -196,31 +195,32 @@ impl TaskPtr {
     /// `from_kuid(&init_user_ns, task_uid(task))`
     #[inline(always)]
     pub fn uid(self) -> u32 {
-        pointer(self.0, offset!(task_cred))
-            .and_then(|cred| at(cred, offset!(cred_uid)))
-            .unwrap_or(0)
+        pointer(self.0, offset!(task_cred)).map_or(0, |cred| at(cred, offset!(cred_uid)))
     }
 
     /// Id of the cgroup in the unified hierarchy, as `bpf_get_current_cgroup_id` has it.
     #[inline(always)]
     pub fn cgroup(self) -> u64 {
-        pointer(self.0, offset!(task_cgroups))
-            .and_then(|set| pointer(set, offset!(css_default)))
-            .and_then(|cgroup| pointer(cgroup, offset!(cgroup_node)))
-            .and_then(|node| at(node, offset!(node_id)))
-            .unwrap_or(0)
+        self.cgroup_ptr().and_then(cgroup_id).unwrap_or(0)
     }
 
     /// `TS_COMPAT`: in a system call made through the 32-bit entry.
     #[inline(always)]
     pub fn is_compat(self) -> bool {
         const TS_COMPAT: u32 = 2;
-        at::<u32>(self.0, offset!(task_status)).is_some_and(|status| status & TS_COMPAT != 0)
+        at::<u32>(self.0, offset!(task_status)) & TS_COMPAT != 0
     }
+}
+
+/// The id of a `struct cgroup`.
+#[inline(always)]
+fn cgroup_id(cgroup: u64) -> Option<u64> {
+    let node = pointer(cgroup, offset_if_any!(cgroup_node)?)?;
+    Some(at(node, offset_if_any!(node_id)?))
 }
 
 /// The task that owns an address space (`CONFIG_MEMCG`), `None` once it has exited.
 #[inline(always)]
 pub fn mm_owner(mm: u64) -> Option<TaskPtr> {
-    pointer(mm, offset!(mm_owner)).map(TaskPtr)
+    pointer(mm, offset_if_any!(mm_owner)?).map(TaskPtr)
 }

@@ -14,7 +14,17 @@ impl Words {
     /// `None` where the kernel has no such cast.
     #[inline(always)]
     pub fn at(address: u64) -> Option<Self> {
-        let id = constant(&CONFIG.words);
+        Self::cast(address, constant(&CONFIG.words))
+    }
+
+    /// The same; `None`, too, where `struct page` is not as it is known.
+    #[inline(always)]
+    pub fn of_pages(first: u64) -> Option<Self> {
+        Self::cast(first, constant(&CONFIG.pages))
+    }
+
+    #[inline(always)]
+    fn cast(address: u64, id: u32) -> Option<Self> {
         if id == 0 {
             return None;
         }

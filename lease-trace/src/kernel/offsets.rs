@@ -1,7 +1,7 @@
 //! Fills the offsets of [`Config`] from BTF. A field may have had other names in other kernels:
 //! the first that exists is taken. A required one that is missing is an error that names it.
 
-use lease_trace_common::config::{ABSENT, Config, Offsets};
+use lease_trace_common::config::{ABSENT, Config, FOLIO_MAPPING, Offsets, PAGE_HEAD, PAGE_SIZE};
 
 use super::btf::{Btf, Error};
 
@@ -19,11 +19,17 @@ fn any(btf: &Btf, names: &[(&str, &str)]) -> Result<u32, Error> {
 
 /// Everything the programs need to know about this kernel's structures.
 pub fn config(btf: &Btf) -> Result<Config, Error> {
+    let offsets = offsets(btf)?;
+    let page = (offsets.page_head, offsets.folio_mapping, offsets.page_size);
+    let is_known = page == (PAGE_HEAD, FOLIO_MAPPING, PAGE_SIZE);
+    let words = words(btf);
     Ok(Config {
-        offsets: offsets(btf)?,
+        offsets,
         foll_longterm: foll_longterm(btf),
         file_ref: u32::from(btf.offset("file", "f_ref").is_ok()),
-        words: words(btf),
+        words,
+        pages: if is_known { words } else { 0 },
+        plain: u32::from(is_known),
         ..Config::default()
     })
 }

@@ -60,16 +60,18 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     if let Some(obstacle) = host::helpers(&types) {
         return Err(obstacle.into());
     }
+    let known = offsets::config(&types).map_err(|error| host::Obstacle {
+        what: error.to_string(),
+        remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
+        kernel: true,
+    })?;
     let config = Config {
         pins_all: u32::from(options.pins_all),
         audit: u32::from(options.audit),
         adopt: u32::from(adopt == Adopt::Yes),
         capacity: options.capacity,
-        ..offsets::config(&types).map_err(|error| host::Obstacle {
-            what: error.to_string(),
-            remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
-            kernel: true,
-        })?
+        plain: known.plain & u32::from(!options.audit),
+        ..known
     };
     log::debug!("offsets read");
     let btf = Btf::from_sys_fs().map_err(|error| Error::Load(error.to_string()))?;
