@@ -77,6 +77,7 @@ pub fn run_into(
     flags: &MonitorFlags,
     sink: impl FnOnce(Format) -> anyhow::Result<Box<dyn Sink>>,
 ) -> anyhow::Result<Exit> {
+    host::no_huge_pages();
     // Before anything is opened.
     let mut service = Service::find();
     let Settings {

@@ -54,6 +54,9 @@ fn it_measures() {
     let counting = Bpftrace::counting_pins(&points, "[pid]");
     loads.pins(By::BpftraceByProcess);
     drop(counting);
+    let nothing = Bpftrace::empty(&points);
+    loads.measure(By::Empty);
+    drop(nothing);
     let (all, took) = Bpftrace::on_all(&points);
     figure("start", By::Bpftrace, took);
     drop(all);

@@ -43,10 +43,19 @@ impl Bpftrace {
     /// One that counts on every point that lease-trace has attached to, and how long it took from
     /// exec until it had attached.
     pub fn on_all(points: &Value) -> (Self, f64) {
+        Self::doing(points, "@[probe] = count();")
+    }
+
+    /// One that does nothing on these points: what it costs to get there.
+    pub fn empty(points: &Value) -> Self {
+        Self::doing(points, "").0
+    }
+
+    fn doing(points: &Value, what: &str) -> (Self, f64) {
         let mut script = String::new();
         for (function, how) in attached(points) {
             for probe in how.split('+') {
-                let _ = writeln!(script, "{probe}:{function} {{ @[probe] = count(); }}");
+                let _ = writeln!(script, "{probe}:{function} {{ {what} }}");
             }
         }
         Self::run(&script)

@@ -11,6 +11,8 @@ pub enum By {
     Bpftrace,
     /// bpftrace that counts by process.
     BpftraceByProcess,
+    /// Programs that do nothing, where lease-trace has its own.
+    Empty,
     /// Enforcement, while others hold so many leases.
     Enforced(u32),
     /// So many of whatever the figure is about.
@@ -25,6 +27,7 @@ impl By {
             Self::Counted => "counted".to_owned(),
             Self::Bpftrace => "bpftrace".to_owned(),
             Self::BpftraceByProcess => "bpftrace-by-process".to_owned(),
+            Self::Empty => "empty".to_owned(),
             Self::Enforced(leases) => format!("enforced-{leases}"),
             Self::Number(number) => number.to_string(),
         }
