@@ -13,7 +13,7 @@ use crate::{
         USED_SLOTS, count,
     },
     read::{self, InodePtr, Pointer},
-    task, words,
+    records, task,
 };
 
 /// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
@@ -365,7 +365,7 @@ extern "C" fn inode_make(address: u64) -> i64 {
     };
     // SAFETY: a slot just taken belongs to this program. Written in place, to spare the stack.
     unsafe {
-        words::clear(made.record);
+        records::clear(made.record);
         (*made.record).address = address;
         (*made.record).ino = inode.number();
         (*made.record).dev = inode.device();

@@ -39,11 +39,11 @@ mod path;
 mod pin;
 mod policy;
 mod read;
+mod records;
 mod release;
 mod stakes;
 mod tally;
 mod task;
-mod words;
 
 use core::ffi::c_void;
 

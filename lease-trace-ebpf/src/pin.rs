@@ -19,9 +19,10 @@ use crate::{
     maps::{Call, STACKS, count},
     notify, path, policy,
     read::{self, Backing, Current, File, InodePtr, Page, TaskPtr, Vma},
+    records,
     stakes::{NO_LEASE, StakeRef},
     tally::{self, Tally},
-    task, words,
+    task,
 };
 
 const PAGE_SHIFT: u64 = 12;
@@ -195,7 +196,9 @@ unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
         return 1;
     };
     let is_kept = note_stack_apart(pins.ctx, inode, pins.mm);
-    take_noted(inode, n, 0, pins.mm, is_kept);
+    if take_noted(inode, n, 0, pins.mm, is_kept) {
+        renote_stack(pins.ctx, inode, pins.mm);
+    }
     0
 }
 
@@ -204,19 +207,23 @@ unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
 #[inline(always)]
 fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
     let is_kept = note_stack(ctx, inode, mm);
-    take_noted(inode, n, file, mm, is_kept);
+    if take_noted(inode, n, file, mm, is_kept) {
+        // The stake that had it was deleted meanwhile.
+        renote_stack(ctx, inode, mm);
+    }
 }
 
-/// The same once the stack is noted, see [`note_stack`].
+/// The same once the stack is noted, see [`note_stack`]; whether the stake has none all the same.
 #[inline(always)]
-fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) {
+fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
     pin_deduct(inode);
-    pin_take(inode, n, file, mm, u64::from(is_kept));
+    let is_missing = pin_take(inode, n, file, mm, u64::from(is_kept)) != 0;
     if is_kept {
         forget_stack();
     }
     // Once more, of who was the only owner so far.
     pin_deduct(inode);
+    is_missing
 }
 
 /// Not within `pin_take`, because calls go eight deep at most.
@@ -253,6 +260,18 @@ fn note_stack_apart(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
     note_stack(ctx, inode, mm)
 }
 
+/// Notes the stack in the stake, whatever pins it has. A function of its own, because it is rarely called.
+#[inline(never)]
+fn renote_stack(ctx: *mut c_void, inode: u64, mm: u64) {
+    let tgid = owner_tgid(mm);
+    if let Some(inode) = InodeRef::find(inode)
+        && let Some(stake) = StakeRef::find(tgid, inode.get().id)
+    {
+        // SAFETY: a live map value.
+        unsafe { stack_of(ctx, &raw mut (*stake.get_ptr()).stack) };
+    }
+}
+
 /// # Safety
 /// `to` is part of a live map value.
 #[inline(always)]
@@ -260,7 +279,7 @@ unsafe fn stack_of(ctx: *mut c_void, to: *mut [u64; STACK_LEN]) {
     // SAFETY: the caller guarantees the place, which has room for STACK_LEN addresses. The helper
     // leaves what is behind the last frame as it was.
     unsafe {
-        words::clear(to);
+        records::clear(to);
         bpf_get_stack(ctx, to.cast(), (STACK_LEN * 8) as u32, 0);
     }
 }
@@ -286,8 +305,8 @@ pub fn forget_stack() {
 static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
 
 /// Attributes `n` pins in the inode at this address to the process that took them; `file` and
-/// `mm` as in [`Pins`], `is_kept` as [`note_stack`] has it. A function of its own for the verifier: checked once, not once for each
-/// call.
+/// `mm` as in [`Pins`], `is_kept` as [`note_stack`] has it. Returns 1 if the stake has no stack. A function
+/// of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
     let inode_ptr = InodePtr(inode);
@@ -327,7 +346,7 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> 
             inode.drop_pins(n);
         }
     }
-    0
+    i64::from(stake.get().stack[0] == 0)
 }
 
 /// The first pins, and no lease covers them.
@@ -401,7 +420,7 @@ fn describe(stake: StakeRef, mm: u64, is_kept: bool) {
         (*record).task = other_owner(mm).unwrap_or_else(task::current).leader();
         (*record).mm = if mm == 0 { task::current().mm() } else { mm };
         if is_kept && let Some(stack) = STACKS.get_ptr(task::pid_tgid()) {
-            words::copy(&raw mut (*record).stack, &*stack);
+            records::copy(&raw mut (*record).stack, &*stack);
         }
     }
 }
