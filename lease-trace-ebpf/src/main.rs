@@ -300,7 +300,7 @@ on_entry!(
     /// bool make_dirty)` (mm/gup.c)
     "unpin_user_page_range_dirty_lock",
     unpin_user_page_range_dirty_lock_enter, unpin_user_page_range_dirty_lock_probe,
-    |ctx| release::range(ctx.parameter(0), || ctx.number(1))
+    |ctx| release::range(ctx.pointer(0), || ctx.parameter(0), || ctx.number(1))
 );
 
 on_entry!(

@@ -51,36 +51,37 @@ pub fn pages(array: u64, n: u64) {
     many(array, n, Shape::Pages);
 }
 
-/// `unpin_user_page_range_dirty_lock(page, n)`. `n` is read anew where it is looked at closely, so that
-/// what the verifier learns of it there does not multiply what follows.
+/// `unpin_user_page_range_dirty_lock(page, n)`. The page is a pointer for a glance, and a number for what
+/// is rarer; `n` is read anew where it is looked at closely, so that what the verifier learns of it there
+/// does not multiply what follows.
 #[inline(always)]
-pub fn range(first: u64, n: impl Fn() -> u64) {
+pub fn range<P: Pointer>(page: P, first: impl Fn() -> u64, n: impl Fn() -> u64) {
     if idle() {
         audit::dropped(n());
-    } else if let Some(mapping) = common_mapping(first, n()) {
+    } else if let Some(mapping) = common_mapping(page, &first, n()) {
         let n = n();
         audit::dropped(n);
         if mapping as u32 & read::NO_FILE == 0 && !allowance::is_paid(Probed(mapping), n) {
-            release_folio(first, n);
+            release_folio(first(), n);
         }
     } else {
-        many(first, n(), Shape::Range);
+        many(first(), n(), Shape::Range);
     }
 }
 
 /// `folio.mapping` of consecutive pages, if they all have the same or all are of no file; `None`, too,
 /// where that cannot be seen fast.
 #[inline(always)]
-fn common_mapping(first: u64, n: u64) -> Option<u64> {
-    let pages = SomePages::from(Page(first))?;
+fn common_mapping<P: Pointer>(page: P, first: &impl Fn() -> u64, n: u64) -> Option<u64> {
+    let pages = SomePages::at(page)?;
     let mapping = pages.of_first()?;
     let are_alike = if n == 1 {
         true
     } else if n <= SomePages::LEN as u64 {
-        read::are_alike(Page(first), pages, mapping, n)
+        read::are_alike(pages, || Page(first()), mapping, n)
     } else {
         let mut run = Run {
-            first,
+            first: first(),
             n,
             mapping,
             differ: each::zero(),
@@ -109,7 +110,7 @@ unsafe extern "C" fn some_pages(index: u64, run: *mut c_void) -> i64 {
     let Some(pages) = SomePages::from(from) else {
         return 1;
     };
-    if read::are_alike(from, pages, run.mapping, run.n - before) {
+    if read::are_alike(pages, || from, run.mapping, run.n - before) {
         return 0;
     }
     run.differ = 1;

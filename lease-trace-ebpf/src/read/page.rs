@@ -66,6 +66,12 @@ impl SomePages {
         Words::of_pages(first.0).map(Self)
     }
 
+    /// The same by a pointer.
+    #[inline(always)]
+    pub fn at<P: Pointer>(first: P) -> Option<Self> {
+        Words::of_pages(first.raw()).map(Self)
+    }
+
     /// `folio.mapping` of the first; `None` if it is not the first of its folio.
     #[inline(always)]
     pub fn of_first(self) -> Option<u64> {
@@ -106,12 +112,12 @@ impl SomePages {
     }
 }
 
-/// Whether `folio.mapping` of `n` consecutive pages, [`SomePages::LEN`] of them at most, is this, or if this
-/// is of no file, is of no file.
+/// Whether `folio.mapping` of `n` consecutive pages from `first` on, [`SomePages::LEN`] of them at most, is
+/// this, or if this is of no file, is of no file.
 #[inline(always)]
-pub fn are_alike(first: Page, pages: SomePages, mapping: u64, n: u64) -> bool {
+pub fn are_alike(pages: SomePages, first: impl FnOnce() -> Page, mapping: u64, n: u64) -> bool {
     pages.differ_from(mapping, n) == 0
-        || mapping as u32 & NO_FILE != 0 && pages_of_no_file(first.0, n) != 0
+        || mapping as u32 & NO_FILE != 0 && pages_of_no_file(first().0, n) != 0
 }
 
 /// Whether none of `n` consecutive pages, [`SomePages::LEN`] of them at most, is of a file. A function of its

@@ -23,6 +23,9 @@ pub trait Pointer: Copy {
 
     /// The whole address, as a number.
     fn number(self) -> u64;
+
+    /// The pointer itself, for a function of the kernel's that takes either.
+    fn raw(self) -> u64;
 }
 
 /// An argument of fentry, or what was reached from one: the verifier knows what it points to, and
@@ -77,6 +80,11 @@ impl Pointer for Typed {
     fn number(self) -> u64 {
         address_of(self.0)
     }
+
+    #[inline(always)]
+    fn raw(self) -> u64 {
+        self.0
+    }
 }
 
 impl Pointer for Probed {
@@ -102,6 +110,11 @@ impl Pointer for Probed {
 
     #[inline(always)]
     fn number(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn raw(self) -> u64 {
         self.0
     }
 }
