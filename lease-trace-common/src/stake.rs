@@ -190,7 +190,7 @@ pub struct Stake {
     pub released_ns: u64,
     /// Most pin references at one time.
     pub peak: u64,
-    /// `mm_struct` of the owner, to allowance a release that another task makes in its name.
+    /// `mm_struct` of the owner, to credit a release that another task makes in its name.
     pub mm: u64,
     /// Slot of the inode's record.
     pub slot: u64,

@@ -354,8 +354,8 @@ fn hint(low: u32) -> *mut u64 {
 }
 
 /// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, -1 if
-/// there is no room. A function of its own for
-/// the verifier: checked once, and its stack is free again for what follows.
+/// there is no room. A function of its own for the verifier: checked once, and its stack is free again
+/// for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn inode_make(address: u64) -> i64 {
     let inode = InodePtr(address);

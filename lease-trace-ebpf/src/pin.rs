@@ -241,9 +241,7 @@ extern "C" fn pin_deduct(inode: u64) -> i64 {
 /// would be a frame of that stack.
 #[inline(always)]
 fn note_stack(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
-    let tgid = owner_tgid(mm);
-    let Some(stake) = InodeRef::find(inode).and_then(|inode| StakeRef::find(tgid, inode.get().id))
-    else {
+    let Some(stake) = owners_stake(inode, mm) else {
         keep_stack(ctx);
         return true;
     };
@@ -263,13 +261,17 @@ fn note_stack_apart(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
 /// Notes the stack in the stake, whatever pins it has. A function of its own, because it is rarely called.
 #[inline(never)]
 fn renote_stack(ctx: *mut c_void, inode: u64, mm: u64) {
-    let tgid = owner_tgid(mm);
-    if let Some(inode) = InodeRef::find(inode)
-        && let Some(stake) = StakeRef::find(tgid, inode.get().id)
-    {
+    if let Some(stake) = owners_stake(inode, mm) {
         // SAFETY: a live map value.
         unsafe { stack_of(ctx, &raw mut (*stake.get_ptr()).stack) };
     }
+}
+
+/// What the owner of `mm` has in the inode at this address.
+#[inline(always)]
+fn owners_stake(inode: u64, mm: u64) -> Option<StakeRef> {
+    let tgid = owner_tgid(mm);
+    InodeRef::find(inode).and_then(|inode| StakeRef::find(tgid, inode.get().id))
 }
 
 /// # Safety

@@ -107,7 +107,7 @@ unsafe extern "C" fn some_pages(index: u64, run: *mut c_void) -> i64 {
     let run = unsafe { &mut *run.cast::<Run>() };
     let before = index * SomePages::LEN as u64;
     let from = Page(run.first).nth(before);
-    let Some(pages) = SomePages::from(from) else {
+    let Some(pages) = SomePages::at(Probed(from.0)) else {
         return 1;
     };
     if read::are_alike(pages, || from, run.mapping, run.n - before) {

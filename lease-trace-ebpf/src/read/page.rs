@@ -2,7 +2,9 @@
 
 use lease_trace_common::config::{FOLIO_MAPPING, PAGE_HEAD, PAGE_SIZE};
 
-use super::{Folio, InodePtr, Page, Pointer, at, element, opaque, pointer, value, words::Words};
+use super::{
+    Folio, InodePtr, Page, Pointer, Probed, at, element, opaque, pointer, value, words::Words,
+};
 
 /// The words of a `struct page` that tell what it belongs to, in one read.
 #[derive(Clone, Copy)]
@@ -62,12 +64,6 @@ impl SomePages {
     pub const LEN: usize = 16;
 
     #[inline(always)]
-    pub fn from(first: Page) -> Option<Self> {
-        Words::of_pages(first.0).map(Self)
-    }
-
-    /// The same by a pointer.
-    #[inline(always)]
     pub fn at<P: Pointer>(first: P) -> Option<Self> {
         Words::of_pages(first.raw()).map(Self)
     }
@@ -125,7 +121,7 @@ pub fn are_alike(pages: SomePages, first: impl FnOnce() -> Page, mapping: u64, n
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pages_of_no_file(first: u64, n: u64) -> i64 {
-    let Some(pages) = SomePages::from(Page(first)) else {
+    let Some(pages) = SomePages::at(Probed(first)) else {
         return 0;
     };
     let mut common = u64::MAX;
