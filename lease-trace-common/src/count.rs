@@ -1,5 +1,5 @@
-//! Counters kept in the kernel: what was seen and what was lost. One per-CPU array, indexed by
-//! these; the sums are shown by every command that reads the stakes.
+//! Counters kept in the kernel: what was seen and what was lost. One array, indexed by these; it is
+//! shown by every command that reads the stakes.
 
 /// Index into the array of counters.
 #[repr(u32)]
@@ -62,8 +62,8 @@ pub enum Count {
     AuditTaken = 26,
     /// The same dropped.
     AuditDropped = 27,
-    /// Hooks passed without their program. Kept by the kernel with each program, and written here by
-    /// the monitor.
+    /// Hooks passed without their program. Kept by the kernel with each program; the monitor writes
+    /// their sum into the word `LOST_HOOKS` of `OWNER`.
     LostHooks = 28,
     /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
     Joined = 29,

@@ -24,9 +24,11 @@ pub const KPROBES: u32 = 8;
 pub const SET_ON_RETURN: u32 = 9;
 /// 1: somebody waits, or has waited, for pins to go (`lease-trace run`).
 pub const WAITED: u32 = 10;
+/// Hooks that the kernel passed without their program, as the monitor last added them up.
+pub const LOST_HOOKS: u32 = 11;
 /// Words of the map.
-pub const LEN: u32 = 11;
+pub const LEN: u32 = 12;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 10;
+pub const LAYOUT: u64 = 11;

@@ -2,9 +2,13 @@
 //!
 //! Maps whose number of entries depends on load are allocated on demand (`BPF_F_NO_PREALLOC`), so
 //! an idle tracer costs little memory.
+//!
+//! The kernel writes a look-up in an array out at each place, and moves all that it knows of a program
+//! for it. `BPF_F_INNER_MAP` keeps it from that (`array_map_gen_lookup`, kernel/bpf/arraymap.c): ten
+//! instructions more to run, where that is rare, for a shorter start.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
 };
@@ -72,11 +76,13 @@ pub static ACTING: HashMap<u64, u64> = HashMap::with_max_entries(4_096, BPF_F_NO
 
 /// The policy in force, see `policy::index`.
 #[map]
-pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, 0);
+pub static POLICY: Array<u64> = 
+    Array::with_max_entries(policy::index::LEN, BPF_F_INNER_MAP);
 
 /// Rules, by bank and number.
 #[map]
-pub static RULES: Array<Rule> = Array::with_max_entries(policy::BANKS * policy::RULES, 0);
+pub static RULES: Array<Rule> =
+    Array::with_max_entries(policy::BANKS * policy::RULES, BPF_F_INNER_MAP);
 
 /// Leases that cover a process which did not set them, see `covers`; the value is the inode id.
 #[map]
@@ -84,7 +90,8 @@ pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(CAPACITY, 
 
 /// Code of the consumers that the policy names.
 #[map]
-pub static FRAMES: Array<Frame> = Array::with_max_entries(2 * policy::FRAMES, 0);
+pub static FRAMES: Array<Frame> = 
+    Array::with_max_entries(2 * policy::FRAMES, BPF_F_INNER_MAP);
 
 /// What rules came to, see `policy::hit`.
 #[map]
@@ -107,11 +114,12 @@ pub static WAKE: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Who the maps belong to, see `owner`. Written by userspace.
 #[map]
-pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, 0);
+pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, BPF_F_INNER_MAP);
 
-/// Counters, see [`Count`].
-#[map]
-pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Count::LEN as u32, 0);
+/// Counters, see [`Count`]: a map of one value, in a section of its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.COUNTS")]
+pub static mut COUNTS: [u64; Count::LEN] = [0; Count::LEN];
 
 /// Inode records there are: 0 lets the release hooks return at once.
 #[unsafe(no_mangle)]
@@ -229,9 +237,6 @@ const fn blank() -> Config {
 /// Adds to a counter.
 #[inline(always)]
 pub fn count(which: Count, n: u64) {
-    if let Some(slot) = COUNTS.get_ptr_mut(which as u32) {
-        // SAFETY: the map hands out a valid pointer to this CPU's slot; a preempting program on
-        // the same CPU could lose one increment, which atomics rule out.
-        unsafe { crate::atomic::add(slot, n) };
-    }
+    // SAFETY: a global of this object, with an element for each counter.
+    unsafe { crate::atomic::add((&raw mut COUNTS).cast::<u64>().add(which as usize), n) };
 }

@@ -73,38 +73,6 @@ pub fn entries<K: Pod, V: Pod>(map: BorrowedFd) -> io::Result<Vec<(K, V)>> {
     }
 }
 
-/// The first `count` values of a per-CPU array of 64-bit numbers, each summed over all of `cpus`
-/// possible CPUs.
-pub fn sums(map: BorrowedFd, count: usize, cpus: usize) -> io::Result<Vec<u64>> {
-    let mut keys = vec![0_u32; count];
-    let mut values = vec![0_u64; count * cpus];
-    let mut next = 0_u32;
-    let mut attr = Batch {
-        next: &raw mut next as u64,
-        keys: keys.as_mut_ptr() as u64,
-        values: values.as_mut_ptr() as u64,
-        count: count as u32,
-        map_fd: map.as_raw_fd() as u32,
-        ..Batch::default()
-    };
-    // SAFETY: `Batch` is this command's attribute. It points to a number, and to room for as many keys
-    // and values as it says, of which each has a word for every possible CPU; all outlive the call.
-    match unsafe { call_mut(BPF_MAP_LOOKUP_BATCH, &mut attr) } {
-        // Those were all there are.
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
-        _ => {}
-    }
-    if attr.count as usize != count {
-        return Err(io::Error::other(
-            "fewer values than the map is said to have",
-        ));
-    }
-    Ok(values
-        .chunks_exact(cpus)
-        .map(|of_one| of_one.iter().sum())
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

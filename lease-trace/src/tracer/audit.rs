@@ -1,9 +1,9 @@
 //! Pins counted twice: by the hooks, and by the kernel. What passes none of the hooks shows as a
 //! difference that stays.
 
-use std::{collections::VecDeque, thread, time::Duration};
+use std::{borrow::Borrow, collections::VecDeque, thread, time::Duration};
 
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{Array, MapData};
 use lease_trace_common::count::Count;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     attach::{self, Attachment, Link},
     error::Error,
     map,
-    maps::sum,
+    maps::{self, COUNTS, Counts},
     object::{self, Adopt},
 };
 use crate::{
@@ -62,16 +62,17 @@ impl Both {
 
 /// What the hooks have counted. Nothing else is read: with kprobes the kernel skips a program on a
 /// CPU where somebody is inside bpf(2) on a map.
-fn flow(sum: impl Fn(Count) -> Result<u64, Error>) -> Result<Flow, Error> {
+fn flow<T: Borrow<MapData>>(map: &Array<T, Counts>) -> Result<Flow, Error> {
+    let counts = maps::counts(map)?;
     Ok(Flow {
-        taken: sum(Count::AuditTaken)?,
-        dropped: sum(Count::AuditDropped)?,
+        taken: counts[Count::AuditTaken as usize],
+        dropped: counts[Count::AuditDropped as usize],
     })
 }
 
 /// The hooks that see pins, and what they count. Dropping it detaches them.
 pub struct Hooks {
-    counts: PerCpuArray<MapData, u64>,
+    counts: Array<MapData, Counts>,
     _links: Vec<Link>,
 }
 
@@ -88,9 +89,9 @@ impl Hooks {
         for loss in attachments.iter().filter_map(Attachment::loss) {
             log::warn!("{loss}");
         }
-        let counts = map(&mut object.ebpf, "COUNTS")?;
-        let counts = PerCpuArray::try_from(counts)
-            .map_err(|error| Error::maps("cannot open the map", "COUNTS", error))?;
+        let counts = map(&mut object.ebpf, COUNTS)?;
+        let counts = Array::try_from(counts)
+            .map_err(|error| Error::maps("cannot open the map", COUNTS, error))?;
         Ok(Self {
             counts,
             _links: object.links,
@@ -98,7 +99,7 @@ impl Hooks {
     }
 
     pub fn read(&self) -> Result<Option<Both>, Error> {
-        Both::read(|| flow(|count| sum(&self.counts, count)))
+        Both::read(|| flow(&self.counts))
     }
 }
 
@@ -135,7 +136,7 @@ impl Auditor {
 }
 
 fn both(tracer: &Tracer) -> Result<Option<Both>, Error> {
-    Both::read(|| flow(|count| tracer.count(count)))
+    Both::read(|| flow(&tracer.maps.counts))
 }
 
 /// The last look, with the difference that lasted through all of them. A call under way only ever

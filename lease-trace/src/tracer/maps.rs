@@ -4,20 +4,27 @@ use std::{borrow::Borrow, hash::Hash, os::fd::AsFd as _};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, PerCpuValues},
-    util::nr_cpus,
+    maps::{Array, HashMap, IterableMap as _, MapData, MapError},
 };
 use lease_trace_common::{
     count::Count,
     lease::Lease,
+    owner,
     stake::{self, Inode, Path, Stake, StakeKey, pins},
 };
 
 use super::{
     error::Error,
+    pinned,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
 use crate::kernel::batch;
+
+/// The counters, indexed by [`Count`].
+pub type Counts = [u64; Count::LEN];
+
+/// The map of [`Counts`], named after its section.
+pub const COUNTS: &str = ".bss.COUNTS";
 
 /// The maps that hold all state, owned or borrowed.
 pub struct Maps<T> {
@@ -25,7 +32,7 @@ pub struct Maps<T> {
     pub stakes: HashMap<T, StakeKey, Stake>,
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
-    pub counts: PerCpuArray<T, u64>,
+    pub counts: Array<T, Counts>,
     /// Whether hash maps are read key by key, see [`Maps::entries`].
     pub key_by_key: bool,
 }
@@ -133,14 +140,10 @@ impl<T: Borrow<MapData>> Maps<T> {
         }
     }
 
-    /// Sums over all CPUs.
-    pub fn counts(&self) -> Result<[u64; Count::LEN], Error> {
-        let failed = |error: String| Error::maps("cannot read the map", "COUNTS", error);
-        let cpus = nr_cpus().map_err(|(what, error)| failed(format!("{what}: {error}")))?;
-        let map = self.counts.map().fd().as_fd();
-        let sums = batch::sums(map, Count::LEN, cpus).map_err(|error| failed(error.to_string()))?;
-        let sums = sums.try_into();
-        sums.map_err(|_| failed("it has another number of counters".to_owned()))
+    pub fn counts(&self) -> Result<Counts, Error> {
+        let mut counts = counts(&self.counts)?;
+        counts[Count::LostHooks as usize] = pinned::word(owner::LOST_HOOKS);
+        Ok(counts)
     }
 }
 
@@ -154,26 +157,10 @@ fn settled(key: &StakeKey, stake: &Stake, inode: Option<&Inode>) -> Stake {
     }
 }
 
-/// A counter, summed over all CPUs.
-pub fn sum<T: Borrow<MapData>>(counts: &PerCpuArray<T, u64>, count: Count) -> Result<u64, Error> {
-    let values = counts
-        .get(&(count as u32), 0)
-        .map_err(|error| Error::maps("cannot read the map", "COUNTS", error))?;
-    Ok(values.iter().sum())
-}
-
-impl Maps<MapData> {
-    /// Sets a counter that no program adds to.
-    pub fn set_count(&mut self, count: Count, value: u64) -> Result<(), Error> {
-        let failed = |error: String| Error::maps("cannot write the map", "COUNTS", error);
-        let cpus = nr_cpus().map_err(|(what, error)| failed(format!("{what}: {error}")))?;
-        let mut values = vec![0; cpus];
-        values[0] = value;
-        let values = PerCpuValues::try_from(values).map_err(|error| failed(error.to_string()))?;
-        self.counts
-            .set(count as u32, values, 0)
-            .map_err(|error| failed(error.to_string()))
-    }
+/// What the programs count.
+pub fn counts<T: Borrow<MapData>>(map: &Array<T, Counts>) -> Result<Counts, Error> {
+    map.get(&0, 0)
+        .map_err(|error| Error::maps("cannot read the map", COUNTS, error))
 }
 
 /// Reads one key after the other; nothing if that does not come to an end, because a key that is

@@ -27,10 +27,9 @@ pub mod watch;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData},
 };
 use lease_trace_common::{
-    count::Count,
     owner,
     policy::Header,
     stake::{Stake, StakeKey},
@@ -41,7 +40,7 @@ use self::{
     attach::Link,
     denial::Denials,
     hooks::Hooks,
-    maps::Maps,
+    maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Adopt,
     policy::{InForce, Plan, PolicyMaps},
@@ -229,17 +228,12 @@ impl Tracer {
 
     /// Enters among the counters how often hooks were passed without their program.
     pub fn count_passed(&mut self) -> Result<(), Error> {
-        self.maps.set_count(Count::LostHooks, self.hooks.passed()?)
+        pinned::set_words(&[(owner::LOST_HOOKS, self.hooks.passed()?)])
     }
 
-    /// Counters, summed over all CPUs, indexed by [`Count`].
-    pub fn counts(&self) -> Result<[u64; Count::LEN], Error> {
+    /// Counters, indexed by [`Count`].
+    pub fn counts(&self) -> Result<Counts, Error> {
         self.maps.counts()
-    }
-
-    /// One of them.
-    pub fn count(&self, count: Count) -> Result<u64, Error> {
-        maps::sum(&self.maps.counts, count)
     }
 
     /// Whether this is the enforcement in place, which was there before and stays.
@@ -334,7 +328,7 @@ fn assemble(
         stakes: HashMap::try_from(get("STAKES")?).map_err(bad("STAKES"))?,
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
-        counts: PerCpuArray::try_from(get("COUNTS")?).map_err(bad("COUNTS"))?,
+        counts: Array::try_from(get(COUNTS)?).map_err(bad(COUNTS))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,
     })
 }

@@ -16,6 +16,7 @@ use lease_trace_common::owner;
 
 use super::{
     error::{Error, chain},
+    maps::COUNTS,
     snapshot::Source,
     walk::Walker,
 };
@@ -31,7 +32,7 @@ const PROGRAMS: &str = "programs";
 const OWNER: &str = "OWNER";
 /// Maps that a reader needs, or a monitor that takes over.
 const MAPS: &[&str] = &[
-    OWNER, "LEASES", "INODES", "STAKES", "PATHS", "COUNTS", "EVENTS", "WAKE", "POLICY", "RULES",
+    OWNER, "LEASES", "INODES", "STAKES", "PATHS", COUNTS, "EVENTS", "WAKE", "POLICY", "RULES",
     "FRAMES", "HITS",
 ];
 
@@ -146,13 +147,18 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
         let map = ebpf
             .map_mut(name)
             .ok_or_else(|| Error::maps("cannot find the map", *name, "it is not in the object"))?;
-        let at = path.join(name);
+        let at = path.join(file(name));
         pin(map, &at)
             .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
         fs::set_permissions(&at, fs::Permissions::from_mode(0o600))
             .map_err(|error| Error::maps("cannot restrict", at.display().to_string(), error))?;
     }
     Ok((folder, recovered))
+}
+
+/// The name of a map's file: bpffs has none with a dot.
+fn file(map: &str) -> &str {
+    map.rsplit('.').next().unwrap_or(map)
 }
 
 fn pin(map: &mut Map, at: &Path) -> Result<(), String> {
@@ -306,7 +312,7 @@ pub fn claim() -> Result<Claim, Error> {
 
 /// A map of the running monitor, or of the enforcement in place.
 pub fn open(name: &str) -> Result<MapData, Error> {
-    let path = Path::new(FOLDER).join(name);
+    let path = Path::new(FOLDER).join(file(name));
     MapData::from_pin(&path)
         .map_err(|error| Error::maps("cannot open", path.display().to_string(), chain(&error)))
 }

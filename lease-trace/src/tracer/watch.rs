@@ -67,8 +67,9 @@ impl Watch {
     /// Whether any process has pins under a lease: else no call can be a breach.
     pub fn covers_any(&self) -> Result<bool, Error> {
         // In this order: both only grow, so that what is covered now is never overlooked.
-        let uncovered = maps::sum(&self.maps.counts, Count::Uncovered)?;
-        Ok(maps::sum(&self.maps.counts, Count::Covered)? != uncovered)
+        let uncovered = maps::counts(&self.maps.counts)?[Count::Uncovered as usize];
+        let covered = maps::counts(&self.maps.counts)?[Count::Covered as usize];
+        Ok(covered != uncovered)
     }
 
     /// The references of one process to leased files.
