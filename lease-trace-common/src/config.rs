@@ -214,8 +214,8 @@ pub struct Config {
     pub pages: u32,
     /// 1: it is, and there is no audit, so that what is done for each page can be done the shortest way.
     pub plain: u32,
-    /// Number of this object: the programs act only while `IN_CHARGE` says it.
-    pub object: u32,
+    /// 1: a policy may come into force. Else nothing of what judges by one is left of the programs.
+    pub policy: u32,
 }
 
 crate::pod!(Config);

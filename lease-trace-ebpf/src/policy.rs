@@ -18,8 +18,8 @@ use lease_trace_common::{
 
 use crate::{
     each,
-    maps::{FRAMES, PENDING, POLICY, Pending, RULES},
-    read::{Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
+    maps::{CONFIG, FRAMES, PENDING, POLICY, Pending, RULES},
+    read::{self, Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
     stakes::StakeRef,
     task,
 };
@@ -32,6 +32,9 @@ const HALVINGS: u32 = FRAMES_LEN.ilog2() + 1;
 /// The policy in force; one without rules if there is none.
 #[inline(always)]
 pub fn header() -> Header {
+    if read::constant(&CONFIG.policy) == 0 {
+        return Header(0);
+    }
     Header(POLICY.get(index::HEADER).copied().unwrap_or(0))
 }
 

@@ -12,7 +12,7 @@ use super::{
     error::Error,
     map,
     maps::{self, COUNTS, Counts},
-    object::{self, Adopt},
+    object::{self, Purpose},
 };
 use crate::{
     kernel::{
@@ -82,7 +82,7 @@ impl Hooks {
             audit: true,
             ..Options::default()
         };
-        let mut object = object::load(options, Adopt::No)?;
+        let mut object = object::load(options, Purpose::default())?;
         let groups = [Group::PinsDropped, Group::PinsTaken];
         let attachments = attach::attach_groups(&mut object, attach, None, &groups)?;
         attach::require(&attachments)?;

@@ -42,7 +42,7 @@ use self::{
     hooks::Hooks,
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
-    object::Adopt,
+    object::Purpose,
     policy::{InForce, Plan, PolicyMaps},
     set_up::{Links, SetUp},
     walk::Walker,
@@ -354,6 +354,10 @@ fn read(
 
 /// For `doctor`: attaches every point for a moment and tells what became of each.
 pub fn trial() -> Result<Vec<Attachment>, Error> {
-    let mut object = object::load(Options::default(), Adopt::No)?;
+    let purpose = Purpose {
+        adopts: false,
+        judges: true,
+    };
+    let mut object = object::load(Options::default(), purpose)?;
     attach::attach(&mut object, AttachMode::Auto, None)
 }

@@ -37,15 +37,17 @@ impl Object {
     }
 }
 
-/// Whether walks also enter what they find into the maps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Adopt {
-    Yes,
-    No,
+/// What becomes of the programs.
+#[derive(Clone, Copy, Default)]
+pub struct Purpose {
+    /// Walks also enter what they find into the maps.
+    pub adopts: bool,
+    /// A policy may come into force.
+    pub judges: bool,
 }
 
 /// Checks what can be checked beforehand, then makes the maps.
-pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
+pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
     if let Some(obstacle) = host::capabilities() {
         return Err(obstacle.into());
     }
@@ -68,7 +70,8 @@ pub fn load(options: Options, adopt: Adopt) -> Result<Object, Error> {
     let config = Config {
         pins_all: u32::from(options.pins_all),
         audit: u32::from(options.audit),
-        adopt: u32::from(adopt == Adopt::Yes),
+        adopt: u32::from(purpose.adopts),
+        policy: u32::from(purpose.judges),
         capacity: options.capacity,
         plain: known.plain & u32::from(!options.audit),
         ..known

@@ -9,7 +9,7 @@ use super::{
     Options,
     error::Error,
     maps::Maps,
-    object::{self, Adopt},
+    object::{self, Purpose},
     of_monitor, owned,
     pinned::{self, Words},
     read,
@@ -60,7 +60,11 @@ impl Reader {
 
 /// Where there are no maps of anybody's.
 fn walked() -> Result<Snapshot, Error> {
-    let mut object = object::load(Options::default(), Adopt::Yes)?;
+    let purpose = Purpose {
+        adopts: true,
+        judges: false,
+    };
+    let mut object = object::load(Options::default(), purpose)?;
     let holders = Walker::load(&mut object.ebpf, &object.btf)?.all()?;
     read(&owned(&mut object.ebpf)?, holders, None)
 }

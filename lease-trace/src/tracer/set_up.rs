@@ -10,7 +10,7 @@ use super::{
     error::Error,
     files,
     hooks::Hooks,
-    object::{self, Adopt, Object},
+    object::{self, Object, Purpose},
     pinned,
     walk::Walker,
 };
@@ -45,10 +45,14 @@ pub enum Links {
     Pinned,
 }
 
-/// On an error nothing new stays attached or pinned. With `denies` the programs that deny are
-/// there, too.
+/// On an error nothing new stays attached or pinned. With `denies` a policy may
+/// come into force, and the programs that deny are there, too.
 pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Error> {
-    let mut object = object::load(options, Adopt::Yes)?;
+    let purpose = Purpose {
+        adopts: true,
+        judges: denies,
+    };
+    let mut object = object::load(options, purpose)?;
     let raw = denies.then(|| object.denials()).transpose()?;
     let (folder, recovered) = pinned::create(&mut object.ebpf)?;
     pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
