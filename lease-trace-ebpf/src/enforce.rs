@@ -401,7 +401,7 @@ extern "C" fn enforce_count_hit(found: u64, counter: u32) -> i64 {
     if let Some(rule) = Match(Header(found)).rule()
         && let Some(hits) = HITS.get_ptr_mut(rule.row * HITS_OF_RULE + counter)
     {
-        // SAFETY: the map hands out a valid pointer to this CPU's slot.
+        // SAFETY: a live map value.
         unsafe { crate::atomic::add(hits, 1) };
     }
     0

@@ -10,7 +10,7 @@
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, Queue, RingBuf},
 };
 use lease_trace_common::{
     STACK_LEN,
@@ -76,8 +76,7 @@ pub static ACTING: HashMap<u64, u64> = HashMap::with_max_entries(4_096, BPF_F_NO
 
 /// The policy in force, see `policy::index`.
 #[map]
-pub static POLICY: Array<u64> = 
-    Array::with_max_entries(policy::index::LEN, BPF_F_INNER_MAP);
+pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, BPF_F_INNER_MAP);
 
 /// Rules, by bank and number.
 #[map]
@@ -90,12 +89,11 @@ pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(CAPACITY, 
 
 /// Code of the consumers that the policy names.
 #[map]
-pub static FRAMES: Array<Frame> = 
-    Array::with_max_entries(2 * policy::FRAMES, BPF_F_INNER_MAP);
+pub static FRAMES: Array<Frame> = Array::with_max_entries(2 * policy::FRAMES, BPF_F_INNER_MAP);
 
 /// What rules came to, see `policy::hit`.
 #[map]
-pub static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(policy::ROWS * policy::HITS, 0);
+pub static HITS: Array<u64> = Array::with_max_entries(policy::ROWS * policy::HITS, BPF_F_INNER_MAP);
 
 /// Stakes to be judged before the current program ends, by thread and number.
 #[map]

@@ -1,4 +1,4 @@
-//! bpf(2) by hand, for the programs that aya has no type for.
+//! bpf(2) by hand, for programs that the kernel finds by the BTF id of a function.
 
 use std::{
     ffi::{CStr, CString},
@@ -22,8 +22,11 @@ const BPF_BTF_LOAD: libc::c_int = 18;
 
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_PROG_TYPE_LSM: u32 = 29;
+const BPF_TRACE_FENTRY: u32 = 24;
+const BPF_TRACE_FEXIT: u32 = 25;
 const BPF_MODIFY_RETURN: u32 = 26;
 const BPF_LSM_MAC: u32 = 27;
+const BPF_TRACE_ITER: u32 = 28;
 
 /// Room for what the verifier says. Pages that it leaves blank cost nothing.
 const LOG_SIZE: usize = (u32::MAX >> 8) as usize;
@@ -98,6 +101,12 @@ struct Describe {
 /// What a program may do at the function it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// `fentry`: runs before a kernel function.
+    Entry,
+    /// `fexit`: runs after it.
+    Exit,
+    /// Runs for each of what a function `bpf_iter_*` walks over.
+    Iterator,
     /// `fmod_ret`: runs before a kernel function; if it returns other than 0, the function is not
     /// called and returns that.
     ModifyReturn,
@@ -108,6 +117,9 @@ pub enum Kind {
 impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Entry => "fentry",
+            Self::Exit => "fexit",
+            Self::Iterator => "iterator",
             Self::ModifyReturn => "fmod_ret",
             Self::Lsm => "BPF LSM",
         }
@@ -115,6 +127,9 @@ impl Kind {
 
     const fn types(self) -> (u32, u32) {
         match self {
+            Self::Entry => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY),
+            Self::Exit => (BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT),
+            Self::Iterator => (BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER),
             Self::ModifyReturn => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN),
             Self::Lsm => (BPF_PROG_TYPE_LSM, BPF_LSM_MAC),
         }
@@ -243,11 +258,20 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
 
 /// How often a program's hook was passed without it, since it was running on that CPU already.
 pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
+    Ok(info(program)?.recursion_misses)
+}
+
+/// How many instructions the kernel walked through to accept a program.
+pub fn verified(program: BorrowedFd) -> io::Result<u32> {
+    Ok(info(program)?.verified_insns)
+}
+
+fn info(program: BorrowedFd) -> io::Result<bpf_prog_info> {
     // SAFETY: `bpf_prog_info` is made of integers only, for which zero is a value.
     let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
     // SAFETY: a program is described by this structure.
     unsafe { describe(program, &mut info) }?;
-    Ok(info.recursion_misses)
+    Ok(info)
 }
 
 /// `BPF_OBJ_GET_INFO_BY_FD`.

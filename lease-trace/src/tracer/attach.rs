@@ -1,23 +1,23 @@
 //! The attach plan at work: for every probe point fentry/fexit first, kprobe/kretprobe where that
 //! is refused. What is possible is found out by loading and attaching, never from a version.
 
-use std::{path::Path, time::Instant};
+use std::{os::fd::AsFd as _, path::Path, time::Instant};
 
 use aya::{
     Ebpf,
-    programs::{
-        FEntry, FExit, KProbe, Program, ProgramError, fentry::FEntryLink, fexit::FExitLink,
-        kprobe::KProbeLink, links::FdLink,
-    },
+    programs::{KProbe, Program, ProgramError, kprobe::KProbeLink, links::FdLink},
 };
 
 use super::{
     AttachMode,
     error::{Error, chain, is_eperm, program_reason},
     object::Object,
+    raw,
 };
 use crate::kernel::{
-    self, host,
+    self,
+    bpf::Kind,
+    host,
     points::{Group, Need, POINTS, Point},
 };
 
@@ -90,8 +90,7 @@ impl Attachment {
 /// that it was loaded from.
 #[allow(dead_code, reason = "held for what its end does")]
 pub enum Link {
-    Entry(FEntryLink),
-    Exit(FExitLink),
+    Trampoline(raw::Link),
     Probe(KProbeLink),
 }
 
@@ -131,21 +130,6 @@ pub fn attach_groups(
         attachments.push(Attachment { point, outcome });
     }
     Ok(attachments)
-}
-
-/// How many instructions the kernel walked through to accept each program: what a start takes is
-/// this.
-pub fn log_sizes(ebpf: &Ebpf) {
-    if !log::log_enabled!(log::Level::Debug) {
-        return;
-    }
-    for (name, program) in ebpf.programs() {
-        if let Ok(info) = program.info()
-            && let Some(verified) = info.verified_instruction_count()
-        {
-            log::debug!("{name}: {verified} instructions verified");
-        }
-    }
 }
 
 /// Whether a point is watched by fentry, which the kernel passes by least.
@@ -240,7 +224,8 @@ fn attach_point(
 
 /// Why one hook was refused.
 enum Refusal {
-    Program(ProgramError),
+    Trampoline(raw::Refusal),
+    Probe(ProgramError),
     /// The object lacks a program that the table of points names.
     NoProgram(String),
     /// It was attached and cannot be kept so.
@@ -250,27 +235,35 @@ enum Refusal {
 impl Refusal {
     /// EPERM concerns every program: it ends the start. Anything else concerns this hook.
     fn refine(self) -> Result<String, Error> {
-        match self {
-            Self::Program(error) if is_eperm(&error) => Err(Error::Refused {
+        let is_refused = match &self {
+            Self::Trampoline(refusal) => refusal.is_eperm(),
+            Self::Probe(error) => is_eperm(error),
+            _ => false,
+        };
+        if is_refused {
+            return Err(Error::Refused {
                 call: "bpf(2) for loading a program".to_owned(),
-            }),
-            Self::Program(error @ ProgramError::LoadError { .. }) => Ok(program_reason(&error)),
-            Self::Program(error) => Ok(chain(&error)),
-            Self::Pin(reason) => Ok(reason),
-            Self::NoProgram(name) => Ok(format!("the object has no program {name}")),
+            });
         }
+        Ok(match self {
+            Self::Trampoline(refusal) => chain(&refusal),
+            Self::Probe(error) => program_reason(&error),
+            Self::Pin(reason) => reason,
+            Self::NoProgram(name) => format!("the object has no program {name}"),
+        })
+    }
+}
+
+impl From<raw::Refusal> for Refusal {
+    fn from(refusal: raw::Refusal) -> Self {
+        Self::Trampoline(refusal)
     }
 }
 
 impl From<ProgramError> for Refusal {
     fn from(error: ProgramError) -> Self {
-        Self::Program(error)
+        Self::Probe(error)
     }
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| Refusal::NoProgram(name.to_owned()))
 }
 
 /// The return side goes first: a call whose entry was seen is always seen to leave.
@@ -280,42 +273,33 @@ fn with_trampoline(
     folder: Option<&Path>,
 ) -> Result<(), Refusal> {
     let Object {
-        ebpf, btf, links, ..
+        raw, types, links, ..
     } = object;
-    let (enter, leave) = (
-        format!("{}_enter", point.stem),
-        format!("{}_leave", point.stem),
-    );
+    let put = |kind: Kind, end: &str| {
+        let name = format!("{}_{end}", point.stem);
+        let id = types.function_id(point.function).unwrap_or_default();
+        raw.load(&name, kind, id)?.attach()
+    };
     // Dropped, and with that detached, if the entry cannot be attached.
-    let mut exit_link = None;
-    if point.returns {
-        let exit: &mut FExit = program(ebpf, &leave)?.try_into()?;
-        timed(&leave, || exit.load(point.function, btf))?;
-        let link = exit.attach()?;
-        exit_link = Some(exit.take_link(link)?);
-    }
-    let entry: &mut FEntry = program(ebpf, &enter)?.try_into()?;
-    timed(&enter, || entry.load(point.function, btf))?;
-    let link = entry.attach()?;
-    let entry_link = entry.take_link(link)?;
-    if let Some(folder) = folder {
-        pin(entry_link.into(), &folder.join(&enter))?;
-        if let Some(link) = exit_link {
-            pin(link.into(), &folder.join(&leave))?;
+    let exit = point
+        .returns
+        .then(|| put(Kind::Exit, "leave"))
+        .transpose()?;
+    let entry = put(Kind::Entry, "enter")?;
+    for link in [Some(entry), exit].into_iter().flatten() {
+        if let Some(folder) = folder {
+            let reason =
+                |error| Refusal::Pin(format!("cannot pin into {}: {error}", folder.display()));
+            link.pin(folder).map_err(reason)?;
         }
-    } else {
-        links.push(Link::Entry(entry_link));
-        links.extend(exit_link.map(Link::Exit));
+        links.push(Link::Trampoline(link));
     }
     Ok(())
 }
 
-/// Says what the kernel took to accept a program.
-pub fn timed<T>(program: &str, load: impl FnOnce() -> T) -> T {
-    let begun = Instant::now();
-    let result = load();
-    log::debug!("{program}: {} us to load", begun.elapsed().as_micros());
-    result
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| Refusal::NoProgram(name.to_owned()))
 }
 
 fn with_probe(object: &mut Object, point: &Point, folder: Option<&Path>) -> Result<(), Refusal> {
@@ -326,7 +310,9 @@ fn with_probe(object: &mut Object, point: &Point, folder: Option<&Path>) -> Resu
     }
     for name in names {
         let probe: &mut KProbe = program(ebpf, &name)?.try_into()?;
-        timed(&name, || probe.load())?;
+        let begun = Instant::now();
+        probe.load()?;
+        raw::say_cost(&name, begun, probe.fd()?.as_fd());
         let link = probe.attach(point.function, 0)?;
         let link = probe.take_link(link)?;
         if let Some(folder) = folder {

@@ -6,19 +6,19 @@ use std::{io, os::fd::BorrowedFd, path::Path};
 use lease_trace_common::policy::cause_bit;
 
 use super::{
+    error::chain,
     object::Object,
-    raw::{Link, RawObject},
+    raw::{Link, Loaded},
 };
 use crate::kernel::{
     bpf::Kind,
-    btf::Btf,
     denials::{DENIALS, Denial},
     host,
 };
 
 /// The programs in place.
 pub struct Denials {
-    links: Vec<(&'static str, Link)>,
+    links: Vec<Link>,
     /// Set of `cause_bit`s: the ways out that can be denied now.
     pub deniable: u32,
     /// `deny_close: fmod_ret`
@@ -27,7 +27,7 @@ pub struct Denials {
 
 impl Denials {
     /// Attaches every program that this kernel accepts.
-    pub fn attach(object: &Object, raw: &RawObject) -> Self {
+    pub fn attach(object: &Object) -> Self {
         let mut denials = Self {
             links: Vec::new(),
             deniable: 0,
@@ -35,9 +35,9 @@ impl Denials {
         };
         let mut refused = 0;
         for denial in &DENIALS {
-            match attach(raw, &object.types, denial) {
+            match attach(object, denial) {
                 Ok((how, link)) => {
-                    denials.links.push((denial.program, link));
+                    denials.links.push(link);
                     denials.attached.push(format!("{}: {how}", denial.program));
                     denials.deniable |= cause_bit(denial.cause as u32);
                 }
@@ -54,19 +54,16 @@ impl Denials {
 
     /// The programs themselves, with their names.
     pub fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        let programs = self.links.iter();
-        programs.map(|(name, link)| (*name, link.program()))
+        self.links.iter().map(Link::program)
     }
 
     /// Keeps the programs attached until the files are removed.
     pub fn pin(&self, folder: &Path) -> io::Result<()> {
-        self.links
-            .iter()
-            .try_for_each(|(program, link)| link.pin(&folder.join(program)))
+        self.links.iter().try_for_each(|link| link.pin(folder))
     }
 }
 
-fn attach(raw: &RawObject, types: &Btf, denial: &Denial) -> Result<(&'static str, Link), String> {
+fn attach(object: &Object, denial: &Denial) -> Result<(&'static str, Link), String> {
     let mut reasons = Vec::new();
     for (kind, function) in denial.hooks {
         if *kind == Kind::Lsm && !host::bpf_lsm_is_active() {
@@ -74,6 +71,7 @@ fn attach(raw: &RawObject, types: &Btf, denial: &Denial) -> Result<(&'static str
             continue;
         }
         let attached = (|| {
+            let types = &object.types;
             let id = types
                 .function_id(function)
                 .ok_or_else(|| format!("this kernel has no {function}"))?;
@@ -86,7 +84,10 @@ fn attach(raw: &RawObject, types: &Btf, denial: &Denial) -> Result<(&'static str
                     ));
                 }
             }
-            raw.load(denial.program, *kind, id)?.attach()
+            let loaded = object.raw.load(denial.program, *kind, id);
+            loaded
+                .and_then(Loaded::attach)
+                .map_err(|refusal| chain(&refusal))
         })();
         match attached {
             Ok(link) => return Ok((kind.name(), link)),

@@ -3,7 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, Map, MapData};
 use lease_trace_common::{count::Count, owner};
 
 use super::{
@@ -114,6 +114,6 @@ pub fn from(
         policy: Array::try_from(get("POLICY")?).map_err(bad("POLICY"))?,
         rules: Array::try_from(get("RULES")?).map_err(bad("RULES"))?,
         frames: Array::try_from(get("FRAMES")?).map_err(bad("FRAMES"))?,
-        hits: PerCpuArray::try_from(get("HITS")?).map_err(bad("HITS"))?,
+        hits: Array::try_from(get("HITS")?).map_err(bad("HITS"))?,
     })
 }

@@ -11,9 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use aya::{Btf, Ebpf};
-
-use super::{error::Error, iterator, pinned};
+use super::{error::Error, iterator, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
 /// File, program, and the map that it goes over.
@@ -59,10 +57,10 @@ impl fmt::Display for Mode {
 }
 
 /// Makes the files; what cannot be had is said, with the reason.
-pub fn make(ebpf: &mut Ebpf, btf: &Btf, folder: &Path, mode: Option<Mode>) -> Vec<String> {
+pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
     let results = FILES.into_iter().map(|(file, program, map)| {
         let at = folder.join(file);
-        pin(ebpf, btf, program, &folder.join(map), &at).map_err(|reason| {
+        pin(object, program, &folder.join(map), &at).map_err(|reason| {
             format!(
                 "{}: {reason}; `lease-trace report` says the same",
                 at.display()
@@ -79,9 +77,9 @@ pub fn make(ebpf: &mut Ebpf, btf: &Btf, folder: &Path, mode: Option<Mode>) -> Ve
     cannot
 }
 
-fn pin(ebpf: &mut Ebpf, btf: &Btf, program: &str, map: &Path, at: &Path) -> Result<(), String> {
+fn pin(object: &Object, program: &str, map: &Path, at: &Path) -> Result<(), String> {
     let program =
-        iterator::load(ebpf, btf, program, "bpf_map_elem").map_err(|error| error.to_string())?;
+        iterator::load(object, program, "bpf_map_elem").map_err(|error| error.to_string())?;
     let map = bpf::open(map).map_err(|error| format!("{}: {error}", map.display()))?;
     let link = iter::over_map(program.as_fd(), map.as_fd()).map_err(|error| error.to_string())?;
     bpf::pin(link.as_fd(), at).map_err(|error| error.to_string())

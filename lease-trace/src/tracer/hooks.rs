@@ -8,9 +8,7 @@ use std::{
     path::Path,
 };
 
-use aya::Ebpf;
-
-use super::{denial::Denials, error::Error, pinned};
+use super::{attach::Link, denial::Denials, error::Error, object::Object, pinned};
 use crate::kernel::bpf;
 
 /// Programs in place.
@@ -26,8 +24,8 @@ struct Hook {
 
 impl Hooks {
     /// Those of this process.
-    pub fn own(ebpf: &Ebpf, denials: Option<&Denials>) -> Result<Self, Error> {
-        let programs = programs(ebpf, denials);
+    pub fn own(object: &Object, denials: Option<&Denials>) -> Result<Self, Error> {
+        let programs = programs(object, denials);
         Self::of(programs.map(|(name, program)| (name.to_owned(), program.try_clone_to_owned())))
     }
 
@@ -38,8 +36,8 @@ impl Hooks {
     }
 
     /// Pins those of this process in a folder, for [`Self::in_place`].
-    pub fn pin(ebpf: &Ebpf, denials: Option<&Denials>, folder: &Path) -> Result<(), Error> {
-        programs(ebpf, denials).try_for_each(|(name, program)| {
+    pub fn pin(object: &Object, denials: Option<&Denials>, folder: &Path) -> Result<(), Error> {
+        programs(object, denials).try_for_each(|(name, program)| {
             let at = folder.join(name);
             bpf::pin(program, &at)
                 .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))
@@ -72,14 +70,19 @@ impl Hooks {
     }
 }
 
-/// What is loaded, with its name.
+/// What is attached, with its name.
 fn programs<'a>(
-    ebpf: &'a Ebpf,
+    object: &'a Object,
     denials: Option<&'a Denials>,
 ) -> impl Iterator<Item = (&'a str, BorrowedFd<'a>)> {
-    let loaded = ebpf.programs();
-    let loaded = loaded.filter_map(|(name, program)| Some((name, program.fd().ok()?.as_fd())));
-    loaded.chain(denials.into_iter().flat_map(Denials::programs))
+    let probes = object.ebpf.programs();
+    let probes = probes.filter_map(|(name, program)| Some((name, program.fd().ok()?.as_fd())));
+    let trampolines = object.links.iter().filter_map(|link| match link {
+        Link::Trampoline(link) => Some(link.program()),
+        Link::Probe(_) => None,
+    });
+    let attached = trampolines.chain(probes);
+    attached.chain(denials.into_iter().flat_map(Denials::programs))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

@@ -1,13 +1,9 @@
 //! Loads the programs that are BPF iterators.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use aya::{Btf, Ebpf, programs::Iter};
-
-use super::{
-    attach::timed,
-    error::{chain, is_eperm, program_reason},
-};
+use super::{error::chain, object::Object};
+use crate::kernel::bpf::Kind;
 
 /// Why an iterator is not there.
 pub enum Failure {
@@ -26,20 +22,12 @@ impl std::fmt::Display for Failure {
 }
 
 /// The program of this name, which walks over all of `target`.
-pub fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<OwnedFd, Failure> {
-    let other = |reason: &dyn std::error::Error| Failure::Other(chain(reason));
-    let program: &mut Iter = ebpf
-        .program_mut(name)
-        .ok_or_else(|| Failure::Other("the object has no such program".to_owned()))?
-        .try_into()
-        .map_err(|error| other(&error))?;
-    match timed(name, || program.load(target, btf)) {
-        Ok(()) => {}
-        Err(error) if is_eperm(&error) => return Err(Failure::Refused),
-        Err(error) => return Err(Failure::Other(program_reason(&error))),
+pub fn load(object: &Object, name: &str, target: &str) -> Result<OwnedFd, Failure> {
+    let id = object.types.function_id(&format!("bpf_iter_{target}"));
+    let id = id.ok_or_else(|| Failure::Other("this kernel has none".to_owned()))?;
+    match object.raw.load(name, Kind::Iterator, id) {
+        Ok(loaded) => Ok(loaded.into_program()),
+        Err(refusal) if refusal.is_eperm() => Err(Failure::Refused),
+        Err(refusal) => Err(Failure::Other(chain(&refusal))),
     }
-    let fd = program.fd().map_err(|error| other(&error))?;
-    fd.as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| other(&error))
 }

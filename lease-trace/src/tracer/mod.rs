@@ -158,10 +158,10 @@ impl Tracer {
             pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
         }
         let notifications = Notifications::of(map(&mut object.ebpf, "EVENTS")?)?;
-        let hooks = Hooks::own(&object.ebpf, denials.as_ref())?;
+        let hooks = Hooks::own(&object, denials.as_ref())?;
         let maps = owned(&mut object.ebpf)?;
         let links = object.links;
-        drop((object.ebpf, object.btf, object.types));
+        drop((object.ebpf, object.raw, object.types));
         give_back();
         Ok(Self {
             notifications,

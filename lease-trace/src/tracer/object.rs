@@ -1,6 +1,6 @@
 //! The compiled object: loaded with what this kernel's BTF says.
 
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use lease_trace_common::config::Config;
 
 use super::{Options, attach::Link, cast, error::Error, raw::RawObject};
@@ -22,19 +22,12 @@ const SIZED: [&str; 7] = [
 /// The object with its maps made and its programs not yet loaded.
 pub struct Object {
     pub ebpf: Ebpf,
-    /// The kernel's BTF, as aya wants it.
-    pub btf: Btf,
-    /// The same, to be asked for prototypes.
+    /// All programs but kprobes.
+    pub raw: RawObject,
+    /// The kernel's BTF.
     pub types: btf::Btf,
-    /// Of the programs that are attached and not pinned.
+    /// Of the programs that are attached; of those by kprobes only if they are not pinned.
     pub links: Vec<Link>,
-}
-
-impl Object {
-    /// The programs that deny; to be read before any map is taken out.
-    pub fn denials(&self) -> Result<RawObject, Error> {
-        RawObject::new(&cast::complete(OBJECT, &self.types), &self.btf, &self.ebpf)
-    }
 }
 
 /// What becomes of the programs.
@@ -77,20 +70,18 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         ..known
     };
     log::debug!("offsets read");
-    let btf = Btf::from_sys_fs().map_err(|error| Error::Load(error.to_string()))?;
-    log::debug!("BTF parsed");
     let mut loader = EbpfLoader::new();
     for map in SIZED {
         loader.map_max_entries(map, options.capacity);
     }
+    let object = cast::complete(OBJECT, &types);
     let ebpf = loader
-        .btf(Some(&btf))
         .override_global("CONFIG", &config, true)
-        .load(&cast::complete(OBJECT, &types))?;
+        .load(&object)?;
     log::debug!("maps made");
     Ok(Object {
+        raw: RawObject::new(&object, &ebpf)?,
         ebpf,
-        btf,
         types,
         links: Vec::new(),
     })

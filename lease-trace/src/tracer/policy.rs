@@ -6,7 +6,7 @@ use std::{
     iter,
 };
 
-use aya::maps::{Array, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, MapData};
 use lease_trace_common::policy::{
     Action, BANKS, FRAMES, Frame, HITS, Header, NAME_LEN, ROWS, RULES, Rule, hit, index,
 };
@@ -48,7 +48,7 @@ pub struct PolicyMaps<T> {
     pub policy: Array<T, u64>,
     pub rules: Array<T, Rule>,
     pub frames: Array<T, Frame>,
-    pub hits: PerCpuArray<T, u64>,
+    pub hits: Array<T, u64>,
 }
 
 impl<T: Borrow<MapData>> PolicyMaps<T> {
@@ -73,13 +73,12 @@ impl<T: Borrow<MapData>> PolicyMaps<T> {
         let mut hits = Vec::new();
         for action in Action::ALL {
             for outcome in Outcome::ALL {
-                let values = self
+                let times = self
                     .hits
                     .get(&hit(rule.row, action, outcome), 0)
                     .map_err(|error| Error::maps("cannot read the map", "HITS", error))?;
-                let sum = values.iter().sum();
-                if sum > 0 {
-                    hits.push((action, outcome, sum));
+                if times > 0 {
+                    hits.push((action, outcome, times));
                 }
             }
         }
@@ -157,18 +156,11 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
     fn clear_row(&mut self, taken: &HashMap<[u8; NAME_LEN], u32>) -> Result<u32, Error> {
         let row = (0..ROWS).find(|row| taken.values().all(|other| other != row));
         let row = row.ok_or_else(|| Error::maps("cannot write the map", "HITS", "it is full"))?;
-        let cpus = cpus()?;
         for counter in 0..HITS {
-            let zero = PerCpuValues::try_from(vec![0; cpus])
-                .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
             self.hits
-                .set(row * HITS + counter, zero, 0)
+                .set(row * HITS + counter, 0, 0)
                 .map_err(|error| Error::maps("cannot write the map", "HITS", error))?;
         }
         Ok(row)
     }
-}
-
-fn cpus() -> Result<usize, Error> {
-    aya::util::nr_cpus().map_err(|(path, error)| Error::maps("cannot read", path, error))
 }

@@ -1,6 +1,8 @@
-//! The programs that deny a call. aya has no type for `fmod_ret`, so they are loaded here, from
-//! the same object and with the maps that aya made. They are those in sections `lsm/NAME`; each
-//! may be loaded as either [`Kind`], for any function with the arguments it reads.
+//! All programs but kprobes: those for a function of the kernel with BTF. aya has no type for
+//! `fmod_ret`, and looks each function up by its name in all the kernel's types; so they are loaded
+//! here, from the same object and with the maps that aya made. Those that deny a call are in sections
+//! `lsm/NAME`; each may be loaded as `fmod_ret` or for the BPF LSM, for any function with the arguments
+//! it reads.
 
 use std::{
     collections::HashMap,
@@ -8,15 +10,17 @@ use std::{
     io, mem,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
+    time::Instant,
 };
 
-use aya::{Btf, Ebpf, maps::Map};
+use aya::{Ebpf, maps::Map};
 use aya_obj::{Function, Object, ProgramSection, generated::bpf_insn};
+use thiserror::Error as ThisError;
 
 use super::error::{Error, chain};
 use crate::kernel::bpf::{self, Kind, Types};
 
-/// The object with the programs of `lsm/NAME`, ready to be loaded.
+/// The object with these programs, ready to be loaded.
 pub struct RawObject {
     programs: HashMap<String, Program>,
     license: CString,
@@ -32,17 +36,40 @@ struct Program {
     lines: Vec<u8>,
 }
 
+/// Why a program is not in place.
+#[derive(Debug, ThisError)]
+pub enum Refusal {
+    #[error("the object has no program {0}")]
+    NoProgram(String),
+    #[error(transparent)]
+    Load(#[from] bpf::Refusal),
+    #[error(transparent)]
+    Attach(#[from] io::Error),
+}
+
+impl Refusal {
+    /// EPERM, which concerns every program.
+    pub fn is_eperm(&self) -> bool {
+        let error = match self {
+            Self::NoProgram(_) => return false,
+            Self::Load(refusal) => &refusal.error,
+            Self::Attach(error) => error,
+        };
+        error.raw_os_error() == Some(libc::EPERM)
+    }
+}
+
 impl RawObject {
     /// Reads the object that `ebpf` was loaded from, before any map is taken out of it. What was
     /// set in the object's globals holds here, too: they are in those maps.
-    pub fn new(object: &[u8], kernel: &Btf, ebpf: &Ebpf) -> Result<Self, Error> {
+    pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|error| failed(&error))?;
         let btf = load_btf(&mut object)?;
-        object
-            .relocate_btf(kernel)
-            .map_err(|error| failed(&error))?;
         object.programs.retain(|_, program| {
-            matches!(program.section, ProgramSection::Lsm { sleepable: false })
+            !matches!(
+                program.section,
+                ProgramSection::KProbe | ProgramSection::KRetProbe
+            )
         });
         let maps = relocate(&mut object, ebpf)?;
         let programs = object
@@ -61,20 +88,19 @@ impl RawObject {
         })
     }
 
-    /// Loads a program for the kernel function with this BTF id; an error is the kernel's words.
-    pub fn load(&self, program: &str, kind: Kind, function_id: u32) -> Result<Loaded, String> {
+    /// Loads a program for the kernel function with this BTF id.
+    pub fn load(&self, name: &str, kind: Kind, function_id: u32) -> Result<Loaded, Refusal> {
+        let begun = Instant::now();
+        let program = self.programs.get(name);
         let Program {
             instructions,
             functions,
             lines,
-        } = self
-            .programs
-            .get(program)
-            .ok_or_else(|| format!("the object has no program {program}"))?;
-        bpf::load(&bpf::Program {
+        } = program.ok_or_else(|| Refusal::NoProgram(name.to_owned()))?;
+        let loaded = bpf::load(&bpf::Program {
             kind,
             function_id,
-            name: program,
+            name,
             instructions,
             license: &self.license,
             types: Some(Types {
@@ -82,41 +108,66 @@ impl RawObject {
                 functions,
                 lines,
             }),
+        })?;
+        say_cost(name, begun, loaded.as_fd());
+        Ok(Loaded {
+            name: name.to_owned(),
+            program: loaded,
         })
-        .map(Loaded)
-        .map_err(|refusal| chain(&refusal))
+    }
+}
+
+/// Tells the debug log what it took to load a program: a start is mostly this.
+pub fn say_cost(name: &str, begun: Instant, program: BorrowedFd) {
+    let took = begun.elapsed().as_micros();
+    log::debug!("{name}: {took} us to load");
+    if log::log_enabled!(log::Level::Debug)
+        && let Ok(verified) = bpf::verified(program)
+    {
+        log::debug!("{name}: {verified} instructions verified");
     }
 }
 
 /// A program in the kernel, attached to nothing.
-pub struct Loaded(OwnedFd);
+pub struct Loaded {
+    name: String,
+    program: OwnedFd,
+}
 
 impl Loaded {
     /// Attaches it to the function it was loaded for.
-    pub fn attach(self) -> Result<Link, String> {
-        let link = bpf::attach(self.0.as_fd()).map_err(|error| chain(&error))?;
+    pub fn attach(self) -> Result<Link, Refusal> {
+        let Self { name, program } = self;
+        let link = bpf::attach(program.as_fd())?;
         Ok(Link {
+            name,
             link,
-            program: self.0,
+            program,
         })
+    }
+
+    /// The program itself.
+    pub fn into_program(self) -> OwnedFd {
+        self.program
     }
 }
 
 /// An attached program. Dropping the link detaches it, unless it is pinned.
 pub struct Link {
+    name: String,
     link: OwnedFd,
     program: OwnedFd,
 }
 
 impl Link {
     /// Keeps the program attached until the file is removed, whatever becomes of this process.
-    pub fn pin(&self, path: &Path) -> io::Result<()> {
-        bpf::pin(self.link.as_fd(), path)
+    pub fn pin(&self, folder: &Path) -> io::Result<()> {
+        bpf::pin(self.link.as_fd(), &folder.join(&self.name))
     }
 
-    /// What is attached.
-    pub fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// What is attached, and its name.
+    pub fn program(&self) -> (&str, BorrowedFd<'_>) {
+        (&self.name, self.program.as_fd())
     }
 }
 
@@ -182,12 +233,7 @@ fn relocate(object: &mut Object, ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>
 fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Error> {
     let bad = |reason: &str| Error::maps("cannot share the map", name, reason);
     let map = ebpf.map(name).ok_or_else(|| bad("it was taken out"))?;
-    let (Map::Array(map)
-    | Map::HashMap(map)
-    | Map::PerCpuArray(map)
-    | Map::Queue(map)
-    | Map::RingBuf(map)) = map
-    else {
+    let (Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) = map else {
         return Err(bad("its type is not one of those expected"));
     };
     map.fd()

@@ -65,7 +65,7 @@ fn walked() -> Result<Snapshot, Error> {
         judges: false,
     };
     let mut object = object::load(Options::default(), purpose)?;
-    let holders = Walker::load(&mut object.ebpf, &object.btf)?.all()?;
+    let holders = Walker::load(&object)?.all()?;
     read(&owned(&mut object.ebpf)?, holders, None)
 }
 

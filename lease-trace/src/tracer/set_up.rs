@@ -53,7 +53,6 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         judges: denies,
     };
     let mut object = object::load(options, purpose)?;
-    let raw = denies.then(|| object.denials()).transpose()?;
     let (folder, recovered) = pinned::create(&mut object.ebpf)?;
     pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
     let pins = (links == Links::Pinned).then(|| folder.links());
@@ -67,18 +66,17 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
             u64::from(!attach::has_trampoline(&attachments, "lease_setup")),
         ),
     ])?;
-    let walker = adopt(&mut object, &folder)?;
-    let no_files = files::make(&mut object.ebpf, &object.btf, folder.path(), options.files);
+    let walker = adopt(&object, &folder)?;
+    let no_files = files::make(&object, folder.path(), options.files);
     log::debug!("files made");
-    attach::log_sizes(&object.ebpf);
-    let denials = raw.map(|raw| Denials::attach(&object, &raw));
+    let denials = denies.then(|| Denials::attach(&object));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {
         denials
             .pin(pins)
             .map_err(|error| Error::maps("cannot pin into", pins.display().to_string(), error))?;
     }
     if links == Links::Pinned {
-        Hooks::pin(&object.ebpf, denials.as_ref(), &folder.programs())?;
+        Hooks::pin(&object, denials.as_ref(), &folder.programs())?;
     }
     Ok(SetUp {
         object,
@@ -92,8 +90,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
 }
 
 /// Adopts the leases that exist already, and pins the programs that walk for those who come later.
-fn adopt(object: &mut Object, folder: &pinned::Folder) -> Result<Walker, Error> {
-    let walker = Walker::load(&mut object.ebpf, &object.btf)?;
+fn adopt(object: &Object, folder: &pinned::Folder) -> Result<Walker, Error> {
+    let walker = Walker::load(object)?;
     log::debug!("iterators loaded");
     walker.all()?;
     log::debug!("leases adopted");

@@ -9,12 +9,12 @@ use std::{
     path::Path,
 };
 
-use aya::{Btf, Ebpf};
 use lease_trace_common::event::{Found, MAPPING};
 
 use super::{
     error::Error,
     iterator::{self, Failure},
+    object::Object,
     snapshot::{Holder, Place, Reference},
 };
 use crate::kernel::{bpf, iter};
@@ -30,9 +30,9 @@ pub struct Walker([OwnedFd; 2]);
 
 impl Walker {
     /// Loads the programs of an object.
-    pub fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, Error> {
+    pub fn load(object: &Object) -> Result<Self, Error> {
         let [files, mappings] = WALKS.map(|(name, target)| {
-            iterator::load(ebpf, btf, name, target).map_err(|failure| match failure {
+            iterator::load(object, name, target).map_err(|failure| match failure {
                 Failure::Refused => Error::Refused {
                     call: "bpf(2) for loading an iterator".to_owned(),
                 },
