@@ -4,8 +4,13 @@
 //! The data is scanned in place, since a kernel's BTF has more than 100,000 types and fewer than
 //! a hundred of them matter here.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    ffi::CStr,
+    hash::{BuildHasher as _, RandomState},
+    path::Path,
+};
 
+use hashbrown::HashTable;
 use thiserror::Error;
 
 /// Why a question could not be answered.
@@ -44,9 +49,19 @@ pub struct Btf {
     strings: usize,
     /// Byte offset of each type; types are numbered from 1.
     types: Vec<usize>,
-    /// Structures and unions by name.
-    structures: HashMap<Vec<u8>, u32>,
-    functions: HashMap<Vec<u8>, u32>,
+    /// Structures and unions.
+    structures: Names,
+    functions: Names,
+    /// Ids of enumerations.
+    enumerations: Vec<u32>,
+}
+
+/// Ids of types by their names, which stay where they are: there are so many that copies of them
+/// were most of what it took to read the types.
+#[derive(Default)]
+struct Names {
+    ids: HashTable<u32>,
+    hasher: RandomState,
 }
 
 /// A type's head.
@@ -97,22 +112,24 @@ impl Btf {
             data,
             strings,
             types: Vec::new(),
-            structures: HashMap::new(),
-            functions: HashMap::new(),
+            structures: Names::default(),
+            functions: Names::default(),
+            enumerations: Vec::new(),
         };
+        let (mut structures, mut functions) = (Names::default(), Names::default());
         let mut at = first;
         while at < end {
             btf.types.push(at);
-            at = btf.end_of(at).ok_or(bad("type section"))?;
+            let id = btf.types.len() as u32;
+            let head = btf.head_at(at).ok_or(bad("type section"))?;
+            match head.kind {
+                KIND_STRUCT | KIND_UNION => structures.enter(&btf, head.name, id),
+                KIND_FUNC => functions.enter(&btf, head.name, id),
+                KIND_ENUM | KIND_ENUM64 => btf.enumerations.push(id),
+                _ => {}
+            }
+            at = head.end();
         }
-        let named = |kinds: &[u32]| {
-            btf.heads()
-                .filter(|(_, head)| kinds.contains(&head.kind) && head.name != 0)
-                .map(|(id, head)| (btf.string(head.name).to_owned(), id))
-                .collect()
-        };
-        let structures = named(&[KIND_STRUCT, KIND_UNION]);
-        let functions = named(&[KIND_FUNC]);
         (btf.structures, btf.functions) = (structures, functions);
         Ok(btf)
     }
@@ -145,12 +162,9 @@ impl Btf {
 
     /// Value of an enumerator, whatever enumeration it is in.
     pub fn enumerator(&self, name: &str) -> Option<u64> {
-        self.heads().find_map(|(_, head)| {
-            let stride = match head.kind {
-                KIND_ENUM => 8,
-                KIND_ENUM64 => 12,
-                _ => return None,
-            };
+        self.enumerations.iter().find_map(|id| {
+            let head = self.head(*id)?;
+            let stride = if head.kind == KIND_ENUM { 8 } else { 12 };
             (0..head.len as usize)
                 .map(|i| head.rest + i * stride)
                 .find_map(|at| {
@@ -192,12 +206,12 @@ impl Btf {
 
     /// Type id of a function.
     pub fn function_id(&self, name: &str) -> Option<u32> {
-        self.functions.get(name.as_bytes()).copied()
+        self.functions.find(self, name)
     }
 
     /// Type id of a structure or union.
     pub fn structure(&self, name: &str) -> Option<u32> {
-        self.structures.get(name.as_bytes()).copied()
+        self.structures.find(self, name)
     }
 
     /// Offset in bits and type of a member, looked for in anonymous members, too.
@@ -255,10 +269,6 @@ impl Btf {
         }
     }
 
-    fn heads(&self) -> impl Iterator<Item = (u32, Head)> {
-        (1..=self.types.len() as u32).filter_map(|id| Some((id, self.head(id)?)))
-    }
-
     fn head(&self, id: u32) -> Option<Head> {
         self.head_at(*self.types.get((id as usize).checked_sub(1)?)?)
     }
@@ -275,21 +285,6 @@ impl Btf {
         })
     }
 
-    /// Where the type at `at` ends.
-    fn end_of(&self, at: usize) -> Option<usize> {
-        const KIND_INT: u32 = 1;
-        let head = self.head_at(at)?;
-        let len = head.len as usize;
-        let extra = match head.kind {
-            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
-            KIND_ARRAY => 12,
-            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => len * 12,
-            KIND_ENUM | KIND_FUNC_PROTO => len * 8,
-            _ => 0,
-        };
-        Some(head.rest + extra)
-    }
-
     fn word(&self, at: usize) -> Option<u32> {
         Some(u32::from_le_bytes(
             self.data.get(at..at + 4)?.try_into().ok()?,
@@ -303,12 +298,52 @@ impl Btf {
             .is_some_and(|rest| rest.first() == Some(&0))
     }
 
+    fn name_of(&self, id: u32) -> &[u8] {
+        self.head(id).map_or(b"", |head| self.string(head.name))
+    }
+
     fn string(&self, offset: u32) -> &[u8] {
-        let rest = self
-            .data
-            .get(self.strings + offset as usize..)
-            .unwrap_or_default();
-        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+        let rest = self.data.get(self.strings + offset as usize..);
+        let name = rest.and_then(|rest| CStr::from_bytes_until_nul(rest).ok());
+        name.map(CStr::to_bytes).unwrap_or_default()
+    }
+}
+
+impl Head {
+    /// Where the type ends.
+    fn end(&self) -> usize {
+        const KIND_INT: u32 = 1;
+        let len = self.len as usize;
+        let extra = match self.kind {
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => len * 12,
+            KIND_ENUM | KIND_FUNC_PROTO => len * 8,
+            _ => 0,
+        };
+        self.rest + extra
+    }
+}
+
+impl Names {
+    /// Of several with one name the last is kept; a type without one is not looked for.
+    fn enter(&mut self, btf: &Btf, name: u32, id: u32) {
+        if name == 0 {
+            return;
+        }
+        let Self { ids, hasher } = self;
+        let text = btf.string(name);
+        let hash = |id: &u32| hasher.hash_one(btf.name_of(*id));
+        let entry = ids.entry(hasher.hash_one(text), |id| btf.name_of(*id) == text, hash);
+        *entry.or_insert(id).get_mut() = id;
+    }
+
+    fn find(&self, btf: &Btf, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name.as_bytes());
+        let found = self
+            .ids
+            .find(hash, |id| btf.name_of(*id) == name.as_bytes());
+        found.copied()
     }
 }
 
