@@ -116,21 +116,22 @@ impl Btf {
             functions: Names::default(),
             enumerations: Vec::new(),
         };
-        let (mut structures, mut functions) = (Names::default(), Names::default());
+        let (mut structures, mut functions) = (Vec::new(), Vec::new());
         let mut at = first;
         while at < end {
             btf.types.push(at);
             let id = btf.types.len() as u32;
             let head = btf.head_at(at).ok_or(bad("type section"))?;
             match head.kind {
-                KIND_STRUCT | KIND_UNION => structures.enter(&btf, head.name, id),
-                KIND_FUNC => functions.enter(&btf, head.name, id),
+                KIND_STRUCT | KIND_UNION if head.name != 0 => structures.push(id),
+                KIND_FUNC if head.name != 0 => functions.push(id),
                 KIND_ENUM | KIND_ENUM64 => btf.enumerations.push(id),
                 _ => {}
             }
             at = head.end();
         }
-        (btf.structures, btf.functions) = (structures, functions);
+        btf.structures = Names::of(&btf, &structures);
+        btf.functions = Names::of(&btf, &functions);
         Ok(btf)
     }
 
@@ -326,16 +327,17 @@ impl Head {
 }
 
 impl Names {
-    /// Of several with one name the last is kept; a type without one is not looked for.
-    fn enter(&mut self, btf: &Btf, name: u32, id: u32) {
-        if name == 0 {
-            return;
-        }
-        let Self { ids, hasher } = self;
-        let text = btf.string(name);
+    /// Of several with one name the last is kept.
+    fn of(btf: &Btf, named: &[u32]) -> Self {
+        let hasher = RandomState::new();
         let hash = |id: &u32| hasher.hash_one(btf.name_of(*id));
-        let entry = ids.entry(hasher.hash_one(text), |id| btf.name_of(*id) == text, hash);
-        *entry.or_insert(id).get_mut() = id;
+        let mut ids = HashTable::with_capacity(named.len());
+        for id in named {
+            let name = btf.name_of(*id);
+            let entry = ids.entry(hash(id), |known| btf.name_of(*known) == name, hash);
+            *entry.or_insert(*id).get_mut() = *id;
+        }
+        Self { ids, hasher }
     }
 
     fn find(&self, btf: &Btf, name: &str) -> Option<u32> {
