@@ -12,11 +12,13 @@ use std::{
 
 const PACKAGE: &str = "lease-trace-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
-/// Atomics that return the old value need v3; BTF needs debug info.
-const FLAGS: [&str; 4] = [
+/// Atomics that return the old value need v3; BTF needs debug info. With memcpy in order (the linker's
+/// choice, for kernels that look at it) even three bytes are set by a call of memset, byte by byte.
+const FLAGS: [&str; 5] = [
     "--cfg=bpf_target_arch=\"x86_64\"",
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
+    "-Clink-arg=--disable-expand-memcpy-in-order",
     "-Ctarget-cpu=v3",
 ];
 
