@@ -6,7 +6,8 @@ use lease_trace_common::config::Config;
 use super::{Options, attach::Link, cast, error::Error, raw::RawObject};
 use crate::kernel::{btf, host, offsets};
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
 
 /// The maps that have an entry for each lease, stake or file.
 const SIZED: [&str; 7] = [
@@ -80,7 +81,7 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         .load(&object)?;
     log::debug!("maps made");
     Ok(Object {
-        raw: RawObject::new(&object, &ebpf)?,
+        raw: RawObject::new(&object, &ebpf, purpose.judges)?,
         ebpf,
         types,
         links: Vec::new(),

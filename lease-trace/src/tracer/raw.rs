@@ -59,19 +59,25 @@ impl Refusal {
     }
 }
 
+/// What judges by a policy. Where none can come into force nothing calls these functions, but the
+/// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
+/// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
+const JUDGES: [&str; 2] = ["enforce_judge", "enforce_note"];
+
 impl RawObject {
     /// Reads the object that `ebpf` was loaded from, before any map is taken out of it. What was
-    /// set in the object's globals holds here, too: they are in those maps.
-    pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, Error> {
+    /// set in the object's globals holds here, too: they are in those maps. Unless it `judges`,
+    /// [`JUDGES`] are left out, and so are the programs that deny.
+    pub fn new(object: &[u8], ebpf: &Ebpf, judges: bool) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|error| failed(&error))?;
         let btf = load_btf(&mut object)?;
-        object.programs.retain(|_, program| {
-            !matches!(
-                program.section,
-                ProgramSection::KProbe | ProgramSection::KRetProbe
-            )
+        object.programs.retain(|_, program| match program.section {
+            ProgramSection::KProbe | ProgramSection::KRetProbe => false,
+            ProgramSection::Lsm { .. } => judges,
+            _ => true,
         });
-        let maps = relocate(&mut object, ebpf)?;
+        let left_out: &[&str] = if judges { &[] } else { &JUDGES };
+        let maps = relocate(&mut object, ebpf, left_out)?;
         let programs = object
             .programs
             .iter()
@@ -138,10 +144,10 @@ impl Loaded {
     /// Attaches it to the function it was loaded for.
     pub fn attach(self) -> Result<Link, Refusal> {
         let Self { name, program } = self;
-        let link = bpf::attach(program.as_fd())?;
+        let attached = bpf::attach(program.as_fd())?;
         Ok(Link {
             name,
-            link,
+            attached,
             program,
         })
     }
@@ -155,14 +161,14 @@ impl Loaded {
 /// An attached program. Dropping the link detaches it, unless it is pinned.
 pub struct Link {
     name: String,
-    link: OwnedFd,
+    attached: OwnedFd,
     program: OwnedFd,
 }
 
 impl Link {
     /// Keeps the program attached until the file is removed, whatever becomes of this process.
     pub fn pin(&self, folder: &Path) -> io::Result<()> {
-        bpf::pin(self.link.as_fd(), &folder.join(&self.name))
+        bpf::pin(self.attached.as_fd(), &folder.join(&self.name))
     }
 
     /// What is attached, and its name.
@@ -203,8 +209,12 @@ fn load_btf(object: &mut Object) -> Result<OwnedFd, Error> {
 }
 
 /// Puts the numbers of aya's maps into the instructions, and the functions called behind each
-/// program.
-fn relocate(object: &mut Object, ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, Error> {
+/// program; those that are left out as if they returned 0 at once.
+fn relocate(
+    object: &mut Object,
+    ebpf: &Ebpf,
+    left_out: &[&str],
+) -> Result<HashMap<String, OwnedFd>, Error> {
     let defined = mem::take(&mut object.maps);
     // Every map, used or not: in place of one that is missing, another one would be taken.
     let maps = defined
@@ -222,11 +232,26 @@ fn relocate(object: &mut Object, ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>
     object
         .relocate_maps(numbered, &code)
         .map_err(|error| failed(&error))?;
+    for function in object.functions.values_mut() {
+        if left_out.contains(&function.name.as_str()) {
+            empty(function);
+        }
+    }
     object
         .relocate_calls(&code)
         .map_err(|error| failed(&error))?;
     object.sanitize_functions(aya::features());
     Ok(maps)
+}
+
+/// Makes a function return 0, and do nothing else.
+fn empty(function: &mut Function) {
+    // r0 = 0; exit
+    const BODY: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    function.instructions = aya_obj::copy_instructions(&BODY).unwrap_or_default();
+    function.line_info.line_info.truncate(1);
+    // No relocation is that far behind: those of the instructions that were here are not for these.
+    function.section_offset = usize::MAX / 2;
 }
 
 /// A descriptor of one of aya's maps; the globals are in maps named after their section.
@@ -249,6 +274,21 @@ fn failed(error: &dyn std::error::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tracer::object::OBJECT;
+
+    #[test]
+    fn what_is_left_out_is_in_the_object_and_does_nothing() {
+        let mut object = Object::parse(OBJECT).expect("an object");
+        for name in JUDGES {
+            let mut functions = object.functions.values_mut();
+            let function = functions.find(|function| function.name == name);
+            let function = function.unwrap_or_else(|| panic!("no {name}"));
+            assert!(function.instructions.len() > 20, "{name}");
+            empty(function);
+            let words: Vec<u64> = function.instructions.iter().copied().map(word).collect();
+            assert_eq!(words, [0xb7, 0x95], "{name}");
+        }
+    }
 
     #[test]
     fn an_instruction_keeps_its_bytes() {
