@@ -12,7 +12,7 @@ pub fn measure() {
     by_leases();
     by_processes();
     by_pages();
-    by_pins();
+    by_pins(&monitor);
     monitor.stop();
 }
 
@@ -82,9 +82,11 @@ fn by_pages() {
     }
 }
 
-/// The end of a lease under which so many pins remain.
-fn by_pins() {
+/// The end of a lease under which so many pins remain. The monitor stands still, as for
+/// [`super::release::checks`].
+fn by_pins(monitor: &Monitor) {
     const PAGES: u32 = 16_384;
+    monitor.signal(libc::SIGSTOP);
     for times in [1, 4, 16, 64] {
         let scratch = Scratch::new();
         let actor = actor(&scratch, "64M");
@@ -94,4 +96,5 @@ fn by_pins() {
         figure("unlock-by-pins", By::Number(times * PAGES), took);
         actor.ok("unregister-buffers r");
     }
+    monitor.signal(libc::SIGCONT);
 }
