@@ -10,7 +10,8 @@ use lease_trace_common::cause::Cause;
 
 use crate::{
     each, enforce,
-    read::{self, File},
+    hook::Decision,
+    read::{File, argument},
     task,
 };
 
@@ -19,33 +20,30 @@ const MAX_DESCRIPTORS: u32 = 1 << 20;
 
 /// close(fd)
 #[inline(always)]
-pub fn close(ctx: *mut c_void, regs: u64) -> i64 {
+pub fn close(call: Decision) -> i64 {
     if enforce::idle(Cause::Close) {
         return 0;
     }
-    drop_descriptor(ctx, read::argument(regs, 0) as u32, Cause::Close)
+    drop_descriptor(call, argument(call, 0) as u32, Cause::Close)
 }
 
 /// dup2(old, new) and dup3(old, new, flags)
 #[inline(always)]
-pub fn dup2(ctx: *mut c_void, regs: u64) -> i64 {
+pub fn dup2(call: Decision) -> i64 {
     if enforce::idle(Cause::Dup2) {
         return 0;
     }
-    let (old, new) = (
-        read::argument(regs, 0) as u32,
-        read::argument(regs, 1) as u32,
-    );
+    let (old, new) = (argument(call, 0) as u32, argument(call, 1) as u32);
     if old == new || task::current().file(old).is_none() {
         return 0;
     }
-    drop_descriptor(ctx, new, Cause::Dup2)
+    drop_descriptor(call, new, Cause::Dup2)
 }
 
 #[inline(always)]
-fn drop_descriptor(ctx: *mut c_void, fd: u32, cause: Cause) -> i64 {
+fn drop_descriptor(call: Decision, fd: u32, cause: Cause) -> i64 {
     match task::current().file(fd) {
-        Some(file) if file.references() == 1 => enforce::before_release(ctx, file, cause),
+        Some(file) if file.references() == 1 => enforce::before_release(call, file, cause),
         _ => 0,
     }
 }
@@ -60,24 +58,21 @@ struct Range {
 
 /// close_range(first, last, flags)
 #[inline(always)]
-pub fn close_range(ctx: *mut c_void, regs: u64) -> i64 {
+pub fn close_range(call: Decision) -> i64 {
     const UNSHARE: u64 = 2;
     const CLOEXEC: u64 = 4;
     if enforce::idle(Cause::CloseRange) {
         return 0;
     }
-    let flags = read::argument(regs, 2);
+    let flags = argument(call, 2);
     // With an unshared table the descriptors stay open in the others'.
     if flags & CLOEXEC != 0 || (flags & UNSHARE != 0 && task::current().shares_descriptors()) {
         return 0;
     }
-    let (first, last) = (
-        read::argument(regs, 0) as u32,
-        read::argument(regs, 1) as u32,
-    );
+    let (first, last) = (argument(call, 0) as u32, argument(call, 1) as u32);
     match descriptors_let_go(u64::from(first), u64::from(last)) {
         0 => 0,
-        file => enforce::before_release(ctx, File(file as u64), Cause::CloseRange),
+        file => enforce::before_release(call, File(file as u64), Cause::CloseRange),
     }
 }
 

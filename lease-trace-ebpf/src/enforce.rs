@@ -21,12 +21,13 @@ use lease_trace_common::{
 
 use crate::{
     covers, each,
+    hook::Decision,
     inodes::InodeRef,
     lease,
     maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, count},
     notify, pin,
     policy::{self, Match},
-    read::File,
+    read::{File, Pointer as _},
     stakes::StakeRef,
     task,
 };
@@ -44,12 +45,13 @@ const NOTES: u64 = 4;
 /// The file_lock hook: a lease is being unlocked. It also serves flock and POSIX locks, and is
 /// called on the way to `generic_setlease` or inside it; the system call says which it is.
 #[inline(always)]
-pub fn unlock(ctx: *mut c_void, file: File, mode: u32) -> i64 {
-    let is_unlock = mode == F_UNLCK
-        && denies(Cause::Unlock)
-        && task::cause(file, 0, false) as u32 == Cause::Unlock as u32;
-    if is_unlock {
-        before_release(ctx, file, Cause::Unlock)
+pub fn unlock(call: Decision) -> i64 {
+    if call.number(1) as u32 != F_UNLCK || !denies(Cause::Unlock) {
+        return 0;
+    }
+    let file = File(call.pointer(0).number());
+    if task::cause(file, 0, false) as u32 == Cause::Unlock as u32 {
+        before_release(call, file, Cause::Unlock)
     } else {
         0
     }
@@ -69,14 +71,14 @@ pub fn idle(cause: Cause) -> bool {
     (unsafe { crate::atomic::load(&raw const PINNED) }) == 0 || !denies(cause)
 }
 
-/// The last reference to this file, or its lease, is about to be let go: -EBUSY if a rule denies
-/// it, else 0.
+/// The last reference to this file, or its lease, is about to be let go in a way that can be denied:
+/// -EBUSY if a rule denies it, else 0.
 #[inline(always)]
-pub fn before_release(ctx: *mut c_void, file: File, cause: Cause) -> i64 {
-    if !denies(cause) || !would_breach(file) {
+pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
+    if !would_breach(file) {
         return 0;
     }
-    pin::keep_stack(ctx);
+    pin::keep_stack(call.0);
     let denied = enforce_note_release(file.0, cause as u64) == 0 && enforce_judge(0, 1) != 0;
     pin::forget_stack();
     // The verifier wants to see what an LSM program can return.

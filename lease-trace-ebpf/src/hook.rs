@@ -61,6 +61,26 @@ macro_rules! behind_trampoline {
 
 behind_trampoline!(FEntryContext, FExitContext);
 
+/// What a call that may be denied was called with. An LSM program and fmod_ret have the same context:
+/// the arguments, a word each.
+#[derive(Clone, Copy)]
+pub struct Decision(pub *mut c_void);
+
+impl Decision {
+    /// An argument that is a number.
+    #[inline(always)]
+    pub fn number(self, n: usize) -> u64 {
+        // SAFETY: the context begins with the arguments of the function, which the verifier knows.
+        unsafe { self.0.cast::<u64>().add(n).read_volatile() }
+    }
+
+    /// An argument that points to a structure.
+    #[inline(always)]
+    pub fn pointer(self, n: usize) -> Typed {
+        Typed(self.number(n))
+    }
+}
+
 impl Registers for ProbeContext {
     type Pointer = Probed;
 

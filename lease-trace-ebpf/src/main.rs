@@ -54,9 +54,9 @@ use aya_ebpf::{
 };
 
 use crate::{
-    hook::{Registers as _, Returned as _},
+    hook::{Decision, Registers as _, Returned as _},
     maps::Call,
-    read::{File, FileLease, Folio, InodePtr},
+    read::{FileLease, Folio, InodePtr},
 };
 
 /// A point watched on entry.
@@ -356,17 +356,15 @@ on_return!(
     |raw, call, ret| acting::end(raw, call, ret)
 );
 
-/// A point whose return value is replaced: 0 lets the call go on. Loaded as an LSM program or as
-/// fmod_ret, whose contexts are alike: the arguments, a word each. A system call returns a `long`,
-/// so the whole register counts: with an `int` -EBUSY would be a large positive number.
+/// A point whose return value is replaced: 0 lets the call go on. A system call returns a `long`, so
+/// the whole register counts: with an `int` -EBUSY would be a large positive number.
 macro_rules! on_decision {
-    ($(#[$doc:meta])* $section:literal, $name:ident, |$ctx:ident, $first:ident, $second:ident| $body:expr) => {
+    ($(#[$doc:meta])* $section:literal, $name:ident, |$call:ident| $body:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
-        pub extern "C" fn $name($ctx: *mut c_void) -> i64 {
-            let $first = read::word($ctx as u64, 0).unwrap_or(0);
-            let $second = read::word($ctx as u64, 1).unwrap_or(0);
+        pub extern "C" fn $name(ctx: *mut c_void) -> i64 {
+            let $call = Decision(ctx);
             $body
         }
     };
@@ -376,49 +374,49 @@ on_decision!(
     /// `int security_file_lock(struct file *file, unsigned int cmd)`, as LSM hook `file_lock`
     /// (security/security.c)
     "lsm/file_lock", deny_unlock,
-    |ctx, file, mode| enforce::unlock(ctx, File(file), mode as u32)
+    |call| enforce::unlock(call)
 );
 
 on_decision!(
     /// `long __x64_sys_close(const struct pt_regs *regs)` (fs/open.c)
     "lsm/close", deny_close,
-    |ctx, regs, _unused| descriptors::close(ctx, regs)
+    |call| descriptors::close(call)
 );
 
 on_decision!(
     /// `long __x64_sys_close_range(const struct pt_regs *regs)` (fs/file.c)
     "lsm/close_range", deny_close_range,
-    |ctx, regs, _unused| descriptors::close_range(ctx, regs)
+    |call| descriptors::close_range(call)
 );
 
 on_decision!(
     /// `long __x64_sys_dup2(const struct pt_regs *regs)` (fs/file.c)
     "lsm/dup2", deny_dup2,
-    |ctx, regs, _unused| descriptors::dup2(ctx, regs)
+    |call| descriptors::dup2(call)
 );
 
 on_decision!(
     /// `long __x64_sys_dup3(const struct pt_regs *regs)` (fs/file.c)
     "lsm/dup3", deny_dup3,
-    |ctx, regs, _unused| descriptors::dup2(ctx, regs)
+    |call| descriptors::dup2(call)
 );
 
 on_decision!(
     /// `long __x64_sys_munmap(const struct pt_regs *regs)` (mm/mmap.c)
     "lsm/munmap", deny_munmap,
-    |ctx, regs, _unused| mappings::munmap(ctx, regs)
+    |call| mappings::munmap(call)
 );
 
 on_decision!(
     /// `long __x64_sys_mmap(const struct pt_regs *regs)` (arch/x86/kernel/sys_x86_64.c)
     "lsm/mmap", deny_mmap,
-    |ctx, regs, _unused| mappings::mmap(ctx, regs)
+    |call| mappings::mmap(call)
 );
 
 on_decision!(
     /// `long __x64_sys_mremap(const struct pt_regs *regs)` (mm/mremap.c)
     "lsm/mremap", deny_mremap,
-    |ctx, regs, _unused| mappings::mremap(ctx, regs)
+    |call| mappings::mremap(call)
 );
 
 macro_rules! on_walk {

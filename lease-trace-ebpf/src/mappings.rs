@@ -9,8 +9,10 @@ use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use lease_trace_common::cause::Cause;
 
 use crate::{
-    each, enforce, lease,
-    read::{self, File, Vma},
+    each, enforce,
+    hook::Decision,
+    lease,
+    read::{File, Vma, argument},
 };
 
 /// Mappings and gaps of one page looked at in one call.
@@ -19,53 +21,53 @@ const PAGE: u64 = 4096;
 
 /// munmap(address, length)
 #[inline(always)]
-pub fn munmap(ctx: *mut c_void, regs: u64) -> i64 {
+pub fn munmap(call: Decision) -> i64 {
     if enforce::idle(Cause::Munmap) {
         return 0;
     }
-    unmap(ctx, read::argument(regs, 0), read::argument(regs, 1))
+    unmap(call, argument(call, 0), argument(call, 1))
 }
 
 /// mmap(address, length, protection, flags, fd, offset): a fixed mapping drops what it covers.
 #[inline(always)]
-pub fn mmap(ctx: *mut c_void, regs: u64) -> i64 {
+pub fn mmap(call: Decision) -> i64 {
     const FIXED: u64 = 0x10;
     const NOREPLACE: u64 = 0x10_0000;
-    if enforce::idle(Cause::Munmap) || read::argument(regs, 3) & (FIXED | NOREPLACE) != FIXED {
+    if enforce::idle(Cause::Munmap) || argument(call, 3) & (FIXED | NOREPLACE) != FIXED {
         return 0;
     }
-    unmap(ctx, read::argument(regs, 0), read::argument(regs, 1))
+    unmap(call, argument(call, 0), argument(call, 1))
 }
 
 /// mremap(old, old_length, new_length, flags, new): to become shorter drops the tail, which may be
 /// other mappings; a fixed one drops what it moves over. What is moved keeps its file.
 #[inline(always)]
-pub fn mremap(ctx: *mut c_void, regs: u64) -> i64 {
+pub fn mremap(call: Decision) -> i64 {
     const FIXED: u64 = 2;
     if enforce::idle(Cause::Munmap) {
         return 0;
     }
-    let (old, old_length) = (read::argument(regs, 0), read::argument(regs, 1));
-    let new_length = read::argument(regs, 2);
+    let (old, old_length) = (argument(call, 0), argument(call, 1));
+    let new_length = argument(call, 2);
     let kept = new_length.div_ceil(PAGE) * PAGE;
     if kept < old_length {
-        let denied = unmap(ctx, old + kept, old_length - kept);
+        let denied = unmap(call, old + kept, old_length - kept);
         if denied != 0 {
             return denied;
         }
     }
-    if read::argument(regs, 3) & FIXED == 0 {
+    if argument(call, 3) & FIXED == 0 {
         return 0;
     }
-    unmap(ctx, read::argument(regs, 4), new_length)
+    unmap(call, argument(call, 4), new_length)
 }
 
 /// These addresses are about to be unmapped.
 #[inline(always)]
-fn unmap(ctx: *mut c_void, address: u64, length: u64) -> i64 {
+fn unmap(call: Decision, address: u64, length: u64) -> i64 {
     match mappings_let_go(address, length) {
         0 => 0,
-        file => enforce::before_release(ctx, File(file as u64), Cause::Munmap),
+        file => enforce::before_release(call, File(file as u64), Cause::Munmap),
     }
 }
 
@@ -126,11 +128,12 @@ unsafe extern "C" fn one_mapping(_index: u64, span: *mut c_void) -> i64 {
         )
     };
     if span.vma_end <= span.at {
-        span.at += PAGE;
+        let next = span.at + PAGE;
+        each::keep(&mut span.at, next);
         return 0;
     }
     let whole = span.vma_start >= span.start && span.vma_end <= span.end;
-    span.at = span.vma_end;
+    each::keep(&mut span.at, span.vma_end);
     if !whole || span.vma_file == 0 {
         return 0;
     }
