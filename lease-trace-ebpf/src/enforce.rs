@@ -25,9 +25,10 @@ use crate::{
     inodes::InodeRef,
     lease,
     maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, count},
-    notify, pin,
+    notify,
     policy::{self, Match},
     read::{File, Pointer as _},
+    stack,
     stakes::StakeRef,
     task,
 };
@@ -78,9 +79,9 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
     if !would_breach(file) {
         return 0;
     }
-    pin::keep_stack(call.0);
+    stack::keep(call.0);
     let denied = enforce_note_release(file.0, cause as u64) == 0 && enforce_judge(0, 1) != 0;
-    pin::forget_stack();
+    stack::forget();
     // The verifier wants to see what an LSM program can return.
     if denied { -EBUSY } else { 0 }
 }
@@ -307,11 +308,11 @@ pub fn judge(ctx: *mut c_void) {
     if policy::header().rules() == 0 || PENDING.get_ptr(notes_of_thread()).is_none() {
         return;
     }
-    pin::keep_stack(ctx);
+    stack::keep(ctx);
     for n in 0..NOTES {
         enforce_judge(n, 0);
     }
-    pin::forget_stack();
+    stack::forget();
 }
 
 /// Judges what note `n` of this thread says, before the release or after it: 1 to deny it.

@@ -41,6 +41,7 @@ mod policy;
 mod read;
 mod records;
 mod release;
+mod stack;
 mod stakes;
 mod tally;
 mod task;

@@ -3,9 +3,8 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf, bpf_get_stack};
+use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use lease_trace_common::{
-    STACK_LEN,
     count::Count,
     event::EventKind,
     policy::on,
@@ -16,10 +15,10 @@ use crate::{
     allowance, audit, calls, context, covers, each, enforce,
     inodes::InodeRef,
     joins,
-    maps::{Call, STACKS, count},
+    maps::{Call, count},
     notify, path, policy,
     read::{self, Backing, Current, File, InodePtr, Page, TaskPtr, Vma},
-    records,
+    stack,
     stakes::{NO_LEASE, StakeRef},
     tally::{self, Tally},
     task,
@@ -213,13 +212,13 @@ fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
     }
 }
 
-/// The same once the stack is noted, see [`note_stack`]; whether the stake has none all the same.
+/// The same once the stack is noted, see [`stack::note`]; whether the stake has none all the same.
 #[inline(always)]
 fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
     pin_deduct(inode);
     let is_missing = pin_take(inode, n, file, mm, u64::from(is_kept)) != 0;
     if is_kept {
-        forget_stack();
+        stack::forget();
     }
     // Once more, of who was the only owner so far.
     pin_deduct(inode);
@@ -236,20 +235,11 @@ extern "C" fn pin_deduct(inode: u64) -> i64 {
     0
 }
 
-/// If these are the first pins of the owner of `mm` in the inode, notes the stack of the call: in the stake,
-/// or where there is none yet as [`keep_stack`] does, and then returns true. Not a function of its own, which
-/// would be a frame of that stack.
+/// Notes the stack of the call, see [`stack::note`]. Not a function of its own, which would be a frame of
+/// that stack.
 #[inline(always)]
 fn note_stack(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
-    let Some(stake) = owners_stake(inode, mm) else {
-        keep_stack(ctx);
-        return true;
-    };
-    if pins(stake.word()) == 0 {
-        // SAFETY: a live map value.
-        unsafe { stack_of(ctx, &raw mut (*stake.get_ptr()).stack) };
-    }
-    false
+    stack::note(ctx, owners_stake(inode, mm))
 }
 
 /// The same as a function of its own, where there is no stack left for it.
@@ -262,8 +252,7 @@ fn note_stack_apart(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
 #[inline(never)]
 fn renote_stack(ctx: *mut c_void, inode: u64, mm: u64) {
     if let Some(stake) = owners_stake(inode, mm) {
-        // SAFETY: a live map value.
-        unsafe { stack_of(ctx, &raw mut (*stake.get_ptr()).stack) };
+        stack::note_in(ctx, stake);
     }
 }
 
@@ -274,40 +263,8 @@ fn owners_stake(inode: u64, mm: u64) -> Option<StakeRef> {
     InodeRef::find(inode).and_then(|inode| StakeRef::find(tgid, inode.get().id))
 }
 
-/// # Safety
-/// `to` is part of a live map value.
-#[inline(always)]
-unsafe fn stack_of(ctx: *mut c_void, to: *mut [u64; STACK_LEN]) {
-    // SAFETY: the caller guarantees the place, which has room for STACK_LEN addresses. The helper
-    // leaves what is behind the last frame as it was.
-    unsafe {
-        records::clear(to);
-        bpf_get_stack(ctx, to.cast(), (STACK_LEN * 8) as u32, 0);
-    }
-}
-
-/// Keeps the stack of this program for functions that have no context to take it from.
-#[inline(always)]
-pub fn keep_stack(ctx: *mut c_void) {
-    let thread = task::pid_tgid();
-    if STACKS.insert(thread, &NO_STACK, 0).is_ok()
-        && let Some(stack) = STACKS.get_ptr_mut(thread)
-    {
-        // SAFETY: a live map value.
-        unsafe { stack_of(ctx, stack) };
-    }
-}
-
-/// The stack is not needed any more.
-#[inline(always)]
-pub fn forget_stack() {
-    _ = STACKS.remove(task::pid_tgid());
-}
-
-static NO_STACK: [u64; STACK_LEN] = [0; STACK_LEN];
-
 /// Attributes `n` pins in the inode at this address to the process that took them; `file` and
-/// `mm` as in [`Pins`], `is_kept` as [`note_stack`] has it. Returns 1 if the stake has no stack. A function
+/// `mm` as in [`Pins`], `is_kept` as [`stack::note`] has it. Returns 1 if the stake has no stack. A function
 /// of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
@@ -421,8 +378,8 @@ fn describe(stake: StakeRef, mm: u64, is_kept: bool) {
         (*record).pinned_ns = task::now();
         (*record).task = other_owner(mm).unwrap_or_else(task::current).leader();
         (*record).mm = if mm == 0 { task::current().mm() } else { mm };
-        if is_kept && let Some(stack) = STACKS.get_ptr(task::pid_tgid()) {
-            records::copy(&raw mut (*record).stack, &*stack);
-        }
+    }
+    if is_kept {
+        stack::move_to(stake);
     }
 }
