@@ -231,7 +231,7 @@ impl Tracer {
         pinned::set_words(&[(owner::LOST_HOOKS, self.hooks.passed()?)])
     }
 
-    /// Counters, indexed by [`Count`].
+    /// Counters, indexed by `Count`.
     pub fn counts(&self) -> Result<Counts, Error> {
         self.maps.counts()
     }
