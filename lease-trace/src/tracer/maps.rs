@@ -15,7 +15,6 @@ use lease_trace_common::{
 
 use super::{
     error::Error,
-    pinned,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
 use crate::kernel::batch;
@@ -33,6 +32,8 @@ pub struct Maps<T> {
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
     pub counts: Array<T, Counts>,
+    /// See [`owner`].
+    pub owner: Array<T, u64>,
     /// Whether hash maps are read key by key, see [`Maps::entries`].
     pub key_by_key: bool,
 }
@@ -142,7 +143,9 @@ impl<T: Borrow<MapData>> Maps<T> {
 
     pub fn counts(&self) -> Result<Counts, Error> {
         let mut counts = counts(&self.counts)?;
-        counts[Count::LostHooks as usize] = pinned::word(owner::LOST_HOOKS);
+        let hooks = self.owner.get(&owner::LOST_HOOKS, 0);
+        counts[Count::LostHooks as usize] =
+            hooks.map_err(|error| Error::maps("cannot read the map", "OWNER", error))?;
         Ok(counts)
     }
 }
@@ -154,6 +157,15 @@ fn settled(key: &StakeKey, stake: &Stake, inode: Option<&Inode>) -> Stake {
     Stake {
         word: stake::settled(stake.word, key.tgid, allowance),
         ..*stake
+    }
+}
+
+impl Maps<MapData> {
+    /// Sets the counter that no program adds to.
+    pub fn set_lost_hooks(&mut self, hooks: u64) -> Result<(), Error> {
+        self.owner
+            .set(owner::LOST_HOOKS, hooks, 0)
+            .map_err(|error| Error::maps("cannot write the map", "OWNER", error))
     }
 }
 

@@ -228,7 +228,7 @@ impl Tracer {
 
     /// Enters among the counters how often hooks were passed without their program.
     pub fn count_passed(&mut self) -> Result<(), Error> {
-        pinned::set_words(&[(owner::LOST_HOOKS, self.hooks.passed()?)])
+        self.maps.set_lost_hooks(self.hooks.passed()?)
     }
 
     /// Counters, indexed by `Count`.
@@ -329,6 +329,7 @@ fn assemble(
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
         counts: Array::try_from(get(COUNTS)?).map_err(bad(COUNTS))?,
+        owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,
     })
 }

@@ -1,6 +1,6 @@
 //! Enforcement that outlives its monitor, and what it counts meanwhile.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use crate::harness::{
     Actor, Enforcement, Leftovers, Scratch, Tool, integer, open_lease_and_pin, retire_enforcement,
@@ -147,4 +147,18 @@ fn stop_removes_everything_also_after_its_sigkill() {
     let actor = Actor::start();
     open_lease_and_pin(&actor, &scratch.file("f"));
     actor.ok("setlease f u");
+}
+
+/// It goes on with the maps that it has, and ends as ever.
+#[test]
+fn a_monitor_outlasts_the_enforcement_that_it_reads() {
+    // It reads its counters every second.
+    const LOOKS: Duration = Duration::from_millis(2500);
+    let enforcement = Enforcement::start(DENY);
+    let monitor = enforcement.monitor();
+    drop(enforcement);
+    retire_enforcement();
+    thread::sleep(LOOKS);
+    monitor.stop().assert_nothing_lost();
+    Tool::run(&["enforce", "status"]).exits(2);
 }
