@@ -330,11 +330,14 @@ impl Names {
     /// Of several with one name the last is kept.
     fn of(btf: &Btf, named: &[u32]) -> Self {
         let hasher = RandomState::new();
-        let hash = |id: &u32| hasher.hash_one(btf.name_of(*id));
         let mut ids = HashTable::with_capacity(named.len());
         for id in named {
             let name = btf.name_of(*id);
-            let entry = ids.entry(hash(id), |known| btf.name_of(*known) == name, hash);
+            let entry = ids.entry(
+                hasher.hash_one(name),
+                |known| btf.name_of(*known) == name,
+                |known| hasher.hash_one(btf.name_of(*known)),
+            );
             *entry.or_insert(*id).get_mut() = *id;
         }
         Self { ids, hasher }
