@@ -8,12 +8,7 @@ use core::ffi::c_void;
 
 use lease_trace_common::cause::Cause;
 
-use crate::{
-    each, enforce,
-    hook::Decision,
-    read::{File, argument},
-    task,
-};
+use crate::{each, enforce, hook::Decision, read::File, task};
 
 /// Descriptors looked at in one call.
 const MAX_DESCRIPTORS: u32 = 1 << 20;
@@ -24,7 +19,7 @@ pub fn close(call: Decision) -> i64 {
     if enforce::idle(Cause::Close) {
         return 0;
     }
-    drop_descriptor(call, argument(call, 0) as u32, Cause::Close)
+    drop_descriptor(call, call.argument(0) as u32, Cause::Close)
 }
 
 /// dup2(old, new) and dup3(old, new, flags)
@@ -33,7 +28,7 @@ pub fn dup2(call: Decision) -> i64 {
     if enforce::idle(Cause::Dup2) {
         return 0;
     }
-    let (old, new) = (argument(call, 0) as u32, argument(call, 1) as u32);
+    let (old, new) = (call.argument(0) as u32, call.argument(1) as u32);
     if old == new || task::current().file(old).is_none() {
         return 0;
     }
@@ -64,12 +59,12 @@ pub fn close_range(call: Decision) -> i64 {
     if enforce::idle(Cause::CloseRange) {
         return 0;
     }
-    let flags = argument(call, 2);
+    let flags = call.argument(2);
     // With an unshared table the descriptors stay open in the others'.
     if flags & CLOEXEC != 0 || (flags & UNSHARE != 0 && task::current().shares_descriptors()) {
         return 0;
     }
-    let (first, last) = (argument(call, 0) as u32, argument(call, 1) as u32);
+    let (first, last) = (call.argument(0) as u32, call.argument(1) as u32);
     match descriptors_let_go(u64::from(first), u64::from(last)) {
         0 => 0,
         file => enforce::before_release(call, File(file as u64), Cause::CloseRange),

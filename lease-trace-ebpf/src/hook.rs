@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
-use crate::read::{Pointer, Probed, Typed};
+use crate::read::{self, Pointer, Probed, Typed};
 
 /// Where a program finds what it was called with.
 pub trait Registers {
@@ -78,6 +78,13 @@ impl Decision {
     #[inline(always)]
     pub fn pointer(self, n: usize) -> Typed {
         Typed(self.number(n))
+    }
+
+    /// An argument of a system call, whose function has the registers as its only one
+    /// (arch/x86/include/asm/syscall_wrapper.h).
+    #[inline(always)]
+    pub fn argument(self, n: u32) -> u64 {
+        read::argument(self.pointer(0), n)
     }
 }
 

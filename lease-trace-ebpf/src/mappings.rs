@@ -12,7 +12,7 @@ use crate::{
     each, enforce,
     hook::Decision,
     lease,
-    read::{File, Vma, argument},
+    read::{File, Vma},
 };
 
 /// Mappings and gaps of one page looked at in one call.
@@ -25,7 +25,7 @@ pub fn munmap(call: Decision) -> i64 {
     if enforce::idle(Cause::Munmap) {
         return 0;
     }
-    unmap(call, argument(call, 0), argument(call, 1))
+    unmap(call, call.argument(0), call.argument(1))
 }
 
 /// mmap(address, length, protection, flags, fd, offset): a fixed mapping drops what it covers.
@@ -33,10 +33,10 @@ pub fn munmap(call: Decision) -> i64 {
 pub fn mmap(call: Decision) -> i64 {
     const FIXED: u64 = 0x10;
     const NOREPLACE: u64 = 0x10_0000;
-    if enforce::idle(Cause::Munmap) || argument(call, 3) & (FIXED | NOREPLACE) != FIXED {
+    if enforce::idle(Cause::Munmap) || call.argument(3) & (FIXED | NOREPLACE) != FIXED {
         return 0;
     }
-    unmap(call, argument(call, 0), argument(call, 1))
+    unmap(call, call.argument(0), call.argument(1))
 }
 
 /// mremap(old, old_length, new_length, flags, new): to become shorter drops the tail, which may be
@@ -47,8 +47,8 @@ pub fn mremap(call: Decision) -> i64 {
     if enforce::idle(Cause::Munmap) {
         return 0;
     }
-    let (old, old_length) = (argument(call, 0), argument(call, 1));
-    let new_length = argument(call, 2);
+    let (old, old_length) = (call.argument(0), call.argument(1));
+    let new_length = call.argument(2);
     let kept = new_length.div_ceil(PAGE) * PAGE;
     if kept < old_length {
         let denied = unmap(call, old + kept, old_length - kept);
@@ -56,10 +56,10 @@ pub fn mremap(call: Decision) -> i64 {
             return denied;
         }
     }
-    if argument(call, 3) & FIXED == 0 {
+    if call.argument(3) & FIXED == 0 {
         return 0;
     }
-    unmap(call, argument(call, 4), new_length)
+    unmap(call, call.argument(4), new_length)
 }
 
 /// These addresses are about to be unmapped.

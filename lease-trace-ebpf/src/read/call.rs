@@ -3,12 +3,10 @@
 use lease_trace_common::context::Call;
 
 use super::{Pointer as _, Typed, pointer};
-use crate::hook::Decision;
 
-/// Argument `n` (from zero, five at most) of a 64-bit system call that may be denied: its function has
-/// the registers as its only one (arch/x86/include/asm/syscall_wrapper.h).
+/// Argument `n` (from zero, five at most) of a 64-bit system call, by its registers.
 #[inline(always)]
-pub fn argument(call: Decision, n: u32) -> u64 {
+pub fn argument(regs: Typed, n: u32) -> u64 {
     let offset = match n {
         0 => offset!(regs_first),
         1 => offset!(regs_second),
@@ -16,7 +14,7 @@ pub fn argument(call: Decision, n: u32) -> u64 {
         3 => offset!(regs_fourth),
         _ => offset!(regs_fifth),
     };
-    call.pointer(0).word(offset)
+    regs.word(offset)
 }
 
 /// The system call number and second argument in user registers; a 32-bit call (`is_compat`) has its
