@@ -367,7 +367,7 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
     true
 }
 
-/// A copy by a helper: in Rust it would be a call that needs stack of its own.
+/// A copy by a helper, which needs none of the program's stack.
 ///
 /// # Safety
 /// `to` has room for a `T` in a live map value or record.
