@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{Machine, accel::Accel};
-use crate::sh::{Run as _, last_lines};
+use crate::{
+    setup::emulator,
+    sh::{Run as _, last_lines},
+};
 
 /// All that qemu has to be told.
 pub struct Boot<'a> {
@@ -110,7 +113,7 @@ fn command(boot: &Boot, folder: &Path) -> Command {
     } = machine;
     // setpriv: the guest does not outlive this process, however that ends.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    command.args(["--pdeathsig", "KILL", emulator::PROGRAM]);
     command.args([
         "-M",
         "q35",

@@ -2,6 +2,7 @@
 //! named first. The other commands call the parts they need by themselves.
 
 pub mod apt;
+pub mod emulator;
 pub mod packages;
 pub mod sources;
 pub mod toolchain;

@@ -1,11 +1,11 @@
 //! The host's own packages: which programs the other commands need, which are missing, and the one
 //! apt-get call that installs them.
 
-use std::{path::Path, sync::OnceLock};
+use std::{path::Path, process::Command, sync::OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::apt::KEYRING;
+use super::{apt::KEYRING, emulator};
 use crate::{
     progress::{say, step},
     sh::{Run as _, as_root, on_path},
@@ -18,7 +18,7 @@ enum Sign {
 }
 
 const NEEDED: &[(&str, Sign)] = &[
-    ("qemu-system-x86", Sign::Program("qemu-system-x86_64")),
+    ("qemu-system-x86", Sign::Program(emulator::PROGRAM)),
     ("busybox-static", Sign::Program("busybox")),
     ("debootstrap", Sign::Program("debootstrap")),
     ("debian-archive-keyring", Sign::File(KEYRING)),
@@ -50,6 +50,7 @@ pub fn ensure() -> Result<()> {
     if !missing.is_empty() {
         install(&missing)?;
     }
+    emulator::ensure()?;
     let _ = DONE.set(());
     Ok(())
 }
@@ -64,24 +65,26 @@ fn install(missing: &[&str]) -> Result<()> {
         );
     }
     say(format!("missing packages: {}", missing.join(" ")));
-    let apt = || {
-        let mut command = as_root("env");
-        command.args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-o",
-            "DPkg::Lock::Timeout=300",
-        ]);
-        command
-    };
     step("reading this machine's package index", || {
-        apt().arg("update").quiet()
+        apt_get().arg("update").quiet()
     })?;
     step(&format!("installing {}", missing.join(" ")), || {
-        apt()
+        apt_get()
             .args(["install", "-y", "--no-install-recommends"])
             .args(missing)
             .quiet()
     })
     .context("installing packages: the same command by hand shows more")
+}
+
+/// apt-get as root, which asks nothing and waits for its lock.
+pub fn apt_get() -> Command {
+    let mut command = as_root("env");
+    command.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+    ]);
+    command
 }
