@@ -114,11 +114,13 @@ fn command(boot: &Boot, folder: &Path) -> Command {
     // setpriv: the guest does not outlive this process, however that ends.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", emulator::PROGRAM]);
+    // With it the kernel copies memory by one instruction, which an emulator counts once a byte.
+    let cpu = if *icount { "max,fsrm=off" } else { "max" };
     command.args([
         "-M",
         "q35",
         "-cpu",
-        "max",
+        cpu,
         "-nodefaults",
         "-no-user-config",
         "-no-reboot",

@@ -18,22 +18,37 @@ const PACKAGE: &str = "qemu-system-x86";
 const SOUND: u32 = 10;
 
 /// Takes the emulator from the backports of this Debian release where its own is too old. Where
-/// there is no newer one either, that is said, and the old one is used.
+/// there is no newer one either, that is said, and the old one is used; it is looked for once.
 ///
 /// # Errors
 /// The emulator cannot be asked for its version.
 pub fn ensure() -> Result<()> {
-    let found = version()?;
-    if found >= SOUND {
+    let old = version()?;
+    if old >= SOUND {
         return Ok(());
     }
-    if let Err(error) = install_newer() {
-        say(format!(
-            "QEMU is of version {found}, and a newer one is not to be had ({error:#}): guests with \
-             two processors may hang or crash now and then, by no fault of what they run"
-        ));
+    let tried = cache::root()?.join("qemu-is-old");
+    if fs::read_to_string(&tried).is_ok_and(|of| of == old.to_string()) {
+        say(warning(old));
+        return Ok(());
+    }
+    let failed = install_newer().err();
+    if version()? < SOUND {
+        fs::write(&tried, old.to_string())
+            .with_context(|| format!("writing {}", tried.display()))?;
+        say(match failed {
+            Some(error) => format!("{} (a newer one is not to be had: {error:#})", warning(old)),
+            None => warning(old),
+        });
     }
     Ok(())
+}
+
+fn warning(found: u32) -> String {
+    format!(
+        "{PROGRAM} is of version {found}: before {SOUND}, guests with several processors hang or \
+         crash now and then, by no fault of what they run"
+    )
 }
 
 /// The emulator's major version.

@@ -29,34 +29,34 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn scenarios(&self) -> &[String] {
-        self.guest.command.get(1..).unwrap_or_default()
-    }
-
+    /// How many scenarios.
     pub fn count(&self) -> usize {
-        self.scenarios().len()
+        self.guest.command.len().saturating_sub(1)
     }
 }
 
-/// Runs the scenarios of one boot. Those that say that the kernel passed hooks by, or that a walk
-/// of the monitor's own held the last reference to a file, and those that a crash that is the
-/// kernel's own cut short (docs/verification.md), are run again, once; the row remarks on it.
+/// Runs the scenarios of one boot. Those that fail and say that the kernel passed hooks by, or that
+/// a walk of the monitor's own held the last reference to a file (docs/verification.md), are run
+/// again, once; the row remarks on it.
 ///
 /// # Errors
 /// The guest could not be started.
 pub fn boot(job: &Job<'_>, beside_others: bool, progress: &Arc<Count>) -> Result<Row> {
     let (mut row, again) = boot_once(job, beside_others, progress)?;
-    let Some(Again { scenarios, reason }) = again else {
+    if again.is_empty() {
         return Ok(row);
-    };
-    let remark = format!("{reason}; once more: {}", scenarios.join(", "));
+    }
+    let remark = format!(
+        "hooks were passed by, or a walk held a file; once more: {}",
+        again.join(", ")
+    );
     say(format!(
         "kernel {}, {}, {}: {remark}",
         job.kernel.name, job.place.name, job.attach
     ));
     let mut job = job.clone();
     job.guest.command.truncate(1);
-    job.guest.command.extend(scenarios);
+    job.guest.command.extend(again);
     progress.expect(job.count());
     let (second, _) = boot_once(&job, beside_others, progress)?;
     row.replace(&second);
@@ -64,18 +64,12 @@ pub fn boot(job: &Job<'_>, beside_others: bool, progress: &Arc<Count>) -> Result
     Ok(row)
 }
 
-/// What is to be run once more, and why.
-struct Again {
-    scenarios: Vec<String>,
-    reason: &'static str,
-}
-
-/// Boots once.
+/// Boots once: what came of it, and the scenarios that ask for another run.
 fn boot_once(
     job: &Job<'_>,
     beside_others: bool,
     progress: &Arc<Count>,
-) -> Result<(Row, Option<Again>)> {
+) -> Result<(Row, Vec<String>)> {
     let Job {
         guest,
         kernel,
@@ -106,14 +100,7 @@ fn boot_once(
             ran.ended, ran.last_words
         ));
     }
-    Ok(log.read_to_the_end(job.scenarios(), &ran))
-}
-
-/// Whether a guest ended by the crash that 7.3 has under emulation without lease-trace, too
-/// (docs/kernels.md): a breakpoint in a trampoline whose programs are being detached.
-fn is_the_kernels_own(ran: &Ran) -> bool {
-    let says = |text| ran.last_words.contains(text);
-    matches!(ran.ended, Ended::Trouble(_)) && says("Oops: int3") && says("bpf_trampoline")
+    Ok(log.read_to_the_end(&ran))
 }
 
 /// The run of one boot, as its output tells of it.
@@ -126,8 +113,6 @@ struct Log {
     /// When the test before this one ended.
     before: Instant,
     began: bool,
-    /// Those that passed, or are ignored.
-    well: Vec<String>,
     /// Failed scenarios that ask for another run.
     once_more: Vec<String>,
     /// Of all boots.
@@ -154,7 +139,6 @@ impl Log {
             running: None,
             before: Instant::now(),
             began: false,
-            well: Vec::new(),
             once_more: Vec::new(),
             progress,
         }
@@ -186,49 +170,21 @@ impl Log {
         }
     }
 
-    /// The run of these scenarios, now that the guest has ended, and what of it asks for another.
-    fn read_to_the_end(&mut self, scenarios: &[String], ran: &Ran) -> (Row, Option<Again>) {
-        let broke_off = self.running.take();
-        if let Some(start) = broke_off {
+    /// The run, now that the guest has ended, and what of it asks for another.
+    fn read_to_the_end(&mut self, ran: &Ran) -> (Row, Vec<String>) {
+        if let Some(start) = self.running.take() {
             self.row.took = start.elapsed();
+            self.row.trouble = Some(format!("the guest was ended: {}", ran.ended));
+        } else if !self.began {
+            self.row.trouble = Some(format!("did not begin: {}", ran.ended));
         }
         if !matches!(ran.ended, Ended::Exit(_)) {
             self.row.console = Some(ran.last_words.clone());
         }
-        let again = if broke_off.is_some() && is_the_kernels_own(ran) {
-            let (well, rest): (Vec<_>, Vec<_>) = scenarios
-                .iter()
-                .cloned()
-                .partition(|name| self.well.contains(name));
-            self.row.tally = Tally {
-                passed: count(well.len()),
-                failed: count(rest.len()),
-                ignored: 0,
-            };
-            self.row.failures.clone_from(&rest);
-            Again {
-                scenarios: rest,
-                reason: "the kernel crashed in a trampoline",
-            }
-        } else {
-            if broke_off.is_some() {
-                self.row.trouble = Some(format!("the guest was ended: {}", ran.ended));
-            } else if !self.began {
-                self.row.trouble = Some(format!("did not begin: {}", ran.ended));
-            }
-            let asked = |name: &&String| self.once_more.contains(name);
-            Again {
-                scenarios: self.row.failures.iter().filter(asked).cloned().collect(),
-                reason: "hooks were passed by, or a walk held a file",
-            }
-        };
-        let again = (!again.scenarios.is_empty()).then_some(again);
+        let asked = |name: &&String| self.once_more.contains(name);
+        let again = self.row.failures.iter().filter(asked).cloned().collect();
         (self.row.clone(), again)
     }
-}
-
-fn count(of: usize) -> u32 {
-    u32::try_from(of).unwrap_or(u32::MAX)
 }
 
 impl Reader for Log {
@@ -240,10 +196,7 @@ impl Reader for Log {
                 Some(("once-more", scenario)) => self.once_more.push(scenario.to_owned()),
                 _ => {}
             },
-            Word::Ended { name, well } => {
-                if well {
-                    self.well.push(name.to_owned());
-                }
+            Word::Ended(name) => {
                 let now = Instant::now();
                 self.row.times.push((name.to_owned(), now - self.before));
                 self.before = now;
@@ -251,31 +204,6 @@ impl Reader for Log {
             }
             Word::Failed(name) => self.row.failures.push(name.to_owned()),
             Word::Result(tally) => self.row.tally = tally,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guest::Trouble;
-
-    #[test]
-    fn only_one_crash_is_the_kernels_own() {
-        let ran = |ended, last_words: &str| Ran {
-            ended,
-            boot: Some(Duration::from_secs(5)),
-            last_words: last_words.to_owned(),
-        };
-        let own = "[  9.1] Oops: int3: 0000 [#1] SMP NOPTI\n[  9.1] RIP: bpf_trampoline_644+0x5";
-        let crash = || Ended::Trouble(Trouble::Crash);
-        assert!(is_the_kernels_own(&ran(crash(), own)));
-        assert!(!is_the_kernels_own(&ran(Ended::Exit(0), own)));
-        for other in [
-            "[  9.1] BUG: kernel NULL pointer dereference, address: 0\n bpf_trampoline_644+0x5",
-            "[  9.1] Oops: int3: 0000 [#1] SMP NOPTI\n[  9.1] RIP: fput+0x5",
-        ] {
-            assert!(!is_the_kernels_own(&ran(crash(), other)), "{other}");
         }
     }
 }
