@@ -1,5 +1,5 @@
 //! The emulator that guests run in, new enough not to hang or crash them: before 10, one processor
-//! of a guest may keep running code that another has just patched (docs/verification.md).
+//! of a guest may keep running code that another has just patched (docs/kernels.md).
 
 use std::{fs, process::Command};
 
