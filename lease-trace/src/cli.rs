@@ -1,13 +1,22 @@
 //! The command line, as typed. What it means is worked out where it is used: `Filter` and the
 //! settings of each command check these values and say what is wrong with them.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
+mod enforce;
+mod report;
+mod run;
+mod shared;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use std::{net::SocketAddr, path::PathBuf};
 
-use lease_trace_common::policy::Action;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{plot::timeline, policy, sinks::metrics, tracer};
+pub use self::{
+    enforce::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
+    report::{ReportFlags, Squatters, Subject},
+    run::{OnDeath, OnRelease, RunFlags},
+    shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
+};
+use crate::{plot::timeline, policy, sinks::metrics};
 
 /// Where a policy is looked for.
 pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
@@ -103,88 +112,6 @@ pub struct MonitorFlags {
     pub files: FilesFlags,
 }
 
-const EXIT_STATUS_OF_RUN: &str = "\
-Exit status:
-  that of the command; before it runs:
-  2    error
-  3    this kernel cannot do it
-  126  the command cannot be executed
-  127  there is no such command";
-
-#[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS_OF_RUN)]
-pub struct RunFlags {
-    /// What becomes of a call that would release a lease while pins remain
-    #[arg(
-        long,
-        value_enum,
-        value_name = "ACTION",
-        default_value_t = OnRelease::Block,
-        conflicts_with = "policy"
-    )]
-    pub on_release: OnRelease,
-
-    /// Decide by the rules of this policy; what no rule matches is let through. `hold` waits
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
-
-    /// What becomes of the command's releases should the process that watches them die
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = OnDeath::Open)]
-    pub on_supervisor_death: OnDeath,
-
-    #[command(flatten)]
-    pub attach: AttachFlags,
-
-    #[command(flatten)]
-    pub capacity: CapacityFlags,
-
-    /// The command and its arguments
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true,
-        value_name = "CMD"
-    )]
-    pub command: Vec<OsString>,
-}
-
-/// What becomes of a call that would release a lease while pins remain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnRelease {
-    /// It waits until the pins are gone
-    Block,
-    /// It fails with EBUSY, and nothing changes
-    Deny,
-    /// Its process gets SIGSTOP, for a debugger; then it waits
-    Stop,
-    /// Its process gets SIGKILL
-    Kill,
-    /// It is let through, and told
-    Report,
-}
-
-impl OnRelease {
-    /// The same as a rule has it.
-    pub const fn action(self) -> Action {
-        match self {
-            Self::Block => Action::Hold,
-            Self::Deny => Action::Deny,
-            Self::Stop => Action::Stop,
-            Self::Kill => Action::Kill,
-            Self::Report => Action::Report,
-        }
-    }
-}
-
-/// What becomes of the releases of a command whose supervisor died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnDeath {
-    /// They go through
-    Open,
-    /// Who makes one is killed
-    Closed,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct RecordFlags {
@@ -256,161 +183,6 @@ pub struct TopFlags {
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
-pub struct EnforceFlags {
-    #[command(subcommand)]
-    pub what: EnforceCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum EnforceCommand {
-    /// Put a policy in force, with or without a monitor, until `stop`; where one is in force
-    /// already, take this one instead
-    Start(EnforceStartFlags),
-    /// Say what is in force and what its rules came to
-    Status(EnforceStatusFlags),
-    /// Remove everything, also what a crash left behind
-    Stop,
-}
-
-#[derive(Debug, Args)]
-pub struct EnforceStartFlags {
-    /// The policy
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_POLICY)]
-    pub policy: PathBuf,
-
-    #[command(flatten)]
-    pub attach: AttachFlags,
-
-    #[command(flatten)]
-    pub capacity: CapacityFlags,
-
-    #[command(flatten)]
-    pub files: FilesFlags,
-}
-
-#[derive(Debug, Args)]
-pub struct EnforceStatusFlags {
-    /// One JSON object instead of a table
-    #[arg(short = 'J', long)]
-    pub json: bool,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct FilterFlags {
-    /// Only what this process owns or lets go; may be given several times
-    #[arg(short, long = "pid", value_name = "PID")]
-    pub pids: Vec<u32>,
-
-    /// Only processes in this cgroup and those below it: a path under /sys/fs/cgroup, or absolute
-    #[arg(short, long, value_name = "CGROUP")]
-    pub cgroup: Option<PathBuf>,
-
-    /// Only this file, or the files below this folder; files whose path is not fully known are
-    /// shown as well
-    #[arg(long, value_name = "PREFIX")]
-    pub path: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct AttachFlags {
-    /// How to attach to the kernel: auto takes fentry wherever the kernel has it
-    #[arg(long, value_enum, default_value_t = Attach::Auto)]
-    pub attach: Attach,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct CapacityFlags {
-    /// How many leases, stakes and files there is room for. What finds no room is counted and told
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = tracer::CAPACITY,
-        value_parser = value_parser!(u32).range(1_024..=1_048_576),
-    )]
-    pub capacity: u32,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-pub struct FilesFlags {
-    /// Who may read the files in /sys/fs/bpf/lease-trace: 0400, 0440 or 0444; root only, unless it
-    /// is said
-    #[arg(long, value_name = "MODE")]
-    pub proc_mode: Option<tracer::files::Mode>,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch the user may type"
-)]
-pub struct ReportFlags {
-    /// What to show
-    #[arg(value_enum, default_value_t = Subject::Zombies)]
-    pub subject: Subject,
-
-    /// Of the stakes only squatters: a lease without any pin that somebody wants broken, or, with a
-    /// time such as 10min, that was held for so long
-    #[arg(
-        long,
-        value_name = "HELD",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = ""
-    )]
-    pub squatters: Option<Squatters>,
-
-    /// One JSON object instead of a table
-    #[arg(short = 'J', long, conflicts_with_all = ["columns", "noheadings", "raw", "notruncate"])]
-    pub json: bool,
-
-    /// Write the report again, in one line, for each line read from stdin
-    #[arg(long, requires = "json")]
-    pub follow: bool,
-
-    /// Columns to show, e.g. PID,PATH; +UID adds to the usual ones
-    #[arg(short = 'o', long = "output", value_name = "COLUMN,...")]
-    pub columns: Option<String>,
-
-    /// No line of headings
-    #[arg(short, long)]
-    pub noheadings: bool,
-
-    /// One blank between columns, blanks in values as \x20
-    #[arg(short, long)]
-    pub raw: bool,
-
-    /// Do not shorten values to fit the terminal
-    #[arg(short = 'u', long)]
-    pub notruncate: bool,
-}
-
-/// Which leases without any pin make a squatter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Squatters {
-    /// Those that somebody wants broken.
-    InTheWay,
-    /// Those, and those held for so long.
-    Held { ms: u64 },
-}
-
-impl FromStr for Squatters {
-    type Err = String;
-
-    fn from_str(typed: &str) -> Result<Self, String> {
-        if typed.is_empty() {
-            return Ok(Self::InTheWay);
-        }
-        let held = humantime::parse_duration(typed)
-            .map_err(|error| format!("{error}; write e.g. 90s, 10min or 1h 30m"))?;
-        Ok(Self::Held {
-            ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX),
-        })
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
 pub struct DoctorFlags {
     /// One JSON object instead of a table
     #[arg(short = 'J', long)]
@@ -472,49 +244,6 @@ pub enum Format {
     Journal,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Pins {
-    /// Long-term ones: what a device or a ring keeps
-    LongTerm,
-    /// Short-term ones as well: direct I/O in flight
-    All,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Attach {
-    Auto,
-    Fentry,
-    Kprobe,
-}
-
-impl From<Attach> for tracer::AttachMode {
-    fn from(attach: Attach) -> Self {
-        match attach {
-            Attach::Auto => Self::Auto,
-            Attach::Fentry => Self::Fentry,
-            Attach::Kprobe => Self::Kprobe,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Subject {
-    Zombies,
-    Leases,
-    Stakes,
-}
-
-impl Subject {
-    /// The member of the JSON object.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Zombies => "zombies",
-            Self::Leases => "leases",
-            Self::Stakes => "stakes",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -524,32 +253,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn report_means_zombies() {
-        let cli = Cli::try_parse_from(["lease-trace", "report", "-nr"]).expect("parses");
-        let Command::Report(flags) = cli.command else {
-            panic!("another command");
-        };
-        assert_eq!(flags.subject, Subject::Zombies);
-        assert!(flags.noheadings && flags.raw);
-    }
-
-    #[test]
-    fn squatters_may_have_a_time() {
-        let squatters = |typed: &[&str]| {
-            let cli = Cli::try_parse_from([&["lease-trace", "report"], typed].concat());
-            match cli.expect("parses").command {
-                Command::Report(flags) => flags.squatters,
-                _ => panic!("another command"),
-            }
-        };
-        assert_eq!(squatters(&["stakes"]), None);
-        let in_the_way = Some(Squatters::InTheWay);
-        assert_eq!(squatters(&["--squatters", "stakes"]), in_the_way);
-        let ten = Some(Squatters::Held { ms: 600_000 });
-        assert_eq!(squatters(&["stakes", "--squatters=10min"]), ten);
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! through what, and on which file. Everything else is in the NDJSON. Rows go to stdout; what was
 //! attached, losses and the summary are talk and go to stderr.
 
+mod row;
+
 use std::io::Write;
 
+use self::row::{Cells, HEADER};
 use super::{Sink, WriteError, terminal::Look, text};
 use crate::{
     clock::Zone,
@@ -18,45 +21,8 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 
-/// Below this a terminal gets [`NARROW`].
-const WIDE_ENOUGH: usize = 110;
-/// The path's column is never squeezed below this, so a very narrow terminal wraps.
-const LEAST_PATH: usize = 12;
-/// Where a note begins that has no room behind its path: under EVENT.
-const NOTE_INDENT: usize = 9;
 /// Zombies that the summary names one by one.
 const NAMED: usize = 10;
-
-/// Widths of the columns before PATH.
-struct Widths {
-    event: usize,
-    command: usize,
-    pid: usize,
-    cause: usize,
-    age: usize,
-    pins: usize,
-    consumer: usize,
-}
-
-const NARROW: Widths = Widths {
-    event: 10,
-    command: 9,
-    pid: 7,
-    cause: 8,
-    age: 5,
-    pins: 5,
-    consumer: 8,
-};
-
-const WIDE: Widths = Widths {
-    event: 12,
-    command: 15,
-    pid: 7,
-    cause: 13,
-    age: 5,
-    pins: 7,
-    consumer: 12,
-};
 
 /// Rows to `out`, talk to `talk`.
 pub struct Table<W, T> {
@@ -66,34 +32,6 @@ pub struct Table<W, T> {
     zone: Zone,
 }
 
-/// The cells of one row.
-struct Cells<'a> {
-    time: &'a str,
-    event: &'a str,
-    command: &'a str,
-    pid: &'a str,
-    cause: &'a str,
-    age: &'a str,
-    pins: &'a str,
-    consumer: &'a str,
-    path: &'a str,
-    /// What follows the path and is not shortened with it.
-    note: &'a str,
-}
-
-const HEADER: Cells<'static> = Cells {
-    time: "TIME",
-    event: "EVENT",
-    command: "COMMAND",
-    pid: "PID",
-    cause: "CAUSE",
-    age: "AGE",
-    pins: "PINS",
-    consumer: "CONSUMER",
-    path: "PATH",
-    note: "",
-};
-
 impl<W: Write, T: Write> Table<W, T> {
     pub const fn new(out: W, talk: T, look: Look, zone: Zone) -> Self {
         Self {
@@ -102,54 +40,6 @@ impl<W: Write, T: Write> Table<W, T> {
             look,
             zone,
         }
-    }
-
-    fn line(&self, cells: &Cells<'_>) -> String {
-        let widths = match self.look.width {
-            Some(width) if width < WIDE_ENOUGH => &NARROW,
-            _ => &WIDE,
-        };
-        let Widths {
-            event,
-            command,
-            pid,
-            cause,
-            age,
-            pins,
-            consumer,
-        } = *widths;
-        // Words are shortened to keep a terminal's columns; figures push the rest aside.
-        let word = |cell: &str, width| match self.look.width {
-            Some(_) => left(&text::shorten_end(cell, width), width),
-            None => left(cell, width),
-        };
-        let mut line = [
-            left(cells.time, 8),
-            word(cells.event, event),
-            word(cells.command, command),
-            right(cells.pid, pid),
-            word(cells.cause, cause),
-            right(cells.age, age),
-            right(cells.pins, pins),
-            word(cells.consumer, consumer),
-        ]
-        .join(" ");
-        line.push(' ');
-        let path = match self.look.width {
-            Some(width) => {
-                let room = width.saturating_sub(text::width(&line)).max(LEAST_PATH);
-                let note = text::width(cells.note);
-                if text::width(cells.path).min(LEAST_PATH) + note <= room {
-                    text::shorten_path(cells.path, room - note) + cells.note
-                } else {
-                    // It says what matters, so it gets a line of its own rather than being cut.
-                    let path = text::shorten_path(cells.path, room);
-                    format!("{path}\n{:NOTE_INDENT$}{}", "", cells.note.trim_start())
-                }
-            }
-            None => format!("{}{}", cells.path, cells.note),
-        };
-        line + &path
     }
 
     fn transition(&self, record: &Record, what: &Transition) -> String {
@@ -212,18 +102,21 @@ impl<W: Write, T: Write> Table<W, T> {
             ),
             None => note,
         };
-        let line = self.line(&Cells {
-            time: &record.time.time_of_day(self.zone),
-            event: record.event.text(),
-            command: &text::escape(owner.person.comm.as_bytes()),
-            pid: &owner.person.pid.to_string(),
-            cause: &cause,
-            age: &age,
-            pins: &pins.map_or_else(|| "-".to_owned(), |pins| pins.to_string()),
-            consumer: &consumer(asker.consumer.as_deref(), *pins),
-            path: &path,
-            note: &note,
-        });
+        let line = row::line(
+            self.look,
+            &Cells {
+                time: &record.time.time_of_day(self.zone),
+                event: record.event.text(),
+                command: &text::escape(owner.person.comm.as_bytes()),
+                pid: &owner.person.pid.to_string(),
+                cause: &cause,
+                age: &age,
+                pins: &pins.map_or_else(|| "-".to_owned(), |pins| pins.to_string()),
+                consumer: &consumer(asker.consumer.as_deref(), *pins),
+                path: &path,
+                note: &note,
+            },
+        );
         let colour = match record.event {
             _ if !self.look.colour => None,
             Name::Zombie if by_itself => Some(YELLOW),
@@ -359,7 +252,7 @@ impl<W: Write, T: Write> Sink for Table<W, T> {
             }
             Detail::Start(start) => {
                 self.start(start);
-                writeln!(self.out, "{}", self.line(&HEADER))?;
+                writeln!(self.out, "{}", row::line(self.look, &HEADER))?;
             }
             Detail::Lost(lost) => self.lost(lost),
             Detail::End(end) => {
@@ -406,16 +299,6 @@ fn by_mechanism(attached: &[String]) -> Vec<(&str, Vec<&str>)> {
         }
     }
     groups
-}
-
-fn left(cell: &str, width: usize) -> String {
-    let blanks = width.saturating_sub(text::width(cell));
-    format!("{cell}{:blanks$}", "")
-}
-
-fn right(cell: &str, width: usize) -> String {
-    let blanks = width.saturating_sub(text::width(cell));
-    format!("{:blanks$}{cell}", "")
 }
 
 #[cfg(test)]

@@ -1,0 +1,130 @@
+//! `report`
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+use super::EXIT_STATUS;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch the user may type"
+)]
+pub struct ReportFlags {
+    /// What to show
+    #[arg(value_enum, default_value_t = Subject::Zombies)]
+    pub subject: Subject,
+
+    /// Of the stakes only squatters: a lease without any pin that somebody wants broken, or, with a
+    /// time such as 10min, that was held for so long
+    #[arg(
+        long,
+        value_name = "HELD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub squatters: Option<Squatters>,
+
+    /// One JSON object instead of a table
+    #[arg(short = 'J', long, conflicts_with_all = ["columns", "noheadings", "raw", "notruncate"])]
+    pub json: bool,
+
+    /// Write the report again, in one line, for each line read from stdin
+    #[arg(long, requires = "json")]
+    pub follow: bool,
+
+    /// Columns to show, e.g. PID,PATH; +UID adds to the usual ones
+    #[arg(short = 'o', long = "output", value_name = "COLUMN,...")]
+    pub columns: Option<String>,
+
+    /// No line of headings
+    #[arg(short, long)]
+    pub noheadings: bool,
+
+    /// One blank between columns, blanks in values as \x20
+    #[arg(short, long)]
+    pub raw: bool,
+
+    /// Do not shorten values to fit the terminal
+    #[arg(short = 'u', long)]
+    pub notruncate: bool,
+}
+
+/// Which leases without any pin make a squatter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Squatters {
+    /// Those that somebody wants broken.
+    InTheWay,
+    /// Those, and those held for so long.
+    Held { ms: u64 },
+}
+
+impl FromStr for Squatters {
+    type Err = String;
+
+    fn from_str(typed: &str) -> Result<Self, String> {
+        if typed.is_empty() {
+            return Ok(Self::InTheWay);
+        }
+        let held = humantime::parse_duration(typed)
+            .map_err(|error| format!("{error}; write e.g. 90s, 10min or 1h 30m"))?;
+        Ok(Self::Held {
+            ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    Zombies,
+    Leases,
+    Stakes,
+}
+
+impl Subject {
+    /// The member of the JSON object.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Zombies => "zombies",
+            Self::Leases => "leases",
+            Self::Stakes => "stakes",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn report_means_zombies() {
+        let cli = Cli::try_parse_from(["lease-trace", "report", "-nr"]).expect("parses");
+        let Command::Report(flags) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(flags.subject, Subject::Zombies);
+        assert!(flags.noheadings && flags.raw);
+    }
+
+    #[test]
+    fn squatters_may_have_a_time() {
+        let squatters = |typed: &[&str]| {
+            let cli = Cli::try_parse_from([&["lease-trace", "report"], typed].concat());
+            match cli.expect("parses").command {
+                Command::Report(flags) => flags.squatters,
+                _ => panic!("another command"),
+            }
+        };
+        assert_eq!(squatters(&["stakes"]), None);
+        let in_the_way = Some(Squatters::InTheWay);
+        assert_eq!(squatters(&["--squatters", "stakes"]), in_the_way);
+        let ten = Some(Squatters::Held { ms: 600_000 });
+        assert_eq!(squatters(&["stakes", "--squatters=10min"]), ten);
+    }
+}

@@ -1,0 +1,75 @@
+//! Flags that several commands have.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, value_parser};
+
+use crate::tracer;
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilterFlags {
+    /// Only what this process owns or lets go; may be given several times
+    #[arg(short, long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+
+    /// Only processes in this cgroup and those below it: a path under /sys/fs/cgroup, or absolute
+    #[arg(short, long, value_name = "CGROUP")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Only this file, or the files below this folder; files whose path is not fully known are
+    /// shown as well
+    #[arg(long, value_name = "PREFIX")]
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AttachFlags {
+    /// How to attach to the kernel: auto takes fentry wherever the kernel has it
+    #[arg(long, value_enum, default_value_t = Attach::Auto)]
+    pub attach: Attach,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CapacityFlags {
+    /// How many leases, stakes and files there is room for. What finds no room is counted and told
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = tracer::CAPACITY,
+        value_parser = value_parser!(u32).range(1_024..=1_048_576),
+    )]
+    pub capacity: u32,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct FilesFlags {
+    /// Who may read the files in /sys/fs/bpf/lease-trace: 0400, 0440 or 0444; root only, unless it
+    /// is said
+    #[arg(long, value_name = "MODE")]
+    pub proc_mode: Option<tracer::files::Mode>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pins {
+    /// Long-term ones: what a device or a ring keeps
+    LongTerm,
+    /// Short-term ones as well: direct I/O in flight
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Attach {
+    Auto,
+    Fentry,
+    Kprobe,
+}
+
+impl From<Attach> for tracer::AttachMode {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Auto => Self::Auto,
+            Attach::Fentry => Self::Fentry,
+            Attach::Kprobe => Self::Kprobe,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What rules come to on each kernel, and which are out of reach.
+
+use super::*;
+
+/// What a policy of one rule comes to: a letter for each way out.
+fn ways(lines: &str, ways: Option<&Ways>) -> String {
+    let check = check_with(&rule(lines), &Cgroups::default(), ways);
+    let at = check.rules.into_iter().flat_map(|rule| rule.ways);
+    at.map(|at| match at.effect {
+        Effect::Denied => 'D',
+        Effect::Held => 'H',
+        Effect::Stopped => 'S',
+        Effect::Killed => 'K',
+        Effect::Reported => 'R',
+        Effect::Impossible => '!',
+        Effect::Unknown => '?',
+        Effect::Nothing => '-',
+        Effect::Unmatched => '.',
+    })
+    .collect()
+}
+
+#[test]
+fn what_each_rule_comes_to_on_each_kernel() {
+    let rules = [
+        "action = \"report\"",
+        "action = \"deny\"",
+        "action = \"deny\"\notherwise = \"report\"",
+        "action = \"deny\"\notherwise = \"hold\"",
+        "action = \"deny\"\notherwise = \"stop\"",
+        "action = \"deny\"\notherwise = \"kill\"",
+        "action = \"hold\"",
+        "action = \"hold\"\notherwise = \"report\"",
+        "action = \"hold\"\notherwise = \"kill\"",
+        "action = \"stop\"",
+        "action = \"kill\"",
+    ];
+    let kernels = [
+        Some(Ways::like_linux_7()),
+        Some(Ways::like_debian_12()),
+        Some(Ways::none()),
+        None,
+    ];
+    let mut page = String::new();
+    for rule in rules {
+        let on = "on = [\"zombie\", \"bare-pin\"]\n";
+        let row = kernels
+            .each_ref()
+            .map(|kernel| ways(&format!("{on}{rule}"), kernel.as_ref()));
+        let words = rule
+            .replace("action = ", "")
+            .replace("\notherwise =", " else")
+            .replace('"', "");
+        page.extend([&format!("{words:16} "), row.join(" ").as_str(), "\n"]);
+    }
+    // unlock close dup2 close_range munmap exec exit killed io_uring break-timeout other bare-pin
+    insta::assert_snapshot!(page, @r#"
+    report           RRRRRR--RRRR RRRRRR--RRRR RRRRRR--RRRR RRRRRR--RRRR
+    deny             DDDDD!--!!!! D!!!!!--!!!! !!!!!!--!!!! ?????!--!!!!
+    deny else report DDDDDR--RRRR DRRRRR--RRRR RRRRRR--RRRR ?????R--RRRR
+    deny else hold   DDDDDH--H!H! DHHHHH--H!H! !HHHHH--H!H! ?????H--H!H!
+    deny else stop   DDDDDS--SSSS DSSSSS--SSSS SSSSSS--SSSS ?????S--SSSS
+    deny else kill   DDDDDK--KKKK DKKKKK--KKKK KKKKKK--KKKK ?????K--KKKK
+    hold             DHHHHH--H!H! DHHHHH--H!H! !HHHHH--H!H! ?HHHHH--H!H!
+    hold else report DHHHHH--HRHR DHHHHH--HRHR RHHHHH--HRHR ?HHHHH--HRHR
+    hold else kill   DHHHHH--HKHK DHHHHH--HKHK KHHHHH--HKHK ?HHHHH--HKHK
+    stop             SSSSSS--SSSS SSSSSS--SSSS SSSSSS--SSSS SSSSSS--SSSS
+    kill             KKKKKK--KKKK KKKKKK--KKKK KKKKKK--KKKK KKKKKK--KKKK
+    "#);
+}
+
+#[test]
+fn what_cannot_be_had_is_refused() {
+    let rules = [
+        "action = \"deny\"",
+        "match.cause = [\"unlock\", \"close\"]\naction = \"deny\"",
+        "action = \"hold\"",
+        "action = \"deny\"\notherwise = \"hold\"",
+        "on = \"bare-pin\"\naction = \"deny\"",
+        "on = [\"zombie\", \"bare-pin\"]\naction = \"hold\"",
+    ];
+    let ways = Ways::like_debian_12();
+    let page = rules.map(|lines| on_kernel(&rule(lines), &ways).render_said());
+    insta::assert_snapshot!(page.join("\n"), @r#"
+    policy.toml:3:10: rule r: deny cannot be had for exec, io_uring, break-timeout,
+      other: no kernel lets this be denied; write otherwise = "kill" (or "stop" or
+      "report"), or name in `cause` only ways out where it can
+     3 | action = "deny"
+       |          ^^^^^^
+
+    policy.toml:3:10: rule r: on this kernel, deny cannot be had for close, dup2,
+      close_range, munmap: the system call is not modifiable; write otherwise =
+      "kill" (or "stop" or "report"), or name in `cause` only ways out where it can
+     3 | action = "deny"
+       |          ^^^^^^
+
+    policy.toml:4:10: rule r: on this kernel, deny cannot be had for close: the
+      system call is not modifiable; write otherwise = "kill" (or "stop" or
+      "report"), or name in `cause` only ways out where it can
+     4 | action = "deny"
+       |          ^^^^^^
+
+    policy.toml:3:10: rule r: hold cannot be had for break-timeout: the kernel takes
+      the lease away, whoever keeps the file; write otherwise = "kill" (or "stop" or
+      "report"), or name in `cause` only ways out where it can
+     3 | action = "hold"
+       |          ^^^^^^
+
+    policy.toml:4:13: rule r: neither deny nor hold can be had for break-timeout: no
+      kernel lets this be denied; write otherwise = "kill" (or "stop" or "report"),
+      or name in `cause` only ways out where it can
+     4 | otherwise = "hold"
+       |             ^^^^^^
+
+    policy.toml:4:10: rule r: deny cannot be had for bare-pin: there is no release
+      to deny and no lease to hold; write otherwise = "kill" (or "stop" or
+      "report"), or leave "bare-pin" out of `on`
+     4 | action = "deny"
+       |          ^^^^^^
+
+    policy.toml:4:10: rule r: hold cannot be had for break-timeout, bare-pin: the
+      kernel takes the lease away, whoever keeps the file; there is no release to
+      deny and no lease to hold; write otherwise = "kill" (or "stop" or "report"),
+      or name in `cause` only ways out where it can and leave "bare-pin" out of `on`
+     4 | action = "hold"
+       |          ^^^^^^
+    "#);
+    let only_close = rule("match.cause = \"close\"\naction = \"deny\"");
+    assert_eq!(
+        on_kernel(&only_close, &ways).severity(),
+        Some(Severity::Kernel)
+    );
+    assert_eq!(on_linux_7(&only_close).severity(), None);
+    let helped = rule("match.cause = \"unlock\"\naction = \"hold\"\notherwise = \"kill\"");
+    assert_eq!(on_kernel(&helped, &Ways::none()).severity(), None);
+}
+
+#[test]
+fn the_status_tells_the_file_from_the_kernel() {
+    let accept = |lines: &str| {
+        let check = on_kernel(&rule(lines), &Ways::like_debian_12());
+        check.accept().map_err(|error| error.is_unsupported())
+    };
+    assert_eq!(accept("action = \"deny\"").map(|_| ()), Err(false));
+    let close = "match.cause = \"close\"\naction = \"deny\"";
+    assert_eq!(accept(close).map(|_| ()), Err(true));
+    assert!(accept(&format!("{close}\notherwise = \"kill\"")).is_ok());
+}
+
+#[test]
+fn a_kernel_that_could_not_be_asked_refuses_nothing_by_itself() {
+    let unasked = |lines: &str| check_with(&rule(lines), &Cgroups::default(), None).severity();
+    let close = "match.cause = \"close\"\naction = \"deny\"";
+    assert_eq!(unasked(close), None);
+    assert_eq!(
+        unasked("action = \"deny\""),
+        Some(Severity::Error),
+        "exec, on no kernel"
+    );
+}
+
+#[test]
+fn a_policy_without_rules_is_said() {
+    insta::assert_snapshot!(said("mode = \"enforce\"\n"), @r#"
+    policy.toml:1:1: warning: there is no rule, so nothing is ever done; write a
+      [[rule]]
+     1 | mode = "enforce"
+       | ^
+    "#);
+    assert!(on_linux_7("").accept().is_ok());
+}
+
+/// Whether the second rule is said to be out of reach behind the first.
+fn shadowed(first: &str, second: &str) -> bool {
+    let text = format!(
+        "[[rule]]\nname = \"first\"\n{first}\n{REPORT}\n[[rule]]\nname = \"second\"\n{second}\n\
+         {REPORT}\n"
+    );
+    let check = on_linux_7(&text);
+    assert!(check.compiled.is_some(), "{}", check.render_said());
+    check.severity() == Some(Severity::Warning)
+}
+
+#[test]
+fn a_rule_out_of_reach_is_said() {
+    let narrower = [
+        "match.uid = 1000",
+        "match.gid = 1000",
+        "match.comm = \"db\"",
+        "match.lease = \"write\"",
+        "match.kind = \"deleg\"",
+        "match.cause = \"close\"",
+        "match.consumer = \"io_uring\"",
+        "match.min_pins = 4",
+        "match.path = \"/proc\"",
+    ];
+    for rule in narrower {
+        assert!(shadowed("", rule), "everything before {rule}");
+        assert!(shadowed(rule, rule), "{rule} twice");
+        assert!(!shadowed(rule, ""), "{rule} before everything");
+        for other in narrower {
+            assert_eq!(
+                shadowed(rule, other),
+                rule == other,
+                "{rule} before {other}"
+            );
+        }
+    }
+    let pairs = [
+        ("match.uid = \"1000-1999\"", "match.uid = \"1500-1600\""),
+        ("match.comm = \"ib_*\"", "match.comm = \"ib_write*\""),
+        ("match.comm = \"ib_*\"", "match.comm = \"ib_w?ite\""),
+        (
+            "match.cause = [\"close\", \"dup2\"]",
+            "match.cause = \"dup2\"",
+        ),
+        (
+            "match.consumer = [\"xdp\", \"vfio\"]",
+            "match.consumer = \"vfio\"",
+        ),
+        ("match.path = \"/proc\"", "match.path = \"/proc/sys\""),
+        ("on = [\"zombie\", \"bare-pin\"]", "on = \"bare-pin\""),
+        (
+            "on = [\"zombie\", \"bare-pin\"]\nmatch.cause = \"close\"",
+            "on = \"bare-pin\"",
+        ),
+    ];
+    for (wide, narrow) in pairs {
+        assert!(shadowed(wide, narrow), "{wide} before {narrow}");
+        assert!(!shadowed(narrow, wide), "{narrow} before {wide}");
+    }
+    assert!(!shadowed("", "on = \"bare-pin\""));
+}
