@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use lease_trace_common::cause::Cause;
 
-use crate::{each, enforce, hook::Decision, read::File, task};
+use crate::{each, enforce, hook::Decision, read::File, task, uncover};
 
 /// Descriptors looked at in one call.
 const MAX_DESCRIPTORS: u32 = 1 << 20;
@@ -106,7 +106,7 @@ unsafe extern "C" fn one_descriptor(index: u64, range: *mut c_void) -> i64 {
     let Some(file) = task::current().file((range.first + index) as u32) else {
         return 0;
     };
-    if !enforce::would_breach(file) {
+    if !uncover::anybody(file) {
         return 0;
     }
     let mut same = Range {

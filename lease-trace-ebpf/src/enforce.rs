@@ -12,15 +12,13 @@ use lease_trace_common::{
     cause::Cause,
     count::Count,
     event::EventKind,
-    lease::{F_UNLCK, known},
+    lease::F_UNLCK,
     owner,
     policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
-    stake::{Stake, StakeKey, ZOMBIE, leases, pins},
     verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
 };
 
 use crate::{
-    covers, each,
     hook::Decision,
     inodes::InodeRef,
     lease,
@@ -30,7 +28,7 @@ use crate::{
     read::{File, Pointer as _},
     stack,
     stakes::StakeRef,
-    task,
+    task, uncover,
 };
 
 const SIGKILL: u32 = 9;
@@ -76,7 +74,7 @@ pub fn idle(cause: Cause) -> bool {
 /// -EBUSY if a rule denies it, else 0.
 #[inline(always)]
 pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
-    if !would_breach(file) {
+    if !uncover::anybody(file) {
         return 0;
     }
     stack::keep(call.0);
@@ -90,7 +88,7 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 /// for the verifier.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
-    let tgid = enforce_would_breach(file) as u32;
+    let tgid = uncover::whom(File(file));
     let Some(lease) = lease::find(File(file)).and_then(|lease| LEASES.get_ptr(lease.0)) else {
         return -1;
     };
@@ -106,88 +104,6 @@ extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
         slot,
         inode_id,
     )
-}
-
-/// Whether letting go of this file's lease now would be a breach of somebody's.
-#[inline(always)]
-pub fn would_breach(file: File) -> bool {
-    would_uncover(file) != 0
-}
-
-/// Whose pins that would leave uncovered: a thread group, or 0.
-#[inline(always)]
-pub fn would_uncover(file: File) -> u32 {
-    enforce_would_breach(file.0) as u32
-}
-
-/// Whether letting go of this file's lease now would leave pins of somebody uncovered: the
-/// thread group, or 0.
-#[unsafe(no_mangle)]
-extern "C" fn enforce_would_breach(file: u64) -> i64 {
-    let Some(lease) =
-        lease::find(File(file)).and_then(|lease| Some((lease.0, LEASES.get_ptr(lease.0)?)))
-    else {
-        return 0;
-    };
-    let (lease, record) = lease;
-    // SAFETY: a live map value.
-    let (setter, inode_id, heirs, is_kernel) = unsafe {
-        (
-            (*record).setter.tgid,
-            (*record).inode_id,
-            (*record).heirs,
-            (*record).info.known & known::KERNEL != 0,
-        )
-    };
-    if is_kernel {
-        return 0;
-    }
-    if let Some(stake) = StakeRef::find(setter, inode_id)
-        && is_last_cover(stake.word())
-    {
-        return i64::from(setter);
-    }
-    if heirs == 0 {
-        return 0;
-    }
-    let mut search = Heir {
-        lease,
-        inode_id,
-        tgid: each::zero() as u32,
-    };
-    each::stake(one_heir, &mut search);
-    i64::from(search.tgid)
-}
-
-/// Pins under exactly one lease.
-#[inline(always)]
-fn is_last_cover(word: u64) -> bool {
-    pins(word) > 0 && leases(word) == 1 && word & ZOMBIE == 0
-}
-
-struct Heir {
-    lease: u64,
-    inode_id: u64,
-    tgid: u32,
-}
-
-unsafe extern "C" fn one_heir(
-    _map: *mut c_void,
-    key: *mut StakeKey,
-    stake: *mut Stake,
-    search: *mut Heir,
-) -> i64 {
-    // SAFETY: the helper hands over a live key and value, and what `enforce_would_breach` gave it.
-    unsafe {
-        if (*key).inode == (*search).inode_id
-            && is_last_cover((*stake).word)
-            && covers::is_there((*search).lease, (*key).tgid)
-        {
-            (*search).tgid = (*key).tgid;
-            return 1;
-        }
-    }
-    0
 }
 
 #[inline(always)]

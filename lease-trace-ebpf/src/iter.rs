@@ -13,11 +13,11 @@ use lease_trace_common::{
 };
 
 use crate::{
-    enforce,
     inodes::InodeRef,
     lease,
     maps::{CONFIG, owner_says},
     read::{self, File, FileLease, TaskPtr, Vma},
+    uncover,
 };
 
 /// Start of `struct bpf_iter__task_file` (task, fd, file follow) and of
@@ -112,7 +112,7 @@ extern "C" fn walk_look_up(record: *mut Found) -> i64 {
     {
         record.inode_id = tracked.get().id;
         if lease.is_some() && pins(tracked.word()) > 0 {
-            record.uncovers = enforce::would_uncover(file);
+            record.uncovers = uncover::whom(file);
         }
     }
     i64::from(record.lease != 0 || record.inode_id != 0)

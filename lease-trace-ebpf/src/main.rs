@@ -45,6 +45,7 @@ mod stack;
 mod stakes;
 mod tally;
 mod task;
+mod uncover;
 
 use core::ffi::c_void;
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::{
     labelled::Labelled,
     libtest::{Reader, Scanner, Tally, Word},
-    plan::Place,
+    places::Place,
     summary::Row,
 };
 use crate::{

@@ -17,7 +17,8 @@ use anyhow::{Context as _, Result};
 
 use super::{
     boot::{Job, boot},
-    plan::{self, ATTACH, Attach, PLACES, Place},
+    places::{PLACES, Place},
+    plan::{self, ATTACH, Attach},
     summary::Row,
 };
 use crate::{

@@ -5,6 +5,7 @@ mod boot;
 mod e2e;
 mod labelled;
 mod libtest;
+mod places;
 mod plan;
 mod summary;
 mod unit;

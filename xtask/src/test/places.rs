@@ -1,0 +1,165 @@
+//! The userlands that scenarios run in, and the scenarios that belong into each.
+
+use crate::guest::{First, image};
+
+/// A userland that scenarios run in.
+#[derive(Debug)]
+pub struct Place {
+    pub name: &'static str,
+    /// Debian with these packages; busybox alone if there are none.
+    pub packages: Option<&'static [&'static str]>,
+    pub first: First,
+    /// Added to the kernel's command line.
+    pub cmdline: &'static str,
+    /// Devices that the machine has besides.
+    pub devices: &'static [&'static str],
+    /// Whether one run is enough, on the first kernel and with the first way to attach: what its
+    /// scenarios are about is not the kernel.
+    pub once: bool,
+    /// What the names of its scenarios begin with; without any it takes those of no other place.
+    pub prefixes: &'static [&'static str],
+}
+
+pub const PLACES: [Place; 13] = [
+    Place {
+        name: "initramfs",
+        packages: None,
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: false,
+        prefixes: &[],
+    },
+    Place {
+        name: "debian",
+        packages: Some(image::RDMA),
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: false,
+        prefixes: &["rdma::", "enforce_rdma::", "reuse::", "run_rdma::"],
+    },
+    Place {
+        name: "storage",
+        packages: Some(image::STORAGE),
+        first: First::Script,
+        // A part of the memory as if it kept its contents without power.
+        cmdline: "memmap=64M!1536M",
+        devices: &[],
+        once: false,
+        prefixes: &["btrfs::", "dax::", "nfsd::"],
+    },
+    Place {
+        name: "iommu",
+        packages: None,
+        first: First::Script,
+        cmdline: "intel_iommu=on",
+        // The same whatever the host's virtualisation makes of interrupts; and a device for a
+        // driver to take.
+        devices: &["intel-iommu,intremap=off", "edu"],
+        once: false,
+        prefixes: &["vfio::"],
+    },
+    Place {
+        name: "lockdown",
+        packages: None,
+        first: First::Script,
+        cmdline: "lockdown=confidentiality",
+        devices: &[],
+        once: false,
+        prefixes: &["lockdown::"],
+    },
+    Place {
+        name: "integrity",
+        packages: None,
+        first: First::Script,
+        cmdline: "lockdown=integrity",
+        devices: &[],
+        once: false,
+        prefixes: &["enforce_integrity::"],
+    },
+    Place {
+        name: "no-bpf",
+        packages: None,
+        first: First::Script,
+        // Debian's own list without it.
+        cmdline: "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor",
+        devices: &[],
+        once: false,
+        prefixes: &["enforce_without_lsm::"],
+    },
+    Place {
+        name: "systemd",
+        packages: Some(&["systemd"]),
+        first: First::Systemd,
+        cmdline: "",
+        devices: &[],
+        once: false,
+        prefixes: &["service::"],
+    },
+    Place {
+        name: "first",
+        packages: None,
+        first: First::Client,
+        cmdline: "",
+        devices: &[],
+        once: false,
+        prefixes: &["enforce_first::"],
+    },
+    Place {
+        name: "package",
+        packages: Some(&["systemd"]),
+        first: First::Systemd,
+        cmdline: "",
+        devices: &[],
+        once: true,
+        prefixes: &["package::"],
+    },
+    Place {
+        name: "prometheus",
+        packages: Some(&["prometheus"]),
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: true,
+        prefixes: &["prometheus::"],
+    },
+    Place {
+        name: "browser",
+        packages: Some(&["chromium-headless-shell"]),
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: true,
+        prefixes: &["browser::"],
+    },
+    Place {
+        name: "terminal",
+        packages: Some(&["tmux"]),
+        first: First::Script,
+        cmdline: "",
+        devices: &[],
+        once: true,
+        prefixes: &["top::", "run_terminal::"],
+    },
+];
+
+impl Place {
+    /// Whether its scenarios are run on the kernel of this number, attached in this way.
+    pub const fn runs(&self, kernel: usize, attach: usize) -> bool {
+        !self.once || kernel == 0 && attach == 0
+    }
+
+    /// Whether a scenario of this name belongs here.
+    pub fn takes(&self, test: &str) -> bool {
+        let begins = |place: &Place| {
+            let mut prefixes = place.prefixes.iter();
+            prefixes.any(|prefix| test.starts_with(prefix))
+        };
+        if self.prefixes.is_empty() {
+            !PLACES.iter().any(begins)
+        } else {
+            begins(self)
+        }
+    }
+}
