@@ -42,8 +42,8 @@ enum Event {
 type SharedSink = Arc<Mutex<Sink>>;
 type Lines = Arc<Mutex<VecDeque<String>>>;
 
-/// A kernel that has not come so far by then hangs: 7.3 does under emulation now and then, before
-/// any program has run.
+/// A kernel that has not come so far by then hangs: 7.3 does now and then in a QEMU that is too old
+/// (docs/kernels.md), before any program has run.
 const COME_UP: Duration = Duration::from_mins(5);
 
 /// A guest whose kernel does not come up is booted once more, and that is said.
