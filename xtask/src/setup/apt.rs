@@ -19,10 +19,44 @@ use crate::{
 
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// A suite and the folder that holds its index.
+/// Suites as the only sources of an apt that keeps their indexes in a folder of its own.
+pub struct Sources {
+    folder: PathBuf,
+}
+
+impl Sources {
+    /// `name`: of the folder, in the cache.
+    pub fn new(name: &str, suites: &[&str]) -> Result<Self> {
+        let folder = cache::root()?.join("apt").join(name);
+        for part in ["lists/partial", "cache/archives/partial"] {
+            cache::make(&folder.join(part))?;
+        }
+        let mirror = sources::mirror()?;
+        let line = |suite: &&str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        let list = folder.join("sources.list");
+        fs::write(&list, suites.iter().map(line).collect::<String>())
+            .with_context(|| format!("writing {}", list.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Has a program of apt's use them, and nothing of the host's sources.
+    pub fn tell(&self, apt: &mut Command) {
+        let folder = self.folder.display();
+        for option in [
+            format!("Dir::Etc::sourcelist={folder}/sources.list"),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("Dir::State::lists={folder}/lists"),
+            format!("Dir::Cache={folder}/cache"),
+        ] {
+            apt.arg("-o").arg(option);
+        }
+    }
+}
+
+/// One suite.
 pub struct Suite {
     pub name: String,
-    folder: PathBuf,
+    sources: Sources,
 }
 
 /// What the index says of one version of a package.
@@ -39,19 +73,9 @@ impl Suite {
     /// The suite with a fresh index.
     pub fn refreshed(name: &str) -> Result<Self> {
         packages::ensure()?;
-        let folder = cache::root()?.join("apt").join(name);
-        for part in ["lists/partial", "cache/archives/partial"] {
-            cache::make(&folder.join(part))?;
-        }
-        let list = folder.join("sources.list");
-        let line = format!(
-            "deb [signed-by={KEYRING}] {} {name} main\n",
-            sources::mirror()?
-        );
-        fs::write(&list, line).with_context(|| format!("writing {}", list.display()))?;
         let suite = Self {
             name: name.to_owned(),
-            folder,
+            sources: Sources::new(name, &[name])?,
         };
         step(&format!("reading the package index of {name}"), || {
             suite.apt("apt-get").arg("update").quiet()
@@ -61,17 +85,13 @@ impl Suite {
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        let folder = self.folder.display();
+        self.sources.tell(&mut command);
         for option in [
-            format!("Dir::Etc::sourcelist={folder}/sources.list"),
-            "Dir::Etc::sourceparts=-".to_owned(),
-            format!("Dir::State::lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-            "Dir::State::status=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
-            "Acquire::Languages=none".to_owned(),
+            "Dir::State::status=/dev/null",
+            "APT::Architecture=amd64",
+            "Acquire::Languages=none",
         ] {
-            command.arg("-o").arg(option);
+            command.args(["-o", option]);
         }
         if is_root() {
             command.args(["-o", "APT::Sandbox::User=root"]);

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{apt::KEYRING, packages, sources};
+use super::{apt::Sources, packages};
 use crate::{
     cache,
     progress::{say, step},
@@ -75,26 +75,10 @@ fn install_newer() -> Result<()> {
     let text = fs::read_to_string("/etc/os-release").context("reading /etc/os-release")?;
     let release = codename(&text).context("/etc/os-release names no release")?;
     let backports = format!("{release}-backports");
-    let folder = cache::root()?.join("apt").join(&backports);
-    for part in ["lists/partial", "cache/archives/partial"] {
-        cache::make(&folder.join(part))?;
-    }
-    let list = folder.join("sources.list");
-    let mirror = sources::mirror()?;
-    let line = |suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-    fs::write(&list, line(release) + &line(&backports))
-        .with_context(|| format!("writing {}", list.display()))?;
+    let sources = Sources::new("emulator", &[release, &backports])?;
     let apt = || {
         let mut command = packages::apt_get();
-        for (option, of) in [
-            ("Dir::Etc::sourcelist", "sources.list"),
-            ("Dir::State::lists", "lists"),
-            ("Dir::Cache", "cache"),
-        ] {
-            let value = folder.join(of);
-            command.args(["-o", &format!("{option}={}", value.display())]);
-        }
-        command.args(["-o", "Dir::Etc::sourceparts=-"]);
+        sources.tell(&mut command);
         command.args(["-o", "APT::Sandbox::User=root"]);
         command
     };

@@ -163,3 +163,19 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_about_the_kernel_is_run_once() {
+        let runs = |place: &Place| {
+            let all = (0..3).flat_map(|kernel| (0..2).map(move |attach| (kernel, attach)));
+            all.filter(|(kernel, attach)| place.runs(*kernel, *attach))
+                .count()
+        };
+        let [initramfs, .., terminal] = &PLACES;
+        assert_eq!((runs(initramfs), runs(terminal)), (6, 1));
+    }
+}
