@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     lease::known,
-    stake::{Stake, StakeKey, ZOMBIE, leases, pins},
+    stake::{Stake, StakeKey, after_lease_end},
 };
 
 use crate::{covers, each, lease, maps::LEASES, read::File, stakes::StakeRef};
@@ -58,10 +58,10 @@ extern "C" fn uncover_whom(file: u64) -> i64 {
     i64::from(search.tgid)
 }
 
-/// Pins under exactly one lease.
+/// Whether one lease less would make a zombie of the stake with this word.
 #[inline(always)]
 fn is_last_cover(word: u64) -> bool {
-    pins(word) > 0 && leases(word) == 1 && word & ZOMBIE == 0
+    after_lease_end(word).is_some()
 }
 
 /// A process that the lease covers without having set it.

@@ -18,9 +18,6 @@ pub use self::{
 };
 use crate::{plot::timeline, policy, sinks::metrics};
 
-/// Where a policy is looked for.
-pub const DEFAULT_POLICY: &str = "/etc/lease-trace/policy.toml";
-
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done (a closed pipe on stdout included)

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{AttachFlags, CapacityFlags, DEFAULT_POLICY, EXIT_STATUS, FilesFlags};
+use super::{AttachFlags, CapacityFlags, EXIT_STATUS, FilesFlags};
+use crate::policy;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
@@ -27,7 +28,7 @@ pub enum EnforceCommand {
 #[derive(Debug, Args)]
 pub struct EnforceStartFlags {
     /// The policy
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_POLICY)]
+    #[arg(long, value_name = "FILE", default_value = policy::DEFAULT_PATH)]
     pub policy: PathBuf,
 
     #[command(flatten)]
