@@ -1,0 +1,52 @@
+//! Leases set, changed, ended and broken (fs/locks.c).
+
+use aya_ebpf::{
+    EbpfContext as _,
+    macros::{fentry, fexit, kprobe, kretprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
+
+use crate::{
+    hooks::args::{Registers as _, Returned as _},
+    judge::verdicts,
+    kernel::{FileLease, InodePtr},
+    state::{calls, maps::Call},
+    track::{breaks, lease},
+};
+
+on_return!(
+    /// `int generic_setlease(struct file *filp, int arg, struct file_lease **flp, void **priv)`
+    /// (6.1: `long arg`, `struct file_lock **`; fs/locks.c)
+    "generic_setlease",
+    generic_setlease_enter, generic_setlease_leave, generic_setlease_probe, generic_setlease_ret,
+    if lease::is_found_on_return(),
+    |ctx| calls::keep(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
+    |raw, call, ret| lease::leave(raw, call, ret)
+);
+
+on_entry!(
+    /// `void lease_setup(struct file_lease *fl, void **priv)` (6.1: `struct file_lock *`;
+    /// fs/locks.c)
+    "lease_setup",
+    lease_setup_enter, lease_setup_probe,
+    |ctx| lease::set_up(FileLease(ctx.parameter(0)))
+);
+
+on_entry!(
+    /// `int lease_modify(struct file_lease *fl, int arg, struct list_head *dispose)`
+    /// (6.1: `struct file_lock *`; fs/locks.c)
+    "lease_modify",
+    lease_modify_enter, lease_modify_probe,
+    |ctx| {
+        lease::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
+        verdicts::judge(ctx.as_ptr());
+    }
+);
+
+on_entry!(
+    /// `int __break_lease(struct inode *inode, unsigned int flags)`
+    /// (up to 6.15: `unsigned int mode, unsigned int type`; fs/locks.c)
+    "__break_lease",
+    break_lease_enter, break_lease_probe,
+    |ctx| breaks::note(InodePtr(ctx.parameter(0)))
+);

@@ -1,0 +1,42 @@
+//! Iterators: over tasks, and over maps for the files in bpffs.
+
+use core::ffi::c_void;
+
+use crate::show::{bpffs, walk};
+
+macro_rules! on_walk {
+    ($(#[$doc:meta])* $section:literal, $name:ident, $body:path) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $name(ctx: *mut c_void) -> i32 {
+            $body(ctx.cast());
+            0
+        }
+    };
+}
+
+on_walk!(
+    /// `bpf_iter_task_file`: every open file of every task.
+    "iter/task_file", walk_files, walk::task_file
+);
+
+on_walk!(
+    /// `bpf_iter_task_vma`: every mapping of every task.
+    "iter/task_vma", walk_mappings, walk::task_vma
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every stake, for the file `zombies`.
+    "iter/bpf_map_elem", write_zombies, bpffs::zombies
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every lease, for the file `leases`.
+    "iter/bpf_map_elem", write_leases, bpffs::leases
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every stake, for the file `file_pins`.
+    "iter/bpf_map_elem", write_file_pins, bpffs::file_pins
+);

@@ -1,0 +1,94 @@
+//! What the end of a lease would uncover: whether it is the last that covers somebody's pins.
+
+use core::ffi::c_void;
+
+use lease_trace_common::{
+    lease::known,
+    stake::{Stake, StakeKey, after_lease_end},
+};
+
+use crate::{
+    bpf::loops, kernel::File, state::maps::LEASES, state::stakes::StakeRef, track::coverage,
+    track::lease,
+};
+
+/// Whether letting go of this file's lease now would leave pins of anybody uncovered.
+#[inline(always)]
+pub fn anybody(file: File) -> bool {
+    whom(file) != 0
+}
+
+/// Whose pins that would leave uncovered: a thread group, or 0.
+#[inline(always)]
+pub fn whom(file: File) -> u32 {
+    uncover_whom(file.0) as u32
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn uncover_whom(file: u64) -> i64 {
+    let Some((lease, record)) =
+        lease::find(File(file)).and_then(|lease| Some((lease.0, LEASES.get_ptr(lease.0)?)))
+    else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let (setter, inode_id, heirs, is_kernel) = unsafe {
+        (
+            (*record).setter.tgid,
+            (*record).inode_id,
+            (*record).heirs,
+            (*record).info.known & known::KERNEL != 0,
+        )
+    };
+    if is_kernel {
+        return 0;
+    }
+    if let Some(stake) = StakeRef::find(setter, inode_id)
+        && is_last_cover(stake.word())
+    {
+        return i64::from(setter);
+    }
+    if heirs == 0 {
+        return 0;
+    }
+    let mut search = Heir {
+        lease,
+        inode_id,
+        tgid: loops::zero() as u32,
+    };
+    loops::stake(one_heir, &mut search);
+    i64::from(search.tgid)
+}
+
+/// Whether one lease less would make a zombie of the stake with this word.
+#[inline(always)]
+fn is_last_cover(word: u64) -> bool {
+    after_lease_end(word).is_some()
+}
+
+/// A process that the lease covers without having set it.
+struct Heir {
+    lease: u64,
+    inode_id: u64,
+    tgid: u32,
+}
+
+unsafe extern "C" fn one_heir(
+    _map: *mut c_void,
+    key: *mut StakeKey,
+    stake: *mut Stake,
+    search: *mut Heir,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `uncover_whom` gave it.
+    unsafe {
+        if (*key).inode == (*search).inode_id
+            && is_last_cover((*stake).word)
+            && coverage::is_there((*search).lease, (*key).tgid)
+        {
+            (*search).tgid = (*key).tgid;
+            return 1;
+        }
+    }
+    0
+}

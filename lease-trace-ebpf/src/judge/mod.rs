@@ -1,0 +1,6 @@
+//! Policy and verdict. The only folder that can deny or signal.
+
+pub mod before;
+pub mod last_cover;
+pub mod policy;
+pub mod verdicts;

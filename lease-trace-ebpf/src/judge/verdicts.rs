@@ -1,0 +1,348 @@
+//! The only file that can deny or signal. What is decided is in `lease_trace_common::verdict`;
+//! which rule applies is found by `policy`.
+//!
+//! A release that a hook can refuse is judged before it happens ([`before_release`]). Everything else is
+//! judged once it has happened: the code that saw it leaves a note ([`judge_later`]), and the
+//! program that it ran in reads its notes at its end ([`judge`]), where there is stack left.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_send_signal};
+use lease_trace_common::{
+    cause::Cause,
+    count::Count,
+    event::EventKind,
+    owner,
+    policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
+    verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
+};
+
+use crate::{
+    effects::notify,
+    effects::stack,
+    hooks::args::Decision,
+    judge::last_cover,
+    judge::policy::{self, Match},
+    kernel::File,
+    kernel::current,
+    state::inodes::InodeRef,
+    state::maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, count},
+    state::stakes::StakeRef,
+    track::lease,
+};
+
+const SIGKILL: u32 = 9;
+const SIGSTOP: u32 = 19;
+const EBUSY: i64 = 16;
+
+/// The machine's first process.
+const INIT: u32 = 1;
+
+/// Breaches of one program that are judged; a lease that covers more processes is rare.
+const NOTES: u64 = 4;
+
+/// Whether a hook for this way out needs to look at all.
+#[inline(always)]
+pub fn denies(cause: Cause) -> bool {
+    let header = policy::header();
+    header.rules() > 0 && header.enforces() && header.deniable() & cause_bit(cause as u32) != 0
+}
+
+/// Nothing can be in breach, or nothing is denied here.
+#[inline(always)]
+pub fn idle(cause: Cause) -> bool {
+    // SAFETY: a global of this object.
+    (unsafe { crate::bpf::atomic::load(&raw const PINNED) }) == 0 || !denies(cause)
+}
+
+/// The last reference to this file, or its lease, is about to be let go in a way that can be denied:
+/// -EBUSY if a rule denies it, else 0.
+#[inline(always)]
+pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
+    if !last_cover::anybody(file) {
+        return 0;
+    }
+    stack::keep(call.0);
+    let denied = enforce_note_release(file.0, cause as u64) == 0 && enforce_judge(0, 1) != 0;
+    stack::forget();
+    // The verifier wants to see what an LSM program can return.
+    if denied { -EBUSY } else { 0 }
+}
+
+/// Leaves the note that this file's lease is about to go; 0 if it could. A function of its own
+/// for the verifier.
+#[unsafe(no_mangle)]
+extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
+    let tgid = last_cover::whom(File(file));
+    let Some(lease) = lease::find(File(file)).and_then(|lease| LEASES.get_ptr(lease.0)) else {
+        return -1;
+    };
+    // SAFETY: a live map value.
+    let (slot, inode_id) = unsafe { ((*lease).slot, (*lease).inode_id) };
+    let Some(stake) = StakeRef::find(tgid, inode_id) else {
+        return -1;
+    };
+    stake.set_file(file);
+    _ = PENDING.remove(notes_of_thread());
+    enforce_note(
+        u64::from(tgid) | u64::from(on::ZOMBIE) << 32 | cause << 40,
+        slot,
+        inode_id,
+    )
+}
+
+#[inline(always)]
+fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict {
+    let Some(rule) = found.rule() else {
+        return Verdict::Pass;
+    };
+    decide(
+        Action::from_raw(rule.action),
+        Action::from_raw(rule.otherwise),
+        &Situation {
+            enforce: found.0.enforces(),
+            moment,
+            cause,
+            deniable: cause != 0 && found.0.deniable() & cause_bit(cause) != 0,
+            spared,
+        },
+    )
+}
+
+/// Whether, and why, this stake's owner or the current task is not to be touched.
+#[inline(always)]
+fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
+    if stake.key.tgid == INIT {
+        return Spared::Init;
+    }
+    if current::is_kthread() {
+        return Spared::No;
+    }
+    let tgid = current::tgid();
+    let is_current = is_current(stake);
+    // A release by somebody else who is ending says nothing about the owner of the pins; but
+    // whoever is ending is not refused anything.
+    let is_meant = is_current || matches!(moment, Moment::Before);
+    if cause == Cause::BreakTimeout as u32 {
+        // Whoever asked for the file did nothing wrong: its holder did not answer in time.
+        Spared::No
+    } else if tgid == INIT {
+        Spared::Init
+    } else if is_tracer(tgid) {
+        Spared::Tracer
+    } else if is_meant && (current::is_exiting() || current::current().is_being_killed()) {
+        Spared::Ending
+    } else if is_current {
+        Spared::No
+    } else {
+        Spared::Bystander
+    }
+}
+
+/// The current process is the monitor, not one with the pid of a monitor that ended.
+#[inline(always)]
+fn is_tracer(tgid: u32) -> bool {
+    // USER_HZ is 100 on x86-64 (include/asm-generic/param.h).
+    const TICK_NS: u64 = 10_000_000;
+    let word = |index| OWNER.get(index).copied().unwrap_or(0);
+    word(owner::PID) == u64::from(tgid)
+        && word(owner::STARTED) == current::current().started() / TICK_NS
+}
+
+/// The current process is the one that made the stake, not one with its pid used again.
+#[inline(always)]
+fn is_current(stake: StakeRef) -> bool {
+    current::tgid() == stake.key.tgid && current::current().started() == stake.get().started_ns
+}
+
+/// Leaves a note: this stake is in breach (a `policy::on` bit and how the lease went), or, with a
+/// lease that lasts (cause 0), may have to be held.
+#[inline(always)]
+pub fn judge_later(stake: StakeRef, slot: u32, on: u32, cause: u32) {
+    if policy::header().rules() > 0 {
+        enforce_note(
+            u64::from(stake.key.tgid) | u64::from(on) << 32 | u64::from(cause) << 40,
+            u64::from(slot),
+            stake.key.inode,
+        );
+    }
+}
+
+/// 0 if there was room for it. A function of its own for the verifier.
+#[unsafe(no_mangle)]
+extern "C" fn enforce_note(packed: u64, slot: u64, inode_id: u64) -> i64 {
+    let key = notes_of_thread();
+    for n in 0..NOTES {
+        if PENDING.insert(key + n, &BLANK, BPF_NOEXIST.into()).is_ok()
+            && let Some(note) = PENDING.get_ptr_mut(key + n)
+        {
+            // SAFETY: a live map value of this thread.
+            unsafe {
+                (*note).inode_id = inode_id;
+                (*note).slot = slot;
+                (*note).tgid = packed as u32;
+                (*note).cause = (packed >> 40) as u32;
+                (*note).facts.on = (packed >> 32) as u32 & 0xff;
+            }
+            return 0;
+        }
+    }
+    count(Count::ActionsFailed, 1);
+    -1
+}
+
+static BLANK: Pending = {
+    // SAFETY: `Pending` is made of integers only, for which zero is a value.
+    unsafe { core::mem::zeroed() }
+};
+
+/// Key of the thread's first note.
+#[inline(always)]
+fn notes_of_thread() -> u64 {
+    u64::from(current::pid_tgid() as u32) * NOTES
+}
+
+/// Reads the notes that this thread left. A function of its own, so that its stack is not the
+/// caller's.
+#[inline(never)]
+pub fn judge(ctx: *mut c_void) {
+    if policy::header().rules() == 0 || PENDING.get_ptr(notes_of_thread()).is_none() {
+        return;
+    }
+    stack::keep(ctx);
+    for n in 0..NOTES {
+        enforce_judge(n, 0);
+    }
+    stack::forget();
+}
+
+/// Judges what note `n` of this thread says, before the release or after it: 1 to deny it.
+/// A function of its own for the verifier.
+#[unsafe(no_mangle)]
+extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
+    let key = notes_of_thread() + n;
+    let found = policy::find(key);
+    let Some(note) = PENDING.get_ptr(key) else {
+        return 0;
+    };
+    // SAFETY: a live map value; only this thread removes it.
+    let (slot, inode_id, tgid, cause, on) = unsafe {
+        (
+            (*note).slot,
+            (*note).inode_id,
+            (*note).tgid,
+            (*note).cause,
+            (*note).facts.on,
+        )
+    };
+    _ = PENDING.remove(key);
+    let (Some(found), Some(inode), Some(stake)) = (
+        found,
+        InodeRef::find_slot(slot, inode_id),
+        StakeRef::find(tgid, inode_id),
+    ) else {
+        return 0;
+    };
+    if cause == 0 && on == on::ZOMBIE {
+        hold(inode, stake, found);
+        return 0;
+    }
+    let moment = if before == 0 {
+        Moment::After
+    } else {
+        Moment::Before
+    };
+    let (action, outcome) = match verdict(found, moment, cause, spared(stake, cause, moment)) {
+        Verdict::Pass => return 0,
+        Verdict::Deny => (Action::Deny, Outcome::Done),
+        Verdict::Tell(action, outcome) => (action, outcome),
+        Verdict::Signal(action) => (action, signal(stake, action)),
+    };
+    record(inode, stake, found, cause, action, outcome);
+    before as i64 & 1
+}
+
+/// Sends the owner of a stake the signal of an action, if it is the current process.
+#[inline(always)]
+fn signal(stake: StakeRef, action: Action) -> Outcome {
+    if !is_current(stake) {
+        return Outcome::HandedOver;
+    }
+    let number = if action as u32 == Action::Kill as u32 {
+        SIGKILL
+    } else {
+        SIGSTOP
+    };
+    // SAFETY: a helper that takes a number. With preemption off it defers the signal to an
+    // interrupt on this CPU; it answers EBUSY if one is under way there already
+    // (kernel/trace/bpf_trace.c, bpf_send_signal_common).
+    if unsafe { bpf_send_signal(number) } == 0 {
+        Outcome::Done
+    } else {
+        Outcome::HandedOver
+    }
+}
+
+/// A stake has a lease and pins: asks userspace to hold its file if the rule says so.
+#[inline(always)]
+fn hold(inode: InodeRef, stake: StakeRef, found: Match) {
+    let Some(rule) = found.rule() else { return };
+    if found.0.enforces()
+        && stake.key.tgid != INIT
+        && (rule.action == Action::Hold as u32 || rule.otherwise == Action::Hold as u32)
+        && stake.hold()
+    {
+        count(Count::HoldRequests, 1);
+        let did = notify::Did::new(0, Action::Hold, Outcome::HandedOver);
+        notify::action(EventKind::Hold, inode, stake, found, did);
+    }
+}
+
+/// Counts a hit of the rule that matched; `counter` is its place in the rule's row. A function of
+/// its own, so that its stack is not the caller's.
+#[unsafe(no_mangle)]
+extern "C" fn enforce_count_hit(found: u64, counter: u32) -> i64 {
+    if let Some(rule) = Match(Header(found)).rule()
+        && let Some(hits) = HITS.get_ptr_mut(rule.row * HITS_OF_RULE + counter)
+    {
+        // SAFETY: a live map value.
+        unsafe { crate::bpf::atomic::add(hits, 1) };
+    }
+    0
+}
+
+/// Counts an action and tells of it.
+#[inline(always)]
+fn record(
+    inode: InodeRef,
+    stake: StakeRef,
+    found: Match,
+    cause: u32,
+    action: Action,
+    outcome: Outcome,
+) {
+    enforce_count_hit(found.0.0, hit(0, action, outcome));
+    let which = match (outcome, action) {
+        (Outcome::Done, Action::Deny) => Some(Count::Denied),
+        (Outcome::Done, Action::Stop) => Some(Count::Stopped),
+        (Outcome::Done, Action::Kill) => Some(Count::Killed),
+        (Outcome::Done, _) => None,
+        (Outcome::HandedOver, _) => Some(Count::HandedOver),
+        (Outcome::Spared | Outcome::Bystander | Outcome::Ending, _) => Some(Count::Spared),
+        (Outcome::Failed, _) => Some(Count::ActionsFailed),
+        (Outcome::Would, _) => Some(Count::Would),
+    };
+    if let Some(which) = which {
+        count(which, 1);
+    }
+    // A process that ends tells enough by ending.
+    if outcome as u32 != Outcome::Ending as u32 {
+        notify::action(
+            EventKind::Action,
+            inode,
+            stake,
+            found,
+            notify::Did::new(cause, action, outcome),
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! Who is running: the current task, as a person would name it.
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+    bpf_get_current_task_btf, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
+};
+use lease_trace_common::{
+    cause::{Cause, Facts, classify},
+    context::Call,
+    stake::Task,
+};
+
+use crate::kernel::{self, Current, File, TaskPtr, Typed};
+
+const PF_EXITING: u32 = 0x4;
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// CLOCK_BOOTTIME in ns.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// Thread group id and thread id, packed as the kernel does.
+#[inline(always)]
+pub fn pid_tgid() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// Thread group id.
+#[inline(always)]
+pub fn tgid() -> u32 {
+    (pid_tgid() >> 32) as u32
+}
+
+/// `current`.
+#[inline(always)]
+pub fn current() -> TaskPtr {
+    // SAFETY: a helper without arguments.
+    TaskPtr(unsafe { bpf_get_current_task() })
+}
+
+/// `current` is a kernel thread.
+#[inline(always)]
+pub fn is_kthread() -> bool {
+    Current::get().flags() & PF_KTHREAD != 0
+}
+
+/// `current` is exiting.
+#[inline(always)]
+pub fn is_exiting() -> bool {
+    Current::get().flags() & PF_EXITING != 0
+}
+
+/// Describes the current thread group.
+#[inline(always)]
+pub fn describe() -> Task {
+    Task {
+        tgid: tgid(),
+        // SAFETY: a helper without arguments.
+        uid: unsafe { bpf_get_current_uid_gid() } as u32,
+        // SAFETY: a helper without arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        comm: current().comm(),
+    }
+}
+
+/// The same, written where it is to stay.
+///
+/// # Safety
+/// `to` is valid to write.
+#[inline(always)]
+pub unsafe fn describe_to(to: *mut Task) {
+    // SAFETY: the caller guarantees the pointer; helpers without arguments.
+    unsafe {
+        (*to).tgid = tgid();
+        (*to).uid = bpf_get_current_uid_gid() as u32;
+        (*to).cgroup = bpf_get_current_cgroup_id();
+        current().copy_comm(&raw mut (*to).comm);
+    }
+}
+
+/// Describes the thread group of another task.
+#[inline(always)]
+pub fn describe_other(task: TaskPtr) -> Task {
+    Task {
+        tgid: task.tgid(),
+        uid: task.uid(),
+        cgroup: task.cgroup(),
+        comm: task.comm(),
+    }
+}
+
+/// The current task's registers in user mode.
+#[inline(always)]
+fn registers() -> Typed {
+    // SAFETY: the argument is what bpf_get_current_task_btf returned, as the helper wants.
+    Typed(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
+}
+
+/// The system call that the current task is in; a kernel thread or a worker of io_uring is in none.
+#[inline(always)]
+pub fn call() -> Call {
+    if current().flags() & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+        return Call {
+            number: -1,
+            ..Call::default()
+        };
+    }
+    kernel::call(registers(), current().is_compat())
+}
+
+/// Why a lease on `file` is ending now. A function of its own, so that its stack is free again for
+/// what follows.
+#[inline(never)]
+pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
+    let task = current();
+    let flags = task.flags();
+    let kthread = flags & PF_KTHREAD != 0;
+    let compat = task.is_compat();
+    let (syscall, command) = if kthread {
+        (-1, 0)
+    } else {
+        kernel::syscall(registers(), compat)
+    };
+    classify(&Facts {
+        kernel_lease,
+        last_reference: file.is_last_reference(),
+        lease_flags,
+        kthread,
+        io_worker: flags & PF_IO_WORKER != 0,
+        exiting: flags & PF_EXITING != 0,
+        exit_code: task.exit_code(),
+        syscall,
+        compat,
+        command,
+    })
+}

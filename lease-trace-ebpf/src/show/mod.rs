@@ -1,0 +1,5 @@
+//! Iterators, and the files in bpffs.
+
+pub mod bpffs;
+pub mod consumer;
+pub mod walk;

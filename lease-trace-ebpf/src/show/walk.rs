@@ -1,0 +1,153 @@
+//! Walks over every task's descriptors and mappings: the leases that exist already, everybody who
+//! keeps one alive, and everybody who has a tracked inode open or mapped. Each find is written to the reader as one record; with `CONFIG.adopt` it
+//! is also entered into the maps.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use lease_trace_common::{
+    COMM_LEN,
+    event::{Found, MAPPING},
+    owner,
+    stake::pins,
+};
+
+use crate::{
+    judge::last_cover,
+    kernel::{self, File, FileLease, TaskPtr, Vma},
+    state::inodes::InodeRef,
+    state::maps::{CONFIG, owner_says},
+    track::lease,
+};
+
+/// Start of `struct bpf_iter__task_file` (task, fd, file follow) and of
+/// `struct bpf_iter__task_vma` (task, vma follow; kernel/bpf/task_iter.c).
+#[repr(C)]
+pub struct Context {
+    meta: *mut Meta,
+}
+
+/// `struct bpf_iter_meta` (include/linux/bpf.h).
+#[repr(C)]
+pub struct Meta {
+    pub seq: *mut c_void,
+    session_id: u64,
+    /// Elements before this one.
+    pub seq_num: u64,
+}
+
+/// One descriptor of one task.
+#[inline(always)]
+pub fn task_file(ctx: *const Context) {
+    let (task, fd, file) = (
+        kernel::word(ctx as u64, 1),
+        kernel::word(ctx as u64, 2),
+        kernel::word(ctx as u64, 3),
+    );
+    if let (Some(task), Some(file)) = (task, file) {
+        let at = Place {
+            fd: fd.unwrap_or(0) as u32,
+            start: 0,
+            end: 0,
+        };
+        found(ctx, TaskPtr(task), &at, File(file));
+    }
+}
+
+/// One mapping of one task.
+#[inline(always)]
+pub fn task_vma(ctx: *const Context) {
+    let (task, vma) = (kernel::word(ctx as u64, 1), kernel::word(ctx as u64, 2));
+    if let (Some(task), Some(vma)) = (task, vma)
+        && let Some(file) = Vma(vma).file()
+    {
+        let at = Place {
+            fd: MAPPING,
+            start: Vma(vma).start(),
+            end: Vma(vma).end(),
+        };
+        found(ctx, TaskPtr(task), &at, file);
+    }
+}
+
+/// Whether leases are entered that were not seen to be set: in the first walk of all.
+#[inline(always)]
+fn adopts() -> bool {
+    kernel::constant(&CONFIG.adopt) != 0 && !owner_says(owner::ADOPTED)
+}
+
+/// Where a reference is: its descriptor, or [`MAPPING`] and addresses.
+struct Place {
+    fd: u32,
+    start: u64,
+    end: u64,
+}
+
+/// References to a file beside the one that this walk has: to visit a descriptor the kernel takes
+/// one (kernel/bpf/task_iter.c, `task_file_seq_get_next`), to visit a mapping it does not.
+#[inline(always)]
+fn references(file: File, fd: u32) -> u64 {
+    let of_walk = i64::from(fd != MAPPING);
+    (file.references() - of_walk) as u64
+}
+
+/// Fills in what is known of a file: its lease, and its inode if that is tracked; 0 if there is neither.
+/// A function of its own, so that its stack is free again for what follows.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_look_up(record: *mut Found) -> i64 {
+    // SAFETY: `found` passes its record, or the verifier a null pointer.
+    let Some(record) = (unsafe { record.as_mut() }) else {
+        return 0;
+    };
+    let file = File(record.file);
+    let lease = lease::find(file);
+    if let Some(lease) = lease {
+        record.lease = lease.0;
+        record.flags = lease.flags();
+        record.references = references(file, record.fd);
+    }
+    if let Some(inode) = file.pages_inode()
+        && let Some(tracked) = InodeRef::find(inode.0)
+    {
+        record.inode_id = tracked.get().id;
+        if lease.is_some() && pins(tracked.word()) > 0 {
+            record.uncovers = last_cover::whom(file);
+        }
+    }
+    i64::from(record.lease != 0 || record.inode_id != 0)
+}
+
+#[inline(always)]
+fn found(ctx: *const Context, who: TaskPtr, at: &Place, file: File) {
+    let mut record = Found {
+        lease: 0,
+        inode_id: 0,
+        file: file.0,
+        start: at.start,
+        end: at.end,
+        tgid: who.tgid(),
+        fd: at.fd,
+        flags: 0,
+        uncovers: 0,
+        references: 0,
+        comm: [0; COMM_LEN],
+    };
+    if walk_look_up(&raw mut record) == 0 {
+        return;
+    }
+    if record.lease != 0 && adopts() {
+        lease::adopt(file, FileLease(record.lease), who);
+    }
+    // SAFETY: the record is a local.
+    unsafe { who.copy_comm(&raw mut record.comm) };
+    // SAFETY: the kernel hands over this context, and `seq` is the iterator's own sequence file;
+    // the record is plain data.
+    unsafe {
+        bpf_seq_write(
+            (*(*ctx).meta).seq.cast(),
+            (&raw const record).cast_mut().cast(),
+            size_of::<Found>() as u32,
+        )
+    };
+}

@@ -1,0 +1,108 @@
+//! Calls under way: what they were called with, and which threads are inside one that pins.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use lease_trace_common::count::Count;
+
+use crate::{
+    bpf::atomic,
+    kernel,
+    kernel::current,
+    state::audit,
+    state::maps::{CALLS, CONFIG, Call, PINNING, count},
+};
+
+/// Whether pins with these FOLL flags are wanted as pins of their own.
+#[inline(always)]
+pub fn is_long_term(flags: u32) -> bool {
+    let long_term = kernel::constant(&CONFIG.foll_longterm);
+    let all = kernel::constant(&CONFIG.pins_all);
+    all != 0 || flags & long_term != 0
+}
+
+/// Whether what is unpinned during a call with these flags must be told from the rest.
+#[inline(always)]
+pub fn is_marked(flags: u32) -> bool {
+    is_long_term(flags) || audit::is_on()
+}
+
+/// A call that may pin begins.
+#[inline(always)]
+pub fn enter(call: Call) {
+    keep(&Call {
+        pinning: u32::from(is_marked(call.flags)),
+        ..call
+    });
+}
+
+/// A call that pins for the long term begins: its arguments are kept until it returns, and mark the
+/// thread, since what is unpinned meanwhile (the kernel's own retries) was never counted.
+#[inline(always)]
+pub fn enter_long_term(call: Call) {
+    keep(&Call { pinning: 1, ..call });
+}
+
+/// Keeps the arguments of any call until it returns.
+#[inline(always)]
+pub fn keep(call: &Call) {
+    let thread = current::pid_tgid();
+    if CALLS.insert(thread, call, BPF_NOEXIST.into()).is_err() {
+        // A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
+        // under way) is over, now that the next begins; else there is no room.
+        forget_unreturned(thread);
+        if CALLS.insert(thread, call, BPF_ANY.into()).is_err() {
+            count(Count::LostCalls, 1);
+            return;
+        }
+    }
+    if call.pinning != 0 {
+        // SAFETY: a global of this object.
+        unsafe { atomic::add(&raw mut PINNING, 1) };
+    }
+}
+
+/// If it was one that pins, its pins were missed.
+#[inline(always)]
+fn forget_unreturned(thread: u64) {
+    // SAFETY: a live map value of this thread.
+    let pinning = CALLS
+        .get_ptr(thread)
+        .is_some_and(|call| unsafe { (*call).pinning != 0 });
+    if pinning {
+        count(Count::LostCalls, 1);
+        // SAFETY: a global of this object.
+        unsafe { atomic::sub(&raw mut PINNING, 1) };
+    }
+}
+
+/// What [`keep`] kept for this thread; [`done`] must follow.
+#[inline(always)]
+pub fn kept<'a>() -> Option<&'a Call> {
+    // SAFETY: a live map value; the entry belongs to this thread, which is here and removes it
+    // only in `done`.
+    CALLS
+        .get_ptr(current::pid_tgid())
+        .map(|call| unsafe { &*call })
+}
+
+/// The call has been dealt with.
+#[inline(always)]
+pub fn done(call: &Call) {
+    if call.pinning != 0 {
+        // SAFETY: a global of this object.
+        unsafe { atomic::sub(&raw mut PINNING, 1) };
+    }
+    _ = CALLS.remove(current::pid_tgid());
+}
+
+/// Whether this thread is inside a pin call.
+#[inline(always)]
+pub fn under_way() -> bool {
+    // SAFETY: a global of this object.
+    if unsafe { atomic::load(&raw const PINNING) } == 0 {
+        return false;
+    }
+    // SAFETY: the entry belongs to this thread.
+    CALLS
+        .get_ptr(current::pid_tgid())
+        .is_some_and(|call| unsafe { (*call).pinning != 0 })
+}

@@ -1,0 +1,303 @@
+//! Leases that cover a process which did not set them: it holds a reference to the leased open file
+//! description all the same, by fork or by a message. The setter's own lease is counted in its
+//! stake when it is set; these are counted when pins and reference come together, and kept by
+//! lease and process, so that each is counted out once. With the last pin they are forgotten.
+//!
+//! References are looked for among the descriptors. A mapping is known only if the pins are taken
+//! through it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use lease_trace_common::{
+    count::Count,
+    stake::{Stake, StakeKey, ZOMBIE, leases, owner_count, pins, sole_owner},
+};
+
+use crate::{
+    bpf::atomic,
+    bpf::loops,
+    kernel::current,
+    kernel::{File, FileLease, TaskPtr},
+    state::inodes::{EEXIST, InodeRef},
+    state::maps::{COVERS, CoverKey, LEASES, count},
+    state::stakes::StakeRef,
+    track::lease,
+};
+
+/// Descriptors looked at in one process.
+const MAX_DESCRIPTORS: u32 = 1 << 16;
+
+/// Lets the stake be covered by the lease on `file`, which its owner holds, if there is one.
+#[inline(always)]
+pub fn add_by_file(stake: StakeRef, file: File) {
+    if let Some(lease) = lease::find(file) {
+        cover_add(lease.0, u64::from(stake.key.tgid), stake.key.inode);
+    }
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
+    let Some(found) = LEASES.get_ptr_mut(lease) else {
+        return 0;
+    };
+    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let (slot, is_own) = unsafe { ((*found).slot, (*found).setter.tgid == tgid as u32) };
+    if is_own {
+        return 0;
+    }
+    // SAFETY: a live map value.
+    let id = unsafe { &(*found).inode_id };
+    match COVERS.insert(CoverKey::new(lease, tgid as u32), id, BPF_NOEXIST.into()) {
+        Ok(()) => {}
+        Err(error) => {
+            if error != EEXIST {
+                count(Count::LostCovers, 1);
+            }
+            return 0;
+        }
+    }
+    // SAFETY: a live map value.
+    unsafe {
+        atomic::add(&raw mut (*found).heirs, 1);
+        stake.inherit();
+        stake.add_lease(slot as u32, (*found).file, &(*found).info);
+    }
+    0
+}
+
+/// Whether the lease covered this stake; not any more.
+#[inline(always)]
+pub fn remove(lease: u64, stake: StakeRef) -> bool {
+    let removed = COVERS.remove(CoverKey::new(lease, stake.key.tgid)).is_ok();
+    if removed {
+        stake.disinherit();
+    }
+    removed
+}
+
+/// The last pin of a stake went: what others have set covers nothing any more.
+#[inline(always)]
+pub fn forget(stake: StakeRef) {
+    if stake.get().inherited > 0 {
+        cover_forget(u64::from(stake.key.tgid), stake.key.inode);
+    }
+}
+
+/// A function of its own, so that it shares no stack with what drops the pins.
+#[unsafe(no_mangle)]
+extern "C" fn cover_forget(tgid: u64, inode_id: u64) -> i64 {
+    let mut forget = Forget {
+        inode_id,
+        tgid: tgid as u32,
+    };
+    loops::cover(forget_one, &mut forget);
+    0
+}
+
+struct Forget {
+    inode_id: u64,
+    tgid: u32,
+}
+
+unsafe extern "C" fn forget_one(
+    _map: *mut c_void,
+    key: *mut CoverKey,
+    inode_id: *mut u64,
+    forget: *mut Forget,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `cover_forget` gave it.
+    unsafe {
+        let (lease, tgid) = ((*key).lease, (*key).tgid);
+        if tgid != (*forget).tgid || *inode_id != (*forget).inode_id {
+            return 0;
+        }
+        if let Some(stake) = StakeRef::find(tgid, (*forget).inode_id)
+            && remove(lease, stake)
+        {
+            stake.take_back_lease();
+        }
+    }
+    0
+}
+
+/// Whether the lease covers this process, which did not set it.
+#[inline(always)]
+pub fn is_there(lease: u64, tgid: u32) -> bool {
+    COVERS.get_ptr(CoverKey::new(lease, tgid)).is_some()
+}
+
+/// Lets the stake be covered by every leased file of this inode among its owner's descriptors.
+#[inline(always)]
+pub fn add_by_descriptors(stake: StakeRef, inode: InodeRef) {
+    cover_search(
+        u64::from(stake.key.tgid),
+        u64::from(inode.slot),
+        stake.key.inode,
+        0,
+    );
+}
+
+/// Whether the stake's owner has this file among its descriptors.
+#[inline(always)]
+pub fn holds(stake: StakeRef, inode: InodeRef, file: u64) -> bool {
+    cover_search(
+        u64::from(stake.key.tgid),
+        u64::from(inode.slot),
+        stake.key.inode,
+        file,
+    ) != 0
+}
+
+struct Search {
+    task: TaskPtr,
+    tgid: u32,
+    inode_id: u64,
+    /// Address of the inode.
+    inode: u64,
+    /// The file looked for; 0: every leased one.
+    file: u64,
+    found: u64,
+}
+
+/// Looks through the descriptors of a stake's owner. A function of its own for the verifier, and its
+/// stack is free again for what follows.
+#[unsafe(no_mangle)]
+extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i64 {
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
+    };
+    let Some(task) = StakeRef::find(tgid as u32, inode_id).and_then(owner) else {
+        return 0;
+    };
+    let mut search = Search {
+        task,
+        tgid: tgid as u32,
+        inode_id,
+        inode: inode.get().address,
+        file,
+        found: loops::zero(),
+    };
+    let len = task.descriptors();
+    let len = if len > MAX_DESCRIPTORS {
+        MAX_DESCRIPTORS
+    } else {
+        len
+    };
+    loops::repeat(len, one_descriptor, &mut search);
+    search.found as i64
+}
+
+/// A task of the stake's owner, if one is known to be there.
+#[inline(always)]
+fn owner(stake: StakeRef) -> Option<TaskPtr> {
+    let current = current::current();
+    if current.tgid() == stake.key.tgid {
+        return Some(current);
+    }
+    let Stake {
+        task, started_ns, ..
+    } = stake.get();
+    let task = TaskPtr(*task);
+    let is_same = task.0 != 0 && task.tgid() == stake.key.tgid && task.started() == *started_ns;
+    if is_same { Some(task) } else { None }
+}
+
+unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `cover_search` gave it.
+    let search = unsafe { &mut *search.cast::<Search>() };
+    let Some(file) = search.task.file(index as u32) else {
+        return 0;
+    };
+    if search.file != 0 {
+        if file.0 == search.file {
+            search.found = 1;
+            return 1;
+        }
+        return 0;
+    }
+    if file
+        .pages_inode()
+        .is_none_or(|inode| inode.0 != search.inode)
+    {
+        return 0;
+    }
+    if let Some(lease) = lease::find_here(file) {
+        cover_add(lease.0, u64::from(search.tgid), search.inode_id);
+    }
+    0
+}
+
+/// Whether somebody else than `tgid` has pins in the inode.
+#[inline(always)]
+pub fn has_other_owners(inode: InodeRef, tgid: u32) -> bool {
+    let owners = inode.owners();
+    owner_count(owners) > 0 && sole_owner(owners) != Some(tgid)
+}
+
+/// A lease was entered: it covers those who had pins before and hold the leased file.
+#[inline(always)]
+pub fn spread(lease: FileLease) {
+    cover_spread(lease.0);
+}
+
+/// A function of its own, so that it shares no stack with what enters the lease.
+#[unsafe(no_mangle)]
+extern "C" fn cover_spread(lease: u64) -> i64 {
+    let Some(found) = LEASES.get_ptr(lease) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    let (slot, inode_id, file, setter) = unsafe {
+        (
+            (*found).slot,
+            (*found).inode_id,
+            (*found).file,
+            (*found).setter.tgid,
+        )
+    };
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
+    };
+    if !has_other_owners(inode, setter) {
+        return 0;
+    }
+    let mut spread = Spread { inode, file, lease };
+    loops::stake(spread_to_one, &mut spread);
+    0
+}
+
+struct Spread {
+    inode: InodeRef,
+    file: u64,
+    lease: u64,
+}
+
+unsafe extern "C" fn spread_to_one(
+    _map: *mut c_void,
+    key: *mut StakeKey,
+    stake: *mut Stake,
+    spread: *mut Spread,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `cover_spread` gave it.
+    unsafe {
+        let inode = (*spread).inode;
+        if (*key).inode == inode.get().id && pins((*stake).word) > 0 {
+            let stake = StakeRef::of_walk(*key, stake);
+            if holds(stake, inode, (*spread).file) {
+                cover_add((*spread).lease, u64::from((*key).tgid), (*key).inode);
+            }
+        }
+    }
+    0
+}
+
+/// Bare pins, as far as is known.
+#[inline(always)]
+pub fn is_bare(word: u64) -> bool {
+    pins(word) > 0 && leases(word) == 0 && word & ZOMBIE == 0
+}

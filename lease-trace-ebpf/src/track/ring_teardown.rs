@@ -1,0 +1,85 @@
+//! Kernel threads that tear down a ring in the name of the process that made it.
+
+use core::ffi::c_void;
+
+use lease_trace_common::stake::{Stake, StakeKey, pins};
+
+use crate::{
+    bpf::loops,
+    kernel,
+    kernel::current,
+    state::calls,
+    state::maps::{ACTING, Call},
+    state::stakes::StakeRef,
+    track::release,
+};
+
+/// A kernel thread begins to tear down a ring: what it unpins belongs to the ring's creator.
+#[inline(always)]
+pub fn begin(exit_work: u64) {
+    if !release::idle()
+        && let Some(mm) = kernel::ring_mm(exit_work)
+    {
+        _ = ACTING.insert(current::pid_tgid(), &mm, 0);
+        calls::keep(&Call {
+            mm,
+            ..Call::new(0, 0, 0)
+        });
+    }
+}
+
+/// It is done.
+#[inline(always)]
+pub fn end(_ctx: *mut c_void, _call: &Call, _ret: i64) {
+    _ = ACTING.remove(current::pid_tgid());
+}
+
+/// The stake of the process in whose name this kernel thread tears down a ring: of the one whose
+/// address space it is, or was when it took the pins.
+#[inline(always)]
+pub fn stake_of(inode_id: u64) -> Option<StakeRef> {
+    let mm = ACTING.get_ptr(current::pid_tgid())?;
+    // SAFETY: a live map value.
+    let owner = kernel::mm_owner(unsafe { *mm });
+    if let Some(owner) = owner
+        && let Some(stake) = StakeRef::find(owner.tgid(), inode_id)
+        && pins(stake.word()) > 0
+    {
+        return Some(stake);
+    }
+    let mut search = Search {
+        inode: inode_id,
+        mm: loops::zero(),
+        tgid: loops::zero() as u32,
+    };
+    // SAFETY: a live map value.
+    search.mm = unsafe { *mm };
+    loops::stake(same_mm, &mut search);
+    if search.tgid == 0 {
+        None
+    } else {
+        StakeRef::find(search.tgid, inode_id)
+    }
+}
+
+struct Search {
+    inode: u64,
+    mm: u64,
+    tgid: u32,
+}
+
+unsafe extern "C" fn same_mm(
+    _map: *mut c_void,
+    key: *mut StakeKey,
+    stake: *mut Stake,
+    search: *mut Search,
+) -> i64 {
+    // SAFETY: the helper hands over a live key and value, and what `stake_of` gave it.
+    unsafe {
+        if (*key).inode == (*search).inode && (*stake).mm == (*search).mm {
+            (*search).tgid = (*key).tgid;
+            return 1;
+        }
+    }
+    0
+}
