@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     enforce::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
-    report::{ReportFlags, Squatters, Subject},
+    report::ReportFlags,
     run::{OnDeath, OnRelease, RunFlags},
     shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
 };

@@ -1,5 +1,7 @@
 //! A snapshot as the entries of a report.
 
+mod asked;
+
 use std::collections::{BTreeSet, HashMap};
 
 use lease_trace_common::{
@@ -8,9 +10,9 @@ use lease_trace_common::{
     stake::{self, State},
 };
 
+pub use self::asked::{Squatters, Subject};
 use crate::{
     breaking::Breaking,
-    cli::Squatters,
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
     ledger,
