@@ -168,6 +168,11 @@ pub struct Lost {
     pub count: u64,
 }
 
+impl Lost {
+    /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
+    pub const UNREADABLE: &str = "notifications could not be read";
+}
+
 /// FOLL_PIN references of any kind, as the hooks and as the kernel count them.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
-pub const UNREADABLE: &str = "notifications could not be read";
-
 /// What `--audit` finds.
 const ESCAPED: &str = "pin references passed none of the hooks, by the kernel's own count";
 
@@ -99,7 +96,7 @@ impl Session {
                 None => unreadable += 1,
             }
         }
-        self.lose(UNREADABLE, unreadable)?;
+        self.lose(Lost::UNREADABLE, unreadable)?;
         self.sink.flush()?;
         Ok(orders)
     }
