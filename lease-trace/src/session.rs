@@ -18,11 +18,12 @@ use crate::{
     filter::Filter,
     ledger::Ledger,
     orphans::Orphans,
-    record::{Audit, Detail, End, Lost, Name, Record, Start},
+    record::{Detail, End, Lost, Name, Record, Start},
     rules,
     sinks::{Sink, WriteError},
     tracer::{
         self,
+        audit::Audit,
         policy::InForce,
         snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
     },
