@@ -16,9 +16,11 @@ use crate::{
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
     ledger,
-    orphans::Held,
     record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
-    tracer::snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
+    tracer::{
+        orphaned::Held,
+        snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
+    },
 };
 
 /// What a walk over descriptors and mappings tells of stakes.

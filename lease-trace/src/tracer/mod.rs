@@ -15,6 +15,7 @@ pub mod look;
 mod maps;
 mod notifications;
 mod object;
+pub mod orphaned;
 mod pinned;
 pub mod policy;
 mod raw;
