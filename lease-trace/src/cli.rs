@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::{
     enforce::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
     report::ReportFlags,
-    run::{OnRelease, RunFlags},
+    run::RunFlags,
     shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
 };
 use crate::{plot::timeline, policy, sinks::metrics};
