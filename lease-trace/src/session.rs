@@ -24,7 +24,7 @@ use crate::{
     tracer::{
         self,
         audit::Audit,
-        policy::InForce,
+        in_force::InForce,
         snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
     },
 };
