@@ -103,7 +103,8 @@ impl Crate {
 }
 
 fn gather(folder: &FilePath, above: &mut Path, files: &mut Vec<(String, String)>) {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str());
