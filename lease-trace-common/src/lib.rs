@@ -17,6 +17,7 @@ pub mod context;
 pub mod count;
 pub mod event;
 pub mod lease;
+pub mod offsets;
 pub mod owner;
 pub mod policy;
 pub mod stake;

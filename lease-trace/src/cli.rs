@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     enforce::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
-    report::{ReportFlags, Squatters, Subject},
-    run::{OnDeath, OnRelease, RunFlags},
+    report::ReportFlags,
+    run::RunFlags,
     shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
 };
 use crate::{plot::timeline, policy, sinks::metrics};

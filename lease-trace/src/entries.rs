@@ -1,5 +1,7 @@
 //! A snapshot as the entries of a report.
 
+mod asked;
+
 use std::collections::{BTreeSet, HashMap};
 
 use lease_trace_common::{
@@ -8,15 +10,17 @@ use lease_trace_common::{
     stake::{self, State},
 };
 
+pub use self::asked::{Squatters, Subject};
 use crate::{
     breaking::Breaking,
-    cli::Squatters,
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
     ledger,
-    orphans::Held,
     record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
-    tracer::snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
+    tracer::{
+        orphaned::Held,
+        snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
+    },
 };
 
 /// What a walk over descriptors and mappings tells of stakes.

@@ -1,6 +1,6 @@
 //! Which records are shown. The kernel side watches everything; this only chooses.
 //!
-//! Flags are checked here: a filter that nothing can ever pass is a mistake, not a quiet monitor.
+//! What is asked for is checked here: a filter that nothing can ever pass is a mistake, not a quiet monitor.
 
 use std::{
     ffi::OsStr,
@@ -12,13 +12,23 @@ use std::{
 use lease_trace_common::{event::Event, stake::path_flag};
 
 use crate::{
-    cli::FilterFlags,
     enrich::{
         cgroup::{self, Cgroups},
         process,
     },
     record::Entry,
 };
+
+/// What to show, as it was asked for. Nothing asked for: everything.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Only what these processes own or let go.
+    pub pids: Vec<u32>,
+    /// Only processes in this cgroup and those below it.
+    pub cgroup: Option<PathBuf>,
+    /// Only this file, or the files below this folder.
+    pub path: Option<PathBuf>,
+}
 
 /// What a record must be to be shown.
 #[derive(Debug, Default)]
@@ -45,8 +55,8 @@ pub enum Error {
 }
 
 impl Filter {
-    pub fn resolve(flags: &FilterFlags, cgroups: &Cgroups) -> Result<Self, Error> {
-        let FilterFlags { pids, cgroup, path } = flags;
+    pub fn resolve(asked: &Asked, cgroups: &Cgroups) -> Result<Self, Error> {
+        let Asked { pids, cgroup, path } = asked;
         for pid in pids {
             match process::thread_group(*pid) {
                 Some(group) if group == *pid => {}
@@ -138,12 +148,12 @@ mod tests {
     use super::*;
     use crate::fixtures;
 
-    fn flags() -> FilterFlags {
-        FilterFlags::default()
+    fn asked() -> Asked {
+        Asked::default()
     }
 
-    fn filter(flags: &FilterFlags) -> Filter {
-        Filter::resolve(flags, &Cgroups::default()).expect("possible")
+    fn filter(asked: &Asked) -> Filter {
+        Filter::resolve(asked, &Cgroups::default()).expect("possible")
     }
 
     /// A notification about this process of this cgroup.
@@ -157,17 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_everything_is_shown() {
-        let filter = filter(&flags());
+    fn unless_asked_everything_is_shown() {
+        let filter = filter(&asked());
         assert!(filter.admits(&event(1, 1), b"/a", &mut Cgroups::default()));
         assert!(filter.admits_entry(&fixtures::entry()));
     }
 
     #[test]
     fn a_prefix_is_whole_components() {
-        let filter = filter(&FilterFlags {
+        let filter = filter(&Asked {
             path: Some("/srv/database".into()),
-            ..flags()
+            ..asked()
         });
         assert!(filter.admits_path(b"/srv/database/1", false));
         assert!(filter.admits_path(b"/srv/database", false));
@@ -177,9 +187,9 @@ mod tests {
 
     #[test]
     fn a_path_not_fully_known_may_be_the_one() {
-        let filter = filter(&FilterFlags {
+        let filter = filter(&Asked {
             path: Some("/srv/db".into()),
-            ..flags()
+            ..asked()
         });
         assert!(filter.admits_path(b"", false));
         assert!(filter.admits_path(b"/db/1", true));
@@ -210,11 +220,11 @@ mod tests {
         }
         let mut cgroups = Cgroups::at(root.path());
         for typed in ["jobs".into(), "/jobs".into(), root.path().join("jobs")] {
-            let flags = FilterFlags {
+            let asked = Asked {
                 cgroup: Some(typed),
-                ..flags()
+                ..asked()
             };
-            let filter = Filter::resolve(&flags, &cgroups).expect("exists");
+            let filter = Filter::resolve(&asked, &cgroups).expect("exists");
             let mut admits = |folder: &Path| {
                 let id = fs::metadata(folder).expect("exists").ino();
                 filter.admits(&event(0, id), b"/a", &mut cgroups)
@@ -227,15 +237,15 @@ mod tests {
     #[test]
     fn impossible_filters_say_what_to_do() {
         let cgroups = Cgroups::default();
-        let refused = |flags| {
-            let error = Filter::resolve(&flags, &cgroups).expect_err("impossible");
+        let refused = |asked| {
+            let error = Filter::resolve(&asked, &cgroups).expect_err("impossible");
             error.to_string()
         };
-        insta::assert_snapshot!(refused(FilterFlags { pids: vec![0], ..flags() }), @r#"-p 0: there is no process with this pid; give one that runs, or leave -p out"#);
-        insta::assert_snapshot!(refused(FilterFlags { cgroup: Some("x".into()), ..flags() }), @r#"-c x: this host has no unified cgroup hierarchy (cgroup2); leave the cgroup out"#);
-        insta::assert_snapshot!(refused(FilterFlags { path: Some("db".into()), ..flags() }), @r#"--path db: a relative path; give one that begins with a slash"#);
+        insta::assert_snapshot!(refused(Asked { pids: vec![0], ..asked() }), @r#"-p 0: there is no process with this pid; give one that runs, or leave -p out"#);
+        insta::assert_snapshot!(refused(Asked { cgroup: Some("x".into()), ..asked() }), @r#"-c x: this host has no unified cgroup hierarchy (cgroup2); leave the cgroup out"#);
+        insta::assert_snapshot!(refused(Asked { path: Some("db".into()), ..asked() }), @r#"--path db: a relative path; give one that begins with a slash"#);
         insta::assert_snapshot!(
-            refused(FilterFlags { path: Some("/no/../db".into()), ..flags() }),
+            refused(Asked { path: Some("/no/../db".into()), ..asked() }),
             @r#"--path /no/../db: has `..` in it; give the path without"#
         );
     }

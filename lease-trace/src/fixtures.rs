@@ -12,9 +12,10 @@ use lease_trace_common::{
 use crate::{
     clock::Clock,
     record::{
-        Asker, Audit, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name,
-        Orphan, Owner, Person, PolicyInForce, Record, Start, Transition,
+        Asker, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name, Orphan,
+        Owner, Person, PolicyInForce, Record, Start, Transition,
     },
+    tracer::audit::Audit,
 };
 
 const SECOND: u64 = 1_000_000_000;

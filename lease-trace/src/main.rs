@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod enrich;
 mod entries;
+mod examination;
 mod exit;
 mod filter;
 #[cfg(test)]

@@ -5,14 +5,17 @@
 //! A stake is told once two walks in a row have found no reference: a file that is just being
 //! closed is in no table any more while its lease has not ended yet.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use lease_trace_common::{
     event::EventKind,
-    stake::{self, Stake, StakeKey, ZOMBIE},
+    stake::{self, Stake, StakeKey},
 };
 
-use crate::tracer::snapshot::{Holder, Leased, Notification, Snapshot, StakeView};
+use crate::tracer::{
+    orphaned::{Held, is_candidate, is_candidate_stake},
+    snapshot::{Holder, Leased, Notification, StakeView},
+};
 
 /// What a monitor knows of orphaned pins.
 #[derive(Default)]
@@ -30,52 +33,6 @@ pub struct Change {
     pub holders: Vec<Holder>,
     /// How it ended; `None`: it begins.
     pub end: Option<&'static str>,
-}
-
-/// Pins under a lease, which may be orphaned. Where the monitor holds the file in the name of a
-/// rule, the lease is kept for the sake of the pins.
-pub const fn is_candidate(view: &StakeView) -> bool {
-    is_candidate_stake(&view.stake)
-}
-
-const fn is_candidate_stake(stake: &Stake) -> bool {
-    let word = stake.word;
-    stake::pins(word) > 0 && stake::leases(word) > 0 && word & ZOMBIE == 0 && stake.held == 0
-}
-
-/// Who holds leased files of which inode: what a walk has found, to be asked in one step however
-/// much that is.
-pub struct Held(HashMap<u64, HashSet<u32>>);
-
-impl Held {
-    pub fn new(leased: &Leased, holders: &[Holder]) -> Self {
-        let mut held: HashMap<u64, HashSet<u32>> = HashMap::new();
-        for holder in holders {
-            if let Some(inode) = leased.get(&holder.lease) {
-                held.entry(*inode).or_default().insert(holder.tgid);
-            }
-        }
-        Self(held)
-    }
-
-    /// Whether the owner of this stake holds a leased file of its inode.
-    pub fn covers(&self, view: &StakeView) -> bool {
-        let holders = self.0.get(&view.key.inode);
-        holders.is_some_and(|holders| holders.contains(&view.key.tgid))
-    }
-
-    /// Whether these pins are orphaned, by a walk over everything.
-    pub fn orphans(&self, view: &StakeView) -> bool {
-        is_candidate(view) && !self.covers(view) && self.0.contains_key(&view.key.inode)
-    }
-}
-
-/// The stakes whose pins are orphaned.
-pub fn among(snapshot: &Snapshot) -> BTreeSet<StakeKey> {
-    let held = Held::new(&snapshot.leased(), &snapshot.holders);
-    let stakes = snapshot.stakes.iter();
-    let orphaned = stakes.filter(|view| held.orphans(view));
-    orphaned.map(|view| view.key).collect()
 }
 
 impl Orphans {

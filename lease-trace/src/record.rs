@@ -21,7 +21,10 @@ pub use self::{
     file::{Dev, File, FilePath},
     name::Name,
 };
-use crate::{clock::Timestamp, tracer::snapshot};
+use crate::{
+    clock::Timestamp,
+    tracer::{audit::Audit, snapshot},
+};
 
 /// One line of `monitor`.
 #[derive(Debug, Serialize)]
@@ -168,20 +171,9 @@ pub struct Lost {
     pub count: u64,
 }
 
-/// FOLL_PIN references of any kind, as the hooks and as the kernel count them.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Audit {
-    /// Taken, as the hooks have it.
-    pub taken: u64,
-    /// Dropped, as the hooks have it.
-    pub dropped: u64,
-    /// The same by /proc/vmstat.
-    pub kernel_taken: u64,
-    /// The same by /proc/vmstat.
-    pub kernel_dropped: u64,
-    /// Held by the kernel's count and not by that of the hooks; below zero the other way round.
-    pub escaped: i64,
+impl Lost {
+    /// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
+    pub const UNREADABLE: &str = "notifications could not be read";
 }
 
 /// The last record of a run.

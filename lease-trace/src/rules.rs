@@ -9,7 +9,7 @@ use lease_trace_common::{
 
 use crate::{
     record::PolicyInForce,
-    tracer::policy::{InForce, RuleInForce},
+    tracer::in_force::{InForce, RuleInForce},
 };
 
 pub const fn mode(header: Header) -> &'static str {

@@ -18,18 +18,16 @@ use crate::{
     filter::Filter,
     ledger::Ledger,
     orphans::Orphans,
-    record::{Audit, Detail, End, Lost, Name, Record, Start},
+    record::{Detail, End, Lost, Name, Record, Start},
     rules,
     sinks::{Sink, WriteError},
     tracer::{
         self,
-        policy::InForce,
+        audit::Audit,
+        in_force::InForce,
         snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
     },
 };
-
-/// A record of the ring buffer that is shorter than it says, or of a kind that is not known.
-pub const UNREADABLE: &str = "notifications could not be read";
 
 /// What `--audit` finds.
 const ESCAPED: &str = "pin references passed none of the hooks, by the kernel's own count";
@@ -99,7 +97,7 @@ impl Session {
                 None => unreadable += 1,
             }
         }
-        self.lose(UNREADABLE, unreadable)?;
+        self.lose(Lost::UNREADABLE, unreadable)?;
         self.sink.flush()?;
         Ok(orders)
     }

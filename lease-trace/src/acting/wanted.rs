@@ -8,7 +8,7 @@ use lease_trace_common::{
 };
 
 use crate::tracer::{
-    policy::InForce,
+    in_force::InForce,
     snapshot::{Notification, StakeView},
 };
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::{
         fixtures,
-        tracer::{policy::RuleInForce, snapshot::InodeView},
+        tracer::{in_force::RuleInForce, snapshot::InodeView},
     };
 
     fn view(held: u64, word: u64) -> StakeView {

@@ -1,10 +1,9 @@
 //! `report`
 
-use std::str::FromStr;
-
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::EXIT_STATUS;
+use crate::entries::{Squatters, Subject};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
@@ -51,48 +50,6 @@ pub struct ReportFlags {
     /// Do not shorten values to fit the terminal
     #[arg(short = 'u', long)]
     pub notruncate: bool,
-}
-
-/// Which leases without any pin make a squatter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Squatters {
-    /// Those that somebody wants broken.
-    InTheWay,
-    /// Those, and those held for so long.
-    Held { ms: u64 },
-}
-
-impl FromStr for Squatters {
-    type Err = String;
-
-    fn from_str(typed: &str) -> Result<Self, String> {
-        if typed.is_empty() {
-            return Ok(Self::InTheWay);
-        }
-        let held = humantime::parse_duration(typed)
-            .map_err(|error| format!("{error}; write e.g. 90s, 10min or 1h 30m"))?;
-        Ok(Self::Held {
-            ms: u64::try_from(held.as_millis()).unwrap_or(u64::MAX),
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Subject {
-    Zombies,
-    Leases,
-    Stakes,
-}
-
-impl Subject {
-    /// The member of the JSON object.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Zombies => "zombies",
-            Self::Leases => "leases",
-            Self::Stakes => "stakes",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use lease_trace_common::policy::Action;
 
 use super::{AttachFlags, CapacityFlags};
+use crate::supervise::OnDeath;
 
 const EXIT_STATUS_OF_RUN: &str = "\
 Exit status:
@@ -78,13 +79,4 @@ impl OnRelease {
             Self::Report => Action::Report,
         }
     }
-}
-
-/// What becomes of the releases of a command whose supervisor died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnDeath {
-    /// They go through
-    Open,
-    /// Who makes one is killed
-    Closed,
 }

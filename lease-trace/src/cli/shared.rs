@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
 
-use crate::tracer;
+use crate::{filter::Asked, tracer};
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct FilterFlags {
@@ -20,6 +20,17 @@ pub struct FilterFlags {
     /// shown as well
     #[arg(long, value_name = "PREFIX")]
     pub path: Option<PathBuf>,
+}
+
+impl FilterFlags {
+    /// What they ask for.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            pids: self.pids.clone(),
+            cgroup: self.cgroup.clone(),
+            path: self.path.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Args)]

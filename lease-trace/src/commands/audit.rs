@@ -12,11 +12,10 @@ use super::monitor::parse_duration;
 use crate::{
     cli::DoctorFlags,
     exit::Exit,
-    record::Audit,
     sinks::WriteError,
     tracer::{
         self,
-        audit::{Hooks, lasting},
+        audit::{Audit, Hooks, lasting},
     },
 };
 

@@ -7,11 +7,9 @@ use std::{
 
 use crate::{
     cli::DoctorFlags,
+    examination::{self, Examination, Finding, FindingState, Row},
     exit::Exit,
-    kernel::{
-        doctor::{self, Examination, Finding, FindingState, Row},
-        ways::Answer,
-    },
+    kernel::ways::Answer,
     sinks::{WriteError, text},
 };
 
@@ -22,7 +20,7 @@ const POINT_WIDTH: usize = 34;
 const INDENT: usize = 2 + STATE_WIDTH + 1;
 
 pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
-    let examination = doctor::examine()?;
+    let examination = examination::examine()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if flags.json {
         serde_json::to_writer_pretty(&mut out, &examination)
@@ -220,7 +218,7 @@ mod tests {
                 },
                 ok("unpin_user_page_range_dirty_lock", "Pins", "fexit"),
             ],
-            enforcement: doctor::enforcement(&Ways::like_debian_12()),
+            enforcement: examination::enforcement(&Ways::like_debian_12()),
             deniable: false,
             possible: true,
         }

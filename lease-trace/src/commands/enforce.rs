@@ -25,7 +25,7 @@ use crate::{
     tracer::{
         self,
         enforcement::{self, Status},
-        policy::{InForce, RuleInForce},
+        in_force::{InForce, RuleInForce},
     },
 };
 

@@ -53,7 +53,7 @@ impl Settings {
     fn resolve(flags: &MonitorFlags) -> anyhow::Result<Self> {
         let cgroups = Cgroups::of_host();
         Ok(Self {
-            filter: Filter::resolve(&flags.filter, &cgroups)?,
+            filter: Filter::resolve(&flags.filter.asked(), &cgroups)?,
             cgroups,
             duration: flags.duration.as_deref().map(parse_duration).transpose()?,
             options: tracer::Options {

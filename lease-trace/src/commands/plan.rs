@@ -11,7 +11,7 @@ use crate::{
     enrich::{cgroup::Cgroups, symbols::Symbols},
     kernel::ways::Ways,
     policy::{self, Compiled, Host, consumers},
-    tracer::{self, policy::Plan},
+    tracer::{self, in_force::Plan},
 };
 
 /// Reads, checks and compiles a policy for this kernel. What it warns of goes to stderr.

@@ -8,10 +8,10 @@ use lease_trace_common::count::Count;
 use super::say;
 use crate::{
     breaking,
-    cli::{ReportFlags, Subject},
+    cli::ReportFlags,
     clock::Clock,
     enrich::{Names, cgroup::Cgroups, locks},
-    entries,
+    entries::{self, Subject},
     exit::Exit,
     session::losses,
     sinks::{

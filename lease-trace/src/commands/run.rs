@@ -85,7 +85,7 @@ fn exec(mut command: Command, program: &OsStr) -> Exit {
 /// Here everything can be denied, on any kernel: nothing is said of what a kernel can.
 fn judge(flags: &RunFlags) -> anyhow::Result<Judge> {
     let Some(path) = &flags.policy else {
-        return Ok(Judge::All(flags.on_release));
+        return Ok(Judge::All(flags.on_release.action()));
     };
     let symbols = Symbols::load();
     let compiled = plan::compile(path, None, symbols.as_ref().ok())?;

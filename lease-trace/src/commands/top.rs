@@ -45,7 +45,7 @@ pub fn run(flags: &TopFlags) -> anyhow::Result<Exit> {
     guard::check()?;
     let interval = interval(&flags.interval)?;
     let cgroups = Cgroups::of_host();
-    let filter = Filter::resolve(&flags.filter, &cgroups)?;
+    let filter = Filter::resolve(&flags.filter.asked(), &cgroups)?;
     let theme = Theme {
         colour: Look::of_stdout().colour && !flags.no_color,
     };

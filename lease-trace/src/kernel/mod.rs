@@ -5,7 +5,6 @@ pub mod batch;
 pub mod bpf;
 pub mod btf;
 pub mod denials;
-pub mod doctor;
 pub mod host;
 pub mod iter;
 pub mod offsets;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use lease_trace_common::stake::{Inode, LEASE, PIN, Stake};
+use lease_trace_common::stake::{Inode, LEASE, PIN, Stake, ZOMBIE};
 
 use super::*;
 use crate::{fixtures, tracer::snapshot::InodeView};

@@ -79,11 +79,11 @@ fn all_events_are_all() {
 
 #[test]
 fn what_the_filter_refuses_is_neither_shown_nor_counted() {
-    let flags = crate::cli::FilterFlags {
+    let asked = crate::filter::Asked {
         path: Some("/no/such/folder".into()),
         ..Default::default()
     };
-    let filter = Filter::resolve(&flags, &Cgroups::default()).expect("possible");
+    let filter = Filter::resolve(&asked, &Cgroups::default()).expect("possible");
     let (mut session, page) = session(true, filter);
     session.batch(&notifications()).expect("a Vec takes it");
     session.end(None, None).expect("a Vec takes it");

@@ -2,7 +2,7 @@
 
 use super::text;
 use crate::{
-    cli::Subject,
+    entries::Subject,
     record::{self, Entry},
 };
 

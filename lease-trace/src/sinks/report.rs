@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{WriteError, columns::Column, terminal::Look, text};
 use crate::{
-    cli::Subject,
+    entries::Subject,
     record::{Entry, Lost},
     tracer::snapshot::Source,
 };

@@ -12,8 +12,9 @@ use self::row::{Cells, HEADER};
 use super::{Sink, WriteError, terminal::Look, text};
 use crate::{
     clock::Zone,
-    record::{Audit, Detail, End, Entry, Lost, Name, Record, Start, Transition},
+    record::{Detail, End, Entry, Lost, Name, Record, Start, Transition},
     rules,
+    tracer::audit::Audit,
 };
 
 const RED: &str = "\x1b[31m";

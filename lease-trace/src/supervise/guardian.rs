@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, io};
 
+use clap::ValueEnum;
 use rustix::process::Signal;
 
 use super::{
@@ -12,7 +13,15 @@ use super::{
     process::Caller,
     tell,
 };
-use crate::cli::OnDeath;
+
+/// What becomes of the releases of a command whose supervisor died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnDeath {
+    /// They go through
+    Open,
+    /// Who makes one is killed
+    Closed,
+}
 
 /// From now until nobody is left who could ask.
 pub fn take_over(

@@ -14,7 +14,6 @@ use lease_trace_common::{
 };
 
 use crate::{
-    cli::OnRelease,
     enrich::{Names, cgroup::Cgroups, process},
     policy::{Compiled, resolve},
     tracer::snapshot::StakeView,
@@ -22,7 +21,8 @@ use crate::{
 
 /// Who decides.
 pub enum Judge {
-    All(OnRelease),
+    /// The same of all.
+    All(Action),
     Policy(Compiled),
 }
 
@@ -40,8 +40,8 @@ impl Judge {
     /// `stake` is that of the process whose pins would be left; `cause`, how the lease would go.
     pub fn decide(&self, stake: &StakeView, cause: Cause, names: &mut Names) -> Decision {
         match self {
-            Self::All(on_release) => Decision {
-                action: on_release.action(),
+            Self::All(action) => Decision {
+                action: *action,
                 rule: None,
                 enforced: true,
             },

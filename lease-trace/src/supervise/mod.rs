@@ -25,6 +25,7 @@ mod tell;
 mod witness;
 
 pub use self::{
+    guardian::OnDeath,
     judge::Judge,
     start::{Orders, Room, room, start},
 };

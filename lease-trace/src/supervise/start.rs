@@ -24,11 +24,16 @@ use rustix::{
 };
 
 use super::{
-    filter, guardian, judge::Judge, listener::Listener, outstanding::Outstanding,
-    supervisor::Supervisor, tell, witness::Witness,
+    filter,
+    guardian::{self, OnDeath},
+    judge::Judge,
+    listener::Listener,
+    outstanding::Outstanding,
+    supervisor::Supervisor,
+    tell,
+    witness::Witness,
 };
 use crate::{
-    cli::OnDeath,
     enrich::{Names, cgroup::Cgroups},
     exit::{self, Exit},
     tracer::{self, watch::Watch},

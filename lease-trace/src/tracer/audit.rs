@@ -5,6 +5,7 @@ use std::{borrow::Borrow, collections::VecDeque, thread, time::Duration};
 
 use aya::maps::{Array, MapData};
 use lease_trace_common::count::Count;
+use serde::Serialize;
 
 use super::{
     AttachMode, Options, Tracer,
@@ -14,13 +15,26 @@ use super::{
     maps::{self, COUNTS, Counts},
     object::{self, Purpose},
 };
-use crate::{
-    kernel::{
-        points::Group,
-        vmstat::{self, Flow},
-    },
-    record::Audit,
+use crate::kernel::{
+    points::Group,
+    vmstat::{self, Flow},
 };
+
+/// FOLL_PIN references of any kind, as the hooks and as the kernel count them.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// Taken, as the hooks have it.
+    pub taken: u64,
+    /// Dropped, as the hooks have it.
+    pub dropped: u64,
+    /// The same by /proc/vmstat.
+    pub kernel_taken: u64,
+    /// The same by /proc/vmstat.
+    pub kernel_dropped: u64,
+    /// Held by the kernel's count and not by that of the hooks; below zero the other way round.
+    pub escaped: i64,
+}
 
 /// Looks in a row of which one must find nothing under way.
 const LOOKS: u32 = 50;

@@ -9,8 +9,9 @@ use lease_trace_common::{count::Count, owner};
 use super::{
     Options,
     error::Error,
-    files, pinned,
-    policy::{InForce, Plan, PolicyMaps},
+    files,
+    in_force::{InForce, Plan, PolicyMaps},
+    pinned,
     set_up::{self, Links},
 };
 

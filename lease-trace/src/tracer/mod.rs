@@ -10,13 +10,14 @@ mod error;
 pub mod files;
 pub mod holdings;
 mod hooks;
+pub mod in_force;
 mod iterator;
 pub mod look;
 mod maps;
 mod notifications;
 mod object;
+pub mod orphaned;
 mod pinned;
-pub mod policy;
 mod raw;
 pub mod reader;
 mod references;
@@ -40,10 +41,10 @@ use self::{
     attach::Link,
     denial::Denials,
     hooks::Hooks,
+    in_force::{InForce, Plan, PolicyMaps},
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
-    policy::{InForce, Plan, PolicyMaps},
     set_up::{Links, SetUp},
     walk::Walker,
 };

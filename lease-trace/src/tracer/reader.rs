@@ -10,13 +10,12 @@ use super::{
     error::Error,
     maps::Maps,
     object::{self, Purpose},
-    of_monitor, owned,
+    of_monitor, orphaned, owned,
     pinned::{self, Words},
     read,
     snapshot::{Snapshot, Source},
     walk::Walker,
 };
-use crate::orphans;
 use aya::maps::MapData;
 
 /// How long the end of a lease may take behind the end of its last reference.
@@ -95,13 +94,13 @@ impl Open {
     /// pins that seem to be orphaned for the first time are looked at twice.
     fn snapshot(&mut self, source: Source) -> Result<Snapshot, Error> {
         let mut snapshot = self.read(source)?;
-        let mut orphaned = orphans::among(&snapshot);
-        if !orphaned.is_subset(&self.orphaned) {
+        let mut found = orphaned::among(&snapshot);
+        if !found.is_subset(&self.orphaned) {
             thread::sleep(CLOSING);
             snapshot = self.read(source)?;
-            orphaned = orphans::among(&snapshot);
+            found = orphaned::among(&snapshot);
         }
-        self.orphaned = orphaned;
+        self.orphaned = found;
         Ok(snapshot)
     }
 }

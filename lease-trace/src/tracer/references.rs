@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use super::{
     Tracer,
     error::Error,
+    orphaned::{Held, is_candidate},
     snapshot::{Holder, Leased, StakeView},
 };
-use crate::orphans::{self, Held};
 
 impl Tracer {
     /// The references that the owners of these pins have to leased files, as far as it takes to
     /// tell who of them is covered.
     pub fn holders_of(&self, stakes: &[StakeView], leased: &Leased) -> Result<Vec<Holder>, Error> {
         let mut by_process: BTreeMap<u32, Vec<&StakeView>> = BTreeMap::new();
-        for view in stakes.iter().filter(|view| orphans::is_candidate(view)) {
+        for view in stakes.iter().filter(|view| is_candidate(view)) {
             by_process.entry(view.key.tgid).or_default().push(view);
         }
         let mut holders = Vec::new();

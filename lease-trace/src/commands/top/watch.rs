@@ -15,13 +15,12 @@ use crate::{
     enrich::{Names, locks},
     entries::{self, Walk},
     filter::Filter,
-    orphans,
     session::losses,
     sinks::top::{
         Detail, Facts, From, Screen,
         row::{Row, Walked},
     },
-    tracer::{self, snapshot::Snapshot},
+    tracer::{self, orphaned, snapshot::Snapshot},
 };
 
 /// Walks over everybody's descriptors are no closer together than this.
@@ -162,15 +161,15 @@ impl Watch {
     fn walk(&mut self) -> Result<(), tracer::Error> {
         let begun = Instant::now();
         self.found()?;
-        let mut orphaned = orphans::among(&self.snapshot);
-        if !orphaned.is_subset(&self.orphaned) {
+        let mut found = orphaned::among(&self.snapshot);
+        if !found.is_subset(&self.orphaned) {
             // A file that is just being closed is in no table any more while its lease has not ended
             // yet.
             thread::sleep(CLOSING);
             self.found()?;
-            orphaned = orphans::among(&self.snapshot);
+            found = orphaned::among(&self.snapshot);
         }
-        self.orphaned = orphaned;
+        self.orphaned = found;
         // A list that cannot be read leaves what holders' descriptors tell.
         let listed = locks::leases().unwrap_or_default();
         let walk = Walk::of(&self.snapshot, &listed);

@@ -10,10 +10,7 @@ use prometheus_client::{
 };
 
 use super::words::{UNKNOWN, Words};
-use crate::{
-    record::{Deed, Detail, Lost, Name, Record, Transition},
-    session::UNREADABLE,
-};
+use crate::record::{Deed, Detail, Lost, Name, Record, Transition};
 
 /// From a slip of a moment to what nobody will clear up, s.
 const ZOMBIE_SECONDS: [f64; 12] = [
@@ -98,7 +95,7 @@ impl Counted {
             Detail::Transition(transition) => {
                 self.transition(record.event, transition, consumers);
             }
-            Detail::Lost(Lost { what, count }) if *what == UNREADABLE => {
+            Detail::Lost(Lost { what, count }) if *what == Lost::UNREADABLE => {
                 self.lost.unreadable.inc_by(*count);
             }
             Detail::Lost(_) | Detail::Start(_) | Detail::End(_) => {}

@@ -5,12 +5,14 @@ use std::path::Path;
 use lease_trace_common::{cause::Cause, policy::Action};
 use serde::Serialize;
 
-use super::{
-    host::{self, Obstacle},
-    points::Need,
-    ways::{Answer, WAYS, Ways},
+use crate::{
+    kernel::{
+        host::{self, Obstacle},
+        points::Need,
+        ways::{Answer, WAYS, Ways},
+    },
+    tracer::{self, Attachment, Outcome},
 };
-use crate::tracer::{self, Attachment, Outcome};
 
 /// What became of one thing looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
