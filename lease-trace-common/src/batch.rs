@@ -17,6 +17,9 @@ const OWNER: u64 = (1 << (INODE_SHIFT - OWNER_SHIFT)) - 1;
 /// Thread group ids are below that (include/linux/threads.h, `PID_MAX_LIMIT`).
 const _: () = assert!(OWNER + 1 == 4 << 20);
 
+/// Others were always faster: no batch is that, since one is of an inode.
+pub const BUSY: u64 = 1;
+
 /// The most pins of a batch, so that what a stake counts is never far from what there is.
 pub const MOST: u64 = (1 << GIVEN_SHIFT) - 1;
 
@@ -63,7 +66,8 @@ pub const fn net(word: u64, tgid: u32, batch: u64) -> u64 {
     word - dropped(batch) * PIN
 }
 
-/// Closes the batch of this inode: there is none any more. Returns it, 0 if there was none.
+/// Closes the batch of this inode: there is none any more. Returns it, 0 if there was none, or
+/// [`BUSY`].
 #[inline(always)]
 pub fn close<W: Word>(batch: W, inode_id: u64) -> u64 {
     for _ in 0..TRIES {
@@ -75,5 +79,5 @@ pub fn close<W: Word>(batch: W, inode_id: u64) -> u64 {
             return there;
         }
     }
-    0
+    BUSY
 }

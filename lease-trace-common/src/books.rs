@@ -75,6 +75,12 @@ pub trait Books: Copy {
 
     /// Calls [`pay`] for every owner.
     fn pay_all(self);
+
+    /// Credits a process, see [`credit`]: where that is to be a function of its own, it is this one.
+    #[inline(always)]
+    fn credit(self, tgid: u32, n: u64) -> u64 {
+        credit(self, tgid, n)
+    }
 }
 
 /// What is known of the pins that are released.
@@ -90,7 +96,7 @@ pub enum Term {
 /// The generation of an inode record.
 #[inline(always)]
 pub const fn generation(id: u64) -> u64 {
-    id & 0xffff
+    id & word::MOST_GENERATION
 }
 
 /// Counts `n` pins in the inode; false if the record is gone or has no room. They must be given to a
@@ -98,7 +104,7 @@ pub const fn generation(id: u64) -> u64 {
 #[inline(always)]
 pub fn enter<B: Books>(books: B, n: u64) -> Change {
     let Words { word, id, .. } = books.words();
-    let change = word::pin(word, generation(id), n);
+    let change = word.pin_inode(generation(id), n);
     if change.is(Change::FIRST) {
         books.pinned();
     }
@@ -108,7 +114,7 @@ pub fn enter<B: Books>(books: B, n: u64) -> Change {
 /// Gives pins that were entered to a stake.
 #[inline(always)]
 pub fn give<B: Books>(books: B, stake: Stake<B::Word>, n: u64) -> Change {
-    let change = word::pin(stake.word, stake.generation, n);
+    let change = stake.word.pin(stake.generation, n);
     if change.is(Change::FIRST) {
         let Words { owners, id, .. } = books.words();
         owners::add(owners, generation(id), stake.tgid);
@@ -120,7 +126,7 @@ pub fn give<B: Books>(books: B, stake: Stake<B::Word>, n: u64) -> Change {
 #[inline(always)]
 pub fn leave_unowned<B: Books>(books: B, n: u64) {
     let Words { unowned, id, .. } = books.words();
-    let added = tagged::add(unowned, generation(id), n, tagged::MOST);
+    let added = unowned.count_up(generation(id), n, tagged::MOST);
     leave(books, n - added);
 }
 
@@ -143,7 +149,7 @@ pub fn credit<B: Books>(books: B, tgid: u32, n: u64) -> u64 {
     let Some(stake) = books.stake(tgid) else {
         return 0;
     };
-    let change = word::unpin(stake.word, stake.generation, n);
+    let change = stake.word.unpin(stake.generation, n);
     let taken = change.pins();
     if taken == 0 {
         return 0;
@@ -161,15 +167,16 @@ pub fn credit<B: Books>(books: B, tgid: u32, n: u64) -> u64 {
 #[inline(always)]
 pub fn drop_unowned<B: Books>(books: B, n: u64) -> u64 {
     let Words { unowned, id, .. } = books.words();
-    let taken = tagged::take(unowned, generation(id), n);
+    let taken = unowned.count_down(generation(id), n);
     leave(books, taken);
     taken
 }
 
-/// `n` pins were dropped; returns how many of them were never counted.
+/// `n` pins were dropped; returns how many of them were never counted. The batch is closed afterwards: one
+/// that was opened in the middle may be of pins that the stake has not got any more.
 #[inline(always)]
 pub fn release<B: Books>(books: B, n: u64, term: Term) -> u64 {
-    let uncounted = close_batch(books) + credit_release(books, n, term);
+    let uncounted = credit_release(books, n, term) + close_batch(books);
     settle(books);
     uncounted
 }
@@ -184,12 +191,21 @@ fn credit_release<B: Books>(books: B, n: u64, term: Term) -> u64 {
         }
     }
     if let Some(tgid) = sole_owner(books).or_else(|| books.releaser()) {
-        left -= credit(books, tgid, left);
+        left -= books.credit(tgid, left);
     }
     if left == 0 {
         0
     } else {
         left - owe(books, left)
+    }
+}
+
+/// Takes what is owed out of the stake of the only owner, where there is but one. After pins were taken
+/// this is enough: they do not make all pins owed.
+#[inline(always)]
+pub fn settle_sole<B: Books>(books: B) {
+    if let Owed::By(tgid) = owed(books) {
+        pay(books, tgid);
     }
 }
 
@@ -215,7 +231,7 @@ pub fn owe<B: Books>(books: B, n: u64) -> u64 {
     if !word::is_of(now, generation(id)) {
         return 0;
     }
-    tagged::add(owed, generation(id), n, pins(now))
+    owed.count_up(generation(id), n, pins(now))
 }
 
 /// Whose pins a release in this inode is if there is but one owner.
@@ -263,20 +279,26 @@ pub fn owed<B: Books>(books: B) -> Owed {
 /// Takes what is owed out of this process's stake; false if it had nothing for that.
 #[inline(always)]
 pub fn pay<B: Books>(books: B, tgid: u32) -> bool {
+    pay_by(books, |n| books.credit(tgid, n))
+}
+
+/// Takes what is owed out of what `credit` finds for it; false if that is nothing.
+#[inline(always)]
+pub fn pay_by<B: Books>(books: B, credit: impl Fn(u64) -> u64) -> bool {
     let Words { owed, id, .. } = books.words();
-    let n = tagged::take(owed, generation(id), tagged::MOST);
-    let paid = if n == 0 { 0 } else { credit(books, tgid, n) };
-    tagged::add(owed, generation(id), n - paid, tagged::MOST);
+    let n = owed.count_down(generation(id), tagged::MOST);
+    if n == 0 {
+        return false;
+    }
+    let paid = credit(n);
+    owed.count_up(generation(id), n - paid, tagged::MOST);
     paid > 0
 }
 
 /// Takes what is owed out of the pins that nobody owns.
 #[inline(always)]
-pub fn pay_unowned<B: Books>(books: B) {
-    let Words { owed, id, .. } = books.words();
-    let n = tagged::take(owed, generation(id), tagged::MOST);
-    let paid = if n == 0 { 0 } else { drop_unowned(books, n) };
-    tagged::add(owed, generation(id), n - paid, tagged::MOST);
+fn pay_unowned<B: Books>(books: B) {
+    pay_by(books, |n| drop_unowned(books, n));
 }
 
 /// Without pins nothing is owed: it was for pins that were never counted.
@@ -294,12 +316,12 @@ fn forgive<B: Books>(books: B) {
 #[inline(always)]
 pub fn close_batch<B: Books>(books: B) -> u64 {
     let Words { batch, id, .. } = books.words();
-    let closed = batch::close(batch, id);
+    let closed = batch.close_batch(id);
     let n = batch::dropped(closed);
     if n == 0 {
         return 0;
     }
-    let missing = n - credit(books, batch::owner(closed), n);
+    let missing = n - books.credit(batch::owner(closed), n);
     if missing == 0 {
         0
     } else {

@@ -8,7 +8,7 @@
 //! +------------+---------------------+
 //! ```
 
-use crate::word::{TRIES, Word};
+use crate::word::{BUSY, TRIES, Word};
 
 const TAG_SHIFT: u32 = 48;
 const VALUE: u64 = (1 << TAG_SHIFT) - 1;
@@ -32,10 +32,7 @@ pub const fn value(count: u64, generation: u64) -> Option<u64> {
 /// What it says now; 0 if it is another record's.
 #[inline(always)]
 pub fn get<W: Word>(count: W, generation: u64) -> u64 {
-    match value(count.load(), generation) {
-        Some(value) => value,
-        None => 0,
-    }
+    value(count.load(), generation).unwrap_or(0)
 }
 
 /// Adds up to `n`, as far as it does not go beyond `most`; returns how many.
@@ -54,7 +51,7 @@ pub fn add<W: Word>(count: W, generation: u64, n: u64, most: u64) -> u64 {
             return added;
         }
     }
-    0
+    BUSY
 }
 
 /// Takes out up to `n`; returns how many.
@@ -71,7 +68,7 @@ pub fn take<W: Word>(count: W, generation: u64, n: u64) -> u64 {
             return taken;
         }
     }
-    0
+    BUSY
 }
 
 /// The most that a count holds.
@@ -81,7 +78,7 @@ pub const MOST: u64 = VALUE;
 /// ids below, so that the only owner is named without a walk. The sum wraps around within its half, which
 /// is wider than a thread group id (include/linux/threads.h, `PID_MAX_LIMIT`).
 pub mod owners {
-    use super::{TRIES, VALUE, Word, value};
+    use super::{BUSY, TRIES, VALUE, Word, value};
 
     const NUMBER_SHIFT: u32 = 24;
     const SUM: u64 = (1 << NUMBER_SHIFT) - 1;
@@ -105,7 +102,7 @@ pub mod owners {
     /// The process has come to own pins.
     #[inline(always)]
     pub fn add<W: Word>(owners: W, generation: u64, tgid: u32) {
-        change(owners, generation, 1 << NUMBER_SHIFT, tgid as u64);
+        owners.change_owners(generation, 1 << NUMBER_SHIFT, tgid as u64);
     }
 
     /// Its last pin has gone.
@@ -113,21 +110,23 @@ pub mod owners {
     pub fn sub<W: Word>(owners: W, generation: u64, tgid: u32) {
         // Minus one, in the upper half alone.
         let minus_one = VALUE & !SUM;
-        change(owners, generation, minus_one, SUM + 1 - (tgid as u64 & SUM));
+        owners.change_owners(generation, minus_one, SUM + 1 - (tgid as u64 & SUM));
     }
 
+    /// Adds to the number and to the sum; 1 if it could.
     #[inline(always)]
-    fn change<W: Word>(owners: W, generation: u64, number: u64, tgid: u64) {
+    pub fn change<W: Word>(owners: W, generation: u64, number: u64, tgid: u64) -> u64 {
         for _ in 0..TRIES {
             let old = owners.load();
             let Some(there) = value(old, generation) else {
-                return;
+                return 0;
             };
             let upper = (there & !SUM).wrapping_add(number) & VALUE & !SUM;
             let lower = (there & SUM).wrapping_add(tgid) & SUM;
             if owners.swap_if(old, old & !VALUE | upper | lower) {
-                return;
+                return 1;
             }
         }
+        BUSY
     }
 }

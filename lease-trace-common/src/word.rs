@@ -3,10 +3,10 @@
 //! and nobody else makes the same.
 //!
 //! ```text
-//!  63        34  33      32    31        16  15       0
-//! +------------+--------+------+------------+----------+
-//! |    pins    | zombie | live | generation |  leases  |
-//! +------------+--------+------+------------+----------+
+//!  63        35  34      33    32    30  29        16  15       0
+//! +------------+--------+------+--------+------------+----------+
+//! |    pins    | zombie | live | guards | generation |  leases  |
+//! +------------+--------+------+--------+------------+----------+
 //! ```
 //!
 //! The generation says which record the word is of: the memory of a deleted record is used again at once,
@@ -14,8 +14,17 @@
 //! pointer that has outlived its record does no harm. A word that is not live is of no record: 0 before
 //! it is made, its last generation after it.
 //!
+//! A change that others are to be told of leaves a guard, until [`told`] takes it away: the record stays, so
+//! that there is something to tell. And of a zombie that is just being told of, the rest is told by
+//! whoever tells of the zombie; so the one comes before the other, whichever processor is faster.
+//!
 //! The functions here are the only ones that change such words. Each either makes its whole change or none,
 //! and says what it did in a [`Change`].
+
+use crate::{
+    batch,
+    tagged::{self, owners},
+};
 
 /// A place that several processors change at once. A swap and an addition are fully ordered, as
 /// BPF's atomic instructions that return a value are; a load sees at least what was swapped in before it by the same processor.
@@ -27,25 +36,106 @@ pub trait Word: Copy {
 
     /// Adds, wrapping around, and returns what was there.
     fn add(self, n: u64) -> u64;
+
+    // The changes that are tried again while others are faster. They are called through here, so that
+    // a program for the kernel can have each loop in a function that is verified once.
+
+    /// [`pin`].
+    #[inline(always)]
+    fn pin(self, generation: u64, n: u64) -> Change {
+        pin(self, generation, n)
+    }
+
+    /// [`pin_inode`].
+    #[inline(always)]
+    fn pin_inode(self, generation: u64, n: u64) -> Change {
+        pin_inode(self, generation, n)
+    }
+
+    /// [`unpin`].
+    #[inline(always)]
+    fn unpin(self, generation: u64, n: u64) -> Change {
+        unpin(self, generation, n)
+    }
+
+    /// [`told`].
+    #[inline(always)]
+    fn told(self, generation: u64) -> Change {
+        told(self, generation)
+    }
+
+    /// [`lease`].
+    #[inline(always)]
+    fn lease(self, generation: u64) -> Change {
+        lease(self, generation)
+    }
+
+    /// [`unlease`].
+    #[inline(always)]
+    fn unlease(self, generation: u64) -> Change {
+        unlease(self, generation)
+    }
+
+    /// [`lease_end`].
+    #[inline(always)]
+    fn lease_end(self, generation: u64) -> Change {
+        lease_end(self, generation)
+    }
+
+    /// [`tagged::add`].
+    #[inline(always)]
+    fn count_up(self, generation: u64, n: u64, most: u64) -> u64 {
+        tagged::add(self, generation, n, most) & !BUSY
+    }
+
+    /// [`tagged::take`].
+    #[inline(always)]
+    fn count_down(self, generation: u64, n: u64) -> u64 {
+        tagged::take(self, generation, n) & !BUSY
+    }
+
+    /// [`owners::change`].
+    #[inline(always)]
+    fn change_owners(self, generation: u64, number: u64, tgid: u64) -> u64 {
+        owners::change(self, generation, number, tgid) & !BUSY
+    }
+
+    /// [`batch::close`].
+    #[inline(always)]
+    fn close_batch(self, inode_id: u64) -> u64 {
+        match batch::close(self, inode_id) {
+            batch::BUSY => 0,
+            closed => closed,
+        }
+    }
 }
 
 /// One lease in a word.
 pub const LEASE: u64 = 1;
 const LEASES: u64 = 0xffff;
 const GENERATION_SHIFT: u32 = 16;
-const GENERATION: u64 = 0xffff << GENERATION_SHIFT;
+/// The most that a generation is.
+pub const MOST_GENERATION: u64 = 0x3fff;
+const GENERATION: u64 = MOST_GENERATION << GENERATION_SHIFT;
+/// A processor is about to tell of a change.
+const GUARD: u64 = 1 << 30;
+const GUARDS: u64 = 7 * GUARD;
 /// There is a record that the word is of.
-pub const LIVE: u64 = 1 << 32;
+pub const LIVE: u64 = 1 << 33;
 /// The last lease went while pins remained, and they have not all gone yet.
-pub const ZOMBIE: u64 = 1 << 33;
+pub const ZOMBIE: u64 = 1 << 34;
 /// One pin reference in a word.
 pub const PIN: u64 = 1 << PIN_SHIFT;
-const PIN_SHIFT: u32 = 34;
-/// The most pins that a word holds: 4 TiB of pages of 4 KiB.
+const PIN_SHIFT: u32 = 35;
+/// The most pins that a word holds: 2 TiB of pages of 4 KiB.
 pub const MOST_PINS: u64 = u64::MAX >> PIN_SHIFT;
 
-/// How often a swap is tried that others were faster with. Each failure is somebody else's success.
-pub const TRIES: u32 = 32;
+/// How often a swap is tried that others were faster with, before the function says that it was
+/// [`BUSY`]. Each failure is somebody else's success.
+pub const TRIES: u32 = 8;
+
+/// Others were always faster: nothing was changed. No count and no change has this bit.
+pub const BUSY: u64 = 1 << 63;
 
 /// Pin references in a word.
 #[inline(always)]
@@ -88,7 +178,7 @@ pub struct Change(pub u64);
 impl Change {
     /// It was the word of another record, or of none: nothing was changed. Look again.
     pub const GONE: u64 = 1 << 32;
-    /// There was no room in the word, or others were always faster: nothing was changed.
+    /// There was no room in the word: nothing was changed.
     pub const FULL: u64 = 1 << 33;
     /// The first pins.
     pub const FIRST: u64 = 1 << 34;
@@ -110,6 +200,8 @@ impl Change {
     pub const WAS_ZOMBIE: u64 = 1 << 42;
     /// A lease is in the word now.
     pub const LEASED: u64 = 1 << 43;
+    /// There is something to tell, and a guard until [`told`].
+    pub const GUARDED: u64 = 1 << 44;
 
     /// Whether it has this bit.
     #[inline(always)]
@@ -126,13 +218,16 @@ impl Change {
     /// The change was made.
     #[inline(always)]
     pub const fn is_made(self) -> bool {
-        self.0 & (Self::GONE | Self::FULL) == 0
+        self.0 & (Self::GONE | Self::FULL | BUSY) == 0
     }
 
     /// What differs between two words of one record, `moved` pins apart.
     #[inline(always)]
     const fn between(old: u64, new: u64, moved: u64) -> Self {
         let mut bits = moved;
+        if new & GUARDS > old & GUARDS {
+            bits |= Self::GUARDED;
+        }
         if pins(old) == 0 && pins(new) > 0 {
             bits |= Self::FIRST;
         }
@@ -161,9 +256,20 @@ const fn has_both(word: u64) -> bool {
     pins(word) > 0 && leases(word) > 0
 }
 
-/// Adds `n` pins.
+/// Adds `n` pins to the word of a stake.
 #[inline(always)]
 pub fn pin<W: Word>(word: W, generation: u64, n: u64) -> Change {
+    add(word, generation, n, GUARD)
+}
+
+/// Adds `n` pins to the word of an inode, of which nobody is told.
+#[inline(always)]
+pub fn pin_inode<W: Word>(word: W, generation: u64, n: u64) -> Change {
+    add(word, generation, n, 0)
+}
+
+#[inline(always)]
+fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
     for _ in 0..TRIES {
         let old = word.load();
         if !is_of(old, generation) {
@@ -172,16 +278,23 @@ pub fn pin<W: Word>(word: W, generation: u64, n: u64) -> Change {
         if n > MOST_PINS || pins(old) > MOST_PINS - n {
             return Change(Change::FULL);
         }
-        let new = old + n * PIN;
+        let mut new = old + n * PIN;
+        if pins(old) == 0 {
+            if guard != 0 && old & GUARDS == GUARDS {
+                continue;
+            }
+            new += guard;
+        }
         if word.swap_if(old, new) {
             return Change::between(old, new, n);
         }
     }
-    Change(Change::FULL)
+    Change(BUSY)
 }
 
-/// Takes out `n` pins, or as many as there are; with the last of them a zombie is none any more. The
-/// count is how many were taken.
+/// Takes `n` pins out of the word of a stake, or as many as there are. With the last of them a zombie is
+/// at rest, unless somebody is just telling of it: then [`told`] says so. The count is how many were
+/// taken.
 #[inline(always)]
 pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
     for _ in 0..TRIES {
@@ -195,14 +308,48 @@ pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
         }
         let taken = if n < had { n } else { had };
         let mut new = old - taken * PIN;
-        if pins(new) == 0 {
-            new &= !ZOMBIE;
+        if taken == had {
+            if old & GUARDS == GUARDS {
+                continue;
+            }
+            if old & GUARDS == 0 {
+                new &= !ZOMBIE;
+            }
+            new += GUARD;
         }
         if word.swap_if(old, new) {
             return Change::between(old, new, taken);
         }
     }
-    Change(Change::FULL)
+    Change(BUSY)
+}
+
+/// Whoever made a change with [`Change::GUARDED`] has told of it. If meanwhile the last pin of a zombie
+/// went, the rest is to be told, too, and this called again.
+#[inline(always)]
+pub fn told<W: Word>(word: W, generation: u64) -> Change {
+    for _ in 0..TRIES {
+        let old = word.load();
+        if !is_of(old, generation) {
+            return Change(Change::GONE);
+        }
+        let is_at_rest = old & GUARDS == GUARD && pins(old) == 0 && old & ZOMBIE != 0;
+        let new = if is_at_rest {
+            old & !ZOMBIE
+        } else {
+            old - GUARD
+        };
+        if word.swap_if(old, new) {
+            return if is_at_rest {
+                Change(Change::AT_REST | Change::GUARDED)
+            } else {
+                Change(0)
+            };
+        }
+    }
+    // The guard is in the word, whatever else is: without it the record would stay for ever.
+    word.add(GUARD.wrapping_neg());
+    Change(0)
 }
 
 /// Adds a lease.
@@ -221,7 +368,7 @@ pub fn lease<W: Word>(word: W, generation: u64) -> Change {
             return Change::between(old, new, 0);
         }
     }
-    Change(Change::FULL)
+    Change(BUSY)
 }
 
 /// Takes a lease out without judging anybody: it was counted by mistake, or covers nothing any more.
@@ -250,7 +397,10 @@ fn end<W: Word>(word: W, generation: u64, mark: u64) -> Change {
         let mut new = old - LEASE;
         let is_breach = mark != 0 && leases(new) == 0 && pins(new) > 0;
         if is_breach {
-            new |= mark;
+            if old & GUARDS == GUARDS {
+                continue;
+            }
+            new = (new | mark) + GUARD;
         }
         if word.swap_if(old, new) {
             let mut change = Change::between(old, new, 0).0;
@@ -263,7 +413,7 @@ fn end<W: Word>(word: W, generation: u64, mark: u64) -> Change {
             return Change(change);
         }
     }
-    Change(Change::FULL)
+    Change(BUSY)
 }
 
 /// Whether one lease less would leave pins without any.
