@@ -8,11 +8,12 @@ use lease_trace_common::count::Count;
 
 use super::{
     AttachMode, Options, Tracer,
-    attach::{self, Attachment, Link},
+    attach::{self, Attachment},
     error::Error,
     map,
     maps::{self, COUNTS, Counts},
     object::{self, Purpose},
+    raw::Link,
 };
 use crate::{
     kernel::{

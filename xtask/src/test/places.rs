@@ -20,7 +20,7 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 13] = [
+pub const PLACES: [Place; 14] = [
     Place {
         name: "initramfs",
         packages: None,
@@ -87,6 +87,15 @@ pub const PLACES: [Place; 13] = [
         devices: &[],
         once: false,
         prefixes: &["enforce_without_lsm::"],
+    },
+    Place {
+        name: "preempt",
+        packages: None,
+        first: First::Script,
+        cmdline: "preempt=full",
+        devices: &[],
+        once: false,
+        prefixes: &["preemption::"],
     },
     Place {
         name: "systemd",
