@@ -4,13 +4,16 @@
 pub mod batch;
 pub mod bpf;
 pub mod btf;
+pub mod clones;
 pub mod denials;
 pub mod doctor;
 pub mod host;
 pub mod iter;
+pub mod limits;
 pub mod offsets;
 pub mod points;
 mod trial;
+pub mod uring;
 pub mod vmstat;
 pub mod wake;
 pub mod ways;
