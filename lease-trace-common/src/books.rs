@@ -55,6 +55,9 @@ pub struct Stake<W> {
 pub trait Books: Copy {
     type Word: Word;
 
+    /// So many pins, or fewer, are not worth a batch.
+    const LEAST: u64 = 8;
+
     /// Those of the inode.
     fn words(self) -> Words<Self::Word>;
 
@@ -167,22 +170,26 @@ pub fn drop_unowned<B: Books>(books: B, n: u64) -> u64 {
 }
 
 /// `n` pins were dropped; returns how many of them were never counted.
+///
+/// The batch is closed afterwards: one that was opened in the middle may be of pins that the stake has
+/// not got any more.
 #[inline(always)]
 pub fn release<B: Books>(books: B, n: u64, term: Term) -> u64 {
-    let uncounted = close_batch(books) + credit_release(books, n, term);
-    settle(books);
-    uncounted
+    let uncounted = credit_release(books, n, term) + close_batch(books);
+    uncounted + settle(books)
 }
 
 #[inline(always)]
 fn credit_release<B: Books>(books: B, n: u64, term: Term) -> u64 {
-    let mut left = n;
-    if !matches!(term, Term::Long) {
-        left -= drop_unowned(books, left);
-        if left == 0 || matches!(term, Term::Short) {
-            return left;
-        }
+    let Words { unowned, id, .. } = books.words();
+    match term {
+        Term::Short => return n - drop_unowned(books, n),
+        // Nobody's or a stake's: to take it from either would leave the other with a pin too many
+        // when the release of that one comes.
+        Term::Unknown if tagged::get(unowned, generation(id)) != 0 => return n - owe(books, n),
+        Term::Unknown | Term::Long => {}
     }
+    let mut left = n;
     if let Some(tgid) = sole_owner(books).or_else(|| books.releaser()) {
         left -= credit(books, tgid, left);
     }
@@ -193,18 +200,28 @@ fn credit_release<B: Books>(books: B, n: u64, term: Term) -> u64 {
     }
 }
 
-/// Takes what is owed out of the stakes that it is now known to belong to.
+/// How often it is looked again at what is owed. Whoever pays holds what is owed meanwhile, so that
+/// nobody else sees it; what he could not pay, he looks at again after putting it back.
+const ROUNDS: u32 = 4;
+
+/// Takes what is owed out of the stakes that it is now known to belong to. Closes the batch after
+/// that, as [`release`] does; returns how many of the pins dropped by it were never counted.
 #[inline(always)]
-pub fn settle<B: Books>(books: B) {
-    match owed(books) {
-        Owed::Nothing => {}
-        Owed::By(tgid) => _ = pay(books, tgid),
-        Owed::All => {
-            pay_unowned(books);
-            books.pay_all();
-            forgive(books);
+pub fn settle<B: Books>(books: B) -> u64 {
+    let mut uncounted = 0;
+    for _ in 0..ROUNDS {
+        match owed(books) {
+            Owed::Nothing => break,
+            Owed::By(tgid) => _ = pay_beyond_unowned(books, tgid),
+            Owed::All => {
+                pay_unowned(books);
+                books.pay_all();
+                forgive(books);
+            }
         }
+        uncounted += close_batch(books);
     }
+    uncounted
 }
 
 /// Nobody is known to be credited with `n` releases; returns how many of them can have been counted.
@@ -255,7 +272,7 @@ pub fn owed<B: Books>(books: B) -> Owed {
         return Owed::All;
     }
     match sole_owner(books) {
-        Some(tgid) if tagged::get(unowned, generation(id)) == 0 => Owed::By(tgid),
+        Some(tgid) if tagged::get(unowned, generation(id)) < there => Owed::By(tgid),
         _ => Owed::Nothing,
     }
 }
@@ -263,8 +280,24 @@ pub fn owed<B: Books>(books: B) -> Owed {
 /// Takes what is owed out of this process's stake; false if it had nothing for that.
 #[inline(always)]
 pub fn pay<B: Books>(books: B, tgid: u32) -> bool {
+    pay_up_to(books, tgid, tagged::MOST)
+}
+
+/// As many of what is owed as there are unowned pins may be theirs; the rest is the only owner's.
+#[inline(always)]
+fn pay_beyond_unowned<B: Books>(books: B, tgid: u32) -> bool {
+    let Words {
+        owed, unowned, id, ..
+    } = books.words();
+    let owed = tagged::get(owed, generation(id));
+    let most = owed.saturating_sub(tagged::get(unowned, generation(id)));
+    pay_up_to(books, tgid, most)
+}
+
+#[inline(always)]
+fn pay_up_to<B: Books>(books: B, tgid: u32, most: u64) -> bool {
     let Words { owed, id, .. } = books.words();
-    let n = tagged::take(owed, generation(id), tagged::MOST);
+    let n = tagged::take(owed, generation(id), most);
     let paid = if n == 0 { 0 } else { credit(books, tgid, n) };
     tagged::add(owed, generation(id), n - paid, tagged::MOST);
     paid > 0
@@ -317,11 +350,8 @@ pub fn entitled<B: Books>(books: B) -> Option<u32> {
     sole_owner(books)
 }
 
-/// Fewer pins are not worth a batch.
-const LEAST: u64 = 8;
-
 /// Opens a batch for the only owner, if there is one with enough pins. Whoever comes to own pins, or
-/// judges by how many there are, closes it afterwards; and here it is looked afterwards whether it may
+/// takes some out of a stake, closes it afterwards; and here it is looked afterwards whether it may
 /// stand. So one of the two sees the other.
 #[inline(always)]
 pub fn open_batch<B: Books>(books: B) {
@@ -334,7 +364,7 @@ pub fn open_batch<B: Books>(books: B) {
     };
     let (all, own) = (pins(word.load()), pins(stake.word.load()));
     let there = if own < all { own } else { all };
-    if there <= LEAST {
+    if there <= B::LEAST {
         return;
     }
     let n = if there > batch::MOST {
