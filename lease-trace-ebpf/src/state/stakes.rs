@@ -21,7 +21,7 @@ use crate::{
     kernel::current,
     state::inodes::{EEXIST, InodeRef, TRIES},
     state::maps::{STAKES, count},
-    track::batch,
+    track::allowance,
     track::coverage,
 };
 
@@ -336,7 +336,7 @@ pub fn end_lease(tgid: u32, inode: InodeRef, file: u64, set_ns: u64, facts: u64)
             coverage::add_by_descriptors(stake, inode);
         }
     }
-    batch::deduct(inode);
+    allowance::deduct(inode);
     stake_end_lease(
         u64::from(tgid),
         u64::from(inode.slot),

@@ -1,6 +1,6 @@
 //! What happens: leases, pins, releases, the page cache, coverage.
 
-pub mod batch;
+pub mod allowance;
 pub mod breaks;
 pub mod coverage;
 pub mod lease;

@@ -25,7 +25,7 @@ use crate::{
     state::inodes::InodeRef,
     state::maps::{Call, count},
     state::stakes::{NO_LEASE, StakeRef},
-    track::batch,
+    track::allowance,
     track::coverage,
     track::path,
     track::short_term,
@@ -238,7 +238,7 @@ fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
 #[inline(never)]
 extern "C" fn pin_deduct(inode: u64) -> i64 {
     if let Some(inode) = InodeRef::find(inode) {
-        batch::deduct(inode);
+        allowance::deduct(inode);
     }
     0
 }

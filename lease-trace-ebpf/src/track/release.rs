@@ -17,7 +17,7 @@ use crate::{
     state::inodes::{InodeRef, SLOT_BITS},
     state::maps::{DETACHED, TRACKED, count},
     state::stakes::StakeRef,
-    track::batch,
+    track::allowance,
     track::ring_teardown,
     track::tally::{self, Tally},
 };
@@ -66,7 +66,7 @@ pub fn range<P: Pointer>(page: P, first: impl Fn() -> u64, n: impl Fn() -> u64) 
     } else if let Some(mapping) = common_mapping(page, &first, n()) {
         let n = n();
         audit::dropped(n);
-        if mapping as u32 & kernel::NO_FILE == 0 && !batch::is_paid(Probed(mapping), n) {
+        if mapping as u32 & kernel::NO_FILE == 0 && !allowance::is_paid(Probed(mapping), n) {
             release_folio(first(), n);
         }
     } else {
@@ -155,7 +155,7 @@ pub fn page<P: Pointer>(page: P) {
 #[inline(always)]
 fn drop_from<P: Pointer>(folio: P, n: u64) {
     let mapping = kernel::mapping(folio);
-    if mapping.low() & kernel::NO_FILE != 0 || batch::is_paid(mapping, n) {
+    if mapping.low() & kernel::NO_FILE != 0 || allowance::is_paid(mapping, n) {
         return;
     }
     drop_by_records(folio.number(), n);
@@ -262,7 +262,7 @@ fn key_of_detached(folio: Folio, n: u64) -> u64 {
 }
 
 /// Credits `n` dropped references to the process that owned them; `mapping` as for
-/// [`batch::grant`].
+/// [`allowance::grant`].
 #[inline(always)]
 fn credit(key: u64, n: u64, mapping: u64) {
     if key != 0 {
@@ -293,7 +293,7 @@ fn credit_inode(inode: InodeRef, n: u64, mapping: u64) {
     if pins(inode.word()) == 0 || calls::under_way() {
         return;
     }
-    batch::deduct(inode);
+    allowance::deduct(inode);
     count(Count::Unpinned, n);
     let own = n - inode.take_short_term(n);
     let missing = if own == 0 {
@@ -304,11 +304,11 @@ fn credit_inode(inode: InodeRef, n: u64, mapping: u64) {
     add_missing(inode, missing);
     inode.drop_pins(n);
     // One may have been given before these pins were dropped.
-    batch::deduct(inode);
+    allowance::deduct(inode);
     if pins(inode.word()) == 0 {
         was_last(inode);
     } else {
-        batch::grant(inode, mapping);
+        allowance::grant(inode, mapping);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     state::audit,
     state::inodes::InodeRef,
     state::maps::{PINNED, count},
-    track::batch,
+    track::allowance,
     track::pin,
     track::tally::{self, Tally},
 };
@@ -117,7 +117,7 @@ pub fn join(inode: InodePtr, n: u64) {
         inode.raise(n * PIN);
         inode.add_short_term(n);
         // Whether a pin that goes from now on is the owner's is not known.
-        batch::deduct(inode);
+        allowance::deduct(inode);
         count(Count::Pinned, n);
     }
 }
