@@ -109,7 +109,6 @@ macro_rules! on_pin {
     };
 }
 
-pub mod args;
 mod denials;
 mod leases;
 mod page_cache;

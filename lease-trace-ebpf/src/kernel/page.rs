@@ -3,7 +3,9 @@
 use lease_trace_common::config::{FOLIO_MAPPING, PAGE_HEAD, PAGE_SIZE};
 
 use super::{
-    Folio, InodePtr, Page, Pointer, Probed, at, element, opaque, pointer, value, words::Words,
+    memory::{Folio, InodePtr, Page, at, element, opaque, pointer, value},
+    pointer::{Pointer, Probed},
+    words::Words,
 };
 
 /// The words of a `struct page` that tell what it belongs to, in one read.
@@ -244,4 +246,31 @@ pub fn batch_len(batch: u64) -> u64 {
 #[inline(always)]
 pub fn batch_folio(batch: u64, index: u64) -> Option<Folio> {
     element(batch + u64::from(offset!(batch_folios)), index).map(Folio)
+}
+
+/// Address of the inode that page `index` of an array belongs to, 0 if it is no file's; `None` if it
+/// cannot be read.
+#[inline(always)]
+pub fn inode_of(array: u64, index: u64) -> Option<u64> {
+    match page_inode(array, index) {
+        UNREADABLE => None,
+        inode => Some(inode as u64),
+    }
+}
+
+/// No address.
+const UNREADABLE: i64 = 1;
+
+/// A function of its own for the verifier: what it asks is asked once, and not before all that a caller
+/// does with the answer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn page_inode(array: u64, index: u64) -> i64 {
+    let Some(page) = element(array, index) else {
+        return UNREADABLE;
+    };
+    match Page(page).folio().backing() {
+        Some(Backing::File(inode)) => inode.0 as i64,
+        _ => 0,
+    }
 }

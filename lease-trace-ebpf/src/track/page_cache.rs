@@ -4,21 +4,22 @@
 use aya_ebpf::bindings::BPF_ANY;
 use lease_trace_common::{
     count::Count,
-    stake::{Detached, pins},
+    stake::{Detached, detached_tag, pins},
+    tagged,
 };
 
 use crate::{
     kernel::{self, Backing, Folio, InodePtr},
     state::inodes::InodeRef,
-    state::maps::{DETACHED, SLOT_OF, count},
-    track::release::idle,
+    state::maps::nothing_tracked,
+    state::maps::{DETACHED, count},
 };
 
 /// A folio is about to leave the page cache: if it is pinned and its inode is tracked, its pins
 /// are remembered by folio.
 #[inline(always)]
 pub fn detach(folio: Folio) {
-    if idle() {
+    if nothing_tracked() {
         return;
     }
     detach_one(folio);
@@ -41,8 +42,8 @@ fn detach_one(folio: Folio) -> i64 {
     }
     let record = Detached {
         slot: u64::from(found.slot),
-        inode_id: found.get().id,
-        pins: held,
+        inode_id: found.id,
+        pins: tagged::fresh(detached_tag(folio.0)) + held,
     };
     if DETACHED.insert(folio.0, &record, BPF_ANY.into()).is_err() {
         count(Count::LostDetached, held);
@@ -54,7 +55,7 @@ fn detach_one(folio: Folio) -> i64 {
 #[inline(always)]
 pub fn detach_batch(batch: u64) {
     const BATCH: u64 = 31;
-    if idle() {
+    if nothing_tracked() {
         return;
     }
     let len = kernel::batch_len(batch);
@@ -71,10 +72,9 @@ pub fn detach_batch(batch: u64) {
 /// `__destroy_inode`: the address may be used again for another inode.
 #[inline(always)]
 pub fn evict(inode: InodePtr) {
-    if !idle()
+    if !nothing_tracked()
         && let Some(found) = InodeRef::find(inode.0)
-        && SLOT_OF.remove(inode.0).is_ok()
     {
-        found.evicted();
+        found.evicted(inode.0);
     }
 }
