@@ -91,7 +91,7 @@ fn lost(monitor: &Monitor, what: &str) -> i64 {
 }
 
 /// How often the kernel passed a program of this process by, as it shows with each.
-fn passed(pid: i64) -> i64 {
+pub fn passed(pid: i64) -> i64 {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
     let programs = descriptors.flatten().filter_map(|descriptor| {
         let text = fs::read_to_string(descriptor.path()).ok()?;

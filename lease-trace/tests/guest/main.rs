@@ -8,7 +8,7 @@
 //! machine with an IOMMU and a device to spare, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
-//! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, under
+//! `enforce_first::` an actor as the first program, under `storm::` four processors, under `service::` and `package::` systemd, under
 //! `prometheus::` a Prometheus, under `browser::` a Chromium, and under `top::` and `run_terminal::` a tmux; all others run
 //! from an initramfs.
 //!
@@ -67,6 +67,7 @@ mod run_terminal;
 mod service;
 mod span;
 mod squatter;
+mod storm;
 mod table;
 mod thread;
 mod top;

@@ -64,6 +64,7 @@ pub const ATTACH: [Attach; 2] = [
             "service::",
             "span::",
             "squatter::",
+            "storm::",
             "thread::",
             "umem::",
         ],
@@ -144,6 +145,7 @@ mod tests {
             "nfsd::delegations",
             "dax::x",
             "vfio::unlock",
+            "storm::a",
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
@@ -168,6 +170,7 @@ mod tests {
             lockdown,
             integrity,
             no_lsm,
+            storm,
             systemd,
             first,
             package,
@@ -177,6 +180,7 @@ mod tests {
         ] = &PLACES;
         assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(package, None), ["package::upgrade"]);
+        assert_eq!(select(storm, None), ["storm::a"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
         assert_eq!(select(storage, None), ["nfsd::delegations", "dax::x"]);
         assert_eq!(select(iommu, None), ["vfio::unlock"]);
