@@ -7,11 +7,13 @@ use serde::Serialize;
 
 use crate::{
     kernel::{
+        btf::Btf,
         host::{self, Obstacle},
+        link::Tells,
         points::Need,
         ways::{Answer, WAYS, Ways},
     },
-    tracer::{self, Attachment, Outcome},
+    tracer::{self, Attachment, Host, Outcome},
 };
 
 /// What became of one thing looked at.
@@ -117,6 +119,7 @@ pub fn examine() -> Result<Examination, tracer::Error> {
     if stop {
         return Ok(examination);
     }
+    examination.hooks(&btf);
     match tracer::trial() {
         Ok(attachments) => {
             for attachment in &attachments {
@@ -155,6 +158,31 @@ impl Examination {
         self.note("host", "kernel lockdown", &how, confidential, true);
     }
 
+    /// What decides how points are watched, and whether what is missed can be told.
+    fn hooks(&mut self, btf: &Btf) {
+        let host = Host::ask(btf);
+        let how = host.preemption.describe();
+        let mut finding = |point: &str, state, how: &str, reason| {
+            self.findings.push(Finding {
+                point: point.to_owned(),
+                group: "kernel",
+                state,
+                how: how.to_owned(),
+                reason,
+                remedy: None,
+            });
+        };
+        let why = Some(host.why().to_owned());
+        finding("preemption", FindingState::Ok, how, why);
+        let loss = Tells::of(btf).loss();
+        let state = if loss.is_some() {
+            FindingState::Degraded
+        } else {
+            FindingState::Ok
+        };
+        finding("misses", state, "counted by the kernel", loss);
+    }
+
     /// Adds a finding: fine unless there is an obstacle; `required` ones make the job impossible.
     fn note(
         &mut self,
@@ -187,11 +215,23 @@ impl Examination {
         });
     }
 
+    /// Whether this reason is another than the one that is said of all points.
+    fn differs(&self, why: &str) -> bool {
+        let mut said = self.findings.iter().filter_map(|f| f.reason.as_deref());
+        !said.any(|said| said == why)
+    }
+
     fn point(&mut self, attachment: &Attachment) {
         let point = attachment.point;
         let how = attachment.how().unwrap_or_default();
         let (state, reason) = match &attachment.outcome {
-            Outcome::Attached { instead: None, .. } => (FindingState::Ok, None),
+            // Why those under a spinlock differ from what is said of all.
+            Outcome::Attached {
+                instead: None, why, ..
+            } => (
+                FindingState::Ok,
+                self.differs(why).then(|| (*why).to_owned()),
+            ),
             Outcome::Attached {
                 instead: Some(reason),
                 ..

@@ -89,6 +89,22 @@ pub fn done(call: &Call) {
     _ = CALLS.remove(task::pid_tgid());
 }
 
+/// What a kprobe kept of a call that is not tracked is not needed, now that fexit has seen it return.
+#[inline(always)]
+pub fn forget_mixed() {
+    if read::constant(&CONFIG.mixed) != 0 {
+        _ = CALLS.remove(task::pid_tgid());
+    }
+}
+
+/// What a kprobe kept of a call that is not tracked is not needed, now that fexit has seen it return.
+#[inline(always)]
+pub fn forget_mixed() {
+    if constant(&CONFIG.mixed) != 0 {
+        _ = CALLS.remove(task::pid_tgid());
+    }
+}
+
 /// Whether this thread is inside a pin call.
 #[inline(always)]
 pub fn under_way() -> bool {

@@ -10,10 +10,7 @@ use aya::{
 };
 use thiserror::Error;
 
-use crate::kernel::{
-    bpf,
-    host::{self, Obstacle},
-};
+use crate::kernel::host::{self, Obstacle};
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -112,25 +109,6 @@ impl From<EbpfError> for Error {
             };
         }
         Self::Load(chain(&error))
-    }
-}
-
-/// One line that explains why a program was not loaded or attached. The verifier's log goes to
-/// the debug log, its last words are kept.
-pub fn program_reason(error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
-            let log = verifier_log.to_string();
-            log::debug!("{log}");
-            match bpf::last_words(&log) {
-                Some(last) => format!("{io_error}: {last}"),
-                None => io_error.to_string(),
-            }
-        }
-        other => chain(other),
     }
 }
 

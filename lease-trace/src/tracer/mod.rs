@@ -12,6 +12,7 @@ pub mod holdings;
 mod hooks;
 pub mod in_force;
 mod iterator;
+mod kinds;
 pub mod look;
 mod maps;
 mod notifications;
@@ -37,33 +38,36 @@ use lease_trace_common::{
 };
 
 pub use self::pinned::{stale, started};
+pub use self::{
+    attach::{Attachment, Outcome},
+    error::Error,
+    holdings::Holdings,
+    kinds::Host,
+    snapshot::Snapshot,
+    walk::Over,
+};
 use self::{
-    attach::Link,
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
+    raw::Link,
     set_up::{Links, SetUp},
     walk::Walker,
-};
-pub use self::{
-    attach::{Attachment, Outcome},
-    error::Error,
-    holdings::Holdings,
-    snapshot::Snapshot,
-    walk::Over,
 };
 
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachMode {
-    /// fentry/fexit, kprobe/kretprobe where those are refused.
+    /// What this kernel passes over least, the next best where that is refused.
     #[default]
     Auto,
     Fentry,
     Kprobe,
+    /// kprobe.multi and kretprobe.multi.
+    Multi,
 }
 
 /// What to trace and how.

@@ -322,14 +322,22 @@ pub fn links() -> Vec<String> {
     names(&Path::new(FOLDER).join(LINKS))
 }
 
-/// The programs in place: name, and where they are pinned.
-pub fn programs() -> Vec<(String, PathBuf)> {
-    let folder = Path::new(FOLDER).join(PROGRAMS);
-    let names = names(&folder).into_iter();
+/// A program in place: its name, and where it and what keeps it attached are pinned.
+pub struct Pinned {
+    pub name: String,
+    pub program: PathBuf,
+    pub link: PathBuf,
+}
+
+/// The programs in place.
+pub fn programs() -> Vec<Pinned> {
+    let folder = Path::new(FOLDER);
+    let names = names(&folder.join(PROGRAMS)).into_iter();
     names
-        .map(|name| {
-            let at = folder.join(&name);
-            (name, at)
+        .map(|name| Pinned {
+            program: folder.join(PROGRAMS).join(&name),
+            link: folder.join(LINKS).join(&name),
+            name,
         })
         .collect()
 }

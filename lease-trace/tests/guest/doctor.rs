@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{Actor, Leftovers, Monitor, PAGES, Pinned, Tool};
+use crate::preemption;
 
 #[test]
 fn this_kernel_is_fit_and_the_probe_points_are_named() {
@@ -83,4 +84,20 @@ fn nothing_escapes_an_audit() {
         "{stopped:?}"
     );
     assert!(stopped.lost.is_empty(), "{stopped:?}");
+}
+
+/// fentry where no task is preempted inside it, else what has preemption off.
+#[test]
+fn points_are_watched_as_the_kernel_preempts() {
+    let mode = preemption::mode();
+    let [said, entry, both, locked] = preemption::kinds();
+    assert_eq!(locked, "fentry");
+    if ["none", "voluntary"].contains(&mode.as_str()) {
+        assert!(said.starts_with("none"), "{mode}: {said}");
+        assert_eq!([entry, both], ["fentry", "fentry+fexit"]);
+    } else {
+        assert!(said.starts_with("tasks"), "{mode}: {said}");
+        assert_eq!(entry, "kprobe.multi");
+        assert!(both.starts_with("kprobe.multi+"), "{both}");
+    }
 }

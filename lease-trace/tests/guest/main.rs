@@ -55,6 +55,7 @@ mod path;
 mod pin;
 mod plot;
 mod policy;
+mod preemption;
 mod prometheus;
 mod rdma;
 mod refusal;

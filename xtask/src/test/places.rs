@@ -22,7 +22,7 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 14] = [
+pub const PLACES: [Place; 15] = [
     Place {
         name: "initramfs",
         packages: None,
@@ -107,6 +107,16 @@ pub const PLACES: [Place; 14] = [
         devices: &[],
         once: false,
         prefixes: &["storm::"],
+    },
+    Place {
+        name: "preempt",
+        packages: None,
+        first: First::Script,
+        cmdline: "preempt=full",
+        cpus: 2,
+        devices: &[],
+        once: false,
+        prefixes: &["preemption::"],
     },
     Place {
         name: "systemd",

@@ -1,0 +1,80 @@
+//! How points are watched where the kernel preempts tasks inside programs. Its userland boots with
+//! `preempt=full`; `doctor::` asks the same where the kernel is as it comes.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::harness::{
+    Actor, Monitor, PAGES, Pinned, Scratch, Tool, expect_rest, expect_zombie, open_lease_and_pin,
+};
+
+const DEBUGFS: &str = "/sys/kernel/debug";
+
+/// What `doctor` says of preemption, of an entry, a return and a call under a spinlock.
+pub fn kinds() -> [String; 4] {
+    let found = Tool::run(&["doctor", "-J"]).exits(0).json();
+    let findings = found["findings"].as_array().expect("a list");
+    [
+        "preemption",
+        "unpin_user_page",
+        "pin_user_pages",
+        "lease_modify",
+    ]
+    .map(|point| {
+        let finding = findings.iter().find(|finding| finding["point"] == point);
+        let how = finding.and_then(|finding| finding["how"].as_str());
+        how.unwrap_or_else(|| panic!("no {point}: {found}"))
+            .to_owned()
+    })
+}
+
+/// The mode in force, from the debugfs that this mounts for a moment.
+pub fn mode() -> String {
+    let mount = Command::new("mount")
+        .args(["-t", "debugfs", "debugfs", DEBUGFS])
+        .status();
+    assert!(mount.expect("mount").success());
+    let modes = fs::read_to_string(Path::new(DEBUGFS).join("sched/preempt")).expect("modes");
+    let unmount = Command::new("umount").arg(DEBUGFS).status();
+    assert!(unmount.expect("umount").success());
+    let begun = modes.split_once('(').expect("one in force").1;
+    begun.split_once(')').expect("its end").0.to_owned()
+}
+
+fn has_debugfs() -> bool {
+    Path::new(DEBUGFS).join("sched").exists()
+}
+
+#[test]
+fn entries_are_watched_by_kprobe_multi() {
+    assert!(!has_debugfs(), "it must be asked for without");
+    let [preemption, entry, both, locked] = kinds();
+    assert_eq!(mode(), "full");
+    assert!(preemption.starts_with("tasks"), "{preemption}");
+    assert_eq!(entry, "kprobe.multi");
+    assert_eq!(locked, "fentry");
+    let known = ["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
+    assert!(known.contains(&both.as_str()), "{both}");
+    assert!(!has_debugfs(), "it left a mount behind");
+}
+
+/// Pins, short-term pins between them, and the zombie they make: nothing is counted as lost.
+#[test]
+fn the_kinds_go_together() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::alone();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.all(&["mmap-anon a 1M private", "touch a"]);
+    for _ in 0..20 {
+        actor.ok("vm-read a");
+    }
+    assert_eq!(pinned.since(), PAGES);
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    actor.ok("unregister-buffers ring");
+    expect_rest(&monitor, actor.pid(), &file);
+    pinned.assert_balanced();
+    let lost = monitor.all("lost");
+    assert!(lost.is_empty(), "{lost:?}");
+}
