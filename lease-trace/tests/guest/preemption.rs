@@ -27,34 +27,35 @@ pub fn kinds() -> [String; 4] {
     })
 }
 
-/// The mode in force, from the debugfs that this mounts for a moment.
+/// The mode in force, from the debugfs that every guest has mounted.
 pub fn mode() -> String {
-    let mount = Command::new("mount")
-        .args(["-t", "debugfs", "debugfs", DEBUGFS])
-        .status();
-    assert!(mount.expect("mount").success());
     let modes = fs::read_to_string(Path::new(DEBUGFS).join("sched/preempt")).expect("modes");
-    let unmount = Command::new("umount").arg(DEBUGFS).status();
-    assert!(unmount.expect("umount").success());
     let begun = modes.split_once('(').expect("one in force").1;
     begun.split_once(')').expect("its end").0.to_owned()
 }
 
-fn has_debugfs() -> bool {
-    Path::new(DEBUGFS).join("sched").exists()
+fn run(command: &str, arguments: &[&str]) {
+    let status = Command::new(command).args(arguments).status();
+    assert!(status.expect(command).success(), "{command} {arguments:?}");
 }
 
+/// The mode is found with debugfs mounted and without; and then nothing is left mounted.
 #[test]
 fn entries_are_watched_by_kprobe_multi() {
-    assert!(!has_debugfs(), "it must be asked for without");
-    let [preemption, entry, both, locked] = kinds();
     assert_eq!(mode(), "full");
+    let mounted = kinds();
+    // Even where something is mounted below.
+    run("umount", &["-l", DEBUGFS]);
+    let own = kinds();
+    let is_left = Path::new(DEBUGFS).join("sched").exists();
+    run("mount", &["-t", "debugfs", "debugfs", DEBUGFS]);
+    assert!(!is_left, "it left a mount behind");
+    assert_eq!(own, mounted);
+    let [preemption, entry, both, locked] = own;
     assert!(preemption.starts_with("tasks"), "{preemption}");
-    assert_eq!(entry, "kprobe.multi");
-    assert_eq!(locked, "fentry");
+    assert_eq!([entry, locked], ["kprobe.multi", "fentry"]);
     let known = ["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
     assert!(known.contains(&both.as_str()), "{both}");
-    assert!(!has_debugfs(), "it left a mount behind");
 }
 
 /// Pins, short-term pins between them, and the zombie they make: nothing is counted as lost.
