@@ -8,7 +8,9 @@ use serde::Serialize;
 use crate::{
     kernel::{
         btf::Btf,
+        clones,
         host::{self, Obstacle},
+        limits,
         link::Tells,
         points::Need,
         ways::{Answer, WAYS, Ways},
@@ -125,6 +127,16 @@ pub fn examine() -> Result<Examination, tracer::Error> {
             for attachment in &attachments {
                 examination.point(attachment);
             }
+            for what in clones::find() {
+                let remedy = "see with `lease-trace doctor --audit` whether pins escape".to_owned();
+                let kernel = true;
+                let obstacle = Obstacle {
+                    what,
+                    remedy,
+                    kernel,
+                };
+                examination.limit("kernel", "copies of functions", "", Some(obstacle));
+            }
         }
         Err(error) if error.is_unsupported() => {
             let obstacle = Obstacle {
@@ -144,7 +156,7 @@ pub fn examine() -> Result<Examination, tracer::Error> {
 
 impl Examination {
     fn host(&mut self) {
-        let bpffs = host::bpffs(Path::new("/sys/fs/bpf"));
+        let bpffs = host::bpffs(Path::new("/sys/fs/bpf")).or_else(tracer::stranger);
         self.note("host", "BPF file system", "/sys/fs/bpf", bpffs, false);
         let kprobes = host::kprobes();
         self.note("host", "kprobes", "perf_event_open", kprobes, false);
@@ -156,6 +168,25 @@ impl Examination {
             kernel: true,
         });
         self.note("host", "kernel lockdown", &how, confidential, true);
+        let namespace = limits::pid_namespace();
+        self.limit("host", "pid namespace", "the first", namespace);
+        for (point, obstacle) in [
+            ("kprobes", limits::kprobes_off()),
+            ("live patches", limits::live_patches()),
+        ] {
+            if obstacle.is_some() {
+                self.limit("host", point, "", obstacle);
+            }
+        }
+    }
+
+    /// Adds what goes on, with less to see if there is an obstacle.
+    fn limit(&mut self, group: &'static str, point: &str, how: &str, obstacle: Option<Obstacle>) {
+        let is_limited = obstacle.is_some();
+        self.note(group, point, how, obstacle, false);
+        if is_limited && let Some(finding) = self.findings.last_mut() {
+            finding.state = FindingState::Degraded;
+        }
     }
 
     /// What decides how points are watched, and whether what is missed can be told.

@@ -13,6 +13,7 @@ mod hooks;
 pub mod in_force;
 mod iterator;
 mod kinds;
+mod lock;
 pub mod look;
 mod maps;
 mod notifications;
@@ -22,10 +23,12 @@ mod pinned;
 mod raw;
 pub mod reader;
 mod references;
+mod self_test;
 mod set_up;
 pub mod snapshot;
 mod walk;
 pub mod watch;
+mod words;
 
 use aya::{
     Ebpf,
@@ -57,6 +60,7 @@ use self::{
     set_up::{Links, SetUp},
     walk::Walker,
 };
+use crate::kernel::host::Obstacle;
 
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,7 +197,9 @@ impl Tracer {
                 .into_iter()
                 .map(|name| format!("{name}: in place"))
                 .collect(),
-            cannot: hindered.into_iter().collect(),
+            cannot: set_up::limits(pinned::word(owner::KPROBES) != 0)
+                .chain(hindered)
+                .collect(),
             recovered: None,
             walker: pinned::walker()?,
             hooks: Hooks::in_place()?,
@@ -337,6 +343,18 @@ fn assemble(
         owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,
     })
+}
+
+/// What is in the place of the folder in bpffs, if that is not lease-trace's.
+pub fn stranger() -> Option<Obstacle> {
+    match lock::is_own(pinned::folder()) {
+        Err(Error::Stranger { folder, what }) => Some(Obstacle {
+            what: format!("{folder} {what}"),
+            remedy: format!("look at it and remove it: rm -r {folder}"),
+            kernel: false,
+        }),
+        _ => None,
+    }
 }
 
 /// How long a held file may be kept after its process let it go, ms, as the policy in force says.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Actor, Leftovers, Monitor, PAGES, Pinned, Tool};
+use crate::harness::{Actor, Leftovers, Monitor, PAGES, Pinned, Setting, Tool};
 use crate::preemption;
 
 #[test]
@@ -100,4 +100,23 @@ fn points_are_watched_as_the_kernel_preempts() {
         assert_eq!(entry, "kprobe.multi");
         assert!(both.starts_with("kprobe.multi+"), "{both}");
     }
+}
+
+/// Probes that are switched off run for nobody: whoever would need them is told.
+#[test]
+fn kprobes_that_are_switched_off_are_said() {
+    const FILE: &str = "/sys/kernel/debug/kprobes/enabled";
+    let with_kprobes = ["monitor", "-o", "json", "-d", "1s", "--attach", "kprobe"];
+    let ran = Tool::run(&with_kprobes).exits(0);
+    assert!(!ran.stdout.contains(FILE), "{ran}");
+    let _off = Setting::of_sysfs("kernel/debug/kprobes/enabled", "0");
+    let ran = Tool::run(&["doctor"]).exits(0);
+    assert!(ran.stdout.contains(FILE), "{ran}");
+    let ran = Tool::run(&with_kprobes).exits(0);
+    let start: Value = serde_json::from_str(ran.stdout.lines().next().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error}\n{ran}"));
+    assert!(start["cannot"].to_string().contains(FILE), "{start}");
+    // Who needs none is not troubled.
+    let ran = Tool::run(&["monitor", "-o", "json", "-d", "1s", "--attach", "fentry"]).exits(0);
+    assert!(!ran.stdout.contains(FILE), "{ran}");
 }
