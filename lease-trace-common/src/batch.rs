@@ -7,7 +7,7 @@
 //! A batch is one word: what is left, what was given, whose pins they are, and the lower bits of the
 //! inode's id, so that it is never taken for one of the slot's next inode. 0 is none.
 
-use crate::word::{PIN, TRIES, Word, pins};
+use crate::word::{PIN, Word, pins};
 
 const GIVEN_SHIFT: u32 = 10;
 const OWNER_SHIFT: u32 = 20;
@@ -70,7 +70,7 @@ pub const fn net(word: u64, tgid: u32, batch: u64) -> u64 {
 /// [`BUSY`].
 #[inline(always)]
 pub fn close<W: Word>(batch: W, inode_id: u64) -> u64 {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let there = batch.load();
         if !is_of(there, inode_id) {
             return 0;

@@ -55,6 +55,9 @@ pub struct Stake<W> {
 pub trait Books: Copy {
     type Word: Word;
 
+    /// So many pins, or fewer, are not worth a batch.
+    const LEAST: u64 = 8;
+
     /// Those of the inode.
     fn words(self) -> Words<Self::Word>;
 
@@ -75,6 +78,18 @@ pub trait Books: Copy {
 
     /// Calls [`pay`] for every owner.
     fn pay_all(self);
+    /// [`settle_once`]: where that is to be a function of its own, it is this one.
+    #[inline(always)]
+    fn settle_once(self) -> bool {
+        settle_once(self)
+    }
+
+    /// [`close_batch`]: the same.
+    #[inline(always)]
+    fn close_batch(self) -> u64 {
+        close_batch(self)
+    }
+
     /// Credits a process, see [`credit`]: where that is to be a function of its own, it is this one.
     #[inline(always)]
     fn credit(self, tgid: u32, n: u64) -> u64 {
@@ -171,13 +186,18 @@ pub fn drop_unowned<B: Books>(books: B, n: u64) -> u64 {
     taken
 }
 
-/// `n` pins were dropped; returns how many of them were never counted. [`settle`] must follow.
+/// `n` pins were dropped; returns how many of them were never counted.
 ///
-/// The batch is closed afterwards: one that was opened in the middle may be of pins that the stake has
-/// not got any more.
+/// The batch is closed whenever something was taken out of a stake: one that was opened meanwhile may be
+/// of pins that the stake has not got any more.
 #[inline(always)]
 pub fn release<B: Books>(books: B, n: u64, term: Term) -> u64 {
-    credit_release(books, n, term) + close_batch(books)
+    let mut uncounted = credit_release(books, n, term) + books.close_batch();
+    if is_owed(books) {
+        settle(books);
+        uncounted += books.close_batch();
+    }
+    uncounted
 }
 
 #[inline(always)]
@@ -210,20 +230,21 @@ pub fn settle_sole<B: Books>(books: B) {
 
 /// How often it is looked again at what is owed. Whoever pays holds what is owed meanwhile, so that nobody
 /// else sees it; what he could not pay he puts back, and then looks again.
-pub const ROUNDS: u32 = 4;
+const ROUNDS: u32 = 4;
 
-/// Takes what is owed out of the stakes that it is now known to belong to.
+/// Takes what is owed out of the stakes that it is now known to belong to. The batch is to be closed
+/// afterwards.
 #[inline(always)]
 pub fn settle<B: Books>(books: B) {
     for _ in 0..ROUNDS {
-        if !settle_once(books) {
+        if !books.settle_once() {
             break;
         }
     }
 }
 
 /// One look at what is owed; whether anything was done, so that it is to be looked at again. The batch is
-/// closed after what is paid, as in [`release`].
+/// to be closed afterwards.
 #[inline(always)]
 pub fn settle_once<B: Books>(books: B) -> bool {
     match owed(books) {
@@ -239,7 +260,6 @@ pub fn settle_once<B: Books>(books: B) -> bool {
             forgive(books);
         }
     }
-    close_batch(books);
     true
 }
 
@@ -339,21 +359,24 @@ fn forgive<B: Books>(books: B) {
 }
 
 /// Closes the inode's batch, and takes out what was dropped by it; returns how many of these were never
-/// counted.
+/// counted. Whoever opens one in the middle does not know that the stake has fewer pins; so it is closed,
+/// too.
 #[inline(always)]
 pub fn close_batch<B: Books>(books: B) -> u64 {
     let Words { batch, id, .. } = books.words();
-    let closed = batch.close_batch(id);
-    let n = batch::dropped(closed);
-    if n == 0 {
-        return 0;
+    let mut uncounted = 0;
+    for _ in 0..ROUNDS {
+        let closed = batch.close_batch(id);
+        let n = batch::dropped(closed);
+        if n == 0 {
+            break;
+        }
+        let missing = n - books.credit(batch::owner(closed), n);
+        if missing > 0 {
+            uncounted += missing - owe(books, missing);
+        }
     }
-    let missing = n - books.credit(batch::owner(closed), n);
-    if missing == 0 {
-        0
-    } else {
-        missing - owe(books, missing)
-    }
+    uncounted
 }
 
 /// Whose batch there can be: the only owner's, if nobody else's pins are in the inode.
@@ -365,9 +388,6 @@ pub fn entitled<B: Books>(books: B) -> Option<u32> {
     }
     sole_owner(books)
 }
-
-/// Fewer pins are not worth a batch.
-const LEAST: u64 = 8;
 
 /// Opens a batch for the only owner, if there is one with enough pins. Whoever comes to own pins, or
 /// judges by how many there are, closes it afterwards; and here it is looked afterwards whether it may
@@ -383,7 +403,7 @@ pub fn open_batch<B: Books>(books: B) {
     };
     let (all, own) = (pins(word.load()), pins(stake.word.load()));
     let there = if own < all { own } else { all };
-    if there <= LEAST {
+    if there <= B::LEAST {
         return;
     }
     let n = if there > batch::MOST {

@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod batch;
 pub mod books;
+pub mod call;
 pub mod cause;
 pub mod config;
 pub mod consumer;
@@ -22,6 +23,7 @@ pub mod owner;
 pub mod policy;
 pub mod stake;
 pub mod tagged;
+pub mod totals;
 pub mod verdict;
 pub mod word;
 

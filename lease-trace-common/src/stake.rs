@@ -128,7 +128,7 @@ pub struct Inode {
     pub owed: u64,
     /// Pins that the only owner may drop without more ado, see [`crate::batch`].
     pub batch: u64,
-    /// Address of the `struct address_space` by which a folio's batch is found, 0 at first.
+    /// Address of the `struct address_space` by which a folio's batch is found, 1 at first.
     pub mapping: u64,
     /// Unique while lease-trace runs; never reused.
     pub id: u64,
@@ -176,10 +176,15 @@ pub mod path_flag {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Detached {
+    /// Address of the inode.
+    pub inode: u64,
     /// Slot of the inode's record.
     pub slot: u64,
-    /// Inode id that the slot must still have.
+    /// Inode id that the slot must still have; 0: there was no record yet, since the call that took
+    /// these pins had not returned.
     pub inode_id: u64,
+    /// How many folios had left so far, see `DETACHINGS`.
+    pub order: u64,
     /// Pin references left, a [`crate::tagged`] count with [`detached_tag`].
     pub pins: u64,
 }
@@ -203,6 +208,6 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<Inode>() == 112);
 const _: () = assert!(size_of::<Path>() == 2048);
-const _: () = assert!(size_of::<Detached>() == 24);
+const _: () = assert!(size_of::<Detached>() == 40);
 
 crate::pod!(StakeKey, Task, Stake, Inode, Path, Detached);

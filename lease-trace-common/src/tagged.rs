@@ -8,7 +8,7 @@
 //! +------------+---------------------+
 //! ```
 
-use crate::word::{BUSY, TRIES, Word};
+use crate::word::{BUSY, Word};
 
 const TAG_SHIFT: u32 = 48;
 const VALUE: u64 = (1 << TAG_SHIFT) - 1;
@@ -38,7 +38,7 @@ pub fn get<W: Word>(count: W, generation: u64) -> u64 {
 /// Adds up to `n`, as far as it does not go beyond `most`; returns how many.
 #[inline(always)]
 pub fn add<W: Word>(count: W, generation: u64, n: u64, most: u64) -> u64 {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = count.load();
         let Some(there) = value(old, generation) else {
             return 0;
@@ -57,7 +57,7 @@ pub fn add<W: Word>(count: W, generation: u64, n: u64, most: u64) -> u64 {
 /// Takes out up to `n`; returns how many.
 #[inline(always)]
 pub fn take<W: Word>(count: W, generation: u64, n: u64) -> u64 {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = count.load();
         let taken = match value(old, generation) {
             None | Some(0) => return 0,
@@ -78,7 +78,7 @@ pub const MOST: u64 = VALUE;
 /// ids below, so that the only owner is named without a walk. The sum wraps around within its half, which
 /// is wider than a thread group id (include/linux/threads.h, `PID_MAX_LIMIT`).
 pub mod owners {
-    use super::{BUSY, TRIES, VALUE, Word, value};
+    use super::{BUSY, VALUE, Word, value};
 
     const NUMBER_SHIFT: u32 = 24;
     const SUM: u64 = (1 << NUMBER_SHIFT) - 1;
@@ -116,7 +116,7 @@ pub mod owners {
     /// Adds to the number and to the sum; 1 if it could.
     #[inline(always)]
     pub fn change<W: Word>(owners: W, generation: u64, number: u64, tgid: u64) -> u64 {
-        for _ in 0..TRIES {
+        for _ in 0..W::TRIES {
             let old = owners.load();
             let Some(there) = value(old, generation) else {
                 return 0;

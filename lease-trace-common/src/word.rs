@@ -29,6 +29,10 @@ use crate::{
 /// A place that several processors change at once. A swap and an addition are fully ordered, as
 /// BPF's atomic instructions that return a value are; a load sees at least what was swapped in before it by the same processor.
 pub trait Word: Copy {
+    /// How often a swap is tried that others were faster with, before the function says that it was
+    /// [`BUSY`]. Each failure is somebody else's success.
+    const TRIES: u32;
+
     fn load(self) -> u64;
 
     /// Compare and swap: whether it was `old` and is `new` now.
@@ -36,6 +40,12 @@ pub trait Word: Copy {
 
     /// Adds, wrapping around, and returns what was there.
     fn add(self, n: u64) -> u64;
+
+    /// This number, of which the compiler knows nothing, nor whoever checks the program.
+    #[inline(always)]
+    fn unknown(self, n: u64) -> u64 {
+        n
+    }
 
     // The changes that are tried again while others are faster. They are called through here, so that
     // a program for the kernel can have each loop in a function that is verified once.
@@ -68,12 +78,6 @@ pub trait Word: Copy {
     #[inline(always)]
     fn lease(self, generation: u64) -> Change {
         lease(self, generation)
-    }
-
-    /// [`unlease`].
-    #[inline(always)]
-    fn unlease(self, generation: u64) -> Change {
-        unlease(self, generation)
     }
 
     /// [`lease_end`].
@@ -130,10 +134,6 @@ const PIN_SHIFT: u32 = 35;
 /// The most pins that a word holds: 2 TiB of pages of 4 KiB.
 pub const MOST_PINS: u64 = u64::MAX >> PIN_SHIFT;
 
-/// How often a swap is tried that others were faster with, before the function says that it was
-/// [`BUSY`]. Each failure is somebody else's success.
-pub const TRIES: u32 = 4;
-
 /// Others were always faster: nothing was changed. No count and no change has this bit.
 pub const BUSY: u64 = 1 << 63;
 
@@ -147,6 +147,12 @@ pub const fn pins(word: u64) -> u64 {
 #[inline(always)]
 pub const fn leases(word: u64) -> u64 {
     word & LEASES
+}
+
+/// How many are about to tell of a change.
+#[inline(always)]
+pub const fn guards(word: u64) -> u64 {
+    (word & GUARDS) / GUARD
 }
 
 /// Which record a word is of; `None` if of none.
@@ -221,31 +227,32 @@ impl Change {
         self.0 & (Self::GONE | Self::FULL | BUSY) == 0
     }
 
-    /// What differs between two words of one record, `moved` pins apart.
+    /// What differs between two words of one record, `moved` pins apart. Each bit is added once, and to a number
+    /// that is not known, so that to the verifier all ways through here come to the same.
     #[inline(always)]
-    const fn between(old: u64, new: u64, moved: u64) -> Self {
-        let mut bits = moved;
+    fn between<W: Word>(word: W, old: u64, new: u64, moved: u64) -> Self {
+        let mut bits = word.unknown(moved);
         if new & GUARDS > old & GUARDS {
-            bits |= Self::GUARDED;
+            bits += Self::GUARDED;
         }
         if pins(old) == 0 && pins(new) > 0 {
-            bits |= Self::FIRST;
+            bits += Self::FIRST;
         }
         if pins(old) > 0 && pins(new) == 0 {
-            bits |= Self::LAST;
+            bits += Self::LAST;
         }
         if old & ZOMBIE != 0 {
-            bits |= Self::WAS_ZOMBIE;
+            bits += Self::WAS_ZOMBIE;
             if new & ZOMBIE == 0 {
-                bits |= Self::AT_REST;
+                bits += Self::AT_REST;
             }
         }
         if leases(new) > 0 {
-            bits |= Self::LEASED;
+            bits += Self::LEASED;
         }
         match (has_both(old), has_both(new)) {
-            (false, true) => bits |= Self::COVERED,
-            (true, false) => bits |= Self::UNCOVERED,
+            (false, true) => bits += Self::COVERED,
+            (true, false) => bits += Self::UNCOVERED,
             _ => {}
         }
         Self(bits)
@@ -270,7 +277,7 @@ pub fn pin_inode<W: Word>(word: W, generation: u64, n: u64) -> Change {
 
 #[inline(always)]
 fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = word.load();
         if !is_of(old, generation) {
             return Change(Change::GONE);
@@ -286,7 +293,7 @@ fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
             new += guard;
         }
         if word.swap_if(old, new) {
-            return Change::between(old, new, n);
+            return Change::between(word, old, new, n);
         }
     }
     Change(BUSY)
@@ -297,7 +304,7 @@ fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
 /// taken.
 #[inline(always)]
 pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = word.load();
         if !is_of(old, generation) {
             return Change(Change::GONE);
@@ -318,7 +325,7 @@ pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
             new += GUARD;
         }
         if word.swap_if(old, new) {
-            return Change::between(old, new, taken);
+            return Change::between(word, old, new, taken);
         }
     }
     Change(BUSY)
@@ -328,7 +335,7 @@ pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
 /// went, the rest is to be told, too, and this called again.
 #[inline(always)]
 pub fn told<W: Word>(word: W, generation: u64) -> Change {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = word.load();
         if !is_of(old, generation) {
             return Change(Change::GONE);
@@ -347,15 +354,13 @@ pub fn told<W: Word>(word: W, generation: u64) -> Change {
             };
         }
     }
-    // The guard is in the word, whatever else is: without it the record would stay for ever.
-    word.add(GUARD.wrapping_neg());
-    Change(0)
+    Change(BUSY)
 }
 
 /// Adds a lease.
 #[inline(always)]
 pub fn lease<W: Word>(word: W, generation: u64) -> Change {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = word.load();
         if !is_of(old, generation) {
             return Change(Change::GONE);
@@ -365,36 +370,25 @@ pub fn lease<W: Word>(word: W, generation: u64) -> Change {
         }
         let new = old + LEASE;
         if word.swap_if(old, new) {
-            return Change::between(old, new, 0);
+            return Change::between(word, old, new, 0);
         }
     }
     Change(BUSY)
 }
 
-/// Takes a lease out without judging anybody: it was counted by mistake, or covers nothing any more.
+/// Takes a lease out without judging anybody: it was counted by mistake, or covers nothing any more. The
+/// lease is in the word, which keeps the record; so nothing can be in its way.
 #[inline(always)]
-pub fn unlease<W: Word>(word: W, generation: u64) -> Change {
-    end(word, generation, 0)
+pub fn unlease<W: Word>(word: W) -> Change {
+    let old = word.add(LEASE.wrapping_neg());
+    Change::between(word, old, old - LEASE, 0)
 }
 
 /// A lease ended: takes it out. If it was the last and pins are left, this is a breach, and the word
 /// is that of a zombie.
 #[inline(always)]
 pub fn lease_end<W: Word>(word: W, generation: u64) -> Change {
-    end(word, generation, ZOMBIE)
-}
-
-/// A lease ended, and there are no pins: takes it out, so that there is nothing to judge. False if there
-/// are, or if somebody else was faster: then [`lease_end`] is to be called.
-#[inline(always)]
-pub fn end_unpinned<W: Word>(word: W, generation: u64) -> bool {
-    let old = word.load();
-    is_of(old, generation) && leases(old) > 0 && pins(old) == 0 && word.swap_if(old, old - LEASE)
-}
-
-#[inline(always)]
-fn end<W: Word>(word: W, generation: u64, mark: u64) -> Change {
-    for _ in 0..TRIES {
+    for _ in 0..W::TRIES {
         let old = word.load();
         if !is_of(old, generation) {
             return Change(Change::GONE);
@@ -403,25 +397,33 @@ fn end<W: Word>(word: W, generation: u64, mark: u64) -> Change {
             return Change(Change::NO_LEASE);
         }
         let mut new = old - LEASE;
-        let is_breach = mark != 0 && leases(new) == 0 && pins(new) > 0;
+        let is_breach = leases(new) == 0 && pins(new) > 0;
         if is_breach {
             if old & GUARDS == GUARDS {
                 continue;
             }
-            new = (new | mark) + GUARD;
+            new = (new | ZOMBIE) + GUARD;
         }
         if word.swap_if(old, new) {
-            let mut change = Change::between(old, new, 0).0;
+            let mut change = Change::between(word, old, new, 0).0;
             if is_breach {
-                change |= Change::BREACH | pins(new);
+                change += Change::BREACH + pins(new);
                 if old & ZOMBIE == 0 {
-                    change |= Change::ZOMBIE;
+                    change += Change::ZOMBIE;
                 }
             }
             return Change(change);
         }
     }
     Change(BUSY)
+}
+
+/// A lease ended, and there are no pins: takes it out, so that there is nothing to judge. False if there
+/// are, or if somebody else was faster: then [`lease_end`] is to be called.
+#[inline(always)]
+pub fn end_unpinned<W: Word>(word: W, generation: u64) -> bool {
+    let old = word.load();
+    is_of(old, generation) && leases(old) > 0 && pins(old) == 0 && word.swap_if(old, old - LEASE)
 }
 
 /// Whether one lease less would leave pins without any.

@@ -12,6 +12,8 @@ use lease_trace_common::{
     word::{self, BUSY, Change, Word},
 };
 
+use crate::bpf::loops;
+
 /// A word of a map or of a global.
 #[derive(Clone, Copy)]
 pub struct At(*mut u64);
@@ -24,9 +26,17 @@ impl At {
     pub const unsafe fn new(word: *mut u64) -> Self {
         Self(word)
     }
+
+    /// See [`InPlace`].
+    #[inline(always)]
+    pub const fn in_place<const TRIES: u32>(self) -> InPlace<TRIES> {
+        InPlace(self.0)
+    }
 }
 
 impl Word for At {
+    const TRIES: u32 = 1;
+
     /// The compiler may not tear or repeat it.
     #[inline(always)]
     fn load(self) -> u64 {
@@ -58,6 +68,11 @@ impl Word for At {
     }
 
     #[inline(always)]
+    fn unknown(self, n: u64) -> u64 {
+        n.wrapping_add(loops::zero())
+    }
+
+    #[inline(always)]
     fn pin(self, generation: u64, n: u64) -> Change {
         Change(word_pin(self.0, generation, n) as u64)
     }
@@ -80,11 +95,6 @@ impl Word for At {
     #[inline(always)]
     fn lease(self, generation: u64) -> Change {
         Change(word_lease(self.0, generation) as u64)
-    }
-
-    #[inline(always)]
-    fn unlease(self, generation: u64) -> Change {
-        Change(word_unlease(self.0, generation) as u64)
     }
 
     #[inline(always)]
@@ -116,41 +126,45 @@ impl Word for At {
     }
 }
 
+/// How often a change is tried that others were faster with. Each failure is somebody else's success.
+const TRIES: u32 = 12;
+
 /// Functions of their own for the verifier: each loop is checked once in a program, not at each place
 /// where such a change is made.
 macro_rules! verified_once {
-    ($($name:ident($($parameter:ident: u64),*) = |$word:ident| $body:expr;)*) => {$(
+    ($($name:ident($($parameter:ident),*) = |$word:ident| $body:expr;)*) => {$(
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $name(word: *mut u64, $($parameter: u64),*) -> i64 {
             if word.is_null() {
                 return 0;
             }
-            let $word = Plain(word);
+            let $word = InPlace::<TRIES>(word);
             $body
         }
     )*};
 }
 
 verified_once! {
-    word_pin(generation: u64, n: u64) = |word| word::pin(word, generation, n).0 as i64;
-    word_pin_inode(generation: u64, n: u64) = |word| word::pin_inode(word, generation, n).0 as i64;
-    word_unpin(generation: u64, n: u64) = |word| word::unpin(word, generation, n).0 as i64;
-    word_told(generation: u64) = |word| word::told(word, generation).0 as i64;
-    word_lease(generation: u64) = |word| word::lease(word, generation).0 as i64;
-    word_unlease(generation: u64) = |word| word::unlease(word, generation).0 as i64;
-    word_lease_end(generation: u64) = |word| word::lease_end(word, generation).0 as i64;
-    word_count_up(generation: u64, n: u64, most: u64) = |word| tagged::add(word, generation, n, most) as i64;
-    word_count_down(generation: u64, n: u64) = |word| tagged::take(word, generation, n) as i64;
-    word_change_owners(generation: u64, number: u64, tgid: u64) = |word| owners::change(word, generation, number, tgid) as i64;
-    word_close_batch(inode_id: u64) = |word| batch::close(word, inode_id) as i64;
+    word_pin(generation, n) = |word| word::pin(word, generation, n).0 as i64;
+    word_pin_inode(generation, n) = |word| word::pin_inode(word, generation, n).0 as i64;
+    word_unpin(generation, n) = |word| word::unpin(word, generation, n).0 as i64;
+    word_told(generation) = |word| word::told(word, generation).0 as i64;
+    word_lease(generation) = |word| word::lease(word, generation).0 as i64;
+    word_lease_end(generation) = |word| word::lease_end(word, generation).0 as i64;
+    word_count_up(generation, n, most) = |word| tagged::add(word, generation, n, most) as i64;
+    word_count_down(generation, n) = |word| tagged::take(word, generation, n) as i64;
+    word_change_owners(generation, number, tgid) = |word| owners::change(word, generation, number, tgid) as i64;
+    word_close_batch(inode_id) = |word| batch::close(word, inode_id) as i64;
 }
 
-/// The same word, whose changes are made in place.
+/// The same word, whose changes are made in place, without a call: calls go eight deep at most.
 #[derive(Clone, Copy)]
-struct Plain(*mut u64);
+pub struct InPlace<const TRIES: u32>(*mut u64);
 
-impl Word for Plain {
+impl<const TRIES: u32> Word for InPlace<TRIES> {
+    const TRIES: u32 = TRIES;
+
     #[inline(always)]
     fn load(self) -> u64 {
         At(self.0).load()
@@ -159,6 +173,11 @@ impl Word for Plain {
     #[inline(always)]
     fn swap_if(self, old: u64, new: u64) -> bool {
         At(self.0).swap_if(old, new)
+    }
+
+    #[inline(always)]
+    fn unknown(self, n: u64) -> u64 {
+        n.wrapping_add(loops::zero())
     }
 
     #[inline(always)]

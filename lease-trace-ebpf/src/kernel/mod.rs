@@ -38,8 +38,8 @@ pub use self::{
         element, opaque, value, word,
     },
     page::{
-        Backing, Head, NO_FILE, SomePages, are_alike, batch_folio, batch_len, inode_of, is_head,
-        mapping,
+        Backing, Head, NO_FILE, Owner, SomePages, are_alike, batch_folio, batch_len, is_head,
+        mapping, owner_of,
     },
     pointer::{Pointer, Probed, Typed},
     task::{Current, mm_owner},

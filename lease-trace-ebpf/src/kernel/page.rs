@@ -248,18 +248,33 @@ pub fn batch_folio(batch: u64, index: u64) -> Option<Folio> {
     element(batch + u64::from(offset!(batch_folios)), index).map(Folio)
 }
 
-/// Address of the inode that page `index` of an array belongs to, 0 if it is no file's; `None` if it
-/// cannot be read.
+/// What a page of an array belongs to.
+pub enum Owner {
+    /// The inode at this address.
+    Inode(u64),
+    /// Anonymous memory.
+    Nobody,
+    /// It has no mapping.
+    Unknown,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// What page `index` of an array belongs to.
 #[inline(always)]
-pub fn inode_of(array: u64, index: u64) -> Option<u64> {
+pub fn owner_of(array: u64, index: u64) -> Owner {
     match page_inode(array, index) {
-        UNREADABLE => None,
-        inode => Some(inode as u64),
+        NOBODY => Owner::Nobody,
+        UNKNOWN => Owner::Unknown,
+        UNREADABLE => Owner::Unreadable,
+        inode => Owner::Inode(inode as u64),
     }
 }
 
-/// No address.
+/// No addresses.
+const NOBODY: i64 = 0;
 const UNREADABLE: i64 = 1;
+const UNKNOWN: i64 = 2;
 
 /// A function of its own for the verifier: what it asks is asked once, and not before all that a caller
 /// does with the answer.
@@ -271,6 +286,7 @@ extern "C" fn page_inode(array: u64, index: u64) -> i64 {
     };
     match Page(page).folio().backing() {
         Some(Backing::File(inode)) => inode.0 as i64,
-        _ => 0,
+        Some(Backing::None) => UNKNOWN,
+        Some(Backing::Anonymous) | None => NOBODY,
     }
 }

@@ -6,7 +6,7 @@ use lease_trace_common::{count::Count, word::Word as _};
 use crate::bpf::config::{self, CONFIG, constant};
 use crate::{
     bpf::task,
-    state::maps::{CALLS, Call, count, pinning},
+    state::maps::{CALLS, Call, count, detachings, pinning},
 };
 
 /// Whether pins with these FOLL flags are wanted as pins of their own.
@@ -28,6 +28,7 @@ pub fn is_marked(flags: u32) -> bool {
 pub fn enter(call: Call) {
     keep(&Call {
         pinning: u32::from(is_marked(call.flags)),
+        detachings: detachings().load(),
         ..call
     });
 }
@@ -36,7 +37,11 @@ pub fn enter(call: Call) {
 /// thread, since what is unpinned meanwhile (the kernel's own retries) was never counted.
 #[inline(always)]
 pub fn enter_long_term(call: Call) {
-    keep(&Call { pinning: 1, ..call });
+    keep(&Call {
+        pinning: 1,
+        detachings: detachings().load(),
+        ..call
+    });
 }
 
 /// Keeps the arguments of any call until it returns.
@@ -92,27 +97,20 @@ pub fn done(call: &Call) {
 /// What a kprobe kept of a call that is not tracked is not needed, now that fexit has seen it return.
 #[inline(always)]
 pub fn forget_mixed() {
-    if read::constant(&CONFIG.mixed) != 0 {
-        _ = CALLS.remove(task::pid_tgid());
-    }
-}
-
-/// What a kprobe kept of a call that is not tracked is not needed, now that fexit has seen it return.
-#[inline(always)]
-pub fn forget_mixed() {
     if constant(&CONFIG.mixed) != 0 {
         _ = CALLS.remove(task::pid_tgid());
     }
 }
 
-/// Whether this thread is inside a pin call.
+/// Whether this thread is inside a pin call, and it is the thread itself that comes here.
 #[inline(always)]
 pub fn under_way() -> bool {
     if pinning().load() == 0 {
         return false;
     }
     // SAFETY: the entry belongs to this thread.
-    CALLS
+    let is_inside = CALLS
         .get_ptr(task::pid_tgid())
-        .is_some_and(|call| unsafe { (*call).pinning != 0 })
+        .is_some_and(|call| unsafe { (*call).pinning != 0 });
+    is_inside && !task::is_interrupted()
 }

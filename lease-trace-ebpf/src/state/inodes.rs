@@ -1,5 +1,7 @@
 //! The records of inodes: found, made and dropped.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     batch,
@@ -10,9 +12,12 @@ use lease_trace_common::{
     word::{self, Change, Word as _},
 };
 
-use crate::bpf::config::{CONFIG, constant};
 use crate::{
-    bpf::{atomic::At, mem},
+    bpf::{
+        atomic::At,
+        config::{CONFIG, constant},
+        loops, mem,
+    },
     kernel::Pointer,
     state::maps::{
         FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, SLOT_OF, USED_SLOTS, count,
@@ -25,6 +30,10 @@ pub const SLOT_BITS: u32 = 20;
 
 /// How often a record is looked up again that is just being made or deleted.
 pub const TRIES: u32 = 6;
+
+/// How often, before each of these, it is looked whether whoever makes or deletes it is done. A look is
+/// some hundred instructions, so all of them take some milliseconds at most.
+pub const WAIT: u32 = 1 << 12;
 
 /// The record of an inode. The slot may become another inode's: a change through this one fails then.
 #[derive(Clone, Copy)]
@@ -44,7 +53,7 @@ impl InodeRef {
         // SAFETY: a live map value.
         let slot = unsafe { *SLOT_OF.get_ptr(address)? };
         let found = Self::at(slot)?;
-        if !found.is_of(address) {
+        if !found.is_of(address) || !found.is_live() {
             return None;
         }
         // SAFETY: LAST is a global of this object.
@@ -153,7 +162,7 @@ impl InodeRef {
     pub fn evicted(self, address: u64) {
         if self.forget_address(address) {
             // SAFETY: `record` is an element of an array, written as a whole word.
-            unsafe { core::ptr::write_volatile(&raw mut (*self.record).mapping, 0) };
+            unsafe { core::ptr::write_volatile(&raw mut (*self.record).mapping, NO_MAPPING) };
         }
         self.forget_if_empty();
     }
@@ -230,30 +239,27 @@ impl InodeRef {
         unsafe { &raw mut (*self.record).breaker }
     }
 
-    /// The record whose batch is for folios of this mapping, a pointer to `struct address_space`.
+    /// The batch for folios of this mapping, a pointer to `struct address_space`. It is read before it is
+    /// looked whose record it is in: if that becomes another's, there is another batch in it.
     #[inline(always)]
-    pub fn of_mapping<P: Pointer>(mapping: P) -> Option<Self> {
+    pub fn batch_of_mapping<P: Pointer>(mapping: P) -> Option<Batch> {
         // SAFETY: a global of this object.
         let slot = unsafe { core::ptr::read_volatile(hint(mapping.low())) };
         let record = INODES.get_ptr_mut(slot as u32)?;
+        // SAFETY: an element of an array.
+        let word = unsafe { At::new(&raw mut (*record).batch) };
+        let there = word.load();
         // SAFETY: an element of an array, read as a whole word.
         let known = unsafe { core::ptr::read_volatile(&raw const (*record).mapping) };
-        mapping.is(known).then_some(Self {
-            slot: slot as u32,
-            id: 0,
-            record,
-        })
+        mapping.is(known).then_some(Batch { word, there })
     }
 
     /// Counts the batch down by `n`; false if it does not reach that far.
     #[inline(always)]
     pub fn drop_by_batch(self, n: u64) -> bool {
-        let batch = self.words().batch;
-        let there = batch.load();
-        match batch::less(there, n) {
-            Some(new) => batch.swap_if(there, new),
-            None => false,
-        }
+        let word = self.words().batch;
+        let there = word.load();
+        batch::is_of(there, self.id) && Batch { word, there }.drop(n)
     }
 
     /// The batch, see [`batch`].
@@ -262,7 +268,7 @@ impl InodeRef {
         self.words().batch.load()
     }
 
-    /// Lets [`Self::of_mapping`] find the record by the mapping at this address, unless that is 0, or the
+    /// Lets [`Self::batch_of_mapping`] find the record by the mapping at this address, unless that is 0, or the
     /// inode is not in memory. Another mapping with the same hint is not found any more.
     #[inline(always)]
     pub fn be_found_by(self, mapping: u64) {
@@ -276,10 +282,10 @@ impl InodeRef {
         }
     }
 
-    /// Takes a lease out of the word.
+    /// Takes one of its leases out of the word.
     #[inline(always)]
     pub fn drop_lease(self) {
-        self.words().word.unlease(books::generation(self.id));
+        word::unlease(self.words().word);
     }
 
     /// Gives the slot back and drops the path once neither a lease nor a pin is left.
@@ -292,6 +298,27 @@ impl InodeRef {
         self.forget_address(self.get().address);
         _ = FREE_SLOTS.push(self.slot, 0);
         tracked().add(1_u64.wrapping_neg());
+    }
+}
+
+/// Stands for no mapping: 0 would be that of a folio which left the page cache.
+const NO_MAPPING: u64 = 1;
+
+/// A batch as it was read.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    word: At,
+    there: u64,
+}
+
+impl Batch {
+    /// Counts it down by `n`; false if it does not reach that far, or is not as it was.
+    #[inline(always)]
+    pub fn drop(self, n: u64) -> bool {
+        match batch::less(self.there, n) {
+            Some(new) => self.word.swap_if(self.there, new),
+            None => false,
+        }
     }
 }
 
@@ -325,6 +352,7 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
     // they change nothing, since the words are of another generation. Written in place, to spare the stack.
     unsafe {
         mem::clear(made.record);
+        (*made.record).mapping = NO_MAPPING;
         (*made.record).address = address;
         (*made.record).ino = ino;
         (*made.record).dev = (dev_and_generation >> 32) as u32;
@@ -335,18 +363,41 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
         (*made.record).id = id;
         core::ptr::write_volatile(&raw mut (*made.record).word, word::fresh(generation));
     }
+    // Before anybody can find it: with none tracked, releases are not looked at.
+    tracked().add(1);
     match SLOT_OF.insert(address, slot, BPF_NOEXIST.into()) {
-        Ok(()) => {
-            tracked().add(1);
-            i64::from(slot) + 1
-        }
+        Ok(()) => i64::from(slot) + 1,
         Err(error) => {
+            tracked().add(1_u64.wrapping_neg());
             // SAFETY: as above; nobody has found it.
             unsafe { core::ptr::write_volatile(&raw mut (*made.record).word, 0) };
             _ = FREE_SLOTS.push(slot, 0);
-            if error == EEXIST { 0 } else { -1 }
+            if error != EEXIST {
+                return -1;
+            }
+            wait_until_settled(address);
+            0
         }
     }
+}
+
+/// Waits for another processor that is just making or deleting the record of the inode at this address:
+/// some hundred instructions of it, which nothing but an interrupt interrupts.
+#[inline(always)]
+fn wait_until_settled(address: u64) {
+    let mut address = address;
+    loops::repeat(WAIT, is_settled, &mut address);
+}
+
+unsafe extern "C" fn is_settled(_turn: u64, address: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `wait_until_settled` gave it.
+    let address = unsafe { *address.cast::<u64>() };
+    let Some(slot) = SLOT_OF.get_ptr(address) else {
+        return 1;
+    };
+    // SAFETY: a live map value.
+    let found = InodeRef::at(unsafe { *slot });
+    i64::from(found.is_none_or(|found| found.is_of(address) && found.is_live()))
 }
 
 /// A slot never used before, else the one given back longest ago.

@@ -15,6 +15,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, Queue, RingBuf},
 };
+pub use lease_trace_common::call::Call;
 use lease_trace_common::{
     STACK_LEN,
     count::Count,
@@ -22,6 +23,7 @@ use lease_trace_common::{
     owner,
     policy::{self, Facts, Frame, Rule},
     stake::{Detached, Inode, Path, Stake, StakeKey},
+    totals::Totals,
     word::Word as _,
 };
 
@@ -120,17 +122,18 @@ pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, BPF_F_INNER_M
 #[unsafe(link_section = ".bss.COUNTS")]
 pub static mut COUNTS: [u64; Count::LEN] = [0; Count::LEN];
 
-/// Inode records there are: 0 lets the release hooks return at once.
+/// See [`Totals`]: a map of one value, in a section of its own.
 #[unsafe(no_mangle)]
-pub static mut TRACKED: u64 = 0;
+#[unsafe(link_section = ".bss.TOTALS")]
+pub static mut TOTALS: Totals = Totals {
+    tracked: 0,
+    pinned: 0,
+    pinning: 0,
+};
 
-/// Inode records with pins: 0 tells the hooks that deny that no release can be a breach.
+/// Folios that left the page cache while pinned, ever.
 #[unsafe(no_mangle)]
-pub static mut PINNED: u64 = 0;
-
-/// Long-term pin calls under way on all CPUs: 0 spares a look-up at each release.
-#[unsafe(no_mangle)]
-pub static mut PINNING: u64 = 0;
+pub static mut DETACHINGS: u64 = 0;
 
 /// Slots of `INODES` ever used.
 #[unsafe(no_mangle)]
@@ -140,7 +143,7 @@ pub static mut USED_SLOTS: u64 = 0;
 #[unsafe(no_mangle)]
 pub static mut LAST: u64 = 0;
 
-/// Slots of inodes with a batch, see `InodeRef::of_mapping`.
+/// Slots of inodes with a batch, see `InodeRef::batch_of_mapping`.
 #[unsafe(no_mangle)]
 pub static mut HINTS: [u64; HINTED] = [0; HINTED];
 pub const HINTED: usize = 1024;
@@ -153,25 +156,32 @@ pub static mut LAST_ID: u64 = 0;
 #[unsafe(no_mangle)]
 pub static mut LAST_GENERATION: u64 = 0;
 
-/// [`TRACKED`].
+/// [`Totals::tracked`].
 #[inline(always)]
 pub fn tracked() -> At {
     // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut TRACKED) }
+    unsafe { At::new(&raw mut TOTALS.tracked) }
 }
 
-/// [`PINNED`].
+/// [`Totals::pinned`].
 #[inline(always)]
 pub fn pinned() -> At {
     // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut PINNED) }
+    unsafe { At::new(&raw mut TOTALS.pinned) }
 }
 
-/// [`PINNING`].
+/// [`Totals::pinning`].
 #[inline(always)]
 pub fn pinning() -> At {
     // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut PINNING) }
+    unsafe { At::new(&raw mut TOTALS.pinning) }
+}
+
+/// [`DETACHINGS`].
+#[inline(always)]
+pub fn detachings() -> At {
+    // SAFETY: a global of this object.
+    unsafe { At::new(&raw mut DETACHINGS) }
 }
 
 /// There are no records: every hook that drops pins returns at once.
@@ -203,36 +213,6 @@ impl CoverKey {
             lease,
             tgid,
             zero: 0,
-        }
-    }
-}
-
-/// A call entered and not yet left.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Call {
-    /// First address to pin; for `generic_setlease` and `memfd_pin_folios` the file.
-    pub start: u64,
-    /// `struct page **`.
-    pub pages: u64,
-    /// Address space pinned, 0 for the current one.
-    pub mm: u64,
-    /// FOLL flags; for `generic_setlease` the mode asked for.
-    pub flags: u32,
-    /// 1 if this call is counted in [`PINNING`].
-    pub pinning: u32,
-}
-
-impl Call {
-    /// A call with a file or an address, an array of pages and flags.
-    #[inline(always)]
-    pub const fn new(start: u64, pages: u64, flags: u32) -> Self {
-        Self {
-            start,
-            pages,
-            mm: 0,
-            flags,
-            pinning: 0,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The records of stakes: found, made and dropped. What their words come to is in `track`.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     batch,
@@ -11,9 +13,9 @@ use lease_trace_common::{
 };
 
 use crate::{
-    bpf::atomic::At,
+    bpf::{atomic::At, loops},
     state::{
-        inodes::{EEXIST, InodeRef, TRIES},
+        inodes::{EEXIST, InodeRef, TRIES, WAIT},
         maps::{LAST_GENERATION, STAKES, count},
     },
 };
@@ -75,24 +77,25 @@ impl StakeRef {
         })
     }
 
-    /// The stake, made if there is none; `who` describes its owner, who was started at
-    /// `started_ns` (0: not known).
+    /// Makes the stake if there is none; `who` describes its owner, who was started at `started_ns` (0: not
+    /// known). It may be deleted again before it is found: it is empty.
     #[inline(always)]
-    pub fn find_or_make(who: &Task, started_ns: u64, inode: InodeRef) -> Option<Self> {
-        let mut made = AGAIN;
-        for _ in 0..TRIES {
-            made = stake_make(who, started_ns, inode.number());
-            if made != AGAIN {
-                break;
-            }
+    pub fn make_if_missing(who: &Task, started_ns: u64, inode: InodeRef) {
+        make(who, started_ns, inode, 0);
+    }
+
+    /// Adds a lease to the stake, made if there is none; what became of it.
+    #[inline(always)]
+    pub fn find_and_lease(who: &Task, started_ns: u64, inode: InodeRef) -> Option<(Self, Change)> {
+        let made = make(who, started_ns, inode, 1);
+        if made <= 0 {
+            return None;
         }
-        if made == THERE
-            && let Some(found) = Self::find(who.tgid, inode.id)
-        {
-            return Some(found);
-        }
-        count(Count::LostStakes, 1);
-        None
+        // With a lease it is not deleted.
+        Some((
+            Self::find(who.tgid, inode.id)?,
+            Change(made as u64 & !(THERE as u64)),
+        ))
     }
 
     /// An ended process may leave pins behind, in a ring that others have. Whoever gets its pid has
@@ -148,16 +151,32 @@ impl StakeRef {
         self.record
     }
 
+    /// What [`stake_make`] returns once there is a stake: with the change if a lease is to be added.
+    #[inline(always)]
+    fn leased_if(self, leases: u64) -> i64 {
+        if leases == 0 {
+            return THERE;
+        }
+        let change = self.lease();
+        if change.is_made() {
+            change.0 as i64 | THERE
+        } else if change.is(Change::FULL) {
+            NO_ROOM
+        } else {
+            AGAIN
+        }
+    }
+
     /// One more lease covers it, and no pin is judged by that.
     #[inline(always)]
     pub fn lease(self) -> Change {
-        self.in_books().word.lease(self.generation)
+        word::lease(self.in_books().word.in_place::<4>(), self.generation)
     }
 
-    /// One lease fewer, and nobody is judged.
+    /// One of its leases fewer, and nobody is judged.
     #[inline(always)]
     pub fn unlease(self) -> Change {
-        self.in_books().word.unlease(self.generation)
+        word::unlease(self.in_books().word)
     }
 
     /// A lease that covered it ended; false if there are pins, so that it is to be judged.
@@ -265,17 +284,33 @@ pub fn has_other_owners(inode: InodeRef, tgid: u32) -> bool {
     owners::number(there) > 0 && owners::sole(there) != Some(tgid)
 }
 
+/// [`stake_make`] until there is a stake, or no room.
+#[inline(always)]
+fn make(who: &Task, started_ns: u64, inode: InodeRef, leases: u64) -> i64 {
+    let mut made = AGAIN;
+    for _ in 0..TRIES {
+        made = stake_make(who, started_ns, inode.number(), leases);
+        if made != AGAIN {
+            break;
+        }
+    }
+    if made <= 0 {
+        count(Count::LostStakes, 1);
+    }
+    made
+}
+
 /// What [`stake_make`] returns: there is one, it is just being made or deleted, there is no room.
 const THERE: i64 = 1;
 const AGAIN: i64 = 0;
 const NO_ROOM: i64 = -1;
 
-/// Looks for a stake once, and makes it if there is none. A function of its own for the verifier: checked
-/// once, not at each turn.
+/// Looks for a stake once, and makes it if there is none; unless `leases` is 0 adds a lease to it, and
+/// returns what became of it, too. A function of its own for the verifier: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64) -> i64 {
-    // SAFETY: `find_or_make` passes a reference, or the verifier a null pointer.
+extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64, leases: u64) -> i64 {
+    // SAFETY: `make` passes a reference, or the verifier a null pointer.
     let (Some(who), Some(inode)) = (unsafe { who.as_ref() }, InodeRef::find_number(number)) else {
         return NO_ROOM;
     };
@@ -286,23 +321,47 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64) -> i64 
             return NO_ROOM;
         }
         let Some(found) = StakeRef::find(who.tgid, inode.id) else {
+            wait_until_settled(key);
             return AGAIN;
         };
         found.count_same_pid(started_ns);
-        return THERE;
+        return found.leased_if(leases);
     }
     let Some(made) = STAKES.get_ptr_mut(key) else {
         return NO_ROOM;
     };
+    let generation = next_generation();
     // SAFETY: a record whose word is of no generation is its maker's alone.
     unsafe {
         (*made).key = key;
         (*made).owner = *who;
         (*made).started_ns = started_ns;
         (*made).slot = u64::from(inode.slot);
-        At::new(&raw mut (*made).word).swap_if(0, word::fresh(next_generation()));
+        At::new(&raw mut (*made).word).swap_if(0, word::fresh(generation));
     }
-    THERE
+    let made = StakeRef {
+        key,
+        generation,
+        record: made,
+    };
+    made.leased_if(leases)
+}
+
+/// Waits for another processor that is just making or deleting this stake: some hundred instructions of
+/// it, which nothing but an interrupt interrupts.
+#[inline(always)]
+fn wait_until_settled(key: StakeKey) {
+    let mut key = key;
+    loops::repeat(WAIT, is_settled, &mut key);
+}
+
+unsafe extern "C" fn is_settled(_turn: u64, key: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `wait_until_settled` gave it.
+    let key = unsafe { *key.cast::<StakeKey>() };
+    match STAKES.get_ptr_mut(key) {
+        Some(record) => i64::from(StakeRef::of_walk(key, record).is_some()),
+        None => 1,
+    }
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    bpf::atomic::At,
+    bpf::{atomic::At, task},
     kernel::{InodePtr, current},
     state::{
         inodes::InodeRef,
@@ -46,9 +46,13 @@ impl Books for InodeRef {
         react::dropped(self, stake.tgid, change);
     }
 
-    /// The current process if it has pins, else the one in whose name this thread acts.
+    /// The current process if it has pins, else the one in whose name this thread acts. Nobody where an
+    /// interrupt runs on a task's back.
     #[inline(always)]
     fn releaser(self) -> Option<u32> {
+        if task::is_interrupted() {
+            return None;
+        }
         let tgid = current::tgid();
         match StakeRef::find(tgid, self.id) {
             Some(stake) if pins(stake.word()) > 0 => Some(tgid),
@@ -62,6 +66,19 @@ impl Books for InodeRef {
             number: self.number(),
         };
         walk_stakes(pay_one, &mut all);
+    }
+
+    #[inline(always)]
+    fn settle_once(self) -> bool {
+        books_settle_once(self.number()) != 0
+    }
+
+    #[inline(always)]
+    fn close_batch(self) -> u64 {
+        if self.batch() == 0 {
+            return 0;
+        }
+        books_close_batch(self.number()) as u64
     }
 
     #[inline(always)]
@@ -106,16 +123,6 @@ unsafe extern "C" fn pay_one(
         books::pay_by(inode, |n| books::credit(inode, key.tgid, n));
     }
     0
-}
-
-/// Takes what is owed in the inode with this number out of the stakes that it is known to belong to.
-#[inline(always)]
-pub fn settle(number: u64) {
-    for _ in 0..books::ROUNDS {
-        if books_settle_once(number) == 0 {
-            break;
-        }
-    }
 }
 
 /// Counts `n` pins in the record of this inode, made if there is none.
@@ -164,9 +171,7 @@ extern "C" fn books_enter(address: u64, n: u64) -> i64 {
 /// empty.
 #[inline(always)]
 pub fn close_batch(inode: InodeRef) {
-    if inode.batch() != 0 {
-        books_close_batch(inode.number());
-    }
+    Books::close_batch(inode);
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.

@@ -51,29 +51,31 @@ extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
     if is_own {
         return 0;
     }
-    // SAFETY: a live map value.
-    let id = unsafe { &(*found).inode_id };
-    match COVERS.insert(CoverKey::new(lease, tgid as u32), id, BPF_NOEXIST.into()) {
-        Ok(()) => {}
-        Err(error) => {
-            if error != EEXIST {
-                count(Count::LostCovers, 1);
-            }
-            return 0;
-        }
+    let key = CoverKey::new(lease, tgid as u32);
+    if COVERS.get_ptr(key).is_some() {
+        return 0;
     }
-    stake.inherit();
-    // SAFETY: a live map value.
-    unsafe { At::new(&raw mut (*found).heirs) }.add(1);
+    // Counted first: what is in the map is in the word, and whoever takes it out of the one takes it out of
+    // the other.
     let change = stake.lease();
-    if change.is_made() {
-        // SAFETY: a live map value.
-        let (file, info) = unsafe { ((*found).file, &(*found).info) };
-        react::covered(stake, slot as u32, file, info, change);
+    if !change.is_made() {
+        return 0;
     }
-    // If the stake is gone, or the lease ended meanwhile and did not know of this one, it covers nothing.
-    let is_over = !change.is_made() || LEASES.get_ptr(lease).is_none();
-    if is_over && inherited::remove(lease, stake) && change.is_made() {
+    // SAFETY: a live map value.
+    let (file, info, id) = unsafe { ((*found).file, &(*found).info, &(*found).inode_id) };
+    react::covered(stake, slot as u32, file, info, change);
+    let added = COVERS.insert(key, id, BPF_NOEXIST.into());
+    if let Err(error) = added {
+        if error != EEXIST {
+            count(Count::LostCovers, 1);
+        }
+    } else {
+        stake.inherit();
+        // SAFETY: a live map value.
+        unsafe { At::new(&raw mut (*found).heirs) }.add(1);
+    }
+    // If the lease ended meanwhile and did not know of this one, it covers nothing.
+    if added.is_err() || LEASES.get_ptr(lease).is_none() && inherited::remove(lease, stake) {
         counts::cover(stake.unlease());
         stake.forget_if_empty();
     }

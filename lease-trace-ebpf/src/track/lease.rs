@@ -9,14 +9,14 @@ use lease_trace_common::{
     lease::{F_UNLCK, Lease, LeaseInfo, known},
     owner,
     stake::{Stake, StakeKey, Task, ZOMBIE, leases},
-    word::{self, Change},
+    word,
 };
 
 use crate::{
     bpf::mem,
     kernel::{File, FileLease, TaskPtr, current, leases},
     state::{
-        inodes::{InodeRef, TRIES},
+        inodes::InodeRef,
         maps::{Call, LEASES, count, owner_says, walk_stakes},
         stakes::{StakeRef, has_other_owners},
     },
@@ -165,20 +165,11 @@ const ENTERED_BESIDE_OTHERS: i64 = 2;
 /// Counts a lease in its setter's stake, made if there is none; false if there is no room.
 #[inline(always)]
 fn cover_setter(inode: InodeRef, lease: &Lease, started: u64) -> bool {
-    for _ in 0..TRIES {
-        let Some(stake) = StakeRef::find_or_make(&lease.setter, started, inode) else {
-            return false;
-        };
-        let change = stake.lease();
-        if change.is_made() {
-            react::covered(stake, inode.slot, lease.file, &lease.info, change);
-            return true;
-        }
-        if change.is(Change::FULL) {
-            return false;
-        }
-    }
-    false
+    let Some((stake, change)) = StakeRef::find_and_lease(&lease.setter, started, inode) else {
+        return false;
+    };
+    react::covered(stake, inode.slot, lease.file, &lease.info, change);
+    true
 }
 
 /// The process in whose stake a lease is counted, 0: in nobody's.

@@ -12,15 +12,15 @@ use lease_trace_common::{
 
 use crate::{
     bpf::loops,
-    kernel::{self, Current, File, InodePtr, TaskPtr, Vma, current},
+    kernel::{self, Current, File, InodePtr, Owner, Page, TaskPtr, Vma, current},
     state::{
         audit, calls,
-        inodes::InodeRef,
+        inodes::{InodeRef, TRIES},
         maps::{Call, count},
         stakes::{NO_LEASE, StakeRef},
     },
     track::{
-        books, coverage, path, react,
+        books, coverage, page_cache, path, react,
         runs::{self, Run},
         short_term,
     },
@@ -35,6 +35,8 @@ struct Pins {
     array: u64,
     /// Address space they were taken in, 0 for the current one.
     mm: u64,
+    /// [`Call::detachings`].
+    since: u64,
     /// 1: the stack of the call is kept for those of its stakes that have none.
     is_kept: u64,
     run: Run,
@@ -64,17 +66,18 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
         }
         Mapping::Other => {}
     }
-    by_page(ctx, call.pages, n, call.mm);
+    by_page(ctx, call, n);
 }
 
 /// Reads the pages one by one, and takes what is of one inode together. A function of its own, so that
 /// its stack is free again for what follows.
 #[inline(never)]
-fn by_page(ctx: *mut c_void, array: u64, n: u64, mm: u64) {
+fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
     let mut pins = Pins {
         ctx,
-        array,
-        mm,
+        array: call.pages,
+        mm: call.mm,
+        since: call.detachings,
         is_kept: loops::zero(),
         run: Run::new(),
     };
@@ -177,14 +180,28 @@ unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, found: *mut c_
 unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `by_page` gave it.
     let pins = unsafe { &mut *pins.cast::<Pins>() };
-    match kernel::inode_of(pins.array, index) {
-        Some(inode) => {
-            let run = pins.run.add(inode);
-            take_run(pins, run);
+    let inode = match kernel::owner_of(pins.array, index) {
+        Owner::Inode(inode) => inode,
+        Owner::Nobody => 0,
+        Owner::Unknown => pin_before(pins.array, index, pins.since) as u64,
+        Owner::Unreadable => {
+            count(Count::LostPages, 1);
+            return 0;
         }
-        None => count(Count::LostPages, 1),
-    }
+    };
+    let run = pins.run.add(inode);
+    take_run(pins, run);
     0
+}
+
+/// The inode that a page was of which left the page cache during the call, 0 if it is of none. A function
+/// of its own for the verifier, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_before(array: u64, index: u64, since: u64) -> i64 {
+    kernel::element(array, index).map_or(0, |page| {
+        page_cache::inode_before(Page(page).folio(), since) as i64
+    })
 }
 
 #[inline(always)]
@@ -221,7 +238,7 @@ fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
     }
     pin_describe(number, inode, file, mm, u64::from(is_kept));
     pin_cover(number, file, mm);
-    let is_missing = pin_give(number, n, mm) != 0;
+    let is_missing = give(number, n, mm);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
     is_missing
@@ -328,32 +345,59 @@ extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
     0
 }
 
-/// Gives the pins to the stake; where there is no room for one they are nobody's. Returns 1 if the stake
-/// has no stack.
+/// Gives the pins to the stake; where there is no room for one they are nobody's. True if the stake has no
+/// stack.
+#[inline(always)]
+fn give(number: u64, n: u64, mm: u64) -> bool {
+    for _ in 0..TRIES {
+        match pin_give(number, n, mm) {
+            AGAIN => {}
+            given => return given == GIVEN_WITHOUT_STACK,
+        }
+    }
+    pin_leave_unowned(number, n);
+    false
+}
+
+/// What [`pin_give`] returns: the stake was deleted just then, since it was empty; or the pins have a
+/// place.
+const AGAIN: i64 = 0;
+const GIVEN: i64 = 1;
+const GIVEN_WITHOUT_STACK: i64 = 2;
+
+/// A function of its own for the verifier: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
-        return 0;
+        return GIVEN;
     };
-    for _ in 0..TURNS {
-        // Looked for again: the stake may have been deleted, and its memory be another's.
-        let Some(stake) = owners_stake(inode, mm) else {
-            break;
-        };
-        let change = common::give(inode, stake.in_books(), n);
-        if change.is_made() {
-            stake.note_peak();
-            react::pinned(inode, stake, change);
-            return i64::from(stake.get().stack[0] == 0);
-        }
+    // Looked for again: the stake may have been deleted, and its memory be another's.
+    let Some(stake) = owners_stake(inode, mm) else {
+        return AGAIN;
+    };
+    let change = common::give(inode, stake.in_books(), n);
+    if !change.is_made() {
+        return AGAIN;
     }
-    common::leave_unowned(inode, n);
-    0
+    stake.note_peak();
+    react::pinned(inode, stake, change);
+    if stake.get().stack[0] == 0 {
+        GIVEN_WITHOUT_STACK
+    } else {
+        GIVEN
+    }
 }
 
-/// How often a stake is looked for that is deleted just when it is found.
-const TURNS: u32 = 3;
+/// A function of its own, because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_leave_unowned(number: u64, n: u64) -> i64 {
+    if let Some(inode) = InodeRef::find_number(number) {
+        common::leave_unowned(inode, n);
+    }
+    0
+}
 
 /// The stake of whose pins these are, made if there is none.
 #[inline(always)]
@@ -403,7 +447,7 @@ extern "C" fn pin_owner(mm: u64, number: u64) -> i64 {
         None => current::describe(),
         Some(other) => current::describe_other(other),
     };
-    _ = StakeRef::find_or_make(&owner, started, inode);
+    StakeRef::make_if_missing(&owner, started, inode);
     i64::from(owner.tgid)
 }
 

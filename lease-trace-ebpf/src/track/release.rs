@@ -247,9 +247,10 @@ extern "C" fn release_detached(folio: u64, n: u64) -> i64 {
     };
     let tag = detached_tag(folio);
     // SAFETY: a map value, whose memory is that of a folio's count as long as the program runs.
-    let (key, pins) = unsafe {
+    let (number, inode, pins) = unsafe {
         (
             (*detached).inode_id << SLOT_BITS | (*detached).slot,
+            (*detached).inode,
             At::new(&raw mut (*detached).pins),
         )
     };
@@ -259,15 +260,19 @@ extern "C" fn release_detached(folio: u64, n: u64) -> i64 {
     if tagged::get(pins, tag) == 0 {
         _ = DETACHED.remove(folio);
     }
-    key as i64
+    // Without the record of then, the pins were counted in the one that the inode has now.
+    match InodeRef::find_number(number) {
+        Some(record) if record.word() != 0 => number as i64,
+        _ => inode as i64,
+    }
 }
 
 /// Drops `n` pins in the inode of this mapping by its batch, if that can be. They may be the kernel's own
 /// retries (a pin call of this thread is under way), which were never counted.
 #[inline(always)]
 fn is_batched<P: Pointer>(mapping: P, n: u64) -> bool {
-    match InodeRef::of_mapping(mapping) {
-        Some(inode) if !calls::under_way() => inode.drop_by_batch(n),
+    match InodeRef::batch_of_mapping(mapping) {
+        Some(batch) if !calls::under_way() => batch.drop(n),
         _ => false,
     }
 }
@@ -305,9 +310,6 @@ extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
         count(Count::Excess, uncounted);
     }
     let number = inode.number();
-    if common::is_owed(inode) {
-        books::settle(number);
-    }
     books::open_batch(number, mapping);
     0
 }

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use lease_trace_common::{books as common, count::Count};
 
 use crate::{
-    kernel::{self, Backing, Folio, InodePtr, Page},
+    kernel::{self, Backing, Folio, InodePtr, Owner, Page},
     state::{
         audit,
         inodes::InodeRef,
@@ -78,10 +78,15 @@ struct Joins {
 unsafe extern "C" fn one_page(index: u64, joins: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `join_pages` gave it.
     let joins = unsafe { &mut *joins.cast::<Joins>() };
-    match kernel::inode_of(joins.array, index) {
-        Some(inode) => join_run(joins.run.add(inode)),
-        None => count(Count::LostPages, 1),
-    }
+    let inode = match kernel::owner_of(joins.array, index) {
+        Owner::Inode(inode) => inode,
+        Owner::Nobody | Owner::Unknown => 0,
+        Owner::Unreadable => {
+            count(Count::LostPages, 1);
+            return 0;
+        }
+    };
+    join_run(joins.run.add(inode));
     0
 }
 

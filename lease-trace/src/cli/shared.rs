@@ -73,7 +73,7 @@ pub enum Attach {
     Auto,
     Fentry,
     Kprobe,
-    /// kprobe.multi and kretprobe.multi
+    /// Where the kernel preempts tasks inside fentry, kprobe.multi, which misses less and costs more
     Multi,
 }
 

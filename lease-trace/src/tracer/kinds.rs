@@ -81,8 +81,9 @@ impl Host {
     }
 
     /// Whether the entry of a call may be seen by a kprobe and its return by fexit.
-    pub const fn mixes(self) -> bool {
-        self.preemption.may_miss() && matches!(self.returns, Returns::Pool)
+    pub const fn mixes(self, mode: AttachMode) -> bool {
+        matches!((mode, self.returns), (AttachMode::Multi, Returns::Pool))
+            && self.preemption.may_miss()
     }
 
     /// Whether no task is preempted inside this function.
@@ -95,11 +96,15 @@ impl Host {
         match mode {
             AttachMode::Fentry => (&[Hook::Trampoline], ASKED),
             AttachMode::Kprobe => (&[Hook::Probe], ASKED),
-            AttachMode::Multi => (&[Hook::Multi], ASKED),
             AttachMode::Auto if self.is_exact(point) => {
                 (&[Hook::Trampoline, Hook::Probe], self.why_exact())
             }
-            AttachMode::Auto => {
+            AttachMode::Auto => (&[Hook::Trampoline, Hook::Probe], self.why()),
+            AttachMode::Multi if !self.preemption.may_miss() => (&[Hook::Multi], ASKED),
+            AttachMode::Multi if self.is_exact(point) => {
+                (&[Hook::Trampoline, Hook::Multi], self.why_exact())
+            }
+            AttachMode::Multi => {
                 let order: &[Hook] = match (self.returns, point.returns) {
                     (Returns::None, _) => &[Hook::Trampoline, Hook::Probe],
                     (Returns::Pool, true) => {
@@ -133,7 +138,8 @@ impl Host {
                 "whether tasks are preempted inside fentry is not known; inside kprobe.multi they are not"
             }
             (_, Returns::Unlimited) => {
-                "tasks are preempted inside fentry, which misses calls; inside kprobe.multi they are not"
+                "tasks are preempted inside fentry, which misses calls; inside kprobe.multi they are not \
+                 (--attach multi)"
             }
             (_, Returns::Pool) => {
                 "tasks may be preempted inside fentry, and are not inside kprobe.multi; fexit for \
@@ -154,7 +160,7 @@ mod tests {
         let mut points = POINTS.iter();
         let point = points.find(|point| point.function == function);
         let point = point.unwrap_or_else(|| panic!("no {function}"));
-        let (order, _) = host.order(AttachMode::Auto, point);
+        let (order, _) = host.order(AttachMode::Multi, point);
         order[0].name(point.returns)
     }
 
@@ -167,10 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_does_not_preempt_has_fentry() {
-        for returns in [Returns::Unlimited, Returns::Pool, Returns::None] {
-            let kinds = kinds(Preemption::Never, returns);
-            assert_eq!(kinds, ["fentry", "fentry+fexit", "fentry"]);
+    fn what_costs_least_comes_first_unless_another_is_asked_for() {
+        for preemption in [Preemption::Never, Preemption::Tasks, Preemption::RealTime] {
+            for returns in [Returns::Unlimited, Returns::Pool, Returns::None] {
+                let host = Host {
+                    preemption,
+                    returns,
+                };
+                for point in POINTS {
+                    let (order, _) = host.order(AttachMode::Auto, point);
+                    assert_eq!(order, [Hook::Trampoline, Hook::Probe]);
+                }
+            }
         }
     }
 
@@ -199,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_the_only_one() {
         let host = Host {
-            preemption: Preemption::Tasks,
+            preemption: Preemption::Never,
             returns: Returns::Unlimited,
         };
         for (mode, hook) in [

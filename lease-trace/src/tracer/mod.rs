@@ -4,6 +4,7 @@
 mod attach;
 pub mod audit;
 mod cast;
+pub mod check;
 mod denial;
 pub mod enforcement;
 mod error;
@@ -65,12 +66,12 @@ use crate::kernel::host::Obstacle;
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachMode {
-    /// What this kernel passes over least, the next best where that is refused.
+    /// What costs least, the next where that is refused.
     #[default]
     Auto,
     Fentry,
     Kprobe,
-    /// kprobe.multi and kretprobe.multi.
+    /// Where the kernel preempts tasks inside fentry, what it passes over least: kprobe.multi.
     Multi,
 }
 

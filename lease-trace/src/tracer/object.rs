@@ -75,7 +75,7 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         audit: u32::from(options.audit),
         adopt: u32::from(purpose.adopts),
         policy: u32::from(purpose.judges),
-        mixed: u32::from(hooks.mixes()),
+        mixed: u32::from(hooks.mixes(options.attach)),
         capacity: options.capacity,
         plain: known.plain & u32::from(!options.audit),
         ..known

@@ -12,7 +12,7 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData},
 };
-use lease_trace_common::owner;
+use lease_trace_common::{owner, totals::Totals};
 
 pub use super::words::{Words, living_owner, set_words, started, word};
 use super::{
@@ -33,8 +33,21 @@ const LINKS: &str = "links";
 const PROGRAMS: &str = "programs";
 /// Maps that a reader needs, or a monitor that takes over.
 const MAPS: &[&str] = &[
-    OWNER, "LEASES", "INODES", "STAKES", "PATHS", COUNTS, "EVENTS", "WAKE", "POLICY", "RULES",
-    "FRAMES", "HITS",
+    OWNER,
+    "LEASES",
+    "INODES",
+    "STAKES",
+    "PATHS",
+    COUNTS,
+    "EVENTS",
+    "WAKE",
+    "POLICY",
+    "RULES",
+    "FRAMES",
+    "HITS",
+    "DETACHED",
+    "CALLS",
+    Totals::MAP,
 ];
 
 /// The folder of this process; removed when dropped, unless it is kept.

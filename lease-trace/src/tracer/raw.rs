@@ -65,7 +65,7 @@ impl Refusal {
 /// What judges by a policy. Where none can come into force nothing calls these functions, but the
 /// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
 /// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
-const JUDGES: [&str; 2] = ["enforce_judge", "enforce_note"];
+const JUDGES: [&str; 2] = ["enforce_judge", "notes_note"];
 
 impl RawObject {
     /// Reads the object that `ebpf` was loaded from, before any map is taken out of it. What was

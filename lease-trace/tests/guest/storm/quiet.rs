@@ -22,6 +22,8 @@ pub struct Books {
     pub leases: i64,
     /// Of the stakes, zombies.
     pub zombies: usize,
+    /// What `doctor --check` says of the books, a line each.
+    pub violations: Vec<String>,
 }
 
 impl fmt::Display for Books {
@@ -33,18 +35,23 @@ impl fmt::Display for Books {
             pins,
             leases,
             zombies,
+            violations,
         } = self;
         write!(
             f,
             "kernel: {kernel_pins} pins, {locks} leases; books: {pins} pins and {leases} leases \
              in {stakes} stakes, {zombies} zombies"
-        )
+        )?;
+        violations
+            .iter()
+            .try_for_each(|violation| write!(f, "\n        {violation}"))
     }
 }
 
 impl Books {
     pub fn are_clear(&self) -> bool {
         (self.stakes, self.pins, self.leases, self.zombies) == (0, 0, 0, 0)
+            && self.violations.is_empty()
     }
 }
 
@@ -77,5 +84,14 @@ fn look(dev: &str, pinned: Pinned) -> Books {
         pins: here().map(|row| integer(row, "pins")).sum(),
         leases: here().map(|row| integer(row, "leases")).sum(),
         zombies: here().filter(|row| row["state"] == "zombie").count(),
+        violations: violations(),
     }
+}
+
+fn violations() -> Vec<String> {
+    let check = Tool::run(&["doctor", "--check", "-J"]).json();
+    let violations = check["violations"].as_array().expect("a list").iter();
+    violations
+        .map(|violation| violation["text"].as_str().expect("a text").to_owned())
+        .collect()
 }
