@@ -1,5 +1,5 @@
 //! What runs in the kernel. `hooks` has every attach point; docs/architecture.md says what the folders
-//! are and which may import which.
+//! are.
 #![no_std]
 #![no_main]
 #![allow(

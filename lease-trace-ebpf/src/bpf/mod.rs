@@ -1,8 +1,5 @@
-//! What the target lacks: atomics, loops, clearing and copying of records; what is known when programs
-//! are loaded, and who runs them.
+//! What the target lacks: atomics, loops, clearing and copying of records.
 
 pub mod atomic;
-pub mod config;
 pub mod loops;
 pub mod mem;
-pub mod task;

@@ -81,7 +81,6 @@ macro_rules! on_pin {
         pub fn $exit($ctx: FExitContext) -> i32 {
             if !calls::is_marked($flags as u32) {
                 short_term::leave_short_term($pages, $ctx.returned());
-                calls::forget_mixed();
             } else if let Some(call) = calls::kept() {
                 pin::leave($ctx.raw(), call, $ctx.returned());
                 calls::done(call);
@@ -110,6 +109,7 @@ macro_rules! on_pin {
     };
 }
 
+pub mod args;
 mod denials;
 mod leases;
 mod page_cache;

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    kernel::args::Registers as _,
+    hooks::args::Registers as _,
     kernel::{Folio, InodePtr},
     track::page_cache,
 };

@@ -6,9 +6,9 @@ use aya_ebpf::{
 };
 
 use crate::{
+    hooks::args::{Registers as _, Returned as _},
     judge::verdicts,
     kernel::Folio,
-    kernel::args::{Registers as _, Returned as _},
     state::{calls, maps::Call},
     track::{pin, short_term},
 };

@@ -4,5 +4,4 @@ pub mod audit;
 pub mod calls;
 pub mod inodes;
 pub mod maps;
-pub mod policy;
 pub mod stakes;

@@ -10,9 +10,9 @@ use lease_trace_common::{
 
 use crate::{
     bpf::loops,
-    kernel::{self, FileLease, InodePtr, current},
+    kernel::{self, FileLease, InodePtr},
     state::inodes::InodeRef,
-    state::maps::nothing_tracked,
+    track::release::idle,
 };
 
 /// Leases of one inode looked through.
@@ -23,15 +23,14 @@ const MAX_LEASES: u32 = 1 << 16;
 /// break is under way, its first breaker stays.
 #[inline(always)]
 pub fn note(inode: InodePtr) {
-    if nothing_tracked() {
+    if idle() {
         return;
     }
     let Some(found) = inode.pages().and_then(|pages| InodeRef::find(pages.0)) else {
         return;
     };
     if leases(found.word()) > 0 && !is_under_way(inode) {
-        // SAFETY: part of a live map value.
-        unsafe { current::describe_to(found.breaker()) };
+        found.set_breaker();
     }
 }
 

@@ -4,32 +4,24 @@
 use aya_ebpf::bindings::BPF_ANY;
 use lease_trace_common::{
     count::Count,
-    stake::{Detached, detached_tag, pins},
-    tagged,
-    word::Word as _,
+    stake::{Detached, pins},
 };
 
 use crate::{
     kernel::{self, Backing, Folio, InodePtr},
-    state::{
-        inodes::InodeRef,
-        maps::{DETACHED, count, detachings, nothing_tracked, pinning},
-    },
+    state::inodes::InodeRef,
+    state::maps::{DETACHED, SLOT_OF, count},
+    track::release::idle,
 };
 
-/// A folio is about to leave the page cache: if it is pinned and its inode is tracked, or may be as
-/// soon as a call that pins returns, its pins are remembered by folio.
+/// A folio is about to leave the page cache: if it is pinned and its inode is tracked, its pins
+/// are remembered by folio.
 #[inline(always)]
 pub fn detach(folio: Folio) {
-    if !is_of_nobody() {
-        detach_one(folio);
+    if idle() {
+        return;
     }
-}
-
-/// No pins are counted, nor are any being taken.
-#[inline(always)]
-fn is_of_nobody() -> bool {
-    nothing_tracked() && pinning().load() == 0
+    detach_one(folio);
 }
 
 #[inline(never)]
@@ -41,19 +33,16 @@ fn detach_one(folio: Folio) -> i64 {
     let Some(Backing::File(inode)) = folio.backing() else {
         return 0;
     };
-    let (slot, inode_id, counted) = match InodeRef::find(inode.0) {
-        Some(found) => (found.slot, found.id, pins(found.word())),
-        None => (0, 0, 0),
+    let Some(found) = InodeRef::find(inode.0) else {
+        return 0;
     };
-    if counted == 0 && pinning().load() == 0 {
+    if pins(found.word()) == 0 {
         return 0;
     }
     let record = Detached {
-        inode: inode.0,
-        slot: u64::from(slot),
-        inode_id,
-        order: detachings().add(1) + 1,
-        pins: tagged::fresh(detached_tag(folio.0)) + held,
+        slot: u64::from(found.slot),
+        inode_id: found.get().id,
+        pins: held,
     };
     if DETACHED.insert(folio.0, &record, BPF_ANY.into()).is_err() {
         count(Count::LostDetached, held);
@@ -61,25 +50,11 @@ fn detach_one(folio: Folio) -> i64 {
     0
 }
 
-/// The inode that a folio was of which left the page cache after there were so many
-/// [`detachings`]; 0 if it is not known.
-#[inline(always)]
-pub fn inode_before(folio: Folio, since: u64) -> u64 {
-    // SAFETY: a map value.
-    DETACHED.get_ptr(folio.0).map_or(0, |detached| unsafe {
-        if (*detached).order > since {
-            (*detached).inode
-        } else {
-            0
-        }
-    })
-}
-
 /// `delete_from_page_cache_batch(mapping, batch)`.
 #[inline(always)]
 pub fn detach_batch(batch: u64) {
     const BATCH: u64 = 31;
-    if is_of_nobody() {
+    if idle() {
         return;
     }
     let len = kernel::batch_len(batch);
@@ -96,9 +71,10 @@ pub fn detach_batch(batch: u64) {
 /// `__destroy_inode`: the address may be used again for another inode.
 #[inline(always)]
 pub fn evict(inode: InodePtr) {
-    if !nothing_tracked()
+    if !idle()
         && let Some(found) = InodeRef::find(inode.0)
+        && SLOT_OF.remove(inode.0).is_ok()
     {
-        found.evicted(inode.0);
+        found.evicted();
     }
 }

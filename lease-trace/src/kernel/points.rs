@@ -52,8 +52,6 @@ pub struct Point {
     pub need: Need,
     /// Watched on return, too.
     pub returns: bool,
-    /// The kernel calls it with a spinlock held.
-    pub locked: bool,
     /// What is lost without it.
     pub loss: &'static str,
     /// The prototypes relied on, as [`super::btf::Btf::prototype`] spells them. The kernel's may
@@ -75,7 +73,6 @@ const fn point(
         group,
         need,
         returns,
-        locked: false,
         loss,
         prototypes,
     }
@@ -144,8 +141,6 @@ pub static POINTS: &[Point] = &[
     ),
     Point {
         stem: "filemap_remove_folio",
-        // That of the mapping's pages (mm/filemap.c).
-        locked: true,
         ..point(
             "__filemap_remove_folio",
             Group::PageCache,
@@ -266,36 +261,28 @@ pub static POINTS: &[Point] = &[
         UNSEEN_PINS,
         &["int(struct folio *, unsigned int)"],
     ),
-    Point {
-        // flc_lock (fs/locks.c).
-        locked: true,
-        ..point(
-            "lease_modify",
-            Group::Leases,
-            Need::Required,
-            false,
-            "the end of a lease is not seen",
-            &[
-                "int(struct file_lease *, int, struct list_head *)",
-                "int(struct file_lock *, int, struct list_head *)",
-            ],
-        )
-    },
-    Point {
-        // flc_lock (fs/locks.c).
-        locked: true,
-        ..point(
-            "lease_setup",
-            Group::Leases,
-            Need::Optional,
-            false,
-            "leases set by a task that is preempted meanwhile may be missed",
-            &[
-                "void(struct file_lease *, void **)",
-                "void(struct file_lock *, void **)",
-            ],
-        )
-    },
+    point(
+        "lease_modify",
+        Group::Leases,
+        Need::Required,
+        false,
+        "the end of a lease is not seen",
+        &[
+            "int(struct file_lease *, int, struct list_head *)",
+            "int(struct file_lock *, int, struct list_head *)",
+        ],
+    ),
+    point(
+        "lease_setup",
+        Group::Leases,
+        Need::Optional,
+        false,
+        "leases set by a task that is preempted meanwhile may be missed",
+        &[
+            "void(struct file_lease *, void **)",
+            "void(struct file_lock *, void **)",
+        ],
+    ),
     point(
         "generic_setlease",
         Group::Leases,

@@ -9,12 +9,11 @@ use serde::Serialize;
 
 use super::{
     AttachMode, Options, Tracer,
-    attach::{self, Attachment},
+    attach::{self, Attachment, Link},
     error::Error,
     map,
     maps::{self, COUNTS, Counts},
     object::{self, Purpose},
-    raw::Link,
 };
 use crate::kernel::{
     points::Group,

@@ -1,7 +1,7 @@
 //! The programs that deny, in place. What this kernel accepts is found out by loading and
 //! attaching.
 
-use std::{io, path::Path};
+use std::{io, os::fd::BorrowedFd, path::Path};
 
 use lease_trace_common::policy::cause_bit;
 
@@ -52,9 +52,9 @@ impl Denials {
         denials
     }
 
-    /// What keeps the programs attached.
-    pub fn links(&self) -> &[Link] {
-        &self.links
+    /// The programs themselves, with their names.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.links.iter().map(Link::program)
     }
 
     /// Keeps the programs attached until the files are removed.

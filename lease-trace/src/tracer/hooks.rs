@@ -1,119 +1,88 @@
-//! The programs in place, and how often their hooks were passed without them, as the kernel counts it. A
-//! program runs once at a time on a CPU: a trampoline's leaves out what another task calls while its own
-//! is preempted inside, a kprobe's what an interrupt calls in the middle of any kprobe. And a return
-//! is left out for which there was no instance when its call began.
+//! The programs in place, and how often their hooks were passed without them. The kernel runs no
+//! program that is running on the same CPU already, which it may be if its task was preempted
+//! inside, and counts what it leaves out.
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use super::{denial::Denials, error::Error, object::Object, pinned, raw::Link};
-use crate::kernel::{
-    bpf,
-    btf::Btf,
-    link::{self, Tells},
-};
+use super::{attach::Link, denial::Denials, error::Error, object::Object, pinned};
+use crate::kernel::bpf;
 
 /// Programs in place.
-pub struct Hooks {
-    hooks: Vec<Hook>,
-    tells: Tells,
-}
+pub struct Hooks(Vec<Hook>);
 
 struct Hook {
     /// Of the program.
     name: String,
     program: OwnedFd,
-    /// What keeps it attached.
-    link: OwnedFd,
-    /// How often it was passed when last asked; `None`: the kernel did not tell all of it.
-    passed: Option<u64>,
+    /// How often it was passed when last asked.
+    passed: u64,
 }
 
 impl Hooks {
     /// Those of this process.
     pub fn own(object: &Object, denials: Option<&Denials>) -> Result<Self, Error> {
-        let hooks = links(object, denials).map(|link| {
-            let (name, program) = link.program();
-            Ok((
-                name.to_owned(),
-                program.try_clone_to_owned()?,
-                link.attached().try_clone_to_owned()?,
-            ))
-        });
-        Self::of(hooks, Tells::of(&object.types))
+        let programs = programs(object, denials);
+        Self::of(programs.map(|(name, program)| (name.to_owned(), program.try_clone_to_owned())))
     }
 
     /// Those of the enforcement in place.
     pub fn in_place() -> Result<Self, Error> {
-        let tells = Tells::of(&Btf::of_kernel().map_err(failed)?);
-        let hooks = pinned::programs().into_iter().map(|program| {
-            let link = bpf::open(&program.link)?;
-            Ok((program.name, bpf::open(&program.program)?, link))
-        });
-        Self::of(hooks, tells)
+        let programs = pinned::programs().into_iter();
+        Self::of(programs.map(|(name, path)| (name, bpf::open(&path))))
     }
 
     /// Pins those of this process in a folder, for [`Self::in_place`].
     pub fn pin(object: &Object, denials: Option<&Denials>, folder: &Path) -> Result<(), Error> {
-        links(object, denials).try_for_each(|link| {
-            let (name, program) = link.program();
+        programs(object, denials).try_for_each(|(name, program)| {
             let at = folder.join(name);
             bpf::pin(program, &at)
                 .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))
         })
     }
 
-    fn of(
-        hooks: impl Iterator<Item = io::Result<(String, OwnedFd, OwnedFd)>>,
-        tells: Tells,
-    ) -> Result<Self, Error> {
-        let hooks = hooks.map(|hook| {
-            let (name, program, link) = hook?;
+    fn of(programs: impl Iterator<Item = (String, io::Result<OwnedFd>)>) -> Result<Self, Error> {
+        let hooks = programs.map(|(name, program)| {
             Ok(Hook {
                 name,
-                program,
-                link,
-                passed: Some(0),
+                program: program?,
+                passed: 0,
             })
         });
-        let hooks = hooks.collect::<io::Result<_>>().map_err(failed)?;
-        Ok(Self { hooks, tells })
+        hooks.collect::<io::Result<_>>().map(Self).map_err(failed)
     }
 
-    /// How often a hook was passed without its program, since they were put in place, as far as this
-    /// kernel tells.
+    /// How often a hook was passed without its program, since they were put in place.
     pub fn passed(&mut self) -> Result<u64, Error> {
         let mut sum = 0;
-        for hook in &mut self.hooks {
-            let recursions = bpf::recursion_misses(hook.program.as_fd()).map_err(failed)?;
-            let missed = link::missed(hook.link.as_fd(), self.tells).map_err(failed)?;
-            let passed = missed.map(|missed| recursions + missed);
+        for hook in &mut self.0 {
+            let passed = bpf::recursion_misses(hook.program.as_fd()).map_err(failed)?;
             if passed != hook.passed {
-                let name = &hook.name;
-                match missed {
-                    Some(missed) => log::debug!(
-                        "{name}: passed {recursions} times while it ran, {missed} times by its link"
-                    ),
-                    None => log::debug!(
-                        "{name}: passed {recursions} times while it ran; what its link misses this \
-                         kernel does not tell"
-                    ),
-                }
+                log::debug!("{}: passed {passed} times while it ran", hook.name);
                 hook.passed = passed;
             }
-            sum += passed.unwrap_or(recursions);
+            sum += passed;
         }
         Ok(sum)
     }
 }
 
-/// What is attached.
-fn links<'a>(object: &'a Object, denials: Option<&'a Denials>) -> impl Iterator<Item = &'a Link> {
-    let denials = denials.into_iter().flat_map(Denials::links);
-    object.links.iter().chain(denials)
+/// What is attached, with its name.
+fn programs<'a>(
+    object: &'a Object,
+    denials: Option<&'a Denials>,
+) -> impl Iterator<Item = (&'a str, BorrowedFd<'a>)> {
+    let probes = object.ebpf.programs();
+    let probes = probes.filter_map(|(name, program)| Some((name, program.fd().ok()?.as_fd())));
+    let trampolines = object.links.iter().filter_map(|link| match link {
+        Link::Trampoline(link) => Some(link.program()),
+        Link::Probe(_) => None,
+    });
+    let attached = trampolines.chain(probes);
+    attached.chain(denials.into_iter().flat_map(Denials::programs))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

@@ -3,12 +3,7 @@
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use lease_trace_common::config::Config;
 
-use super::{
-    Options, cast,
-    error::Error,
-    kinds::Host,
-    raw::{Link, RawObject},
-};
+use super::{Options, attach::Link, cast, error::Error, raw::RawObject};
 use crate::kernel::{btf, host, offsets};
 
 pub(super) static OBJECT: &[u8] =
@@ -28,13 +23,11 @@ const SIZED: [&str; 7] = [
 /// The object with its maps made and its programs not yet loaded.
 pub struct Object {
     pub ebpf: Ebpf,
-    /// The programs.
+    /// All programs but kprobes.
     pub raw: RawObject,
     /// The kernel's BTF.
     pub types: btf::Btf,
-    /// What the kinds of hooks depend on.
-    pub host: Host,
-    /// Of the programs that are attached.
+    /// Of the programs that are attached; of those by kprobes only if they are not pinned.
     pub links: Vec<Link>,
 }
 
@@ -68,14 +61,11 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
         kernel: true,
     })?;
-    let hooks = Host::ask(&types);
-    log::debug!("{hooks:?}");
     let config = Config {
         pins_all: u32::from(options.pins_all),
         audit: u32::from(options.audit),
         adopt: u32::from(purpose.adopts),
         policy: u32::from(purpose.judges),
-        mixed: u32::from(hooks.mixes(options.attach)),
         capacity: options.capacity,
         plain: known.plain & u32::from(!options.audit),
         ..known
@@ -94,7 +84,6 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         raw: RawObject::new(&object, &ebpf, purpose.judges)?,
         ebpf,
         types,
-        host: hooks,
         links: Vec::new(),
     })
 }

@@ -1,6 +1,6 @@
-//! The programs. aya has no type for `fmod_ret` and none for kprobe.multi, and looks each function up by
-//! its name in all the kernel's types; so they are loaded here, from the same object and with the maps
-//! that aya made. Those that deny a call are in sections
+//! All programs but kprobes: those for a function of the kernel with BTF. aya has no type for
+//! `fmod_ret`, and looks each function up by its name in all the kernel's types; so they are loaded
+//! here, from the same object and with the maps that aya made. Those that deny a call are in sections
 //! `lsm/NAME`; each may be loaded as `fmod_ret` or for the BPF LSM, for any function with the arguments
 //! it reads.
 
@@ -18,10 +18,7 @@ use aya_obj::{Function, Object, ProgramSection, generated::bpf_insn};
 use thiserror::Error as ThisError;
 
 use super::error::{Error, chain};
-use crate::kernel::{
-    bpf::{self, Kind, Types},
-    link::{self, End},
-};
+use crate::kernel::bpf::{self, Kind, Types};
 
 /// The object with these programs, ready to be loaded.
 pub struct RawObject {
@@ -65,7 +62,7 @@ impl Refusal {
 /// What judges by a policy. Where none can come into force nothing calls these functions, but the
 /// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
 /// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
-const JUDGES: [&str; 2] = ["enforce_judge", "notes_note"];
+const JUDGES: [&str; 2] = ["enforce_judge", "enforce_note"];
 
 impl RawObject {
     /// Reads the object that `ebpf` was loaded from, before any map is taken out of it. What was
@@ -74,9 +71,11 @@ impl RawObject {
     pub fn new(object: &[u8], ebpf: &Ebpf, judges: bool) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|error| failed(&error))?;
         let btf = load_btf(&mut object)?;
-        object
-            .programs
-            .retain(|_, program| judges || !matches!(program.section, ProgramSection::Lsm { .. }));
+        object.programs.retain(|_, program| match program.section {
+            ProgramSection::KProbe | ProgramSection::KRetProbe => false,
+            ProgramSection::Lsm { .. } => judges,
+            _ => true,
+        });
         let left_out: &[&str] = if judges { &[] } else { &JUDGES };
         let maps = relocate(&mut object, ebpf, left_out)?;
         let programs = object
@@ -95,8 +94,7 @@ impl RawObject {
         })
     }
 
-    /// Loads a program for the kernel function with this BTF id; one of a kprobe is for any, and the id
-    /// is 0.
+    /// Loads a program for the kernel function with this BTF id.
     pub fn load(&self, name: &str, kind: Kind, function_id: u32) -> Result<Loaded, Refusal> {
         let begun = Instant::now();
         let program = self.programs.get(name);
@@ -145,22 +143,8 @@ pub struct Loaded {
 impl Loaded {
     /// Attaches it to the function it was loaded for.
     pub fn attach(self) -> Result<Link, Refusal> {
-        self.linked(bpf::attach)
-    }
-
-    /// Attaches it to this function with kprobe.multi.
-    pub fn attach_multi(self, function: &str, end: End) -> Result<Link, Refusal> {
-        self.linked(|program| link::multi(program, function, end))
-    }
-
-    /// Attaches it to this function with a kprobe of its own.
-    pub fn attach_kprobe(self, function: &str, end: End) -> Result<Link, Refusal> {
-        self.linked(|program| link::kprobe(program, function, end))
-    }
-
-    fn linked(self, attach: impl Fn(BorrowedFd) -> io::Result<OwnedFd>) -> Result<Link, Refusal> {
         let Self { name, program } = self;
-        let attached = attach(program.as_fd())?;
+        let attached = bpf::attach(program.as_fd())?;
         Ok(Link {
             name,
             attached,
@@ -185,11 +169,6 @@ impl Link {
     /// Keeps the program attached until the file is removed, whatever becomes of this process.
     pub fn pin(&self, folder: &Path) -> io::Result<()> {
         bpf::pin(self.attached.as_fd(), &folder.join(&self.name))
-    }
-
-    /// What keeps it attached.
-    pub fn attached(&self) -> BorrowedFd<'_> {
-        self.attached.as_fd()
     }
 
     /// What is attached, and its name.

@@ -11,10 +11,9 @@ use super::{
     files,
     hooks::Hooks,
     object::{self, Object, Purpose},
-    pinned, self_test,
+    pinned,
     walk::Walker,
 };
-use crate::kernel::{clones, limits};
 
 /// Everything in place but a policy.
 pub struct SetUp {
@@ -25,8 +24,6 @@ pub struct SetUp {
     pub attachments: Vec<Attachment>,
     pub denials: Option<Denials>,
     pub walker: Walker,
-    /// What keeps hooks that are attached from seeing everything.
-    limits: Vec<String>,
     /// Why files in bpffs are missing.
     no_files: Vec<String>,
 }
@@ -35,16 +32,8 @@ impl SetUp {
     /// What this kernel cannot show, with the reason.
     pub fn cannot(&self) -> Vec<String> {
         let losses = self.attachments.iter().filter_map(Attachment::loss);
-        let limits = self.limits.iter().chain(&self.no_files);
-        losses.chain(limits.cloned()).collect()
+        losses.chain(self.no_files.iter().cloned()).collect()
     }
-}
-
-/// What on this host keeps hooks that are attached from seeing everything.
-pub fn limits(kprobes: bool) -> impl Iterator<Item = String> {
-    let off = kprobes.then(limits::kprobes_off).flatten();
-    let found = [limits::pid_namespace(), off, limits::live_patches()];
-    found.into_iter().flatten().map(|limit| limit.to_string())
 }
 
 /// What becomes of it when this process ends.
@@ -64,11 +53,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         judges: denies,
     };
     let mut object = object::load(options, purpose)?;
-    let state = match links {
-        Links::Own => 0,
-        Links::Pinned => owner::STARTING,
-    };
-    let (folder, recovered) = pinned::create(&mut object.ebpf, state)?;
+    let (folder, recovered) = pinned::create(&mut object.ebpf)?;
+    pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
     let pins = (links == Links::Pinned).then(|| folder.links());
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
@@ -81,13 +67,6 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         ),
     ])?;
     let walker = adopt(&object, &folder)?;
-    let limits = limits(kprobes)
-        .chain(clones::find())
-        .chain(self_test::run()?)
-        .collect();
-    log::debug!("tested");
-    // From here on: the test is nobody's business.
-    pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
     let no_files = files::make(&object, folder.path(), options.files);
     log::debug!("files made");
     let denials = denies.then(|| Denials::attach(&object));
@@ -106,7 +85,6 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         attachments,
         denials,
         walker,
-        limits,
         no_files,
     })
 }

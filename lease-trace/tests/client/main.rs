@@ -24,7 +24,6 @@ mod process;
 mod reply;
 mod ring;
 mod slots;
-mod storm;
 mod sys;
 mod table;
 mod thread;

@@ -3,16 +3,10 @@
 use super::places::Place;
 
 /// What the short form of a run of everything leaves out, for time: kprobes on the kernel in the
-/// middle, between the oldest and the newest ways of attaching; kprobe.multi on all but that, since the
-/// newest has it unasked; and systemd, which is the same on each, on all but the newest. Kernels and
-/// attach modes by number.
+/// middle, between the oldest and the newest ways of attaching; and systemd, which is the same on
+/// each, on all but the newest. Kernels and attach modes by number.
 pub fn is_left_out(place: &Place, kernel: usize, attach: usize) -> bool {
-    let attach_left = match attach {
-        1 => kernel == MIDDLE,
-        2 => kernel != MIDDLE,
-        _ => false,
-    };
-    attach_left || place.name == "systemd" && kernel != 2
+    attach == 1 && kernel == MIDDLE || place.name == "systemd" && kernel != 2
 }
 
 /// How lease-trace attaches.
@@ -28,7 +22,7 @@ pub struct Attach {
     pub keeps: &'static [&'static str],
 }
 
-pub const ATTACH: [Attach; 3] = [
+pub const ATTACH: [Attach; 2] = [
     Attach {
         name: "auto",
         value: "",
@@ -63,7 +57,6 @@ pub const ATTACH: [Attach; 3] = [
             "path::",
             "plot::",
             "policy::",
-            "preemption::",
             "refusal::",
             "report::",
             "reuse::",
@@ -71,7 +64,6 @@ pub const ATTACH: [Attach; 3] = [
             "service::",
             "span::",
             "squatter::",
-            "storm::",
             "thread::",
             "umem::",
         ],
@@ -84,13 +76,6 @@ pub const ATTACH: [Attach; 3] = [
             "enforce_ways::kill",
             "run::a_release_waits",
         ],
-    },
-    Attach {
-        name: "multi",
-        value: "multi",
-        // The programs are those of kprobes, whose other scenarios are run with them.
-        leaves: &[""],
-        keeps: &["lease::", "pin::"],
     },
 ];
 
@@ -159,7 +144,6 @@ mod tests {
             "nfsd::delegations",
             "dax::x",
             "vfio::unlock",
-            "storm::a",
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
@@ -173,7 +157,6 @@ mod tests {
             "enforce_integrity::a",
             "enforce_without_lsm::a",
             "enforce_first::a",
-            "preemption::a",
         ]
         .map(str::to_owned);
         let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter, false);
@@ -185,8 +168,6 @@ mod tests {
             lockdown,
             integrity,
             no_lsm,
-            storm,
-            preempt,
             systemd,
             first,
             package,
@@ -196,8 +177,6 @@ mod tests {
         ] = &PLACES;
         assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(package, None), ["package::upgrade"]);
-        assert_eq!(select(storm, None), ["storm::a"]);
-        assert_eq!(select(preempt, None), ["preemption::a"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
         assert_eq!(select(storage, None), ["nfsd::delegations", "dax::x"]);
         assert_eq!(select(iommu, None), ["vfio::unlock"]);
@@ -227,9 +206,7 @@ mod tests {
     #[test]
     fn the_short_form_has_every_place_kernel_and_mode() {
         let all = || {
-            let modes = ATTACH.len();
-            let pairs =
-                (0..3).flat_map(move |kernel| (0..modes).map(move |attach| (kernel, attach)));
+            let pairs = (0..3).flat_map(|kernel| (0..2).map(move |attach| (kernel, attach)));
             PLACES
                 .iter()
                 .flat_map(move |place| pairs.clone().map(move |(k, a)| (place, k, a)))
@@ -255,13 +232,12 @@ mod tests {
         ]
         .map(str::to_owned);
         let select = |attach, middle| select(&tests, &PLACES[0], attach, None, middle);
-        let [auto, kprobe, multi] = &ATTACH;
+        let [auto, kprobe] = &ATTACH;
         assert_eq!(select(auto, false), tests);
         assert_eq!(
             select(kprobe, false),
             ["lease::unlock", "enforce_ways::kill"]
         );
-        assert_eq!(select(multi, false), ["lease::unlock"]);
         assert_eq!(
             select(auto, true),
             ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"]

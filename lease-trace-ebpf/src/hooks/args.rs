@@ -8,10 +8,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
-use super::{
-    call::argument,
-    pointer::{Pointer, Probed, Typed},
-};
+use crate::kernel::{self, Pointer, Probed, Typed};
 
 /// Where a program finds what it was called with.
 pub trait Registers {
@@ -87,7 +84,7 @@ impl Decision {
     /// (arch/x86/include/asm/syscall_wrapper.h).
     #[inline(always)]
     pub fn argument(self, n: u32) -> u64 {
-        argument(self.pointer(0), n)
+        kernel::argument(self.pointer(0), n)
     }
 }
 
