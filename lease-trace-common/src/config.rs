@@ -13,6 +13,17 @@ pub const PAGE_SIZE: u32 = 64;
 /// loader has put in what the kernel wants there. No helper has it.
 pub const CAST: u32 = 0x4c54_0001;
 
+/// What the programs load in the place of the address of [`PREEMPT_COUNT_IN`], until the loader has put in
+/// its BTF id.
+pub const PREEMPT_COUNT: u64 = 0x4c54_0002_4c54_0002;
+
+/// Per-processor variables of which one has the processor's `preempt_count`, with the member that it is, if
+/// it is one: `pcpu_hot` from 6.2 to 6.14 (arch/x86/include/asm/preempt.h).
+pub const PREEMPT_COUNT_IN: [(&str, Option<&str>); 2] = [
+    ("__preempt_count", None),
+    ("pcpu_hot", Some("preempt_count")),
+];
+
 /// Everything the programs are told.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +49,12 @@ pub struct Config {
     pub plain: u32,
     /// 1: a policy may come into force. Else nothing of what judges by one is left of the programs.
     pub policy: u32,
+    /// 1: a call may be seen to begin by a kprobe, which keeps what each was called with, and to return
+    /// by fexit, which has that itself for those that are not tracked.
+    pub mixed: u32,
+    /// Offset in bytes of `preempt_count` in the variable that [`PREEMPT_COUNT`] stands for;
+    /// [`ABSENT`]: this kernel's BTF has none.
+    pub preempt_count: u32,
 }
 
 crate::pod!(Config);

@@ -123,9 +123,11 @@ pub struct Lease {
     pub setter: crate::stake::Task,
     /// Processes whose pins it covers by inheritance.
     pub heirs: u64,
+    /// 1: it is counted in the setter's stake.
+    pub counted: u64,
 }
 
 const _: () = assert!(size_of::<LeaseInfo>() == 24);
-const _: () = assert!(size_of::<Lease>() == 88);
+const _: () = assert!(size_of::<Lease>() == 96);
 
 crate::pod!(LeaseInfo, Lease);

@@ -8,6 +8,9 @@
 #[cfg(feature = "user")]
 extern crate std;
 
+pub mod batch;
+pub mod books;
+pub mod call;
 pub mod cause;
 pub mod config;
 pub mod consumer;
@@ -19,7 +22,10 @@ pub mod offsets;
 pub mod owner;
 pub mod policy;
 pub mod stake;
+pub mod tagged;
+pub mod totals;
 pub mod verdict;
+pub mod word;
 
 /// Length of `task_struct.comm` (include/linux/sched.h, TASK_COMM_LEN).
 pub const COMM_LEN: usize = 16;

@@ -4,8 +4,15 @@
 pub const PID: u32 = 0;
 /// When it was started, in clock ticks since boot, so that a reused pid is not taken for it.
 pub const STARTED: u32 = 1;
-/// 1: enforcement is in place, with or without a monitor.
+/// 0: no enforcement; [`IN_PLACE`], [`STARTING`] or [`STOPPING`].
 pub const ENFORCED: u32 = 2;
+/// Enforcement is in place, with or without a monitor.
+pub const IN_PLACE: u64 = 1;
+/// It is being put in place by the process that [`PID`] names. If that is gone, this is what a start
+/// that was cut off has left: some of the hooks, perhaps the policy.
+pub const STARTING: u64 = 2;
+/// It is being removed, or a removal was cut off: some of the hooks may be gone.
+pub const STOPPING: u64 = 3;
 /// [`LAYOUT`] of the programs in place.
 pub const LAYOUT_OF: u32 = 3;
 /// `CLOCK_REALTIME` at which enforcement was put in place, s.
@@ -31,4 +38,4 @@ pub const LEN: u32 = 12;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 11;
+pub const LAYOUT: u64 = 13;

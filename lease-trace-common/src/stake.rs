@@ -1,43 +1,9 @@
-//! The state machine of a stake: what one process has in one inode.
-//!
-//! Leases and pins share one 64-bit word that is only ever changed by atomic additions and bit
-//! operations, so that whichever CPU makes a transition learns it from the old value it got back,
-//! and no other CPU learns the same. The functions here interpret an old value; the callers do
-//! the atomics.
-//!
-//! ```text
-//!  63            24  23      22    21         0
-//! +----------------+--------+------+------------+
-//! | pin references | zombie | dead |   leases   |
-//! +----------------+--------+------+------------+
-//! ```
-//!
-//! Pins sit at the top so that a subtraction too many wraps around without touching the rest.
+//! The records of a stake, what one process has in one inode, and of an inode; and what a stake's word
+//! stands for. The word itself is in [`crate::word`].
 
 use crate::{COMM_LEN, STACK_LEN, context::Context, lease::LeaseInfo};
 
-/// One pin reference in a [`Stake::word`].
-pub const PIN: u64 = 1 << PIN_SHIFT;
-const PIN_SHIFT: u32 = 24;
-/// The last lease went while pins remained, and they have not all gone yet.
-pub const ZOMBIE: u64 = 1 << 23;
-/// The record is about to be deleted: whoever finds it must look again.
-pub const DEAD: u64 = 1 << 22;
-/// One lease in a [`Stake::word`].
-pub const LEASE: u64 = 1;
-const LEASES: u64 = DEAD - 1;
-
-/// Pin references in a word.
-#[inline(always)]
-pub const fn pins(word: u64) -> u64 {
-    word >> PIN_SHIFT
-}
-
-/// Leases in a word.
-#[inline(always)]
-pub const fn leases(word: u64) -> u64 {
-    word & LEASES
-}
+pub use crate::word::{LEASE, PIN, ZOMBIE, leases, pins};
 
 /// What a stake is, as people speak of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,83 +30,6 @@ pub const fn state(word: u64) -> State {
         (false, true, _) => State::Leased,
         (false, false, _) => State::Empty,
     }
-}
-
-/// What adding pins to the word `old` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pinned {
-    /// The first pins, and no lease covers them.
-    Bare,
-    /// The first pins, under a lease.
-    First,
-    /// More of what was there.
-    More,
-    /// The record was being deleted at that very moment: the pins are not counted.
-    Dead,
-}
-
-/// Reads the transition of `fetch_add(n * PIN)`, which returned `old`.
-#[inline(always)]
-pub const fn after_pin(old: u64) -> Pinned {
-    if old & DEAD != 0 {
-        Pinned::Dead
-    } else if pins(old) > 0 {
-        Pinned::More
-    } else if leases(old) == 0 {
-        Pinned::Bare
-    } else {
-        Pinned::First
-    }
-}
-
-/// What dropping pins did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unpinned {
-    /// Pins remain.
-    Some,
-    /// The last pin went; nothing was owed.
-    Last,
-    /// The last pin of a zombie went: it is at rest. [`ZOMBIE`] must be cleared.
-    AtRest,
-    /// More was dropped than was known. The caller must add `excess * PIN` back.
-    Excess { excess: u64, at_rest: bool },
-}
-
-/// Reads the transition of `fetch_sub(n * PIN)`, which returned `old`.
-#[inline(always)]
-pub const fn after_unpin(old: u64, n: u64) -> Unpinned {
-    let had = pins(old);
-    if had < n {
-        Unpinned::Excess {
-            excess: n - had,
-            at_rest: had > 0 && old & ZOMBIE != 0,
-        }
-    } else if had > n {
-        Unpinned::Some
-    } else if old & ZOMBIE != 0 {
-        Unpinned::AtRest
-    } else {
-        Unpinned::Last
-    }
-}
-
-/// Reads the transition of `fetch_sub(LEASE)`, which returned `old`: the number of pins left
-/// without a lease, if this made a zombie. The caller must then `fetch_or(ZOMBIE)` and hand what
-/// that returned to [`after_mark`].
-#[inline(always)]
-pub const fn after_lease_end(old: u64) -> Option<u64> {
-    if leases(old) == 1 && pins(old) > 0 && old & ZOMBIE == 0 {
-        Some(pins(old))
-    } else {
-        None
-    }
-}
-
-/// Whether the last pin went between the end of the lease and the mark, so that the CPU which
-/// dropped it could not see the zombie: then the marker must report it at rest, too.
-#[inline(always)]
-pub const fn after_mark(old: u64) -> bool {
-    pins(old) == 0
 }
 
 /// Key of a stake: a thread group and an inode.
@@ -181,8 +70,10 @@ pub struct Task {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Stake {
-    /// Leases, pins and state, see the module.
+    /// Leases, pins and state, see [`crate::word`].
     pub word: u64,
+    /// The stake's own key: whoever found the record by it sees whether it still is that stake's.
+    pub key: StakeKey,
     pub owner: Task,
     /// When the first pin of the present run was taken (CLOCK_BOOTTIME, ns).
     pub pinned_ns: u64,
@@ -227,18 +118,17 @@ pub const MINOR_BITS: u32 = 20;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Inode {
-    /// Leases and pins of all owners; same layout as [`Stake::word`], without the zombie bit.
+    /// Leases and pins of all owners, see [`crate::word`].
     pub word: u64,
-    /// Owners of pins: their number in the upper 24 bits, the sum of their thread group ids
-    /// below, so that the only owner can be named without a walk.
+    /// Owners of pins, see [`crate::tagged::owners`].
     pub owners: u64,
-    /// Short-term pins counted because long-term ones are there.
-    pub short_term: u64,
-    /// Releases that no owner could be credited with.
-    pub unattributed: u64,
-    /// Pins that the only owner may drop without more ado, see [`allowance`].
-    pub allowance: u64,
-    /// Address of the `struct address_space` by which a folio's allowance is found, 0 at first.
+    /// Pins that no stake has, a [`crate::tagged`] count.
+    pub unowned: u64,
+    /// Releases that no owner was credited with so far, a [`crate::tagged`] count.
+    pub owed: u64,
+    /// Pins that the only owner may drop without more ado, see [`crate::batch`].
+    pub batch: u64,
+    /// Address of the `struct address_space` by which a folio's batch is found, 1 at first.
     pub mapping: u64,
     /// Unique while lease-trace runs; never reused.
     pub id: u64,
@@ -250,86 +140,6 @@ pub struct Inode {
     pub generation: u32,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.
     pub breaker: Task,
-}
-
-/// One owner in [`Inode::owners`].
-#[inline(always)]
-pub const fn owner(tgid: u32) -> u64 {
-    1 << OWNER_SHIFT | tgid as u64
-}
-const OWNER_SHIFT: u32 = 40;
-
-/// How many owners there are.
-#[inline(always)]
-pub const fn owner_count(owners: u64) -> u64 {
-    owners >> OWNER_SHIFT
-}
-
-/// The thread group id of the only owner; `None` when there are several or none.
-#[inline(always)]
-pub const fn sole_owner(owners: u64) -> Option<u32> {
-    if owner_count(owners) == 1 {
-        Some(owners as u32)
-    } else {
-        None
-    }
-}
-
-/// The only owner of pins in an inode drops them one by one, and to find its stake each time would
-/// cost more than all the rest. So an inode's record has an allowance: so many pins may be dropped by
-/// counting the allowance down, and nothing else is touched. What was spent is taken from the stake and
-/// from the inode's word together: at the latest with the last pin, which no allowance covers, before
-/// anybody else has pins, and before anything is judged by how many there are.
-///
-/// An allowance is one word: what is left, what was granted, whose pins they are, and the lower bits of
-/// the inode's id, so that it is never taken for one of the slot's next inode. 0 is none.
-#[inline(always)]
-pub const fn allowance(inode_id: u64, tgid: u32, n: u64) -> u64 {
-    inode_id << ALLOWANCE_INODE_SHIFT
-        | (tgid as u64) << ALLOWANCE_OWNER_SHIFT
-        | n << ALLOWANCE_GRANTED_SHIFT
-        | n
-}
-const ALLOWANCE_GRANTED_SHIFT: u32 = 10;
-const ALLOWANCE_OWNER_SHIFT: u32 = 20;
-const ALLOWANCE_INODE_SHIFT: u32 = 42;
-
-/// Thread group ids are below that (include/linux/threads.h, `PID_MAX_LIMIT`).
-const _: () = assert!(1 << (ALLOWANCE_INODE_SHIFT - ALLOWANCE_OWNER_SHIFT) == 4 << 20);
-
-/// The most pins of an allowance, so that what a stake counts is never far from what there is.
-pub const MOST_ALLOWANCE: u64 = (1 << ALLOWANCE_GRANTED_SHIFT) - 1;
-
-/// An allowance with `n` pins less; `None` if so many are not left.
-#[inline(always)]
-pub const fn spend(allowance: u64, n: u64) -> Option<u64> {
-    if allowance & MOST_ALLOWANCE < n {
-        None
-    } else {
-        Some(allowance - n)
-    }
-}
-
-/// How many pins of an allowance were dropped.
-#[inline(always)]
-pub const fn spent(allowance: u64) -> u64 {
-    (allowance >> ALLOWANCE_GRANTED_SHIFT & MOST_ALLOWANCE) - (allowance & MOST_ALLOWANCE)
-}
-
-/// Whose they are.
-#[inline(always)]
-pub const fn allowance_owner(allowance: u64) -> u32 {
-    (allowance >> ALLOWANCE_OWNER_SHIFT) as u32
-        & ((1 << (ALLOWANCE_INODE_SHIFT - ALLOWANCE_OWNER_SHIFT)) - 1)
-}
-
-/// The word of a stake with those of its pins taken out that were dropped by an allowance.
-#[inline(always)]
-pub const fn settled(word: u64, tgid: u32, allowance: u64) -> u64 {
-    if allowance_owner(allowance) != tgid || spent(allowance) > pins(word) {
-        return word;
-    }
-    word - spent(allowance) * PIN
 }
 
 /// The path by which a file was leased or pinned, see [`Path::as_bytes`].
@@ -366,19 +176,31 @@ pub mod path_flag {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Detached {
+    /// Address of the inode.
+    pub inode: u64,
     /// Slot of the inode's record.
     pub slot: u64,
-    /// Inode id that the slot must still have.
+    /// Inode id that the slot must still have; 0: there was no record yet, since the call that took
+    /// these pins had not returned.
     pub inode_id: u64,
-    /// Pin references left.
+    /// How many folios had left so far, see `DETACHINGS`.
+    pub order: u64,
+    /// Pin references left, a [`crate::tagged`] count with [`detached_tag`].
     pub pins: u64,
+}
+
+/// What tells the count of one folio from that of the next one in the same memory: `struct page` has 64
+/// bytes.
+#[inline(always)]
+pub const fn detached_tag(folio: u64) -> u64 {
+    folio >> 6 & 0xffff
 }
 
 const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 11 * 8
+        == 13 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()
@@ -386,6 +208,6 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<Inode>() == 112);
 const _: () = assert!(size_of::<Path>() == 2048);
-const _: () = assert!(size_of::<Detached>() == 24);
+const _: () = assert!(size_of::<Detached>() == 40);
 
 crate::pod!(StakeKey, Task, Stake, Inode, Path, Detached);

@@ -1,5 +1,5 @@
 //! What runs in the kernel. `hooks` has every attach point; docs/architecture.md says what the folders
-//! are.
+//! are and which may import which.
 #![no_std]
 #![no_main]
 #![allow(

@@ -189,6 +189,11 @@ pub struct DoctorFlags {
     #[arg(long)]
     pub audit: bool,
 
+    /// Hold what the running monitor, or the enforcement in place, counts against itself: the pins of
+    /// each file against those of its processes, its leases, and what is left of calls
+    #[arg(long, conflicts_with = "audit")]
+    pub check: bool,
+
     /// How long, e.g. 90s, 10min
     #[arg(
         short,

@@ -7,11 +7,15 @@ use serde::Serialize;
 
 use crate::{
     kernel::{
+        btf::Btf,
+        clones,
         host::{self, Obstacle},
+        limits,
+        link::Tells,
         points::Need,
         ways::{Answer, WAYS, Ways},
     },
-    tracer::{self, Attachment, Outcome},
+    tracer::{self, Attachment, Host, Outcome},
 };
 
 /// What became of one thing looked at.
@@ -117,10 +121,21 @@ pub fn examine() -> Result<Examination, tracer::Error> {
     if stop {
         return Ok(examination);
     }
+    examination.hooks(&btf);
     match tracer::trial() {
         Ok(attachments) => {
             for attachment in &attachments {
                 examination.point(attachment);
+            }
+            for what in clones::find() {
+                let remedy = "see with `lease-trace doctor --audit` whether pins escape".to_owned();
+                let kernel = true;
+                let obstacle = Obstacle {
+                    what,
+                    remedy,
+                    kernel,
+                };
+                examination.limit("kernel", "copies of functions", "", Some(obstacle));
             }
         }
         Err(error) if error.is_unsupported() => {
@@ -141,7 +156,7 @@ pub fn examine() -> Result<Examination, tracer::Error> {
 
 impl Examination {
     fn host(&mut self) {
-        let bpffs = host::bpffs(Path::new("/sys/fs/bpf"));
+        let bpffs = host::bpffs(Path::new("/sys/fs/bpf")).or_else(tracer::stranger);
         self.note("host", "BPF file system", "/sys/fs/bpf", bpffs, false);
         let kprobes = host::kprobes();
         self.note("host", "kprobes", "perf_event_open", kprobes, false);
@@ -153,6 +168,50 @@ impl Examination {
             kernel: true,
         });
         self.note("host", "kernel lockdown", &how, confidential, true);
+        let namespace = limits::pid_namespace();
+        self.limit("host", "pid namespace", "the first", namespace);
+        for (point, obstacle) in [
+            ("kprobes", limits::kprobes_off()),
+            ("live patches", limits::live_patches()),
+        ] {
+            if obstacle.is_some() {
+                self.limit("host", point, "", obstacle);
+            }
+        }
+    }
+
+    /// Adds what goes on, with less to see if there is an obstacle.
+    fn limit(&mut self, group: &'static str, point: &str, how: &str, obstacle: Option<Obstacle>) {
+        let is_limited = obstacle.is_some();
+        self.note(group, point, how, obstacle, false);
+        if is_limited && let Some(finding) = self.findings.last_mut() {
+            finding.state = FindingState::Degraded;
+        }
+    }
+
+    /// What decides how points are watched, and whether what is missed can be told.
+    fn hooks(&mut self, btf: &Btf) {
+        let host = Host::ask(btf);
+        let how = host.preemption.describe();
+        let mut finding = |point: &str, state, how: &str, reason| {
+            self.findings.push(Finding {
+                point: point.to_owned(),
+                group: "kernel",
+                state,
+                how: how.to_owned(),
+                reason,
+                remedy: None,
+            });
+        };
+        let why = Some(host.why().to_owned());
+        finding("preemption", FindingState::Ok, how, why);
+        let loss = Tells::of(btf).loss();
+        let state = if loss.is_some() {
+            FindingState::Degraded
+        } else {
+            FindingState::Ok
+        };
+        finding("misses", state, "counted by the kernel", loss);
     }
 
     /// Adds a finding: fine unless there is an obstacle; `required` ones make the job impossible.
@@ -187,11 +246,23 @@ impl Examination {
         });
     }
 
+    /// Whether this reason is another than the one that is said of all points.
+    fn differs(&self, why: &str) -> bool {
+        let mut said = self.findings.iter().filter_map(|f| f.reason.as_deref());
+        !said.any(|said| said == why)
+    }
+
     fn point(&mut self, attachment: &Attachment) {
         let point = attachment.point;
         let how = attachment.how().unwrap_or_default();
         let (state, reason) = match &attachment.outcome {
-            Outcome::Attached { instead: None, .. } => (FindingState::Ok, None),
+            // Why those under a spinlock differ from what is said of all.
+            Outcome::Attached {
+                instead: None, why, ..
+            } => (
+                FindingState::Ok,
+                self.differs(why).then(|| (*why).to_owned()),
+            ),
             Outcome::Attached {
                 instead: Some(reason),
                 ..

@@ -16,6 +16,8 @@ pub enum Exit {
     Zombies,
     /// It did, and pins escape what lease-trace watches (`doctor --audit` only).
     Escaped,
+    /// It did, and the books are not right (`doctor --check` only).
+    Wrong,
     /// It could not: wrong usage, no permission, a full disk.
     Error,
     /// This kernel cannot do it.
@@ -29,7 +31,7 @@ impl Exit {
     pub const fn status(self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::Zombies | Self::Escaped => 1,
+            Self::Zombies | Self::Escaped | Self::Wrong => 1,
             Self::Error => 2,
             Self::Unsupported => 3,
             Self::NotExecutable => 126,

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(flags) => commands::run::run(&flags),
         Command::Enforce(flags) => commands::enforce::run(&flags),
         Command::Doctor(flags) if flags.audit => commands::audit::run(&flags),
+        Command::Doctor(flags) if flags.check => commands::check::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Generate(flags) => commands::generate::run(&flags),
         Command::Policy(flags) => match flags.command {

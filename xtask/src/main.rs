@@ -32,7 +32,7 @@ enum Task {
     Guest(guest::command::Options),
     /// Run all tests: on this machine, and in guests on every kernel
     Test(test::Options),
-    /// Hold lease-trace against a plain model, over random steps in a guest
+    /// Hold lease-trace against a plain model, over random steps in a guest, or hammer it
     Oracle(oracle::Options),
     /// Measure what lease-trace costs, and hold it against its goals
     Bench(bench::Options),

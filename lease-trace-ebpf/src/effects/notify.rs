@@ -15,11 +15,11 @@ use lease_trace_common::{
 };
 
 use crate::{
-    judge::policy::Match,
     kernel::current,
     kernel::{FileLease, opaque},
     state::inodes::InodeRef,
     state::maps::{EVENTS, LEASES, PATHS, RING, STACKS, WAKE, count, owner_says},
+    state::policy::Match,
     state::stakes::StakeRef,
 };
 

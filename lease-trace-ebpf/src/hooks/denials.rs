@@ -3,8 +3,8 @@
 use core::ffi::c_void;
 
 use crate::{
-    hooks::args::Decision,
     judge::before::{close, unlock, unmap},
+    kernel::args::Decision,
 };
 
 /// A point whose return value is replaced: 0 lets the call go on. A system call returns a `long`, so

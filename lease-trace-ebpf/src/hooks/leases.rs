@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    hooks::args::{Registers as _, Returned as _},
     judge::verdicts,
+    kernel::args::{Registers as _, Returned as _},
     kernel::{FileLease, InodePtr},
     state::{calls, maps::Call},
     track::{breaks, lease},

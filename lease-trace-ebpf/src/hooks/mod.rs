@@ -59,11 +59,11 @@ macro_rules! on_return {
 }
 
 /// A call that pins. With fexit its arguments are there when it returns, so that one which is not
-/// tracked leaves nothing behind on entry.
+/// tracked leaves nothing behind on entry. Its kretprobe is that of all such calls.
 macro_rules! on_pin {
     (
         $(#[$doc:meta])* $function:literal,
-        $entry:ident, $exit:ident, $probe:ident, $ret_probe:ident,
+        $entry:ident, $exit:ident, $probe:ident,
         |$ctx:ident| mm: $mm:expr, start: $start:expr, flags: $flags:expr, pages: $pages:expr
     ) => {
         $(#[$doc])*
@@ -79,12 +79,11 @@ macro_rules! on_pin {
         $(#[$doc])*
         #[fexit(function = $function)]
         pub fn $exit($ctx: FExitContext) -> i32 {
-            if !calls::is_marked($flags as u32) {
+            if calls::is_marked($flags as u32) {
+                leave($ctx.raw(), $ctx.returned());
+            } else {
                 short_term::leave_short_term($pages, $ctx.returned());
-            } else if let Some(call) = calls::kept() {
-                pin::leave($ctx.raw(), call, $ctx.returned());
-                calls::done(call);
-                verdicts::judge($ctx.raw());
+                calls::forget_mixed();
             }
             0
         }
@@ -95,21 +94,9 @@ macro_rules! on_pin {
             calls::enter(Call { mm: $mm, ..Call::new($start, $pages, $flags as u32) });
             0
         }
-
-        $(#[$doc])*
-        #[kretprobe(function = $function)]
-        pub fn $ret_probe(ctx: RetProbeContext) -> u32 {
-            if let Some(call) = calls::kept() {
-                pin::leave(ctx.raw(), call, ctx.returned());
-                calls::done(call);
-                verdicts::judge(ctx.raw());
-            }
-            0
-        }
     };
 }
 
-pub mod args;
 mod denials;
 mod leases;
 mod page_cache;

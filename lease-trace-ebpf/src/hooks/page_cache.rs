@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    hooks::args::Registers as _,
+    kernel::args::Registers as _,
     kernel::{Folio, InodePtr},
     track::page_cache,
 };

@@ -5,7 +5,7 @@ use aya_ebpf::{
     programs::{FEntryContext, ProbeContext},
 };
 
-use crate::{hooks::args::Registers as _, track::release};
+use crate::{kernel::args::Registers as _, track::release};
 
 on_entry!(
     /// `void unpin_user_page(struct page *page)` (mm/gup.c)

@@ -1,14 +1,16 @@
 //! Pins taken (mm/gup.c).
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     macros::{fentry, fexit, kprobe, kretprobe},
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
 use crate::{
-    hooks::args::{Registers as _, Returned as _},
     judge::verdicts,
     kernel::Folio,
+    kernel::args::{Registers as _, Returned as _},
     state::{calls, maps::Call},
     track::{pin, short_term},
 };
@@ -17,7 +19,7 @@ on_pin!(
     /// `long pin_user_pages(unsigned long start, unsigned long nr_pages, unsigned int gup_flags,
     /// struct page **pages)` (6.1: and `vmas`; mm/gup.c)
     "pin_user_pages",
-    pin_user_pages_enter, pin_user_pages_leave, pin_user_pages_probe, pin_user_pages_ret,
+    pin_user_pages_enter, pin_user_pages_leave, pin_user_pages_probe,
     |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(2), pages: ctx.parameter(3)
 );
 
@@ -26,7 +28,7 @@ on_pin!(
     /// struct page **pages)` (mm/gup.c)
     "pin_user_pages_fast",
     pin_user_pages_fast_enter, pin_user_pages_fast_leave,
-    pin_user_pages_fast_probe, pin_user_pages_fast_ret,
+    pin_user_pages_fast_probe,
     |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(2), pages: ctx.parameter(3)
 );
 
@@ -35,7 +37,7 @@ on_pin!(
     /// struct page **pages)` (6.1 only; mm/gup.c)
     "pin_user_pages_fast_only",
     pin_user_pages_fast_only_enter, pin_user_pages_fast_only_leave,
-    pin_user_pages_fast_only_probe, pin_user_pages_fast_only_ret,
+    pin_user_pages_fast_only_probe,
     |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(2), pages: ctx.parameter(3)
 );
 
@@ -45,7 +47,7 @@ on_pin!(
     /// (then `int *locked`; 6.1: `vmas` before it; mm/gup.c)
     "pin_user_pages_remote",
     pin_user_pages_remote_enter, pin_user_pages_remote_leave,
-    pin_user_pages_remote_probe, pin_user_pages_remote_ret,
+    pin_user_pages_remote_probe,
     |ctx| mm: ctx.parameter(0), start: ctx.parameter(1), flags: ctx.number(3), pages: ctx.parameter(4)
 );
 
@@ -54,20 +56,44 @@ on_pin!(
     /// struct page **pages, unsigned int gup_flags)` (mm/gup.c)
     "pin_user_pages_unlocked",
     pin_user_pages_unlocked_enter, pin_user_pages_unlocked_leave,
-    pin_user_pages_unlocked_probe, pin_user_pages_unlocked_ret,
+    pin_user_pages_unlocked_probe,
     |ctx| mm: 0, start: ctx.parameter(0), flags: ctx.number(3), pages: ctx.parameter(2)
 );
 
-on_return!(
+on_entry!(
     /// `long memfd_pin_folios(struct file *memfd, loff_t start, loff_t end,
     /// struct folio **folios, unsigned int max_folios, unsigned long *offset)` (6.11; mm/gup.c)
     "memfd_pin_folios",
-    memfd_pin_folios_enter, memfd_pin_folios_leave,
-    memfd_pin_folios_probe, memfd_pin_folios_ret,
-    if true,
-    |ctx| calls::enter_long_term(Call::new(ctx.parameter(0), 0, 0)),
-    |raw, call, ret| pin::leave_memfd(raw, call, ret)
+    memfd_pin_folios_enter, memfd_pin_folios_probe,
+    |ctx| calls::enter_long_term(Call::of_file(ctx.parameter(0), calls::long_term()))
 );
+
+/// Its return.
+#[fexit(function = "memfd_pin_folios")]
+#[expect(clippy::needless_pass_by_value, reason = "so the attribute wants it")]
+pub fn memfd_pin_folios_leave(ctx: FExitContext) -> i32 {
+    leave(ctx.raw(), ctx.returned());
+    0
+}
+
+/// The return of each of the calls above. One program for all of them, since a kretprobe's is bound to
+/// none, and it is what takes longest to load.
+#[kretprobe]
+#[expect(clippy::needless_pass_by_value, reason = "so the attribute wants it")]
+pub fn pins_taken_ret(ctx: RetProbeContext) -> u32 {
+    leave(ctx.raw(), ctx.returned());
+    0
+}
+
+/// A call that pins returned, and was kept when it began.
+#[inline(always)]
+fn leave(raw: *mut c_void, returned: i64) {
+    if let Some(call) = calls::kept() {
+        pin::leave(raw, call, returned);
+        calls::done(call);
+        verdicts::judge(raw);
+    }
+}
 
 on_entry!(
     /// `void folio_add_pin(struct folio *folio)` (6.6; mm/gup.c)

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    hooks::args::{Registers as _, Returned as _},
     judge::verdicts,
+    kernel::args::{Registers as _, Returned as _},
     state::calls,
     track::ring_teardown,
 };

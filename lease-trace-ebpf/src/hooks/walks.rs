@@ -2,7 +2,39 @@
 
 use core::ffi::c_void;
 
-use crate::show::{bpffs, walk};
+use crate::{
+    judge::last_cover,
+    kernel::{File, FileLease, TaskPtr},
+    show::{
+        bpffs,
+        walk::{self, On},
+    },
+    track::lease,
+};
+
+struct Walk;
+
+impl On for Walk {
+    #[inline(always)]
+    fn whom(&self, file: File) -> u32 {
+        last_cover::whom(file)
+    }
+
+    #[inline(always)]
+    fn adopt(&self, file: File, lease: FileLease, who: TaskPtr) {
+        lease::adopt(file, lease, who);
+    }
+}
+
+#[inline(always)]
+fn task_file(ctx: *const walk::Context) {
+    walk::task_file(ctx, &Walk);
+}
+
+#[inline(always)]
+fn task_vma(ctx: *const walk::Context) {
+    walk::task_vma(ctx, &Walk);
+}
 
 macro_rules! on_walk {
     ($(#[$doc:meta])* $section:literal, $name:ident, $body:path) => {
@@ -18,12 +50,12 @@ macro_rules! on_walk {
 
 on_walk!(
     /// `bpf_iter_task_file`: every open file of every task.
-    "iter/task_file", walk_files, walk::task_file
+    "iter/task_file", walk_files, task_file
 );
 
 on_walk!(
     /// `bpf_iter_task_vma`: every mapping of every task.
-    "iter/task_vma", walk_mappings, walk::task_vma
+    "iter/task_vma", walk_mappings, task_vma
 );
 
 on_walk!(

@@ -4,12 +4,15 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     lease::known,
-    stake::{Stake, StakeKey, after_lease_end},
+    stake::{Stake, StakeKey},
+    word::is_last_cover,
 };
 
 use crate::{
-    bpf::loops, kernel::File, state::maps::LEASES, state::stakes::StakeRef, track::coverage,
-    track::lease,
+    bpf::loops,
+    kernel::{File, leases},
+    state::maps::{LEASES, covers, walk_stakes},
+    state::stakes::StakeRef,
 };
 
 /// Whether letting go of this file's lease now would leave pins of anybody uncovered.
@@ -28,7 +31,7 @@ pub fn whom(file: File) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn uncover_whom(file: u64) -> i64 {
     let Some((lease, record)) =
-        lease::find(File(file)).and_then(|lease| Some((lease.0, LEASES.get_ptr(lease.0)?)))
+        leases::find(File(file)).and_then(|lease| Some((lease.0, LEASES.get_ptr(lease.0)?)))
     else {
         return 0;
     };
@@ -57,14 +60,8 @@ extern "C" fn uncover_whom(file: u64) -> i64 {
         inode_id,
         tgid: loops::zero() as u32,
     };
-    loops::stake(one_heir, &mut search);
+    walk_stakes(one_heir, &mut search);
     i64::from(search.tgid)
-}
-
-/// Whether one lease less would make a zombie of the stake with this word.
-#[inline(always)]
-fn is_last_cover(word: u64) -> bool {
-    after_lease_end(word).is_some()
 }
 
 /// A process that the lease covers without having set it.
@@ -84,7 +81,7 @@ unsafe extern "C" fn one_heir(
     unsafe {
         if (*key).inode == (*search).inode_id
             && is_last_cover((*stake).word)
-            && coverage::is_there((*search).lease, (*key).tgid)
+            && covers((*search).lease, (*key).tgid)
         {
             (*search).tgid = (*key).tgid;
             return 1;

@@ -10,8 +10,8 @@ use lease_trace_common::{
     STACK_LEN,
     cause::Cause,
     policy::{
-        ANY_CAUSE, FRAMES as FRAMES_LEN, Header, OTHER_CONSUMER, RULES as RULES_LEN, Rule,
-        cause_bit, index, kind_bit, mode_bit,
+        ANY_CAUSE, FRAMES as FRAMES_LEN, Header, OTHER_CONSUMER, cause_bit, index, kind_bit,
+        mode_bit,
     },
     stake::Stake,
 };
@@ -19,8 +19,9 @@ use lease_trace_common::{
 use crate::{
     bpf::loops,
     kernel::current,
-    kernel::{self, Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
-    state::maps::{CONFIG, FRAMES, PENDING, POLICY, Pending, RULES},
+    kernel::{Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
+    state::maps::{FRAMES, PENDING, POLICY, Pending},
+    state::policy::{Match, header, rule},
     state::stakes::StakeRef,
 };
 
@@ -28,48 +29,6 @@ use crate::{
 const MAX_COMPONENTS: u32 = 128;
 /// Steps of a binary search through `FRAMES`.
 const HALVINGS: u32 = FRAMES_LEN.ilog2() + 1;
-
-/// The policy in force; one without rules if there is none.
-#[inline(always)]
-pub fn header() -> Header {
-    if kernel::constant(&CONFIG.policy) == 0 {
-        return Header(0);
-    }
-    Header(POLICY.get(index::HEADER).copied().unwrap_or(0))
-}
-
-/// A rule of the bank that a header names.
-#[inline(always)]
-pub fn rule<'a>(header: Header, number: u32) -> Option<&'a Rule> {
-    RULES.get(header.bank() * RULES_LEN + (number & (RULES_LEN - 1)))
-}
-
-/// The rule that matched, with the header of the policy it is from.
-#[derive(Clone, Copy)]
-pub struct Match(pub Header);
-
-impl Match {
-    /// From what [`find`] returned.
-    #[inline(always)]
-    pub fn of(word: u64) -> Option<Self> {
-        if word == 0 {
-            None
-        } else {
-            Some(Self(Header(word)))
-        }
-    }
-
-    /// Number of the rule in its bank.
-    #[inline(always)]
-    pub fn number(self) -> u32 {
-        self.0.rules() - 1
-    }
-
-    #[inline(always)]
-    pub fn rule<'a>(self) -> Option<&'a Rule> {
-        rule(self.0, self.number())
-    }
-}
 
 /// The first rule that matches the stake of a note. A function of its own for the verifier:
 /// checked once, not once for each call. The note is in the map, since the stack has no room for
@@ -176,7 +135,11 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
         return 0;
     }
     if rule.consumers != 0 {
-        let consumer = policy_consumer(u64::from(note.tgid), note.inode_id);
+        let consumer = policy_consumer(
+            u64::from(note.tgid),
+            note.inode_id,
+            u64::from(search.header.bank() & 1),
+        );
         if rule.consumers & 1 << (consumer as u64 & 63) == 0 {
             return 0;
         }
@@ -276,13 +239,15 @@ struct Look {
     address: u64,
     helper: u32,
     found: u32,
+    /// The half of `FRAMES` that belongs to the policy that is looked through.
+    half: u64,
 }
 
 /// Number of the consumer that took the first pins of a stake, read off their stack; 0 if it is
 /// none that the table knows.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn policy_consumer(tgid: u64, inode_id: u64) -> i64 {
+extern "C" fn policy_consumer(tgid: u64, inode_id: u64, half: u64) -> i64 {
     let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
         return 0;
     };
@@ -293,6 +258,7 @@ extern "C" fn policy_consumer(tgid: u64, inode_id: u64) -> i64 {
         address: loops::zero(),
         helper: loops::zero() as u32,
         found: loops::zero() as u32,
+        half,
     };
     loops::repeat(STACK_LEN as u32, one_frame, &mut look);
     i64::from(if look.found != 0 {
@@ -317,8 +283,7 @@ unsafe extern "C" fn one_frame(index: u64, look: *mut c_void) -> i64 {
     }
     // All but the first are return addresses, which may be the next function's first byte.
     look.address = if index == 0 { address } else { address - 1 };
-    // The half of `FRAMES` that belongs to the policy in force.
-    let half = header().bank() & 1;
+    let half = look.half as u32 & 1;
     look.low = u64::from(half * FRAMES_LEN);
     look.high = look.low + POLICY.get(index::FRAMES[0] + half).map_or(0, |n| *n);
     loops::repeat(HALVINGS, halve, look);

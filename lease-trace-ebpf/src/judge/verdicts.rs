@@ -7,7 +7,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_send_signal};
+use aya_ebpf::helpers::generated::bpf_send_signal;
 use lease_trace_common::{
     cause::Cause,
     count::Count,
@@ -15,20 +15,23 @@ use lease_trace_common::{
     owner,
     policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
     verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
+    word::Word as _,
 };
 
 use crate::{
+    bpf::atomic::At,
+    effects::notes,
     effects::notify,
     effects::stack,
-    hooks::args::Decision,
     judge::last_cover,
-    judge::policy::{self, Match},
-    kernel::File,
+    judge::policy::find,
+    kernel::args::Decision,
     kernel::current,
+    kernel::{File, leases},
     state::inodes::InodeRef,
-    state::maps::{HITS, LEASES, OWNER, PENDING, PINNED, Pending, count},
+    state::maps::{HITS, LEASES, OWNER, PENDING, count, nothing_pinned},
+    state::policy::{self, Match},
     state::stakes::StakeRef,
-    track::lease,
 };
 
 const SIGKILL: u32 = 9;
@@ -37,9 +40,6 @@ const EBUSY: i64 = 16;
 
 /// The machine's first process.
 const INIT: u32 = 1;
-
-/// Breaches of one program that are judged; a lease that covers more processes is rare.
-const NOTES: u64 = 4;
 
 /// Whether a hook for this way out needs to look at all.
 #[inline(always)]
@@ -51,8 +51,7 @@ pub fn denies(cause: Cause) -> bool {
 /// Nothing can be in breach, or nothing is denied here.
 #[inline(always)]
 pub fn idle(cause: Cause) -> bool {
-    // SAFETY: a global of this object.
-    (unsafe { crate::bpf::atomic::load(&raw const PINNED) }) == 0 || !denies(cause)
+    nothing_pinned() || !denies(cause)
 }
 
 /// The last reference to this file, or its lease, is about to be let go in a way that can be denied:
@@ -74,7 +73,7 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
     let tgid = last_cover::whom(File(file));
-    let Some(lease) = lease::find(File(file)).and_then(|lease| LEASES.get_ptr(lease.0)) else {
+    let Some(lease) = leases::find(File(file)).and_then(|lease| LEASES.get_ptr(lease.0)) else {
         return -1;
     };
     // SAFETY: a live map value.
@@ -83,8 +82,8 @@ extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
         return -1;
     };
     stake.set_file(file);
-    _ = PENDING.remove(notes_of_thread());
-    enforce_note(
+    _ = PENDING.remove(notes::of_thread());
+    notes::note(
         u64::from(tgid) | u64::from(on::ZOMBIE) << 32 | cause << 40,
         slot,
         inode_id,
@@ -155,62 +154,15 @@ fn is_current(stake: StakeRef) -> bool {
     current::tgid() == stake.key.tgid && current::current().started() == stake.get().started_ns
 }
 
-/// Leaves a note: this stake is in breach (a `policy::on` bit and how the lease went), or, with a
-/// lease that lasts (cause 0), may have to be held.
-#[inline(always)]
-pub fn judge_later(stake: StakeRef, slot: u32, on: u32, cause: u32) {
-    if policy::header().rules() > 0 {
-        enforce_note(
-            u64::from(stake.key.tgid) | u64::from(on) << 32 | u64::from(cause) << 40,
-            u64::from(slot),
-            stake.key.inode,
-        );
-    }
-}
-
-/// 0 if there was room for it. A function of its own for the verifier.
-#[unsafe(no_mangle)]
-extern "C" fn enforce_note(packed: u64, slot: u64, inode_id: u64) -> i64 {
-    let key = notes_of_thread();
-    for n in 0..NOTES {
-        if PENDING.insert(key + n, &BLANK, BPF_NOEXIST.into()).is_ok()
-            && let Some(note) = PENDING.get_ptr_mut(key + n)
-        {
-            // SAFETY: a live map value of this thread.
-            unsafe {
-                (*note).inode_id = inode_id;
-                (*note).slot = slot;
-                (*note).tgid = packed as u32;
-                (*note).cause = (packed >> 40) as u32;
-                (*note).facts.on = (packed >> 32) as u32 & 0xff;
-            }
-            return 0;
-        }
-    }
-    count(Count::ActionsFailed, 1);
-    -1
-}
-
-static BLANK: Pending = {
-    // SAFETY: `Pending` is made of integers only, for which zero is a value.
-    unsafe { core::mem::zeroed() }
-};
-
-/// Key of the thread's first note.
-#[inline(always)]
-fn notes_of_thread() -> u64 {
-    u64::from(current::pid_tgid() as u32) * NOTES
-}
-
 /// Reads the notes that this thread left. A function of its own, so that its stack is not the
 /// caller's.
 #[inline(never)]
 pub fn judge(ctx: *mut c_void) {
-    if policy::header().rules() == 0 || PENDING.get_ptr(notes_of_thread()).is_none() {
+    if policy::header().rules() == 0 || PENDING.get_ptr(notes::of_thread()).is_none() {
         return;
     }
     stack::keep(ctx);
-    for n in 0..NOTES {
+    for n in 0..notes::MOST {
         enforce_judge(n, 0);
     }
     stack::forget();
@@ -220,8 +172,8 @@ pub fn judge(ctx: *mut c_void) {
 /// A function of its own for the verifier.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
-    let key = notes_of_thread() + n;
-    let found = policy::find(key);
+    let key = notes::of_thread() + n;
+    let found = find(key);
     let Some(note) = PENDING.get_ptr(key) else {
         return 0;
     };
@@ -306,7 +258,7 @@ extern "C" fn enforce_count_hit(found: u64, counter: u32) -> i64 {
         && let Some(hits) = HITS.get_ptr_mut(rule.row * HITS_OF_RULE + counter)
     {
         // SAFETY: a live map value.
-        unsafe { crate::bpf::atomic::add(hits, 1) };
+        unsafe { At::new(hits) }.add(1);
     }
     0
 }

@@ -2,7 +2,10 @@
 
 use lease_trace_common::context::Call;
 
-use super::{Pointer as _, Typed, pointer};
+use super::{
+    memory::pointer,
+    pointer::{Pointer as _, Typed},
+};
 
 /// Argument `n` (from zero, five at most) of a 64-bit system call, by its registers.
 #[inline(always)]
@@ -64,4 +67,10 @@ pub fn call(regs: Typed, is_compat: bool) -> Call {
 pub fn ring_mm(work: u64) -> Option<u64> {
     let ring = work - u64::from(offset_if_any!(ring_exit_work)?);
     pointer(ring, offset_if_any!(ring_mm)?)
+}
+
+/// `seq_file.count`: bytes written and not yet read.
+#[inline(always)]
+pub fn seq_count(seq: Typed) -> u64 {
+    seq.word(offset!(seq_count))
 }

@@ -1,8 +1,8 @@
 //! Who is running: the current task, as a person would name it.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-    bpf_get_current_task_btf, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_task_pt_regs,
+    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
+    bpf_get_current_uid_gid, bpf_task_pt_regs,
 };
 use lease_trace_common::{
     cause::{Cause, Facts, classify},
@@ -10,31 +10,18 @@ use lease_trace_common::{
     stake::Task,
 };
 
-use crate::kernel::{self, Current, File, TaskPtr, Typed};
+use super::{
+    call::{self as read_call, syscall},
+    memory::File,
+    memory::TaskPtr,
+    pointer::Typed,
+    task::Current,
+};
+pub use crate::bpf::task::{now, pid_tgid, tgid};
 
 const PF_EXITING: u32 = 0x4;
 const PF_IO_WORKER: u32 = 0x10;
 const PF_KTHREAD: u32 = 0x0020_0000;
-
-/// CLOCK_BOOTTIME in ns.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// Thread group id and thread id, packed as the kernel does.
-#[inline(always)]
-pub fn pid_tgid() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_get_current_pid_tgid() }
-}
-
-/// Thread group id.
-#[inline(always)]
-pub fn tgid() -> u32 {
-    (pid_tgid() >> 32) as u32
-}
 
 /// `current`.
 #[inline(always)]
@@ -110,7 +97,7 @@ pub fn call() -> Call {
             ..Call::default()
         };
     }
-    kernel::call(registers(), current().is_compat())
+    read_call::call(registers(), current().is_compat())
 }
 
 /// Why a lease on `file` is ending now. A function of its own, so that its stack is free again for
@@ -124,7 +111,7 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
     let (syscall, command) = if kthread {
         (-1, 0)
     } else {
-        kernel::syscall(registers(), compat)
+        syscall(registers(), compat)
     };
     classify(&Facts {
         kernel_lease,

@@ -1,7 +1,7 @@
 //! Open files, inodes and leases.
 
-use super::{Dentry, File, FileLease, InodePtr, VfsMount, at, constant, pointer};
-use crate::state::maps::CONFIG;
+use super::memory::{Dentry, File, FileLease, InodePtr, VfsMount, at, pointer};
+use crate::bpf::config::{CONFIG, constant};
 
 impl File {
     /// The inode that was opened: it carries the leases.

@@ -1,13 +1,11 @@
 //! Every read of kernel memory, behind a named function. Addresses are wrapped in the type they
-//! belong to; offsets come from BTF through `maps::CONFIG`. A word that cannot be read is zero, as
+//! belong to; offsets come from BTF through `bpf::config`. A word that cannot be read is zero, as
 //! with a null pointer; of all else a failed read is `None`.
-
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str};
 
 /// An offset, as a constant of the verifier.
 macro_rules! offset {
     ($field:ident) => {
-        $crate::kernel::constant(&$crate::state::maps::CONFIG.offsets.$field)
+        $crate::bpf::config::constant(&$crate::bpf::config::CONFIG.offsets.$field)
     };
 }
 
@@ -19,126 +17,30 @@ macro_rules! offset_if_any {
     }};
 }
 
+pub mod args;
 mod call;
 pub mod current;
 mod file;
+pub mod leases;
+mod memory;
 mod name;
 mod page;
 mod pointer;
+mod probe;
 mod task;
 mod words;
 
-use self::words::Word;
 pub use self::{
-    call::{argument, call, ring_mm, syscall},
+    call::{ring_mm, seq_count},
     file::list_prev,
+    memory::{
+        Dentry, File, FileLease, Folio, InodePtr, Page, TaskPtr, VfsMount, Vma, address, copy_text,
+        element, opaque, value, word,
+    },
     page::{
-        Backing, Head, NO_FILE, SomePages, are_alike, batch_folio, batch_len, is_head, mapping,
+        Backing, Head, NO_FILE, Owner, SomePages, are_alike, batch_folio, batch_len, is_head,
+        mapping, owner_of,
     },
     pointer::{Pointer, Probed, Typed},
     task::{Current, mm_owner},
 };
-
-/// Reads a field of `maps::CONFIG`. Volatile keeps the compiler from folding in the blank value that
-/// is in the object.
-#[inline(always)]
-pub fn constant(field: &'static u32) -> u32 {
-    // SAFETY: a reference is valid to read.
-    unsafe { core::ptr::read_volatile(field) }
-}
-
-/// Zero where it cannot be read, as from a null pointer.
-#[inline(always)]
-fn at<T: Word>(base: u64, offset: u32) -> T {
-    T::read(base + u64::from(offset))
-}
-
-#[inline(always)]
-fn pointer(base: u64, offset: u32) -> Option<u64> {
-    let address = at(base, offset);
-    (address != 0).then_some(address)
-}
-
-/// `struct page *`, element `index` of an array of them.
-#[inline(always)]
-pub fn element(array: u64, index: u64) -> Option<u64> {
-    pointer(array + index * 8, 0)
-}
-
-/// Word `index` of a program's own context, as a number: the verifier would otherwise take it for
-/// a typed pointer, which functions of their own do not accept. `None` for zero.
-#[inline(always)]
-pub fn word(context: u64, index: u64) -> Option<u64> {
-    value::<u64>(context + index * 8).filter(|word| *word != 0)
-}
-
-/// The address of something in memory of ours, as a number: see [`word`].
-#[inline(always)]
-pub fn address<T>(of: &T) -> u64 {
-    let pointer = core::ptr::from_ref(of) as u64;
-    value((&raw const pointer) as u64).unwrap_or(0)
-}
-
-/// What is at an address that the kernel or [`address`] gave, of any size: a key, a part of a text.
-#[inline(always)]
-pub fn value<T>(address: u64) -> Option<T> {
-    // SAFETY: bpf_probe_read_kernel checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_kernel(address as *const T).ok() }
-}
-
-/// `seq_file.count`: bytes written and not yet read.
-#[inline(always)]
-pub fn seq_count(seq: Typed) -> u64 {
-    seq.word(offset!(seq_count))
-}
-
-/// `len` bytes at `from` as a NUL-terminated text, as far as there is room.
-///
-/// # Safety
-/// `to` is valid to write for `room` bytes.
-#[inline(always)]
-pub unsafe fn copy_text(to: *mut u8, room: u64, from: u64, len: u64) {
-    let size = opaque(if len < room { len + 1 } else { room });
-    if size > room {
-        return;
-    }
-    // SAFETY: the caller's; the helper checks the other address.
-    unsafe { bpf_probe_read_kernel_str(to.cast(), size as u32, from as *const _) };
-}
-
-macro_rules! addresses {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq)]
-        pub struct $name(pub u64);
-    )+};
-}
-
-addresses! {
-    /// `struct file *`
-    File,
-    /// `struct inode *`
-    InodePtr,
-    /// `struct file_lease *` (`struct file_lock *` before 6.9)
-    FileLease,
-    /// `struct page *`
-    Page,
-    /// `struct folio *`
-    Folio,
-    /// `struct dentry *`
-    Dentry,
-    /// `struct vfsmount *`
-    VfsMount,
-    /// `struct vm_area_struct *`
-    Vma,
-    /// `struct task_struct *`
-    TaskPtr,
-}
-
-/// Hides where a number came from, so that the test behind it is made on the register that is
-/// used as an index: the verifier does not connect two copies of a number.
-#[inline(always)]
-pub fn opaque(number: u64) -> u64 {
-    // SAFETY: reads the local it is given.
-    unsafe { core::ptr::read_volatile(&raw const number) }
-}

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 
-use super::{Dentry, InodePtr, VfsMount, at, pointer};
+use super::memory::{Dentry, InodePtr, VfsMount, at, pointer};
 
 impl Dentry {
     /// `None` for a negative one.

@@ -3,7 +3,9 @@
 use lease_trace_common::config::{FOLIO_MAPPING, PAGE_HEAD, PAGE_SIZE};
 
 use super::{
-    Folio, InodePtr, Page, Pointer, Probed, at, element, opaque, pointer, value, words::Words,
+    memory::{Folio, InodePtr, Page, at, element, opaque, pointer, value},
+    pointer::{Pointer, Probed},
+    words::Words,
 };
 
 /// The words of a `struct page` that tell what it belongs to, in one read.
@@ -244,4 +246,47 @@ pub fn batch_len(batch: u64) -> u64 {
 #[inline(always)]
 pub fn batch_folio(batch: u64, index: u64) -> Option<Folio> {
     element(batch + u64::from(offset!(batch_folios)), index).map(Folio)
+}
+
+/// What a page of an array belongs to.
+pub enum Owner {
+    /// The inode at this address.
+    Inode(u64),
+    /// Anonymous memory.
+    Nobody,
+    /// It has no mapping.
+    Unknown,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// What page `index` of an array belongs to.
+#[inline(always)]
+pub fn owner_of(array: u64, index: u64) -> Owner {
+    match page_inode(array, index) {
+        NOBODY => Owner::Nobody,
+        UNKNOWN => Owner::Unknown,
+        UNREADABLE => Owner::Unreadable,
+        inode => Owner::Inode(inode as u64),
+    }
+}
+
+/// No addresses.
+const NOBODY: i64 = 0;
+const UNREADABLE: i64 = 1;
+const UNKNOWN: i64 = 2;
+
+/// A function of its own for the verifier: what it asks is asked once, and not before all that a caller
+/// does with the answer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn page_inode(array: u64, index: u64) -> i64 {
+    let Some(page) = element(array, index) else {
+        return UNREADABLE;
+    };
+    match Page(page).folio().backing() {
+        Some(Backing::File(inode)) => inode.0 as i64,
+        Some(Backing::None) => UNKNOWN,
+        Some(Backing::Anonymous) | None => NOBODY,
+    }
 }

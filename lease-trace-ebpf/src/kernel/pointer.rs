@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use super::at;
+use super::memory::{at, value};
 
 /// The address of something in the kernel.
 pub trait Pointer: Copy {
@@ -123,5 +123,5 @@ impl Pointer for Probed {
 /// types on.
 #[inline(always)]
 fn address_of(pointer: u64) -> u64 {
-    super::value::<u64>(&raw const pointer as u64).unwrap_or(0)
+    value::<u64>(&raw const pointer as u64).unwrap_or(0)
 }

@@ -5,7 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
 use lease_trace_common::COMM_LEN;
 
-use super::{File, Pointer as _, TaskPtr, Typed, Vma, at, element, pointer, value};
+use super::{
+    memory::{File, TaskPtr, Vma, at, element, pointer, value},
+    pointer::{Pointer as _, Typed},
+};
 
 impl Vma {
     /// The one that a callback of `bpf_find_vma` is given.

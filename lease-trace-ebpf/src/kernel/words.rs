@@ -3,8 +3,8 @@
 
 use lease_trace_common::config::CAST;
 
-use super::{constant, value};
-use crate::state::maps::CONFIG;
+use super::probe::value;
+use crate::bpf::config::{CONFIG, constant};
 
 /// Words from an address on; what cannot be read is zero.
 #[derive(Clone, Copy)]

@@ -12,13 +12,21 @@ use lease_trace_common::{
     stake::pins,
 };
 
+use crate::bpf::config::{CONFIG, constant};
 use crate::{
-    judge::last_cover,
-    kernel::{self, File, FileLease, TaskPtr, Vma},
+    kernel::{self, File, FileLease, TaskPtr, Vma, leases},
     state::inodes::InodeRef,
-    state::maps::{CONFIG, owner_says},
-    track::lease,
+    state::maps::owner_says,
 };
+
+/// What a walk asks of those who know more than what is shown.
+pub trait On {
+    /// Whose pins the end of this file's lease would leave uncovered: a thread group, or 0.
+    fn whom(&self, file: File) -> u32;
+
+    /// A lease that is older than the tool; `who` is a task that keeps it alive.
+    fn adopt(&self, file: File, lease: FileLease, who: TaskPtr);
+}
 
 /// Start of `struct bpf_iter__task_file` (task, fd, file follow) and of
 /// `struct bpf_iter__task_vma` (task, vma follow; kernel/bpf/task_iter.c).
@@ -38,7 +46,7 @@ pub struct Meta {
 
 /// One descriptor of one task.
 #[inline(always)]
-pub fn task_file(ctx: *const Context) {
+pub fn task_file(ctx: *const Context, on: &impl On) {
     let (task, fd, file) = (
         kernel::word(ctx as u64, 1),
         kernel::word(ctx as u64, 2),
@@ -50,13 +58,13 @@ pub fn task_file(ctx: *const Context) {
             start: 0,
             end: 0,
         };
-        found(ctx, TaskPtr(task), &at, File(file));
+        found(ctx, on, TaskPtr(task), &at, File(file));
     }
 }
 
 /// One mapping of one task.
 #[inline(always)]
-pub fn task_vma(ctx: *const Context) {
+pub fn task_vma(ctx: *const Context, on: &impl On) {
     let (task, vma) = (kernel::word(ctx as u64, 1), kernel::word(ctx as u64, 2));
     if let (Some(task), Some(vma)) = (task, vma)
         && let Some(file) = Vma(vma).file()
@@ -66,14 +74,14 @@ pub fn task_vma(ctx: *const Context) {
             start: Vma(vma).start(),
             end: Vma(vma).end(),
         };
-        found(ctx, TaskPtr(task), &at, file);
+        found(ctx, on, TaskPtr(task), &at, file);
     }
 }
 
 /// Whether leases are entered that were not seen to be set: in the first walk of all.
 #[inline(always)]
 fn adopts() -> bool {
-    kernel::constant(&CONFIG.adopt) != 0 && !owner_says(owner::ADOPTED)
+    constant(&CONFIG.adopt) != 0 && !owner_says(owner::ADOPTED)
 }
 
 /// Where a reference is: its descriptor, or [`MAPPING`] and addresses.
@@ -101,7 +109,7 @@ extern "C" fn walk_look_up(record: *mut Found) -> i64 {
         return 0;
     };
     let file = File(record.file);
-    let lease = lease::find(file);
+    let lease = leases::find(file);
     if let Some(lease) = lease {
         record.lease = lease.0;
         record.flags = lease.flags();
@@ -110,16 +118,17 @@ extern "C" fn walk_look_up(record: *mut Found) -> i64 {
     if let Some(inode) = file.pages_inode()
         && let Some(tracked) = InodeRef::find(inode.0)
     {
-        record.inode_id = tracked.get().id;
+        record.inode_id = tracked.id;
+        // To be found out by the caller.
         if lease.is_some() && pins(tracked.word()) > 0 {
-            record.uncovers = last_cover::whom(file);
+            record.uncovers = 1;
         }
     }
     i64::from(record.lease != 0 || record.inode_id != 0)
 }
 
 #[inline(always)]
-fn found(ctx: *const Context, who: TaskPtr, at: &Place, file: File) {
+fn found(ctx: *const Context, on: &impl On, who: TaskPtr, at: &Place, file: File) {
     let mut record = Found {
         lease: 0,
         inode_id: 0,
@@ -136,8 +145,11 @@ fn found(ctx: *const Context, who: TaskPtr, at: &Place, file: File) {
     if walk_look_up(&raw mut record) == 0 {
         return;
     }
+    if record.uncovers != 0 {
+        record.uncovers = on.whom(file);
+    }
     if record.lease != 0 && adopts() {
-        lease::adopt(file, FileLease(record.lease), who);
+        on.adopt(file, FileLease(record.lease), who);
     }
     // SAFETY: the record is a local.
     unsafe { who.copy_comm(&raw mut record.comm) };

@@ -4,26 +4,13 @@
 use lease_trace_common::count::Count;
 
 use crate::{
-    kernel,
-    state::calls,
-    state::maps::{CONFIG, count},
+    bpf::config,
+    state::{calls, maps::count},
 };
-
-/// Whether an audit was asked for; known when the programs are checked.
-#[inline(always)]
-pub fn is_on() -> bool {
-    kernel::constant(&CONFIG.audit) != 0
-}
-
-/// Whether there is none, and `struct page` is as it is known.
-#[inline(always)]
-pub fn is_plain() -> bool {
-    kernel::constant(&CONFIG.plain) != 0
-}
 
 #[inline(always)]
 pub fn taken(n: u64) {
-    if is_on() {
+    if config::is_audited() {
         count(Count::AuditTaken, n);
     }
 }
@@ -31,7 +18,7 @@ pub fn taken(n: u64) {
 /// What the kernel drops inside a pin call of its own was never seen to be taken.
 #[inline(always)]
 pub fn dropped(n: u64) {
-    if is_on() && !calls::under_way() {
+    if config::is_audited() && !calls::under_way() {
         count(Count::AuditDropped, n);
     }
 }

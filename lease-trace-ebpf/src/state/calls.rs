@@ -1,28 +1,31 @@
 //! Calls under way: what they were called with, and which threads are inside one that pins.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use lease_trace_common::count::Count;
+use lease_trace_common::{count::Count, word::Word as _};
 
+use crate::bpf::config::{self, CONFIG, constant};
 use crate::{
-    bpf::atomic,
-    kernel,
-    kernel::current,
-    state::audit,
-    state::maps::{CALLS, CONFIG, Call, PINNING, count},
+    bpf::task,
+    state::maps::{CALLS, Call, count, detachings, pinning},
 };
 
 /// Whether pins with these FOLL flags are wanted as pins of their own.
 #[inline(always)]
 pub fn is_long_term(flags: u32) -> bool {
-    let long_term = kernel::constant(&CONFIG.foll_longterm);
-    let all = kernel::constant(&CONFIG.pins_all);
-    all != 0 || flags & long_term != 0
+    let all = constant(&CONFIG.pins_all);
+    all != 0 || flags & long_term() != 0
+}
+
+/// `FOLL_LONGTERM`, which `memfd_pin_folios` has always.
+#[inline(always)]
+pub fn long_term() -> u32 {
+    constant(&CONFIG.foll_longterm)
 }
 
 /// Whether what is unpinned during a call with these flags must be told from the rest.
 #[inline(always)]
 pub fn is_marked(flags: u32) -> bool {
-    is_long_term(flags) || audit::is_on()
+    is_long_term(flags) || config::is_audited()
 }
 
 /// A call that may pin begins.
@@ -30,6 +33,7 @@ pub fn is_marked(flags: u32) -> bool {
 pub fn enter(call: Call) {
     keep(&Call {
         pinning: u32::from(is_marked(call.flags)),
+        detachings: detachings().load(),
         ..call
     });
 }
@@ -38,13 +42,17 @@ pub fn enter(call: Call) {
 /// thread, since what is unpinned meanwhile (the kernel's own retries) was never counted.
 #[inline(always)]
 pub fn enter_long_term(call: Call) {
-    keep(&Call { pinning: 1, ..call });
+    keep(&Call {
+        pinning: 1,
+        detachings: detachings().load(),
+        ..call
+    });
 }
 
 /// Keeps the arguments of any call until it returns.
 #[inline(always)]
 pub fn keep(call: &Call) {
-    let thread = current::pid_tgid();
+    let thread = task::pid_tgid();
     if CALLS.insert(thread, call, BPF_NOEXIST.into()).is_err() {
         // A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
         // under way) is over, now that the next begins; else there is no room.
@@ -55,8 +63,7 @@ pub fn keep(call: &Call) {
         }
     }
     if call.pinning != 0 {
-        // SAFETY: a global of this object.
-        unsafe { atomic::add(&raw mut PINNING, 1) };
+        pinning().add(1);
     }
 }
 
@@ -64,13 +71,12 @@ pub fn keep(call: &Call) {
 #[inline(always)]
 fn forget_unreturned(thread: u64) {
     // SAFETY: a live map value of this thread.
-    let pinning = CALLS
+    let is_counted = CALLS
         .get_ptr(thread)
         .is_some_and(|call| unsafe { (*call).pinning != 0 });
-    if pinning {
+    if is_counted {
         count(Count::LostCalls, 1);
-        // SAFETY: a global of this object.
-        unsafe { atomic::sub(&raw mut PINNING, 1) };
+        pinning().add(1_u64.wrapping_neg());
     }
 }
 
@@ -80,7 +86,7 @@ pub fn kept<'a>() -> Option<&'a Call> {
     // SAFETY: a live map value; the entry belongs to this thread, which is here and removes it
     // only in `done`.
     CALLS
-        .get_ptr(current::pid_tgid())
+        .get_ptr(task::pid_tgid())
         .map(|call| unsafe { &*call })
 }
 
@@ -88,21 +94,28 @@ pub fn kept<'a>() -> Option<&'a Call> {
 #[inline(always)]
 pub fn done(call: &Call) {
     if call.pinning != 0 {
-        // SAFETY: a global of this object.
-        unsafe { atomic::sub(&raw mut PINNING, 1) };
+        pinning().add(1_u64.wrapping_neg());
     }
-    _ = CALLS.remove(current::pid_tgid());
+    _ = CALLS.remove(task::pid_tgid());
 }
 
-/// Whether this thread is inside a pin call.
+/// What a kprobe kept of a call that is not tracked is not needed, now that fexit has seen it return.
+#[inline(always)]
+pub fn forget_mixed() {
+    if constant(&CONFIG.mixed) != 0 {
+        _ = CALLS.remove(task::pid_tgid());
+    }
+}
+
+/// Whether this thread is inside a pin call, and it is the thread itself that comes here.
 #[inline(always)]
 pub fn under_way() -> bool {
-    // SAFETY: a global of this object.
-    if unsafe { atomic::load(&raw const PINNING) } == 0 {
+    if pinning().load() == 0 {
         return false;
     }
     // SAFETY: the entry belongs to this thread.
-    CALLS
-        .get_ptr(current::pid_tgid())
-        .is_some_and(|call| unsafe { (*call).pinning != 0 })
+    let is_inside = CALLS
+        .get_ptr(task::pid_tgid())
+        .is_some_and(|call| unsafe { (*call).pinning != 0 });
+    is_inside && !task::is_interrupted()
 }

@@ -1,33 +1,45 @@
-//! The records of inodes: found, made, changed and dropped. All atomics on their words are here.
+//! The records of inodes: found, made and dropped.
+
+use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
+    batch,
+    books::{self, Words},
     count::Count,
-    stake::{self, DEAD, Inode, LEASE, PIN, pins, sole_owner},
+    stake::{Inode, Task},
+    tagged,
+    word::{self, Change, Word as _},
 };
 
 use crate::{
-    bpf::atomic,
-    bpf::mem,
-    kernel::current,
-    kernel::{self, InodePtr, Pointer},
-    state::calls,
+    bpf::{
+        atomic::At,
+        config::{CONFIG, constant},
+        loops, mem,
+    },
+    kernel::Pointer,
     state::maps::{
-        CONFIG, FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, PINNED, SLOT_OF, TRACKED,
-        USED_SLOTS, count,
+        FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, SLOT_OF, USED_SLOTS, count,
+        tracked,
     },
 };
 
 /// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
 pub const SLOT_BITS: u32 = 20;
 
-/// How often a record that is just being deleted is looked up again.
-pub const TRIES: u32 = 2;
+/// How often a record is looked up again that is just being made or deleted.
+pub const TRIES: u32 = 6;
 
-/// A live inode record and its slot.
+/// How often, before each of these, it is looked whether whoever makes or deletes it is done. A look is
+/// some hundred instructions, so all of them take some milliseconds at most.
+pub const WAIT: u32 = 1 << 12;
+
+/// The record of an inode. The slot may become another inode's: a change through this one fails then.
 #[derive(Clone, Copy)]
 pub struct InodeRef {
     pub slot: u32,
+    pub id: u64,
     record: *mut Inode,
 }
 
@@ -41,13 +53,11 @@ impl InodeRef {
         // SAFETY: a live map value.
         let slot = unsafe { *SLOT_OF.get_ptr(address)? };
         let found = Self::at(slot)?;
-        // SAFETY: `record` is a live map value; LAST is a global of this object.
-        unsafe {
-            if (*found.record).address != address {
-                return None;
-            }
-            core::ptr::write_volatile(&raw mut LAST, found.number());
+        if !found.is_of(address) || !found.is_live() {
+            return None;
         }
+        // SAFETY: LAST is a global of this object.
+        unsafe { core::ptr::write_volatile(&raw mut LAST, found.number()) };
         Some(found)
     }
 
@@ -56,21 +66,30 @@ impl InodeRef {
     #[inline(always)]
     fn last(inode: u64) -> Option<Self> {
         // SAFETY: a global of this object.
-        let last = unsafe { atomic::load(&raw const LAST) };
+        let last = unsafe { core::ptr::read_volatile(&raw const LAST) };
         let found = Self::find_number(last)?;
-        // SAFETY: `record` is a live map value.
-        let address = unsafe { (*found.record).address };
-        if address == inode && found.word() & DEAD == 0 {
+        if found.is_of(inode) && found.is_live() {
             Some(found)
         } else {
             None
         }
     }
 
+    #[inline(always)]
+    fn is_of(self, address: u64) -> bool {
+        // SAFETY: `record` is an element of an array, read as a whole word.
+        unsafe { core::ptr::read_volatile(&raw const (*self.record).address) == address }
+    }
+
+    #[inline(always)]
+    fn is_live(self) -> bool {
+        word::is_of(self.words().word.load(), books::generation(self.id))
+    }
+
     /// Id and slot in one word.
     #[inline(always)]
-    fn number(self) -> u64 {
-        self.get().id << SLOT_BITS | u64::from(self.slot)
+    pub fn number(self) -> u64 {
+        self.id << SLOT_BITS | u64::from(self.slot)
     }
 
     /// The record that [`Self::number`] names.
@@ -82,270 +101,233 @@ impl InodeRef {
     /// The record in a slot if it still is that of the inode with this id.
     #[inline(always)]
     pub fn find_slot(slot: u64, id: u64) -> Option<Self> {
-        let found = Self::at(slot as u32)?;
-        // SAFETY: `record` is a live map value.
-        if unsafe { (*found.record).id } == id {
-            Some(found)
-        } else {
-            None
-        }
+        Self::at(slot as u32).filter(|found| found.id == id)
     }
 
     #[inline(always)]
     fn at(slot: u32) -> Option<Self> {
         let record = INODES.get_ptr_mut(slot)?;
-        Some(Self { slot, record })
+        // SAFETY: an element of an array, read as a whole word.
+        let id = unsafe { core::ptr::read_volatile(&raw const (*record).id) };
+        Some(Self { slot, id, record })
     }
 
-    /// The inode's record, made if there is none, with `n` added to its word.
+    /// Calls `change`, which answers as [`Self::answer`] has it, until it is made or cannot be.
     #[inline(always)]
-    pub fn add(inode: InodePtr, n: u64) -> Option<Self> {
+    pub fn until_made(change: impl Fn() -> i64) -> Option<Self> {
+        let mut made = AGAIN;
         for _ in 0..TRIES {
-            let found = match Self::find(inode.0) {
-                Some(found) => found,
-                None => match inode_make(inode.0) {
-                    0 => continue,
-                    made if made < 0 => break,
-                    made => Self::at(made as u32 - 1)?,
-                },
-            };
-            // SAFETY: a live map value.
-            let old = unsafe { atomic::add(found.word_ptr(), n) };
-            if old & DEAD == 0 {
-                if pins(old) == 0 && pins(n) > 0 {
-                    // SAFETY: a global of this object.
-                    unsafe { atomic::add(&raw mut PINNED, 1) };
-                }
-                return Some(found);
+            made = change();
+            if made != AGAIN {
+                break;
             }
+        }
+        if made > 0 {
+            return Self::find_number(made as u64);
         }
         count(Count::LostInodes, 1);
         None
     }
 
-    /// The inode is being destroyed: only its slot leads to the record from now on. In this order, since
-    /// whoever gives an allowance looks at the address after it has set the mapping.
+    /// The inode's record, made if there is none, or what a function of its own answers where it is not
+    /// to be had. `numbers` are the inode's: its own, and device and generation in one word.
     #[inline(always)]
-    pub fn evicted(self) {
-        // SAFETY: `record` is a live map value.
-        unsafe {
-            core::ptr::write_volatile(&raw mut (*self.record).address, 0);
-            core::ptr::write_volatile(&raw mut (*self.record).mapping, 0);
+    pub fn find_or_make(address: u64, numbers: impl Fn() -> (u64, u64)) -> Result<Self, i64> {
+        if let Some(found) = Self::find(address) {
+            return Ok(found);
+        }
+        let (ino, dev_and_generation) = numbers();
+        match inode_make(address, ino, dev_and_generation) {
+            0 => Err(AGAIN),
+            made if made < 0 => Err(NO_ROOM),
+            made => Self::at(made as u32 - 1).ok_or(NO_ROOM),
+        }
+    }
+
+    /// What a function of its own answers that changed the record: its number if it could.
+    #[inline(always)]
+    pub fn answer(self, change: Change) -> i64 {
+        if change.is_made() {
+            self.number() as i64
+        } else if change.is(Change::FULL) {
+            NO_ROOM
+        } else {
+            AGAIN
+        }
+    }
+
+    /// The inode is being destroyed: only its slot leads to the record from now on. In this order, since
+    /// whoever opens a batch looks at the address after it has set the mapping.
+    #[inline(always)]
+    pub fn evicted(self, address: u64) {
+        if self.forget_address(address) {
+            // SAFETY: `record` is an element of an array, written as a whole word.
+            unsafe { core::ptr::write_volatile(&raw mut (*self.record).mapping, NO_MAPPING) };
         }
         self.forget_if_empty();
     }
 
+    /// Whoever takes the address out of the record, and nobody else, takes it out of the map.
     #[inline(always)]
-    fn word_ptr(self) -> *mut u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { &raw mut (*self.record).word }
+    fn forget_address(self, address: u64) -> bool {
+        if address == 0 {
+            return false;
+        }
+        // SAFETY: `record` is an element of an array.
+        let word = unsafe { At::new(&raw mut (*self.record).address) };
+        let is_ours = word.swap_if(address, 0);
+        if is_ours {
+            _ = SLOT_OF.remove(address);
+        }
+        is_ours
+    }
+
+    /// The words of this record.
+    #[inline(always)]
+    pub fn words(self) -> Words<At> {
+        let record = self.record;
+        // SAFETY: `record` is an element of an array.
+        unsafe {
+            Words {
+                word: At::new(&raw mut (*record).word),
+                owners: At::new(&raw mut (*record).owners),
+                unowned: At::new(&raw mut (*record).unowned),
+                owed: At::new(&raw mut (*record).owed),
+                batch: At::new(&raw mut (*record).batch),
+                id: self.id,
+            }
+        }
     }
 
     #[inline(always)]
     pub fn get(&self) -> &Inode {
-        // SAFETY: `record` is a live map value; its words change only by atomics.
+        // SAFETY: `record` is an element of an array; its words change only by atomics.
         unsafe { &*self.record }
     }
 
-    /// Leases and pins of all owners.
+    /// Leases and pins of all owners; 0 if the record is gone.
     #[inline(always)]
     pub fn word(self) -> u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::load(self.word_ptr()) }
+        let word = self.words().word.load();
+        if word::is_of(word, books::generation(self.id)) {
+            word
+        } else {
+            0
+        }
     }
 
+    /// See [`tagged::owners`].
     #[inline(always)]
     pub fn owners(self) -> u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::load(&raw const (*self.record).owners) }
-    }
-
-    #[inline(always)]
-    pub fn owners_ptr(self) -> *mut u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { &raw mut (*self.record).owners }
+        tagged::get(self.words().owners, books::generation(self.id))
     }
 
     /// Gives it the numbers of the inode that was opened, by which its leases are known.
     #[inline(always)]
-    pub fn is_opened_as(self, inode: InodePtr) {
-        // SAFETY: `record` is a live map value.
+    pub fn is_opened_as(self, ino: u64, dev: u32) {
+        // SAFETY: `record` is an element of an array.
         unsafe {
-            (*self.record).ino = inode.number();
-            (*self.record).dev = inode.device();
+            (*self.record).ino = ino;
+            (*self.record).dev = dev;
         }
     }
 
-    /// The current process wants a lease on the file broken.
+    /// Where it is kept who wants a lease on the file broken.
     #[inline(always)]
-    pub fn set_breaker(self) {
-        // SAFETY: `record` is a live map value.
-        unsafe { (*self.record).breaker = current::describe() };
+    pub fn breaker(self) -> *mut Task {
+        // SAFETY: `record` is an element of an array.
+        unsafe { &raw mut (*self.record).breaker }
     }
 
-    /// Counts short-term pins that joined long-term ones.
+    /// The batch for folios of this mapping, a pointer to `struct address_space`. It is read before it is
+    /// looked whose record it is in: if that becomes another's, there is another batch in it.
     #[inline(always)]
-    pub fn add_short_term(self, n: u64) {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::add(&raw mut (*self.record).short_term, n) };
-    }
-
-    /// Takes up to `n` short-term pins out of the count; returns how many.
-    #[inline(always)]
-    pub fn take_short_term(self, n: u64) -> u64 {
-        // SAFETY: `record` is a live map value.
-        let there = unsafe { atomic::load(&raw const (*self.record).short_term) };
-        // A count below zero (two CPUs took the same) reads as a huge number: none are left.
-        if there == 0 || there > i64::MAX as u64 {
-            return 0;
-        }
-        let taken = if there < n { there } else { n };
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::sub(&raw mut (*self.record).short_term, taken) };
-        taken
-    }
-
-    #[inline(always)]
-    pub fn add_unattributed(self, n: u64) {
-        count(Count::Unattributed, n);
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::add(&raw mut (*self.record).unattributed, n) };
-    }
-
-    /// Adds to the word without making a record.
-    #[inline(always)]
-    pub fn raise(self, n: u64) {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::add(self.word_ptr(), n) };
-    }
-
-    /// Takes pins out of the word and returns how many of all owners are left.
-    #[inline(always)]
-    pub fn drop_pins(self, n: u64) -> u64 {
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::sub(self.word_ptr(), n * PIN) };
-        let had = pins(old);
-        if had > 0 && had <= n {
-            // SAFETY: a global of this object.
-            unsafe { atomic::sub(&raw mut PINNED, 1) };
-        }
-        if had < n {
-            self.raise((n - had) * PIN);
-            return 0;
-        }
-        had - n
-    }
-
-    /// The record whose allowance is for folios of this mapping, a pointer to `struct address_space`.
-    #[inline(always)]
-    pub fn of_mapping<P: Pointer>(mapping: P) -> Option<Self> {
+    pub fn batch_of_mapping<P: Pointer>(mapping: P) -> Option<Batch> {
         // SAFETY: a global of this object.
-        let slot = unsafe { atomic::load(hint(mapping.low())) };
-        let found = Self::at(slot as u32)?;
-        // SAFETY: `record` is a live map value.
-        let known = unsafe { atomic::load(&raw const (*found.record).mapping) };
-        mapping.is(known).then_some(found)
+        let slot = unsafe { core::ptr::read_volatile(hint(mapping.low())) };
+        let record = INODES.get_ptr_mut(slot as u32)?;
+        // SAFETY: an element of an array.
+        let word = unsafe { At::new(&raw mut (*record).batch) };
+        let there = word.load();
+        // SAFETY: an element of an array, read as a whole word.
+        let known = unsafe { core::ptr::read_volatile(&raw const (*record).mapping) };
+        mapping.is(known).then_some(Batch { word, there })
     }
 
-    /// Drops `n` pins by the record's allowance; false if it does not reach that far, or if they may be the
-    /// kernel's own retries (a pin call of this thread is under way).
+    /// Counts the batch down by `n`; false if it does not reach that far.
     #[inline(always)]
-    pub fn spend(self, n: u64) -> bool {
-        if calls::under_way() {
-            return false;
-        }
-        let allowance = self.allowance();
-        match stake::spend(allowance, n) {
-            // SAFETY: `record` is a live map value.
-            Some(new) => unsafe {
-                atomic::swap_if(&raw mut (*self.record).allowance, allowance, new)
-            },
-            None => false,
-        }
+    pub fn drop_by_batch(self, n: u64) -> bool {
+        let word = self.words().batch;
+        let there = word.load();
+        batch::is_of(there, self.id) && Batch { word, there }.drop(n)
     }
 
-    /// The allowance, see `stake::allowance`.
+    /// The batch, see [`batch`].
     #[inline(always)]
-    pub fn allowance(self) -> u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::load(&raw const (*self.record).allowance) }
+    pub fn batch(self) -> u64 {
+        self.words().batch.load()
     }
 
-    /// The same, and there is none any more.
-    #[inline(always)]
-    pub fn take_allowance(self) -> u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::swap(&raw mut (*self.record).allowance, 0) }
-    }
-
-    /// Whose allowance it can be: that of the only owner, if no pins are of unknown term, and the inode is in
-    /// memory.
-    #[inline(always)]
-    pub fn entitled(self) -> Option<u32> {
-        // SAFETY: `record` is a live map value.
-        let (short_term, address) = unsafe {
-            (
-                atomic::load(&raw const (*self.record).short_term),
-                atomic::load(&raw const (*self.record).address),
-            )
-        };
-        if short_term != 0 || address == 0 {
-            return None;
-        }
-        sole_owner(self.owners())
-    }
-
-    /// Gives it an allowance, for the folios of the mapping at this address (0: of whichever is known); false
-    /// if it has one.
-    #[inline(always)]
-    pub fn set_allowance(self, allowance: u64, mapping: u64) -> bool {
-        self.be_found_by(mapping);
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::swap_if(&raw mut (*self.record).allowance, 0, allowance) }
-    }
-
-    /// Lets [`Self::of_mapping`] find the record by the mapping at this address, unless that is 0. Another
-    /// mapping with the same hint is not found any more.
+    /// Lets [`Self::batch_of_mapping`] find the record by the mapping at this address, unless that is 0, or the
+    /// inode is not in memory. Another mapping with the same hint is not found any more.
     #[inline(always)]
     pub fn be_found_by(self, mapping: u64) {
-        if mapping == 0 {
+        if mapping == 0 || self.is_of(0) {
             return;
         }
-        // SAFETY: `record` is a live map value, the hint a global of this object.
+        // SAFETY: `record` is an element of an array, the hint a global of this object.
         unsafe {
-            (*self.record).mapping = mapping;
+            core::ptr::write_volatile(&raw mut (*self.record).mapping, mapping);
             core::ptr::write_volatile(hint(mapping as u32), u64::from(self.slot));
         }
     }
 
-    /// Takes a lease out of the word.
+    /// Takes one of its leases out of the word.
     #[inline(always)]
     pub fn drop_lease(self) {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::sub(self.word_ptr(), LEASE) };
+        word::unlease(self.words().word);
     }
 
     /// Gives the slot back and drops the path once neither a lease nor a pin is left.
     #[inline(always)]
     pub fn forget_if_empty(self) {
-        if self.word() != 0 {
+        if !word::bury(self.words().word, books::generation(self.id)) {
             return;
         }
-        let Inode { id, address, .. } = *self.get();
-        // SAFETY: `record` is a live map value.
-        if unsafe { atomic::swap_if(self.word_ptr(), 0, DEAD) } {
-            _ = PATHS.remove(id);
-            if address != 0 {
-                _ = SLOT_OF.remove(address);
-            }
-            _ = FREE_SLOTS.push(self.slot, 0);
-            // SAFETY: a global of this object.
-            unsafe { atomic::sub(&raw mut TRACKED, 1) };
+        _ = PATHS.remove(self.id);
+        self.forget_address(self.get().address);
+        _ = FREE_SLOTS.push(self.slot, 0);
+        tracked().add(1_u64.wrapping_neg());
+    }
+}
+
+/// Stands for no mapping: 0 would be that of a folio which left the page cache.
+const NO_MAPPING: u64 = 1;
+
+/// A batch as it was read.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    word: At,
+    there: u64,
+}
+
+impl Batch {
+    /// Counts it down by `n`; false if it does not reach that far, or is not as it was.
+    #[inline(always)]
+    pub fn drop(self, n: u64) -> bool {
+        match batch::less(self.there, n) {
+            Some(new) => self.word.swap_if(self.there, new),
+            None => false,
         }
     }
 }
 
-/// Where the slot of an inode with an allowance is noted, by the lower half of its mapping's address.
+/// What functions of their own answer where they have no record: it is just being made or deleted, or
+/// there is no room.
+const AGAIN: i64 = 0;
+const NO_ROOM: i64 = -1;
+
+/// Where the slot of an inode with a batch is noted, by the lower half of its mapping's address.
 #[inline(always)]
 fn hint(low: u32) -> *mut u64 {
     // Without a shift, which costs one for each page: the lowest bits tell mappings apart little, as parts of
@@ -359,45 +341,75 @@ fn hint(low: u32) -> *mut u64 {
 /// there is no room. A function of its own for the verifier: checked once, and its stack is free again
 /// for what follows.
 #[unsafe(no_mangle)]
-extern "C" fn inode_make(address: u64) -> i64 {
-    let inode = InodePtr(address);
+extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64 {
     let Some(slot) = take_slot() else { return -1 };
     let Some(made) = InodeRef::at(slot) else {
         return -1;
     };
-    // SAFETY: a slot just taken belongs to this program. Written in place, to spare the stack.
+    let id = next_id();
+    let generation = books::generation(id);
+    // SAFETY: a slot just taken belongs to this program, but for those who hold it for its last inode's:
+    // they change nothing, since the words are of another generation. Written in place, to spare the stack.
     unsafe {
         mem::clear(made.record);
+        (*made.record).mapping = NO_MAPPING;
         (*made.record).address = address;
-        (*made.record).ino = inode.number();
-        (*made.record).dev = inode.device();
-        (*made.record).generation = inode.generation();
-        (*made.record).id = next_id();
+        (*made.record).ino = ino;
+        (*made.record).dev = (dev_and_generation >> 32) as u32;
+        (*made.record).generation = dev_and_generation as u32;
+        (*made.record).owners = tagged::fresh(generation);
+        (*made.record).unowned = tagged::fresh(generation);
+        (*made.record).owed = tagged::fresh(generation);
+        (*made.record).id = id;
+        core::ptr::write_volatile(&raw mut (*made.record).word, word::fresh(generation));
     }
+    // Before anybody can find it: with none tracked, releases are not looked at.
+    tracked().add(1);
     match SLOT_OF.insert(address, slot, BPF_NOEXIST.into()) {
-        Ok(()) => {
-            // SAFETY: a global of this object.
-            unsafe { atomic::add(&raw mut TRACKED, 1) };
-            i64::from(slot) + 1
-        }
+        Ok(()) => i64::from(slot) + 1,
         Err(error) => {
+            tracked().add(1_u64.wrapping_neg());
+            // SAFETY: as above; nobody has found it.
+            unsafe { core::ptr::write_volatile(&raw mut (*made.record).word, 0) };
             _ = FREE_SLOTS.push(slot, 0);
-            if error == EEXIST { 0 } else { -1 }
+            if error != EEXIST {
+                return -1;
+            }
+            wait_until_settled(address);
+            0
         }
     }
+}
+
+/// Waits for another processor that is just making or deleting the record of the inode at this address:
+/// some hundred instructions of it, which nothing but an interrupt interrupts.
+#[inline(always)]
+fn wait_until_settled(address: u64) {
+    let mut address = address;
+    loops::repeat(WAIT, is_settled, &mut address);
+}
+
+unsafe extern "C" fn is_settled(_turn: u64, address: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `wait_until_settled` gave it.
+    let address = unsafe { *address.cast::<u64>() };
+    let Some(slot) = SLOT_OF.get_ptr(address) else {
+        return 1;
+    };
+    // SAFETY: a live map value.
+    let found = InodeRef::at(unsafe { *slot });
+    i64::from(found.is_none_or(|found| found.is_of(address) && found.is_live()))
 }
 
 /// A slot never used before, else the one given back longest ago.
 #[inline(always)]
 fn take_slot() -> Option<u32> {
-    let slots = u64::from(kernel::constant(&CONFIG.capacity));
-    // SAFETY: globals of this object.
-    unsafe {
-        if atomic::load(&raw const USED_SLOTS) < slots {
-            let slot = atomic::add(&raw mut USED_SLOTS, 1);
-            if slot < slots {
-                return Some(slot as u32);
-            }
+    let slots = u64::from(constant(&CONFIG.capacity));
+    // SAFETY: a global of this object.
+    let used = unsafe { At::new(&raw mut USED_SLOTS) };
+    if used.load() < slots {
+        let slot = used.add(1);
+        if slot < slots {
+            return Some(slot as u32);
         }
     }
     FREE_SLOTS.pop().ok().flatten()
@@ -409,5 +421,5 @@ pub const EEXIST: i32 = -17;
 #[inline(always)]
 fn next_id() -> u64 {
     // SAFETY: a global of this object.
-    unsafe { atomic::add(&raw mut LAST_ID, 1) + 1 }
+    unsafe { At::new(&raw mut LAST_ID) }.add(1) + 1
 }

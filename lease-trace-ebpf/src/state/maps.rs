@@ -7,24 +7,27 @@
 //! for it. `BPF_F_INNER_MAP` keeps it from that (`array_map_gen_lookup`, kernel/bpf/arraymap.c): ten
 //! instructions more to run, where that is rare, for a shorter start.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
+    helpers::generated::bpf_for_each_map_elem,
     macros::map,
     maps::{Array, HashMap, Queue, RingBuf},
 };
+pub use lease_trace_common::call::Call;
 use lease_trace_common::{
     STACK_LEN,
-    config::Config,
     count::Count,
     lease::Lease,
     owner,
     policy::{self, Facts, Frame, Rule},
     stake::{Detached, Inode, Path, Stake, StakeKey},
+    totals::Totals,
+    word::Word as _,
 };
 
-/// Set by userspace before loading; constant for the verifier.
-#[unsafe(no_mangle)]
-pub static CONFIG: Config = blank();
+use crate::bpf::atomic::At;
 
 /// Leases in force, by the address of their `file_lease`.
 #[map]
@@ -119,17 +122,18 @@ pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, BPF_F_INNER_M
 #[unsafe(link_section = ".bss.COUNTS")]
 pub static mut COUNTS: [u64; Count::LEN] = [0; Count::LEN];
 
-/// Inode records there are: 0 lets the release hooks return at once.
+/// See [`Totals`]: a map of one value, in a section of its own.
 #[unsafe(no_mangle)]
-pub static mut TRACKED: u64 = 0;
+#[unsafe(link_section = ".bss.TOTALS")]
+pub static mut TOTALS: Totals = Totals {
+    tracked: 0,
+    pinned: 0,
+    pinning: 0,
+};
 
-/// Inode records with pins: 0 tells the hooks that deny that no release can be a breach.
+/// Folios that left the page cache while pinned, ever.
 #[unsafe(no_mangle)]
-pub static mut PINNED: u64 = 0;
-
-/// Long-term pin calls under way on all CPUs: 0 spares a look-up at each release.
-#[unsafe(no_mangle)]
-pub static mut PINNING: u64 = 0;
+pub static mut DETACHINGS: u64 = 0;
 
 /// Slots of `INODES` ever used.
 #[unsafe(no_mangle)]
@@ -139,18 +143,58 @@ pub static mut USED_SLOTS: u64 = 0;
 #[unsafe(no_mangle)]
 pub static mut LAST: u64 = 0;
 
-/// Slots of inodes with an allowance, see `InodeRef::of_mapping`.
+/// Slots of inodes with a batch, see `InodeRef::batch_of_mapping`.
 #[unsafe(no_mangle)]
 pub static mut HINTS: [u64; HINTED] = [0; HINTED];
 pub const HINTED: usize = 1024;
 
-/// Always zero, which the verifier does not know.
-#[unsafe(no_mangle)]
-pub static mut ZERO: u64 = 0;
-
 /// The last inode id given.
 #[unsafe(no_mangle)]
 pub static mut LAST_ID: u64 = 0;
+
+/// How many stakes were made: the lower bits are the next one's generation.
+#[unsafe(no_mangle)]
+pub static mut LAST_GENERATION: u64 = 0;
+
+/// [`Totals::tracked`].
+#[inline(always)]
+pub fn tracked() -> At {
+    // SAFETY: a global of this object.
+    unsafe { At::new(&raw mut TOTALS.tracked) }
+}
+
+/// [`Totals::pinned`].
+#[inline(always)]
+pub fn pinned() -> At {
+    // SAFETY: a global of this object.
+    unsafe { At::new(&raw mut TOTALS.pinned) }
+}
+
+/// [`Totals::pinning`].
+#[inline(always)]
+pub fn pinning() -> At {
+    // SAFETY: a global of this object.
+    unsafe { At::new(&raw mut TOTALS.pinning) }
+}
+
+/// [`DETACHINGS`].
+#[inline(always)]
+pub fn detachings() -> At {
+    // SAFETY: a global of this object.
+    unsafe { At::new(&raw mut DETACHINGS) }
+}
+
+/// There are no records: every hook that drops pins returns at once.
+#[inline(always)]
+pub fn nothing_tracked() -> bool {
+    tracked().load() == 0
+}
+
+/// No file has pins.
+#[inline(always)]
+pub fn nothing_pinned() -> bool {
+    pinned().load() == 0
+}
 
 /// Key of a cover: a lease and a thread group.
 #[repr(C)]
@@ -169,36 +213,6 @@ impl CoverKey {
             lease,
             tgid,
             zero: 0,
-        }
-    }
-}
-
-/// A call entered and not yet left.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Call {
-    /// First address to pin; for `generic_setlease` and `memfd_pin_folios` the file.
-    pub start: u64,
-    /// `struct page **`.
-    pub pages: u64,
-    /// Address space pinned, 0 for the current one.
-    pub mm: u64,
-    /// FOLL flags; for `generic_setlease` the mode asked for.
-    pub flags: u32,
-    /// 1 if this call is counted in [`PINNING`].
-    pub pinning: u32,
-}
-
-impl Call {
-    /// A call with a file or an address, an array of pages and flags.
-    #[inline(always)]
-    pub const fn new(start: u64, pages: u64, flags: u32) -> Self {
-        Self {
-            start,
-            pages,
-            mm: 0,
-            flags,
-            pinning: 0,
         }
     }
 }
@@ -227,14 +241,45 @@ pub fn owner_says(word: u32) -> bool {
         .is_some_and(|word| unsafe { *word } != 0)
 }
 
-const fn blank() -> Config {
-    // SAFETY: `Config` is made of integers only, for which zero is a value.
-    unsafe { core::mem::zeroed() }
-}
-
 /// Adds to a counter.
 #[inline(always)]
 pub fn count(which: Count, n: u64) {
     // SAFETY: a global of this object, with an element for each counter.
-    unsafe { crate::bpf::atomic::add((&raw mut COUNTS).cast::<u64>().add(which as usize), n) };
+    unsafe { At::new((&raw mut COUNTS).cast::<u64>().add(which as usize)) }.add(n);
+}
+
+/// A callback of bpf_for_each_map_elem: the map, an element's key and value, and state; 1 ends the
+/// loop.
+type Element<K, V, T> = unsafe extern "C" fn(*mut c_void, *mut K, *mut V, *mut T) -> i64;
+
+/// Calls `each` for every stake.
+#[inline(always)]
+pub fn walk_stakes<T>(each: Element<StakeKey, Stake, T>, state: &mut T) {
+    walk(&STAKES, each, state);
+}
+
+/// Calls `each` for every cover.
+#[inline(always)]
+pub fn walk_covers<T>(each: Element<CoverKey, u64, T>, state: &mut T) {
+    walk(&COVERS, each, state);
+}
+
+#[inline(always)]
+fn walk<K, V, T>(map: &'static HashMap<K, V>, each: Element<K, V, T>, state: &mut T) {
+    // SAFETY: the callback has the signature that the helper wants for this map and this state, which
+    // outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            core::ptr::from_ref(map).cast_mut().cast(),
+            each as *mut c_void,
+            core::ptr::from_mut(state).cast(),
+            0,
+        )
+    };
+}
+
+/// Whether the lease covers this process, which did not set it.
+#[inline(always)]
+pub fn covers(lease: u64, tgid: u32) -> bool {
+    COVERS.get_ptr(CoverKey::new(lease, tgid)).is_some()
 }

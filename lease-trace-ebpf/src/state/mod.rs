@@ -4,4 +4,5 @@ pub mod audit;
 pub mod calls;
 pub mod inodes;
 pub mod maps;
+pub mod policy;
 pub mod stakes;

@@ -1,46 +1,24 @@
-//! The records of stakes: found, made, changed and dropped. All atomics on their words are here;
-//! what a change means is decided in `lease_trace_common::stake`.
+//! The records of stakes: found, made and dropped. What their words come to is in `track`.
+
+use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
-    cause::Cause,
+    batch,
+    books::{self, Stake as StakeWord},
     count::Count,
-    event::EventKind,
-    lease::{LeaseInfo, known},
-    policy::on,
-    stake::{
-        self, DEAD, LEASE, PIN, Pinned, Stake, StakeKey, Task, Unpinned, ZOMBIE, leases, owner,
-        pins,
-    },
+    lease::LeaseInfo,
+    stake::{Stake, StakeKey, Task, pins},
+    word::{self, Change, Word as _},
 };
 
 use crate::{
-    bpf::atomic,
-    effects::notify,
-    judge::verdicts,
-    kernel::current,
-    state::inodes::{EEXIST, InodeRef, TRIES},
-    state::maps::{STAKES, count},
-    track::allowance,
-    track::coverage,
+    bpf::{atomic::At, loops},
+    state::{
+        inodes::{EEXIST, InodeRef, TRIES, WAIT},
+        maps::{LAST_GENERATION, STAKES, count},
+    },
 };
-
-/// Counts stakes that come to have both a lease and pins, and those that cease to: while there are
-/// none, nobody need look for orphaned pins.
-#[inline(always)]
-fn count_cover(old: u64, new: u64) {
-    let both = |word: u64| pins(word) > 0 && leases(word) > 0;
-    if both(old) != both(new) {
-        count(
-            if both(new) {
-                Count::Covered
-            } else {
-                Count::Uncovered
-            },
-            1,
-        );
-    }
-}
 
 /// Stands for no lease, or for one that is not known.
 pub const NO_LEASE: LeaseInfo = LeaseInfo {
@@ -56,10 +34,12 @@ static BLANK: Stake = {
     unsafe { core::mem::zeroed() }
 };
 
-/// A live stake and its key.
+/// A stake, its key and its generation. The memory may become another stake's: a change through this one
+/// fails then.
 #[derive(Clone, Copy)]
 pub struct StakeRef {
     pub key: StakeKey,
+    generation: u64,
     record: *mut Stake,
 }
 
@@ -67,42 +47,55 @@ impl StakeRef {
     #[inline(always)]
     pub fn find(tgid: u32, inode_id: u64) -> Option<Self> {
         let key = StakeKey::new(tgid, inode_id);
-        let record = STAKES.get_ptr_mut(key)?;
-        Some(Self { key, record })
+        Self::of_walk(key, STAKES.get_ptr_mut(key)?)
     }
 
-    /// The stake, made if there is none; `who` describes its owner, who was started at
-    /// `started_ns` (0: not known).
+    /// From what a look-up or a walk of the map hands over. The generation is read first: if the key is
+    /// right after that, then it is this stake's generation, or that of one which is gone.
     #[inline(always)]
-    pub fn find_or_make(who: &Task, started_ns: u64, inode: InodeRef) -> Option<Self> {
-        let inode_id = inode.get().id;
-        for _ in 0..TRIES {
-            if let Some(found) = Self::find(who.tgid, inode_id) {
-                if found.word() & DEAD == 0 {
-                    found.count_same_pid(started_ns);
-                    return Some(found);
-                }
-                continue;
-            }
-            let key = StakeKey::new(who.tgid, inode_id);
-            match STAKES.insert(key, &BLANK, BPF_NOEXIST.into()) {
-                Ok(()) => {
-                    if let Some(made) = Self::find(who.tgid, inode_id) {
-                        // SAFETY: `record` is a live map value.
-                        unsafe {
-                            (*made.record).owner = *who;
-                            (*made.record).started_ns = started_ns;
-                            (*made.record).slot = u64::from(inode.slot);
-                        }
-                        return Some(made);
-                    }
-                }
-                Err(error) if error == EEXIST => {}
-                Err(_) => break,
-            }
+    pub fn of_walk(key: StakeKey, record: *mut Stake) -> Option<Self> {
+        // SAFETY: `record` is a map value, whose memory is a stake's as long as the program runs.
+        let (word, there) = unsafe {
+            let word = At::new(&raw mut (*record).word).load();
+            let there = &raw const (*record).key;
+            (
+                word,
+                StakeKey::new(
+                    core::ptr::read_volatile(&raw const (*there).tgid),
+                    core::ptr::read_volatile(&raw const (*there).inode),
+                ),
+            )
+        };
+        let generation = word::generation(word)?;
+        if there.tgid != key.tgid || there.inode != key.inode {
+            return None;
         }
-        count(Count::LostStakes, 1);
-        None
+        Some(Self {
+            key,
+            generation,
+            record,
+        })
+    }
+
+    /// Makes the stake if there is none; `who` describes its owner, who was started at `started_ns` (0: not
+    /// known). It may be deleted again before it is found: it is empty.
+    #[inline(always)]
+    pub fn make_if_missing(who: &Task, started_ns: u64, inode: InodeRef) {
+        make(who, started_ns, inode, 0);
+    }
+
+    /// Adds a lease to the stake, made if there is none; what became of it.
+    #[inline(always)]
+    pub fn find_and_lease(who: &Task, started_ns: u64, inode: InodeRef) -> Option<(Self, Change)> {
+        let made = make(who, started_ns, inode, 1);
+        if made <= 0 {
+            return None;
+        }
+        // With a lease it is not deleted.
+        Some((
+            Self::find(who.tgid, inode.id)?,
+            Change(made as u64 & !(THERE as u64)),
+        ))
     }
 
     /// An ended process may leave pins behind, in a ring that others have. Whoever gets its pid has
@@ -115,41 +108,41 @@ impl StakeRef {
         }
     }
 
-    /// From the pointers a walk of the map hands over.
+    /// Its word, as the books want it.
     #[inline(always)]
-    pub fn of_walk(key: StakeKey, record: *mut Stake) -> Self {
-        Self { key, record }
+    pub fn in_books(self) -> StakeWord<At> {
+        StakeWord {
+            // SAFETY: `record` is a map value, whose memory is a stake's as long as the program runs.
+            word: unsafe { At::new(&raw mut (*self.record).word) },
+            generation: self.generation,
+            tgid: self.key.tgid,
+        }
     }
 
-    #[inline(always)]
-    fn word_ptr(self) -> *mut u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { &raw mut (*self.record).word }
-    }
-
+    /// Its word; 0 if the record is gone.
     #[inline(always)]
     pub fn word(self) -> u64 {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::load(self.word_ptr()) }
+        let word = self.in_books().word.load();
+        if word::is_of(word, self.generation) {
+            word
+        } else {
+            0
+        }
     }
 
-    /// Pins that there are: those in the word, but for what was dropped by an allowance.
+    /// Pins that there are: those in the word, but for what was dropped by a batch.
     #[inline(always)]
     pub fn pins(self) -> u64 {
         let Some(inode) = InodeRef::find_slot(self.get().slot, self.key.inode) else {
             return pins(self.word());
         };
-        pins(stake::settled(
-            self.word(),
-            self.key.tgid,
-            inode.allowance(),
-        ))
+        pins(batch::net(self.word(), self.key.tgid, inode.batch()))
     }
 
     #[inline(always)]
     pub fn get(&self) -> &Stake {
-        // SAFETY: `record` is a live map value; what is read races with nothing but updates of
-        // descriptive fields.
+        // SAFETY: `record` is a map value; what is read races with nothing but updates of descriptive
+        // fields.
         unsafe { &*self.record }
     }
 
@@ -158,28 +151,50 @@ impl StakeRef {
         self.record
     }
 
-    /// A lease on `file`, the owner's own or an inherited one, now covers this stake.
+    /// What [`stake_make`] returns once there is a stake: with the change if a lease is to be added.
     #[inline(always)]
-    pub fn add_lease(self, slot: u32, file: u64, info: &LeaseInfo) {
-        self.set_file(file);
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::add(self.word_ptr(), LEASE) };
-        // A zombie is described by the lease that went, until it is at rest.
-        if old & ZOMBIE == 0 {
-            // SAFETY: `record` is a live map value.
-            unsafe { (*self.record).lease = *info };
+    fn leased_if(self, leases: u64) -> i64 {
+        if leases == 0 {
+            return THERE;
         }
-        count_cover(old, old + LEASE);
-        if pins(old) > 0 {
-            notify::wake();
-            verdicts::judge_later(self, slot, on::ZOMBIE, 0);
+        let change = self.lease();
+        if change.is_made() {
+            change.0 as i64 | THERE
+        } else if change.is(Change::FULL) {
+            NO_ROOM
+        } else {
+            AGAIN
         }
+    }
+
+    /// One more lease covers it, and no pin is judged by that.
+    #[inline(always)]
+    pub fn lease(self) -> Change {
+        word::lease(self.in_books().word.in_place::<4>(), self.generation)
+    }
+
+    /// One of its leases fewer, and nobody is judged.
+    #[inline(always)]
+    pub fn unlease(self) -> Change {
+        word::unlease(self.in_books().word)
+    }
+
+    /// A lease that covered it ended; false if there are pins, so that it is to be judged.
+    #[inline(always)]
+    pub fn end_unpinned(self) -> bool {
+        word::end_unpinned(self.in_books().word, self.generation)
+    }
+
+    /// A lease that covered it ended.
+    #[inline(always)]
+    pub fn lease_end(self) -> Change {
+        self.in_books().word.lease_end(self.generation)
     }
 
     /// Describes an owner that was not seen when the stake was made.
     #[inline(always)]
     pub fn set_owner(self, who: &Task, started_ns: u64) {
-        // SAFETY: `record` is a live map value.
+        // SAFETY: `record` is a map value.
         unsafe {
             (*self.record).owner = *who;
             (*self.record).started_ns = started_ns;
@@ -189,206 +204,168 @@ impl StakeRef {
     /// Notes the file by which the stake is judged.
     #[inline(always)]
     pub fn set_file(self, file: u64) {
-        // SAFETY: `record` is a live map value.
+        // SAFETY: `record` is a map value.
         unsafe { (*self.record).file = file };
     }
 
-    /// Marks the stake as held; false if it was already.
+    /// Notes how many pins there were at most.
     #[inline(always)]
-    pub fn hold(self) -> bool {
-        // SAFETY: `held` is part of a live map value.
-        unsafe { atomic::swap_if(&raw mut (*self.record).held, 0, 1) }
-    }
-
-    /// One more of the leases was set by somebody else.
-    #[inline(always)]
-    pub fn inherit(self) {
-        // SAFETY: `inherited` is part of a live map value.
-        unsafe { atomic::add(&raw mut (*self.record).inherited, 1) };
-    }
-
-    /// One fewer.
-    #[inline(always)]
-    pub fn disinherit(self) {
-        // SAFETY: `inherited` is part of a live map value.
-        unsafe { atomic::sub(&raw mut (*self.record).inherited, 1) };
-    }
-
-    /// A lease that ends now covered this stake, which was not known.
-    #[inline(always)]
-    pub fn count_lease(self) {
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::add(self.word_ptr(), LEASE) };
-        count_cover(old, old + LEASE);
-    }
-
-    /// Undoes [`Self::add_lease`] for a lease that could not be entered: nobody is judged.
-    #[inline(always)]
-    pub fn take_back_lease(self) {
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::sub(self.word_ptr(), LEASE) };
-        count_cover(old, old - LEASE);
-    }
-
-    /// Adds `n` pins that the current process took.
-    #[inline(always)]
-    pub fn add_pins(self, inode: InodeRef, n: u64) -> Pinned {
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::add(self.word_ptr(), n * PIN) };
-        let now = pins(old) + n;
-        // SAFETY: `record` is a live map value.
+    pub fn note_peak(self) {
+        let now = pins(self.word());
+        // SAFETY: `record` is a map value.
         unsafe {
             if now > (*self.record).peak {
                 (*self.record).peak = now;
             }
         }
-        let what = stake::after_pin(old);
-        count_cover(old, old + n * PIN);
-        if matches!(what, Pinned::First) {
-            verdicts::judge_later(self, inode.slot, on::ZOMBIE, 0);
-        }
-        if matches!(what, Pinned::First | Pinned::Bare) {
-            // SAFETY: `owners` is part of a live map value.
-            unsafe { atomic::add(inode.owners_ptr(), owner(self.key.tgid)) };
-        }
-        what
-    }
-
-    /// Takes `n` pins out; returns how many of them were not there.
-    #[inline(always)]
-    pub fn drop_pins(self, inode: InodeRef, n: u64) -> u64 {
-        // SAFETY: `record` is a live map value.
-        let old = unsafe { atomic::sub(self.word_ptr(), n * PIN) };
-        let (missing, gone, at_rest) = match stake::after_unpin(old, n) {
-            Unpinned::Some => (0, false, false),
-            Unpinned::Last => (0, true, false),
-            Unpinned::AtRest => (0, true, true),
-            Unpinned::Excess { excess, at_rest } => {
-                // SAFETY: `record` is a live map value.
-                unsafe { atomic::add(self.word_ptr(), excess * PIN) };
-                (excess, pins(old) > 0, at_rest)
-            }
-        };
-        if gone {
-            count_cover(old, leases(old));
-            notify::wake();
-            // SAFETY: `owners` is part of a live map value.
-            unsafe { atomic::sub(inode.owners_ptr(), owner(self.key.tgid)) };
-            if at_rest {
-                self.rest(inode);
-            }
-            coverage::forget(self);
-            self.let_go(inode);
-        }
-        missing
-    }
-
-    /// The pins are gone: whoever holds the file can let it go.
-    #[inline(always)]
-    fn let_go(self, inode: InodeRef) {
-        // SAFETY: `held` is part of a live map value.
-        if unsafe { atomic::swap_if(&raw mut (*self.record).held, 1, 0) } {
-            notify::stake(EventKind::Unhold, inode, self, 0);
-        }
     }
 
     #[inline(always)]
-    fn rest(self, inode: InodeRef) {
-        // SAFETY: `record` is a live map value.
-        unsafe { atomic::and(self.word_ptr(), !ZOMBIE) };
-        count(Count::AtRest, 1);
-        let peak = self.get().peak;
-        notify::stake(EventKind::AtRest, inode, self, peak);
-        // SAFETY: `record` is a live map value. A lease that was set meanwhile was not described.
-        unsafe {
-            (*self.record).peak = 0;
-            if leases(self.word()) > 0 {
-                (*self.record).lease = NO_LEASE;
-            }
-        }
+    fn held(self) -> At {
+        // SAFETY: `held` is part of a map value.
+        unsafe { At::new(&raw mut (*self.record).held) }
+    }
+
+    /// Marks the stake as held; false if it was already.
+    #[inline(always)]
+    pub fn hold(self) -> bool {
+        self.held().swap_if(0, 1)
+    }
+
+    /// It is held no more; false if it was not.
+    #[inline(always)]
+    pub fn unhold(self) -> bool {
+        self.held().swap_if(1, 0)
+    }
+
+    #[inline(always)]
+    fn inherited(self) -> At {
+        // SAFETY: `inherited` is part of a map value.
+        unsafe { At::new(&raw mut (*self.record).inherited) }
+    }
+
+    /// One more of the leases was set by somebody else.
+    #[inline(always)]
+    pub fn inherit(self) {
+        self.inherited().add(1);
+    }
+
+    /// One fewer.
+    #[inline(always)]
+    pub fn disinherit(self) {
+        self.inherited().add(1_u64.wrapping_neg());
+    }
+
+    /// Whoever made a change that is guarded has told of it: whether the rest is to be told, too, and this
+    /// called again.
+    #[inline(always)]
+    pub fn told(self) -> bool {
+        self.in_books()
+            .word
+            .told(self.generation)
+            .is(Change::AT_REST)
     }
 
     /// Deletes the stake once neither a lease nor a pin is left.
     #[inline(always)]
     pub fn forget_if_empty(self) {
-        // SAFETY: `record` is a live map value.
-        if self.word() == 0 && unsafe { atomic::swap_if(self.word_ptr(), 0, DEAD) } {
+        if word::bury(self.in_books().word, self.generation) {
             _ = STAKES.remove(self.key);
         }
     }
 }
 
-/// What is told of a lease that ended, in one word.
+/// Whether the stake's pins are owned by the only owner in the inode, or by somebody beside whom there are
+/// others.
 #[inline(always)]
-pub const fn facts(info: &LeaseInfo, flags: u32, cause: u32) -> u64 {
-    (flags as u64) << 32 | (cause as u64) << 16 | (info.known as u64) << 8 | info.mode as u64
+pub fn has_other_owners(inode: InodeRef, tgid: u32) -> bool {
+    use lease_trace_common::tagged::owners;
+    let there = inode.owners();
+    owners::number(there) > 0 && owners::sole(there) != Some(tgid)
 }
 
-/// A lease that covered a process's stake is let go by the current process. If pins remain and it
-/// was the last: a zombie.
+/// [`stake_make`] until there is a stake, or no room.
 #[inline(always)]
-pub fn end_lease(tgid: u32, inode: InodeRef, file: u64, set_ns: u64, facts: u64) {
-    if let Some(stake) = StakeRef::find(tgid, inode.get().id) {
-        stake.set_file(file);
-        let word = stake.word();
-        if pins(word) > 0 && leases(word) == 1 && leases(inode.word()) > 1 {
-            // Its owner may have come to hold another leased file since it pinned.
-            coverage::add_by_descriptors(stake, inode);
+fn make(who: &Task, started_ns: u64, inode: InodeRef, leases: u64) -> i64 {
+    let mut made = AGAIN;
+    for _ in 0..TRIES {
+        made = stake_make(who, started_ns, inode.number(), leases);
+        if made != AGAIN {
+            break;
         }
     }
-    allowance::deduct(inode);
-    stake_end_lease(
-        u64::from(tgid),
-        u64::from(inode.slot),
-        inode.get().id,
-        set_ns,
-        facts,
-    );
+    if made <= 0 {
+        count(Count::LostStakes, 1);
+    }
+    made
 }
 
-/// [`end_lease`] with its arguments packed. A function of its own for the verifier: checked once,
-/// not once for each call.
+/// What [`stake_make`] returns: there is one, it is just being made or deleted, there is no room.
+const THERE: i64 = 1;
+const AGAIN: i64 = 0;
+const NO_ROOM: i64 = -1;
+
+/// Looks for a stake once, and makes it if there is none; unless `leases` is 0 adds a lease to it, and
+/// returns what became of it, too. A function of its own for the verifier: checked once, not at each turn.
 #[unsafe(no_mangle)]
-extern "C" fn stake_end_lease(tgid: u64, slot: u64, inode_id: u64, set_ns: u64, facts: u64) -> i64 {
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
-        return 0;
+#[inline(never)]
+extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64, leases: u64) -> i64 {
+    // SAFETY: `make` passes a reference, or the verifier a null pointer.
+    let (Some(who), Some(inode)) = (unsafe { who.as_ref() }, InodeRef::find_number(number)) else {
+        return NO_ROOM;
     };
-    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
-        return 0;
-    };
-    // SAFETY: `record` is a live map value.
-    let old = unsafe { atomic::sub(stake.word_ptr(), LEASE) };
-    count_cover(old, old - LEASE);
-    if let Some(left) = stake::after_lease_end(old) {
-        let cause = facts as u32 >> 16;
-        let ending = if Cause::is_ending_raw(cause) && tgid as u32 == current::tgid() {
-            known::ENDING
-        } else {
-            0
-        };
-        // SAFETY: `record` is a live map value. The description is complete before the mark, so
-        // that whoever sees the mark sees it, too.
-        let old = unsafe {
-            (*stake.record).lease = LeaseInfo {
-                set_ns,
-                flags: (facts >> 32) as u32,
-                mode: facts as u32 & 0xff,
-                cause,
-                known: (facts as u32 >> 8 & 0xff) | ending,
-            };
-            (*stake.record).releaser = current::describe();
-            (*stake.record).breaker = inode.get().breaker;
-            (*stake.record).released_ns = current::now();
-            atomic::or(stake.word_ptr(), ZOMBIE)
-        };
-        count(Count::Zombies, 1);
-        notify::wake();
-        notify::stake(EventKind::Zombie, inode, stake, left);
-        verdicts::judge_later(stake, inode.slot, on::ZOMBIE, cause);
-        if stake::after_mark(old) {
-            stake.rest(inode);
+    let key = StakeKey::new(who.tgid, inode.id);
+    // Mostly there is none yet, so it is not looked for first.
+    if let Err(error) = STAKES.insert(key, &BLANK, BPF_NOEXIST.into()) {
+        if error != EEXIST {
+            return NO_ROOM;
         }
+        let Some(found) = StakeRef::find(who.tgid, inode.id) else {
+            wait_until_settled(key);
+            return AGAIN;
+        };
+        found.count_same_pid(started_ns);
+        return found.leased_if(leases);
     }
-    stake.forget_if_empty();
-    0
+    let Some(made) = STAKES.get_ptr_mut(key) else {
+        return NO_ROOM;
+    };
+    let generation = next_generation();
+    // SAFETY: a record whose word is of no generation is its maker's alone.
+    unsafe {
+        (*made).key = key;
+        (*made).owner = *who;
+        (*made).started_ns = started_ns;
+        (*made).slot = u64::from(inode.slot);
+        At::new(&raw mut (*made).word).swap_if(0, word::fresh(generation));
+    }
+    let made = StakeRef {
+        key,
+        generation,
+        record: made,
+    };
+    made.leased_if(leases)
+}
+
+/// Waits for another processor that is just making or deleting this stake: some hundred instructions of
+/// it, which nothing but an interrupt interrupts.
+#[inline(always)]
+fn wait_until_settled(key: StakeKey) {
+    let mut key = key;
+    loops::repeat(WAIT, is_settled, &mut key);
+}
+
+unsafe extern "C" fn is_settled(_turn: u64, key: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `wait_until_settled` gave it.
+    let key = unsafe { *key.cast::<StakeKey>() };
+    match STAKES.get_ptr_mut(key) {
+        Some(record) => i64::from(StakeRef::of_walk(key, record).is_some()),
+        None => 1,
+    }
+}
+
+#[inline(always)]
+fn next_generation() -> u64 {
+    // SAFETY: a global of this object.
+    books::generation(unsafe { At::new(&raw mut LAST_GENERATION) }.add(1))
 }

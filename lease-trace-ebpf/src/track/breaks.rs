@@ -10,9 +10,9 @@ use lease_trace_common::{
 
 use crate::{
     bpf::loops,
-    kernel::{self, FileLease, InodePtr},
+    kernel::{self, FileLease, InodePtr, current},
     state::inodes::InodeRef,
-    track::release::idle,
+    state::maps::nothing_tracked,
 };
 
 /// Leases of one inode looked through.
@@ -23,14 +23,15 @@ const MAX_LEASES: u32 = 1 << 16;
 /// break is under way, its first breaker stays.
 #[inline(always)]
 pub fn note(inode: InodePtr) {
-    if idle() {
+    if nothing_tracked() {
         return;
     }
     let Some(found) = inode.pages().and_then(|pages| InodeRef::find(pages.0)) else {
         return;
     };
     if leases(found.word()) > 0 && !is_under_way(inode) {
-        found.set_breaker();
+        // SAFETY: part of a live map value.
+        unsafe { current::describe_to(found.breaker()) };
     }
 }
 

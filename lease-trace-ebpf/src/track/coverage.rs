@@ -11,18 +11,19 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     count::Count,
-    stake::{Stake, StakeKey, ZOMBIE, leases, owner_count, pins, sole_owner},
+    stake::{Stake, StakeKey, ZOMBIE, leases, pins},
+    word::Word as _,
 };
 
 use crate::{
-    bpf::atomic,
-    bpf::loops,
-    kernel::current,
-    kernel::{File, FileLease, TaskPtr},
-    state::inodes::{EEXIST, InodeRef},
-    state::maps::{COVERS, CoverKey, LEASES, count},
-    state::stakes::StakeRef,
-    track::lease,
+    bpf::{atomic::At, loops},
+    kernel::{File, FileLease, TaskPtr, current, leases},
+    state::{
+        inodes::{EEXIST, InodeRef},
+        maps::{COVERS, CoverKey, LEASES, count, walk_stakes},
+        stakes::StakeRef,
+    },
+    track::{counts, inherited, react},
 };
 
 /// Descriptors looked at in one process.
@@ -30,9 +31,9 @@ const MAX_DESCRIPTORS: u32 = 1 << 16;
 
 /// Lets the stake be covered by the lease on `file`, which its owner holds, if there is one.
 #[inline(always)]
-pub fn add_by_file(stake: StakeRef, file: File) {
-    if let Some(lease) = lease::find(file) {
-        cover_add(lease.0, u64::from(stake.key.tgid), stake.key.inode);
+pub fn add_by_file(tgid: u32, inode_id: u64, file: File) {
+    if let Some(lease) = leases::find(file) {
+        cover_add(lease.0, u64::from(tgid), inode_id);
     }
 }
 
@@ -50,96 +51,41 @@ extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
     if is_own {
         return 0;
     }
-    // SAFETY: a live map value.
-    let id = unsafe { &(*found).inode_id };
-    match COVERS.insert(CoverKey::new(lease, tgid as u32), id, BPF_NOEXIST.into()) {
-        Ok(()) => {}
-        Err(error) => {
-            if error != EEXIST {
-                count(Count::LostCovers, 1);
-            }
-            return 0;
-        }
+    let key = CoverKey::new(lease, tgid as u32);
+    if COVERS.get_ptr(key).is_some() {
+        return 0;
+    }
+    // Counted first: what is in the map is in the word, and whoever takes it out of the one takes it out of
+    // the other.
+    let change = stake.lease();
+    if !change.is_made() {
+        return 0;
     }
     // SAFETY: a live map value.
-    unsafe {
-        atomic::add(&raw mut (*found).heirs, 1);
+    let (file, info, id) = unsafe { ((*found).file, &(*found).info, &(*found).inode_id) };
+    react::covered(stake, slot as u32, file, info, change);
+    let added = COVERS.insert(key, id, BPF_NOEXIST.into());
+    if let Err(error) = added {
+        if error != EEXIST {
+            count(Count::LostCovers, 1);
+        }
+    } else {
         stake.inherit();
-        stake.add_lease(slot as u32, (*found).file, &(*found).info);
+        // SAFETY: a live map value.
+        unsafe { At::new(&raw mut (*found).heirs) }.add(1);
+    }
+    // If the lease ended meanwhile and did not know of this one, it covers nothing.
+    if added.is_err() || LEASES.get_ptr(lease).is_none() && inherited::remove(lease, stake) {
+        counts::cover(stake.unlease());
+        stake.forget_if_empty();
     }
     0
-}
-
-/// Whether the lease covered this stake; not any more.
-#[inline(always)]
-pub fn remove(lease: u64, stake: StakeRef) -> bool {
-    let removed = COVERS.remove(CoverKey::new(lease, stake.key.tgid)).is_ok();
-    if removed {
-        stake.disinherit();
-    }
-    removed
-}
-
-/// The last pin of a stake went: what others have set covers nothing any more.
-#[inline(always)]
-pub fn forget(stake: StakeRef) {
-    if stake.get().inherited > 0 {
-        cover_forget(u64::from(stake.key.tgid), stake.key.inode);
-    }
-}
-
-/// A function of its own, so that it shares no stack with what drops the pins.
-#[unsafe(no_mangle)]
-extern "C" fn cover_forget(tgid: u64, inode_id: u64) -> i64 {
-    let mut forget = Forget {
-        inode_id,
-        tgid: tgid as u32,
-    };
-    loops::cover(forget_one, &mut forget);
-    0
-}
-
-struct Forget {
-    inode_id: u64,
-    tgid: u32,
-}
-
-unsafe extern "C" fn forget_one(
-    _map: *mut c_void,
-    key: *mut CoverKey,
-    inode_id: *mut u64,
-    forget: *mut Forget,
-) -> i64 {
-    // SAFETY: the helper hands over a live key and value, and what `cover_forget` gave it.
-    unsafe {
-        let (lease, tgid) = ((*key).lease, (*key).tgid);
-        if tgid != (*forget).tgid || *inode_id != (*forget).inode_id {
-            return 0;
-        }
-        if let Some(stake) = StakeRef::find(tgid, (*forget).inode_id)
-            && remove(lease, stake)
-        {
-            stake.take_back_lease();
-        }
-    }
-    0
-}
-
-/// Whether the lease covers this process, which did not set it.
-#[inline(always)]
-pub fn is_there(lease: u64, tgid: u32) -> bool {
-    COVERS.get_ptr(CoverKey::new(lease, tgid)).is_some()
 }
 
 /// Lets the stake be covered by every leased file of this inode among its owner's descriptors.
 #[inline(always)]
-pub fn add_by_descriptors(stake: StakeRef, inode: InodeRef) {
-    cover_search(
-        u64::from(stake.key.tgid),
-        u64::from(inode.slot),
-        stake.key.inode,
-        0,
-    );
+pub fn add_by_descriptors(tgid: u32, inode: InodeRef) {
+    cover_search(u64::from(tgid), u64::from(inode.slot), inode.id, 0);
 }
 
 /// Whether the stake's owner has this file among its descriptors.
@@ -156,12 +102,12 @@ pub fn holds(stake: StakeRef, inode: InodeRef, file: u64) -> bool {
 struct Search {
     task: TaskPtr,
     tgid: u32,
+    found: u32,
     inode_id: u64,
     /// Address of the inode.
     inode: u64,
     /// The file looked for; 0: every leased one.
     file: u64,
-    found: u64,
 }
 
 /// Looks through the descriptors of a stake's owner. A function of its own for the verifier, and its
@@ -180,7 +126,7 @@ extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i6
         inode_id,
         inode: inode.get().address,
         file,
-        found: loops::zero(),
+        found: loops::zero() as u32,
     };
     let len = task.descriptors();
     let len = if len > MAX_DESCRIPTORS {
@@ -189,7 +135,7 @@ extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i6
         len
     };
     loops::repeat(len, one_descriptor, &mut search);
-    search.found as i64
+    i64::from(search.found)
 }
 
 /// A task of the stake's owner, if one is known to be there.
@@ -226,17 +172,10 @@ unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
     {
         return 0;
     }
-    if let Some(lease) = lease::find_here(file) {
+    if let Some(lease) = leases::find_here(file) {
         cover_add(lease.0, u64::from(search.tgid), search.inode_id);
     }
     0
-}
-
-/// Whether somebody else than `tgid` has pins in the inode.
-#[inline(always)]
-pub fn has_other_owners(inode: InodeRef, tgid: u32) -> bool {
-    let owners = inode.owners();
-    owner_count(owners) > 0 && sole_owner(owners) != Some(tgid)
 }
 
 /// A lease was entered: it covers those who had pins before and hold the leased file.
@@ -252,22 +191,12 @@ extern "C" fn cover_spread(lease: u64) -> i64 {
         return 0;
     };
     // SAFETY: a live map value.
-    let (slot, inode_id, file, setter) = unsafe {
-        (
-            (*found).slot,
-            (*found).inode_id,
-            (*found).file,
-            (*found).setter.tgid,
-        )
-    };
+    let (slot, inode_id, file) = unsafe { ((*found).slot, (*found).inode_id, (*found).file) };
     let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
         return 0;
     };
-    if !has_other_owners(inode, setter) {
-        return 0;
-    }
     let mut spread = Spread { inode, file, lease };
-    loops::stake(spread_to_one, &mut spread);
+    walk_stakes(spread_to_one, &mut spread);
     0
 }
 
@@ -286,11 +215,12 @@ unsafe extern "C" fn spread_to_one(
     // SAFETY: the helper hands over a live key and value, and what `cover_spread` gave it.
     unsafe {
         let inode = (*spread).inode;
-        if (*key).inode == inode.get().id && pins((*stake).word) > 0 {
-            let stake = StakeRef::of_walk(*key, stake);
-            if holds(stake, inode, (*spread).file) {
-                cover_add((*spread).lease, u64::from((*key).tgid), (*key).inode);
-            }
+        if (*key).inode == inode.id
+            && let Some(stake) = StakeRef::of_walk(*key, stake)
+            && pins(stake.word()) > 0
+            && holds(stake, inode, (*spread).file)
+        {
+            cover_add((*spread).lease, u64::from((*key).tgid), (*key).inode);
         }
     }
     0

@@ -1,13 +1,16 @@
 //! What happens: leases, pins, releases, the page cache, coverage.
 
-pub mod allowance;
+pub mod books;
 pub mod breaks;
+pub mod counts;
 pub mod coverage;
+pub mod inherited;
 pub mod lease;
 pub mod page_cache;
 pub mod path;
 pub mod pin;
+pub mod react;
 pub mod release;
 pub mod ring_teardown;
+pub mod runs;
 pub mod short_term;
-pub mod tally;

@@ -4,24 +4,32 @@
 use aya_ebpf::bindings::BPF_ANY;
 use lease_trace_common::{
     count::Count,
-    stake::{Detached, pins},
+    stake::{Detached, detached_tag, pins},
+    tagged,
+    word::Word as _,
 };
 
 use crate::{
     kernel::{self, Backing, Folio, InodePtr},
-    state::inodes::InodeRef,
-    state::maps::{DETACHED, SLOT_OF, count},
-    track::release::idle,
+    state::{
+        inodes::InodeRef,
+        maps::{DETACHED, count, detachings, nothing_tracked, pinning},
+    },
 };
 
-/// A folio is about to leave the page cache: if it is pinned and its inode is tracked, its pins
-/// are remembered by folio.
+/// A folio is about to leave the page cache: if it is pinned and its inode is tracked, or may be as
+/// soon as a call that pins returns, its pins are remembered by folio.
 #[inline(always)]
 pub fn detach(folio: Folio) {
-    if idle() {
-        return;
+    if !is_of_nobody() {
+        detach_one(folio);
     }
-    detach_one(folio);
+}
+
+/// No pins are counted, nor are any being taken.
+#[inline(always)]
+fn is_of_nobody() -> bool {
+    nothing_tracked() && pinning().load() == 0
 }
 
 #[inline(never)]
@@ -33,16 +41,19 @@ fn detach_one(folio: Folio) -> i64 {
     let Some(Backing::File(inode)) = folio.backing() else {
         return 0;
     };
-    let Some(found) = InodeRef::find(inode.0) else {
-        return 0;
+    let (slot, inode_id, counted) = match InodeRef::find(inode.0) {
+        Some(found) => (found.slot, found.id, pins(found.word())),
+        None => (0, 0, 0),
     };
-    if pins(found.word()) == 0 {
+    if counted == 0 && pinning().load() == 0 {
         return 0;
     }
     let record = Detached {
-        slot: u64::from(found.slot),
-        inode_id: found.get().id,
-        pins: held,
+        inode: inode.0,
+        slot: u64::from(slot),
+        inode_id,
+        order: detachings().add(1) + 1,
+        pins: tagged::fresh(detached_tag(folio.0)) + held,
     };
     if DETACHED.insert(folio.0, &record, BPF_ANY.into()).is_err() {
         count(Count::LostDetached, held);
@@ -50,11 +61,25 @@ fn detach_one(folio: Folio) -> i64 {
     0
 }
 
+/// The inode that a folio was of which left the page cache after there were so many
+/// [`detachings`]; 0 if it is not known.
+#[inline(always)]
+pub fn inode_before(folio: Folio, since: u64) -> u64 {
+    // SAFETY: a map value.
+    DETACHED.get_ptr(folio.0).map_or(0, |detached| unsafe {
+        if (*detached).order > since {
+            (*detached).inode
+        } else {
+            0
+        }
+    })
+}
+
 /// `delete_from_page_cache_batch(mapping, batch)`.
 #[inline(always)]
 pub fn detach_batch(batch: u64) {
     const BATCH: u64 = 31;
-    if idle() {
+    if is_of_nobody() {
         return;
     }
     let len = kernel::batch_len(batch);
@@ -71,10 +96,9 @@ pub fn detach_batch(batch: u64) {
 /// `__destroy_inode`: the address may be used again for another inode.
 #[inline(always)]
 pub fn evict(inode: InodePtr) {
-    if !idle()
+    if !nothing_tracked()
         && let Some(found) = InodeRef::find(inode.0)
-        && SLOT_OF.remove(inode.0).is_ok()
     {
-        found.evicted();
+        found.evicted(inode.0);
     }
 }

@@ -5,47 +5,45 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use lease_trace_common::{
+    books as common,
     count::Count,
-    event::EventKind,
-    policy::on,
-    stake::{DEAD, PIN, Pinned, leases, pins},
+    stake::{leases, pins},
 };
 
 use crate::{
     bpf::loops,
-    effects::context,
-    effects::notify,
-    effects::stack,
-    judge::policy,
-    judge::verdicts,
-    kernel::current,
-    kernel::{self, Backing, Current, File, InodePtr, Page, TaskPtr, Vma},
-    state::audit,
-    state::calls,
-    state::inodes::InodeRef,
-    state::maps::{Call, count},
-    state::stakes::{NO_LEASE, StakeRef},
-    track::allowance,
-    track::coverage,
-    track::path,
-    track::short_term,
-    track::tally::{self, Tally},
+    kernel::{self, Current, File, InodePtr, Owner, Page, TaskPtr, Vma, current},
+    state::{
+        audit, calls,
+        inodes::{InodeRef, TRIES},
+        maps::{Call, count},
+        stakes::{NO_LEASE, StakeRef},
+    },
+    track::{
+        books, coverage, page_cache, path, react,
+        runs::{self, Run},
+        short_term,
+    },
 };
 
 const PAGE_SHIFT: u64 = 12;
 
-/// Pins of one call, summed up by inode address.
+/// Pins of one call; runs are by the inode's address.
 struct Pins {
     ctx: *mut c_void,
     /// `struct page **`.
     array: u64,
     /// Address space they were taken in, 0 for the current one.
     mm: u64,
-    tally: Tally,
+    /// [`Call::detachings`].
+    since: u64,
+    /// 1: the stack of the call is kept for those of its stakes that have none.
+    is_kept: u64,
+    run: Run,
 }
 
-/// A call over user addresses returned the number of pages pinned, as an int or as a long that
-/// fits one (the number is that of an array in memory).
+/// A call returned the number of pages pinned, or of references to a file's folios, as an int or as a long
+/// that fits one (the number is that of an array in memory).
 #[inline(always)]
 pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
     let pinned = returned as i32;
@@ -58,7 +56,12 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
         short_term::leave_short_term(call.pages, returned);
         return;
     }
-    match mapping(call, n) {
+    let mapping = if call.is_of_file() {
+        Mapping::Shared(File(call.start))
+    } else {
+        mapping(call, n)
+    };
+    match mapping {
         Mapping::Anonymous => return,
         Mapping::Shared(file) => {
             if let Some(inode) = file.mapped_inode() {
@@ -68,23 +71,27 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
         }
         Mapping::Other => {}
     }
-    by_page(ctx, call.pages, n, call.mm);
+    by_page(ctx, call, n);
 }
 
 /// Reads the pages one by one, and takes what is of one inode together. A function of its own, so that
 /// its stack is free again for what follows.
 #[inline(never)]
-fn by_page(ctx: *mut c_void, array: u64, n: u64, mm: u64) {
+fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
     let mut pins = Pins {
         ctx,
-        array,
-        mm,
-        tally: Tally::new(),
+        array: call.pages,
+        mm: call.mm,
+        since: call.detachings,
+        is_kept: loops::zero(),
+        run: Run::new(),
     };
-    pins.tally.close_run();
-    tally::for_each_page(n, one_page, &mut pins);
-    pins.tally.close_run();
-    tally::for_each_entry(take_entry, &mut pins);
+    runs::for_each_page(n, one_page, &mut pins);
+    let run = pins.run.end();
+    take_run(&mut pins, run);
+    if pins.is_kept != 0 {
+        react::forget_stack();
+    }
 }
 
 /// What the pages of a call are mapped from.
@@ -142,18 +149,6 @@ extern "C" fn pin_mapping(start: u64, n: u64, mm: u64) -> i64 {
     }
 }
 
-/// `memfd_pin_folios` returned `pinned` folios, one reference each.
-#[inline(always)]
-pub fn leave_memfd(ctx: *mut c_void, call: &Call, pinned: i64) {
-    if pinned <= 0 {
-        return;
-    }
-    audit::taken(pinned as u64);
-    if let Some(inode) = File(call.start).mapped_inode() {
-        take(ctx, inode.0, pinned as u64, call.start, 0);
-    }
-}
-
 /// What the VMA at an address says.
 struct Found {
     /// What [`pin_mapping`] returns.
@@ -174,39 +169,42 @@ unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, found: *mut c_
     0
 }
 
-/// Address of the inode that page `index` of an array belongs to, 0 if it is no file's; `None` if it
-/// cannot be read.
-#[inline(always)]
-pub fn inode_of(array: u64, index: u64) -> Option<u64> {
-    let page = Page(kernel::element(array, index)?);
-    Some(match page.folio().backing() {
-        Some(Backing::File(inode)) => inode.0,
-        _ => 0,
-    })
-}
-
 /// Reads one page and counts it under its inode.
 unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `by_page` gave it.
     let pins = unsafe { &mut *pins.cast::<Pins>() };
-    match inode_of(pins.array, index) {
-        Some(inode) => pins.tally.add(inode, 1),
-        None => count(Count::LostPages, 1),
-    }
+    let inode = match kernel::owner_of(pins.array, index) {
+        Owner::Inode(inode) => inode,
+        Owner::Nobody => 0,
+        Owner::Unknown => pin_before(pins.array, index, pins.since) as u64,
+        Owner::Unreadable => {
+            count(Count::LostPages, 1);
+            return 0;
+        }
+    };
+    let run = pins.run.add(inode);
+    take_run(pins, run);
     0
 }
 
-unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `by_page` gave it.
-    let pins = unsafe { &*pins.cast::<Pins>() };
-    let Some((inode, n)) = pins.tally.entry(index) else {
-        return 1;
-    };
-    let is_kept = note_stack_apart(pins.ctx, inode, pins.mm);
-    if take_noted(inode, n, 0, pins.mm, is_kept) {
-        renote_stack(pins.ctx, inode, pins.mm);
+/// The inode that a page was of which left the page cache during the call, 0 if it is of none. A function
+/// of its own for the verifier, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_before(array: u64, index: u64, since: u64) -> i64 {
+    kernel::element(array, index).map_or(0, |page| {
+        page_cache::inode_before(Page(page).folio(), since) as i64
+    })
+}
+
+#[inline(always)]
+fn take_run(pins: &mut Pins, run: Option<(u64, u64)>) {
+    let Some((inode, n)) = run else { return };
+    if pins.is_kept == 0 {
+        react::keep_stack(pins.ctx);
+        loops::keep(&mut pins.is_kept, 1);
     }
-    0
+    take_noted(inode, n, 0, pins.mm, true);
 }
 
 /// Attributes `n` pins in the inode at this address; `file` is the open file through which all of them
@@ -214,123 +212,193 @@ unsafe extern "C" fn take_entry(index: u64, pins: *mut c_void) -> i64 {
 #[inline(always)]
 fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
     let is_kept = note_stack(ctx, inode, mm);
-    if take_noted(inode, n, file, mm, is_kept) {
+    let is_missing = take_noted(inode, n, file, mm, is_kept);
+    if is_kept {
+        react::forget_stack();
+    }
+    if is_missing {
         // The stake that had it was deleted meanwhile.
         renote_stack(ctx, inode, mm);
     }
 }
 
-/// The same once the stack is noted, see [`stack::note`]; whether the stake has none all the same.
+/// The same once the stack is noted, see [`react::note_stack`]; whether the stake has none all the same.
 #[inline(always)]
 fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
-    pin_deduct(inode);
-    let is_missing = pin_take(inode, n, file, mm, u64::from(is_kept)) != 0;
-    if is_kept {
-        stack::forget();
+    let number = pin_enter(inode, n) as u64;
+    if number == 0 {
+        return false;
     }
-    // Once more, of who was the only owner so far.
-    pin_deduct(inode);
+    pin_describe(number, inode, file, mm, u64::from(is_kept));
+    pin_cover(number, file, mm);
+    let is_missing = give(number, n, mm);
+    // Of who was the only owner so far. And a release that could not be credited before may be, now.
+    pin_settle(number);
     is_missing
 }
 
-/// Not within `pin_take`, because calls go eight deep at most.
+/// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_deduct(inode: u64) -> i64 {
-    if let Some(inode) = InodeRef::find(inode) {
-        allowance::deduct(inode);
+extern "C" fn pin_settle(number: u64) -> i64 {
+    if let Some(inode) = InodeRef::find_number(number) {
+        common::settle_sole(inode);
+        common::close_batch(inode);
     }
     0
 }
 
-/// Notes the stack of the call, see [`stack::note`]. Not a function of its own, which would be a frame of
+/// Notes the stack of the call, see [`react::note_stack`]. Not a function of its own, which would be a frame of
 /// that stack.
 #[inline(always)]
 fn note_stack(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
-    stack::note(ctx, owners_stake(inode, mm))
-}
-
-/// The same as a function of its own, where there is no stack left for it.
-#[inline(never)]
-fn note_stack_apart(ctx: *mut c_void, inode: u64, mm: u64) -> bool {
-    note_stack(ctx, inode, mm)
+    react::note_stack(ctx, stake_there(inode, mm))
 }
 
 /// Notes the stack in the stake, whatever pins it has. A function of its own, because it is rarely called.
 #[inline(never)]
 fn renote_stack(ctx: *mut c_void, inode: u64, mm: u64) {
-    if let Some(stake) = owners_stake(inode, mm) {
-        stack::note_in(ctx, stake);
+    if let Some(stake) = stake_there(inode, mm) {
+        react::note_stack_in(ctx, stake);
     }
 }
 
 /// What the owner of `mm` has in the inode at this address.
 #[inline(always)]
-fn owners_stake(inode: u64, mm: u64) -> Option<StakeRef> {
+fn stake_there(inode: u64, mm: u64) -> Option<StakeRef> {
     let tgid = owner_tgid(mm);
-    InodeRef::find(inode).and_then(|inode| StakeRef::find(tgid, inode.get().id))
+    InodeRef::find(inode).and_then(|inode| StakeRef::find(tgid, inode.id))
 }
 
-/// Attributes `n` pins in the inode at this address to the process that took them; `file` and
-/// `mm` as in [`Pins`], `is_kept` as [`stack::note`] has it. Returns 1 if the stake has no stack. A function
-/// of its own for the verifier: checked once, not once for each call.
+/// Counts `n` pins in the inode at this address; returns the number of its record, 0 if there is none.
 #[unsafe(no_mangle)]
-extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
-    let inode_ptr = InodePtr(inode);
-    if inode_ptr.is_private() {
+#[inline(never)]
+extern "C" fn pin_enter(inode: u64, n: u64) -> i64 {
+    let inode = InodePtr(inode);
+    if inode.is_private() {
         return 0;
     }
-    let Some(inode) = InodeRef::add(inode_ptr, n * PIN) else {
+    match books::enter(inode, n) {
+        Some(inode) => {
+            count(Count::Pinned, n);
+            inode.number() as i64
+        }
+        None => 0,
+    }
+}
+
+/// Sees to the stake of the process that took the pins: it is there, and if these are its first, it is
+/// described. `file` and `mm` as in [`take`], `is_kept` as [`react::note_stack`] has it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_describe(number: u64, address: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
-    let id = inode.get().id;
-    let found = own_stake(mm, id).or_else(|| {
-        let tgid = pin_owner(mm, u64::from(inode.slot), id) as u32;
-        StakeRef::find(tgid, id)
-    });
-    let Some(stake) = found else {
-        inode.drop_pins(n);
-        inode.forget_if_empty();
+    let Some(stake) = owners_stake(inode, mm) else {
         return 0;
     };
-    count(Count::Pinned, n);
     let word = stake.word();
-    if pins(word) == 0 {
-        describe(stake, mm, is_kept != 0);
-        context::note(stake);
+    if pins(word) > 0 {
+        return 0;
     }
+    describe(stake, mm, is_kept != 0);
+    react::note_context(stake);
+    if leases(word) == 0 {
+        path::record(
+            inode.id,
+            Some(File(file)).filter(|file| file.0 != 0),
+            InodePtr(address),
+        );
+        // SAFETY: a map value: no lease is behind these pins, as far as is known.
+        unsafe { (*stake.get_ptr()).lease = NO_LEASE };
+        stake.set_file(file);
+    }
+    0
+}
+
+/// Lets the stake be covered by leases that others have set, where there may be some.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    let tgid = owner_tgid(mm);
+    let Some(stake) = StakeRef::find(tgid, inode.id) else {
+        return 0;
+    };
+    let word = stake.word();
     if leases(word) < leases(inode.word()) && (leases(word) == 0 || pins(word) == 0) {
         if file != 0 {
-            coverage::add_by_file(stake, File(file));
+            coverage::add_by_file(tgid, inode.id, File(file));
         }
-        coverage::add_by_descriptors(stake, inode);
+        coverage::add_by_descriptors(tgid, inode);
     }
-    match stake.add_pins(inode, n) {
-        Pinned::First | Pinned::More => {}
-        Pinned::Bare => bare(inode_ptr, inode, stake, file, n),
-        Pinned::Dead => {
-            count(Count::LostStakes, 1);
-            inode.drop_pins(n);
-        }
-    }
-    i64::from(stake.get().stack[0] == 0)
+    0
 }
 
-/// The first pins, and no lease covers them.
+/// Gives the pins to the stake; where there is no room for one they are nobody's. True if the stake has no
+/// stack.
 #[inline(always)]
-fn bare(inode_ptr: InodePtr, inode: InodeRef, stake: StakeRef, file: u64, n: u64) {
-    path::record(
-        inode.get().id,
-        Some(File(file)).filter(|file| file.0 != 0),
-        inode_ptr,
-    );
-    // SAFETY: a live map value: no lease is behind these pins.
-    unsafe { (*stake.get_ptr()).lease = NO_LEASE };
-    stake.set_file(file);
-    notify::stake(EventKind::BarePin, inode, stake, n);
-    if policy::header().bare_pins() {
-        verdicts::judge_later(stake, inode.slot, on::BARE_PIN, 0);
+fn give(number: u64, n: u64, mm: u64) -> bool {
+    for _ in 0..TRIES {
+        match pin_give(number, n, mm) {
+            AGAIN => {}
+            given => return given == GIVEN_WITHOUT_STACK,
+        }
     }
+    pin_leave_unowned(number, n);
+    false
+}
+
+/// What [`pin_give`] returns: the stake was deleted just then, since it was empty; or the pins have a
+/// place.
+const AGAIN: i64 = 0;
+const GIVEN: i64 = 1;
+const GIVEN_WITHOUT_STACK: i64 = 2;
+
+/// A function of its own for the verifier: checked once, not at each turn.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return GIVEN;
+    };
+    // Looked for again: the stake may have been deleted, and its memory be another's.
+    let Some(stake) = owners_stake(inode, mm) else {
+        return AGAIN;
+    };
+    let change = common::give(inode, stake.in_books(), n);
+    if !change.is_made() {
+        return AGAIN;
+    }
+    stake.note_peak();
+    react::pinned(inode, stake, change);
+    if stake.get().stack[0] == 0 {
+        GIVEN_WITHOUT_STACK
+    } else {
+        GIVEN
+    }
+}
+
+/// A function of its own, because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_leave_unowned(number: u64, n: u64) -> i64 {
+    if let Some(inode) = InodeRef::find_number(number) {
+        common::leave_unowned(inode, n);
+    }
+    0
+}
+
+/// The stake of whose pins these are, made if there is none.
+#[inline(always)]
+fn owners_stake(inode: InodeRef, mm: u64) -> Option<StakeRef> {
+    own_stake(mm, inode.id).or_else(|| {
+        let tgid = pin_owner(mm, inode.number()) as u32;
+        StakeRef::find(tgid, inode.id)
+    })
 }
 
 /// The stake that the current process has already, if the pins are its own.
@@ -339,9 +407,8 @@ fn own_stake(mm: u64, inode_id: u64) -> Option<StakeRef> {
     if mm != 0 {
         return None;
     }
-    StakeRef::find(current::tgid(), inode_id).filter(|stake| {
-        stake.word() & DEAD == 0 && stake.get().started_ns == Current::get().started()
-    })
+    StakeRef::find(current::tgid(), inode_id)
+        .filter(|stake| stake.get().started_ns == Current::get().started())
 }
 
 /// The process that owns `mm` if that is not the current one.
@@ -363,8 +430,8 @@ fn owner_tgid(mm: u64) -> u32 {
 /// there is none, and returns its thread group id. A function of its own, so that its stack is
 /// free again for what follows.
 #[unsafe(no_mangle)]
-extern "C" fn pin_owner(mm: u64, slot: u64, inode_id: u64) -> i64 {
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+extern "C" fn pin_owner(mm: u64, number: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
     let other = other_owner(mm);
@@ -373,7 +440,7 @@ extern "C" fn pin_owner(mm: u64, slot: u64, inode_id: u64) -> i64 {
         None => current::describe(),
         Some(other) => current::describe_other(other),
     };
-    _ = StakeRef::find_or_make(&owner, started, inode);
+    StakeRef::make_if_missing(&owner, started, inode);
     i64::from(owner.tgid)
 }
 
@@ -388,6 +455,6 @@ fn describe(stake: StakeRef, mm: u64, is_kept: bool) {
         (*record).mm = if mm == 0 { current::current().mm() } else { mm };
     }
     if is_kept {
-        stack::move_to(stake);
+        react::move_stack_to(stake);
     }
 }

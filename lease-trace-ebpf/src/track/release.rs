@@ -3,31 +3,26 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
+    books::{self as common, Term},
     count::Count,
-    stake::{Stake, StakeKey, owner_count, pins, sole_owner},
+    stake::{detached_tag, pins},
+    tagged,
+    word::Word as _,
 };
 
 use crate::{
-    bpf::atomic,
-    bpf::loops,
-    kernel::current,
+    bpf::{atomic::At, config, loops},
     kernel::{self, Backing, Folio, Head, Page, Pointer, Probed, SomePages},
-    state::audit,
-    state::calls,
-    state::inodes::{InodeRef, SLOT_BITS},
-    state::maps::{DETACHED, TRACKED, count},
-    state::stakes::StakeRef,
-    track::allowance,
-    track::ring_teardown,
-    track::tally::{self, Tally},
+    state::{
+        audit, calls,
+        inodes::{InodeRef, SLOT_BITS},
+        maps::{DETACHED, count, nothing_tracked},
+    },
+    track::{
+        books,
+        runs::{self, Run},
+    },
 };
-
-/// Nothing is tracked: every hook here returns at once.
-#[inline(always)]
-pub fn idle() -> bool {
-    // SAFETY: a global of this object.
-    unsafe { atomic::load(&raw const TRACKED) == 0 }
-}
 
 /// What the pages of one call are and how to find the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,14 +35,14 @@ enum Shape {
     Folios,
 }
 
-/// References dropped by one call, summed up by [`key_of`].
+/// References dropped by one call; runs are by [`key_of`].
 struct Drops {
     base: u64,
     shape: Shape,
     /// `folio.mapping` of the page before, and its key: neighbours mostly have the same.
     mapping: u64,
     key: u64,
-    tally: Tally,
+    run: Run,
 }
 
 /// `unpin_user_pages(pages, n)` and its kin.
@@ -61,12 +56,12 @@ pub fn pages(array: u64, n: u64) {
 /// does not multiply what follows.
 #[inline(always)]
 pub fn range<P: Pointer>(page: P, first: impl Fn() -> u64, n: impl Fn() -> u64) {
-    if idle() {
+    if nothing_tracked() {
         audit::dropped(n());
     } else if let Some(mapping) = common_mapping(page, &first, n()) {
         let n = n();
         audit::dropped(n);
-        if mapping as u32 & kernel::NO_FILE == 0 && !allowance::is_paid(Probed(mapping), n) {
+        if mapping as u32 & kernel::NO_FILE == 0 && !is_batched(Probed(mapping), n) {
             release_folio(first(), n);
         }
     } else {
@@ -85,19 +80,19 @@ fn common_mapping<P: Pointer>(page: P, first: &impl Fn() -> u64, n: u64) -> Opti
     } else if n <= SomePages::LEN as u64 {
         kernel::are_alike(pages, || Page(first()), mapping, n)
     } else {
-        let mut run = Run {
+        let mut run = Range {
             first: first(),
             n,
             mapping,
             differ: loops::zero(),
         };
-        tally::for_each_some(n, some_pages, &mut run) && run.differ == 0
+        runs::for_each_some(n, some_pages, &mut run) && run.differ == 0
     };
     (are_alike && mapping != 0).then_some(mapping)
 }
 
 /// Consecutive pages that are looked at.
-struct Run {
+struct Range {
     /// `struct page *`
     first: u64,
     n: u64,
@@ -109,7 +104,7 @@ struct Run {
 
 unsafe extern "C" fn some_pages(index: u64, run: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `common_mapping` gave it.
-    let run = unsafe { &mut *run.cast::<Run>() };
+    let run = unsafe { &mut *run.cast::<Range>() };
     let before = index * SomePages::LEN as u64;
     let from = Page(run.first).nth(before);
     let Some(pages) = SomePages::at(Probed(from.0)) else {
@@ -131,7 +126,7 @@ pub fn folios(array: u64, n: u64) {
 /// `n` references on one folio.
 #[inline(always)]
 pub fn folio<P: Pointer>(folio: P, n: u64) {
-    if audit::is_plain() {
+    if config::is_plain() {
         drop_from(folio, n);
     } else {
         audit::dropped(n);
@@ -142,7 +137,7 @@ pub fn folio<P: Pointer>(folio: P, n: u64) {
 /// One reference on one page.
 #[inline(always)]
 pub fn page<P: Pointer>(page: P) {
-    if audit::is_plain() && kernel::is_head(page) {
+    if config::is_plain() && kernel::is_head(page) {
         drop_from(page, 1);
     } else {
         audit::dropped(1);
@@ -155,7 +150,7 @@ pub fn page<P: Pointer>(page: P) {
 #[inline(always)]
 fn drop_from<P: Pointer>(folio: P, n: u64) {
     let mapping = kernel::mapping(folio);
-    if mapping.low() & kernel::NO_FILE != 0 || allowance::is_paid(mapping, n) {
+    if mapping.low() & kernel::NO_FILE != 0 || is_batched(mapping, n) {
         return;
     }
     drop_by_records(folio.number(), n);
@@ -163,7 +158,7 @@ fn drop_from<P: Pointer>(folio: P, n: u64) {
 
 #[inline(always)]
 fn drop_by_records(folio: u64, n: u64) {
-    if !idle() {
+    if !nothing_tracked() {
         release_folio(folio, n);
     }
 }
@@ -180,7 +175,7 @@ extern "C" fn release_folio(folio: u64, n: u64) -> i64 {
 #[inline(always)]
 fn many(base: u64, n: u64, shape: Shape) {
     audit::dropped(n);
-    if idle() {
+    if nothing_tracked() {
         return;
     }
     let zero = loops::zero();
@@ -189,12 +184,10 @@ fn many(base: u64, n: u64, shape: Shape) {
         shape,
         mapping: zero,
         key: zero,
-        tally: Tally::new(),
+        run: Run::new(),
     };
-    drops.tally.close_run();
-    tally::for_each_page(n, one_page, &mut drops);
-    drops.tally.close_run();
-    tally::for_each_entry(credit_entry, &mut drops);
+    runs::for_each_page(n, one_page, &mut drops);
+    credit_run(drops.run.end());
 }
 
 unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
@@ -205,7 +198,9 @@ unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
         Shape::Pages | Shape::Folios => kernel::element(drops.base, index).map(Page),
         Shape::Range => Some(Page(drops.base).nth(index)),
     };
-    let Some(head) = page.and_then(Head::of) else {
+    // The kernel leaves out what it has dealt with already (mm/gup.c, unpin_user_pages).
+    let Some(page) = page else { return 0 };
+    let Some(head) = Head::of(page) else {
         count(Count::LostPages, 1);
         return 0;
     };
@@ -220,18 +215,15 @@ unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
             key
         }
     };
-    drops.tally.add(key, 1);
+    credit_run(drops.run.add(key));
     0
 }
 
-unsafe extern "C" fn credit_entry(index: u64, drops: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `many` gave it.
-    let drops = unsafe { &*drops.cast::<Drops>() };
-    let Some((key, n)) = drops.tally.entry(index) else {
-        return 1;
-    };
-    credit(key, n, 0);
-    0
+#[inline(always)]
+fn credit_run(run: Option<(u64, u64)>) {
+    if let Some((key, n)) = run {
+        credit(key, n, 0);
+    }
 }
 
 /// What a folio is accounted under: the address of its inode (upper half of the address space),
@@ -241,28 +233,52 @@ unsafe extern "C" fn credit_entry(index: u64, drops: *mut c_void) -> i64 {
 fn key_of(folio: Folio, mapping: u64, n: u64) -> u64 {
     match Backing::of(mapping) {
         Some(Backing::File(inode)) => inode.0,
-        Some(Backing::None) => key_of_detached(folio, n),
+        Some(Backing::None) => release_detached(folio.0, n) as u64,
         Some(Backing::Anonymous) | None => 0,
     }
 }
 
-#[inline(always)]
-fn key_of_detached(folio: Folio, n: u64) -> u64 {
-    let Some(detached) = DETACHED.get_ptr_mut(folio.0) else {
+/// A function of its own for the verifier, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn release_detached(folio: u64, n: u64) -> i64 {
+    let Some(detached) = DETACHED.get_ptr_mut(folio) else {
         return 0;
     };
-    // SAFETY: a live map value.
-    unsafe {
-        let key = (*detached).inode_id << SLOT_BITS | (*detached).slot;
-        if atomic::sub(&raw mut (*detached).pins, n) <= n {
-            _ = DETACHED.remove(folio.0);
-        }
-        key
+    let tag = detached_tag(folio);
+    // SAFETY: a map value, whose memory is that of a folio's count as long as the program runs.
+    let (number, inode, pins) = unsafe {
+        (
+            (*detached).inode_id << SLOT_BITS | (*detached).slot,
+            (*detached).inode,
+            At::new(&raw mut (*detached).pins),
+        )
+    };
+    if pins.count_down(tag, n) == 0 {
+        return 0;
+    }
+    if tagged::get(pins, tag) == 0 {
+        _ = DETACHED.remove(folio);
+    }
+    // Without the record of then, the pins were counted in the one that the inode has now.
+    match InodeRef::find_number(number) {
+        Some(record) if record.word() != 0 => number as i64,
+        _ => inode as i64,
+    }
+}
+
+/// Drops `n` pins in the inode of this mapping by its batch, if that can be. They may be the kernel's own
+/// retries (a pin call of this thread is under way), which were never counted.
+#[inline(always)]
+fn is_batched<P: Pointer>(mapping: P, n: u64) -> bool {
+    match InodeRef::batch_of_mapping(mapping) {
+        Some(batch) if !calls::under_way() => batch.drop(n),
+        _ => false,
     }
 }
 
 /// Credits `n` dropped references to the process that owned them; `mapping` as for
-/// [`allowance::grant`].
+/// [`books::open_batch`].
 #[inline(always)]
 fn credit(key: u64, n: u64, mapping: u64) {
     if key != 0 {
@@ -272,6 +288,7 @@ fn credit(key: u64, n: u64, mapping: u64) {
 
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
     let inode = if (key as i64) < 0 {
         InodeRef::find(key)
@@ -279,115 +296,20 @@ extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
         InodeRef::find_number(key)
     };
     let Some(inode) = inode else { return 0 };
-    if inode.spend(n) {
+    if pins(inode.word()) == 0 || calls::under_way() {
+        return 0;
+    }
+    if inode.drop_by_batch(n) {
         // Another file had the hint.
         inode.be_found_by(mapping);
         return 0;
     }
-    credit_inode(inode, n, mapping);
-    0
-}
-
-#[inline(always)]
-fn credit_inode(inode: InodeRef, n: u64, mapping: u64) {
-    if pins(inode.word()) == 0 || calls::under_way() {
-        return;
+    let uncounted = common::release(inode, n, Term::Unknown);
+    count(Count::Unpinned, n - uncounted);
+    if uncounted > 0 {
+        count(Count::Excess, uncounted);
     }
-    allowance::deduct(inode);
-    count(Count::Unpinned, n);
-    let own = n - inode.take_short_term(n);
-    let missing = if own == 0 {
-        0
-    } else {
-        credit_owner(inode, own)
-    };
-    add_missing(inode, missing);
-    inode.drop_pins(n);
-    // One may have been given before these pins were dropped.
-    allowance::deduct(inode);
-    if pins(inode.word()) == 0 {
-        was_last(inode);
-    } else {
-        allowance::grant(inode, mapping);
-    }
-}
-
-/// Counts releases that found no owner.
-#[inline(always)]
-pub fn add_missing(inode: InodeRef, missing: u64) {
-    if missing == 0 {
-        return;
-    }
-    if owner_count(inode.owners()) > 0 {
-        inode.add_unattributed(missing);
-    } else {
-        count(Count::Excess, missing);
-    }
-}
-
-/// No pin of anybody is left in the inode.
-#[inline(always)]
-fn was_last(inode: InodeRef) {
-    if inode.get().unattributed > 0 {
-        settle(inode);
-    }
-    inode.forget_if_empty();
-}
-
-/// Takes `n` pins from the stake they belong to; returns how many found no owner.
-///
-/// A sole owner is certain. Among several it is the current process if it has pins, else the one
-/// in whose name this thread acts.
-#[inline(always)]
-fn credit_owner(inode: InodeRef, n: u64) -> u64 {
-    let id = inode.get().id;
-    let stake = if let Some(tgid) = sole_owner(inode.owners()) {
-        StakeRef::find(tgid, id)
-    } else {
-        match StakeRef::find(current::tgid(), id) {
-            Some(stake) if pins(stake.word()) > 0 => Some(stake),
-            _ => ring_teardown::stake_of(id),
-        }
-    };
-    let Some(stake) = stake else { return n };
-    let missing = stake.drop_pins(inode, n);
-    stake.forget_if_empty();
-    missing
-}
-
-/// No pin of any owner is left, and some releases had no known owner: whoever still seems to
-/// have pins has none.
-#[inline(always)]
-fn settle(inode: InodeRef) {
-    let mut settle = Settle {
-        slot: u64::from(inode.slot),
-        inode: inode.get().id,
-    };
-    loops::stake(settle_one, &mut settle);
-}
-
-struct Settle {
-    slot: u64,
-    inode: u64,
-}
-
-unsafe extern "C" fn settle_one(
-    _map: *mut c_void,
-    key: *mut StakeKey,
-    stake: *mut Stake,
-    settle: *mut Settle,
-) -> i64 {
-    // SAFETY: the helper hands over a live key and value, and what `settle` gave it.
-    unsafe {
-        if (*key).inode == (*settle).inode
-            && let Some(inode) = InodeRef::find_slot((*settle).slot, (*settle).inode)
-        {
-            let stake = StakeRef::of_walk(*key, stake);
-            let left = pins(stake.word());
-            if left > 0 {
-                stake.drop_pins(inode, left);
-            }
-        }
-    }
+    let number = inode.number();
+    books::open_batch(number, mapping);
     0
 }

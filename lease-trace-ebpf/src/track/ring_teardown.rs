@@ -9,15 +9,14 @@ use crate::{
     kernel,
     kernel::current,
     state::calls,
-    state::maps::{ACTING, Call},
+    state::maps::{ACTING, Call, nothing_tracked, walk_stakes},
     state::stakes::StakeRef,
-    track::release,
 };
 
 /// A kernel thread begins to tear down a ring: what it unpins belongs to the ring's creator.
 #[inline(always)]
 pub fn begin(exit_work: u64) {
-    if !release::idle()
+    if !nothing_tracked()
         && let Some(mm) = kernel::ring_mm(exit_work)
     {
         _ = ACTING.insert(current::pid_tgid(), &mm, 0);
@@ -34,10 +33,10 @@ pub fn end(_ctx: *mut c_void, _call: &Call, _ret: i64) {
     _ = ACTING.remove(current::pid_tgid());
 }
 
-/// The stake of the process in whose name this kernel thread tears down a ring: of the one whose
-/// address space it is, or was when it took the pins.
+/// The process in whose name this kernel thread tears down a ring, if it has pins in the inode: the one
+/// whose address space it is, or was when it took the pins.
 #[inline(always)]
-pub fn stake_of(inode_id: u64) -> Option<StakeRef> {
+pub fn owner_of(inode_id: u64) -> Option<u32> {
     let mm = ACTING.get_ptr(current::pid_tgid())?;
     // SAFETY: a live map value.
     let owner = kernel::mm_owner(unsafe { *mm });
@@ -45,7 +44,7 @@ pub fn stake_of(inode_id: u64) -> Option<StakeRef> {
         && let Some(stake) = StakeRef::find(owner.tgid(), inode_id)
         && pins(stake.word()) > 0
     {
-        return Some(stake);
+        return Some(owner.tgid());
     }
     let mut search = Search {
         inode: inode_id,
@@ -54,12 +53,8 @@ pub fn stake_of(inode_id: u64) -> Option<StakeRef> {
     };
     // SAFETY: a live map value.
     search.mm = unsafe { *mm };
-    loops::stake(same_mm, &mut search);
-    if search.tgid == 0 {
-        None
-    } else {
-        StakeRef::find(search.tgid, inode_id)
-    }
+    walk_stakes(same_mm, &mut search);
+    (search.tgid != 0).then_some(search.tgid)
 }
 
 struct Search {

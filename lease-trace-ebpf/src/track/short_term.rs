@@ -3,20 +3,16 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::{
-    count::Count,
-    stake::{PIN, pins},
-};
+use lease_trace_common::{books as common, count::Count};
 
 use crate::{
-    bpf::atomic,
-    kernel::{self, Backing, Folio, InodePtr, Page},
-    state::audit,
-    state::inodes::InodeRef,
-    state::maps::{PINNED, count},
-    track::allowance,
-    track::pin,
-    track::tally::{self, Tally},
+    kernel::{self, Backing, Folio, InodePtr, Owner, Page},
+    state::{
+        audit,
+        inodes::InodeRef,
+        maps::{count, nothing_pinned},
+    },
+    track::runs::{self, Run},
 };
 
 /// More references on a folio that is pinned already.
@@ -39,13 +35,6 @@ pub fn leave_short_term(array: u64, returned: i64) {
     } else {
         join_pages(array, pinned as u64);
     }
-}
-
-/// No file has pins.
-#[inline(always)]
-fn nothing_pinned() -> bool {
-    // SAFETY: a global of this object.
-    unsafe { atomic::load(&raw const PINNED) == 0 }
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.
@@ -72,52 +61,59 @@ fn join_backing(folio: Folio, n: u64) {
 extern "C" fn join_pages(array: u64, n: u64) -> i64 {
     let mut joins = Joins {
         array,
-        tally: Tally::new(),
+        run: Run::new(),
     };
-    joins.tally.close_run();
-    tally::for_each_page(n, one_page, &mut joins);
-    joins.tally.close_run();
-    tally::for_each_entry(join_entry, &mut joins);
+    runs::for_each_page(n, one_page, &mut joins);
+    join_run(joins.run.end());
     0
 }
 
-/// Pages of one call, summed up by inode address.
+/// Pages of one call; runs are by the inode's address.
 struct Joins {
     /// `struct page **`.
     array: u64,
-    tally: Tally,
+    run: Run,
 }
 
 unsafe extern "C" fn one_page(index: u64, joins: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `join_pages` gave it.
     let joins = unsafe { &mut *joins.cast::<Joins>() };
-    match pin::inode_of(joins.array, index) {
-        Some(inode) => joins.tally.add(inode, 1),
-        None => count(Count::LostPages, 1),
-    }
+    let inode = match kernel::owner_of(joins.array, index) {
+        Owner::Inode(inode) => inode,
+        Owner::Nobody | Owner::Unknown => 0,
+        Owner::Unreadable => {
+            count(Count::LostPages, 1);
+            return 0;
+        }
+    };
+    join_run(joins.run.add(inode));
     0
 }
 
-unsafe extern "C" fn join_entry(index: u64, joins: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `join_pages` gave it.
-    let joins = unsafe { &*joins.cast::<Joins>() };
-    let Some((inode, n)) = joins.tally.entry(index) else {
-        return 1;
-    };
+#[inline(always)]
+fn join_run(run: Option<(u64, u64)>) {
+    if let Some((inode, n)) = run {
+        short_term_join(inode, n);
+    }
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn short_term_join(inode: u64, n: u64) -> i64 {
     join(InodePtr(inode), n);
     0
 }
 
-/// Counts pins of unknown term if the inode has pins already.
+/// Counts pins of unknown term if the inode is tracked.
 #[inline(always)]
 pub fn join(inode: InodePtr, n: u64) {
     if let Some(inode) = InodeRef::find(inode.0)
-        && pins(inode.word()) > 0
+        && common::enter(inode, n).is_made()
     {
-        inode.raise(n * PIN);
-        inode.add_short_term(n);
+        common::leave_unowned(inode, n);
         // Whether a pin that goes from now on is the owner's is not known.
-        allowance::deduct(inode);
+        common::close_batch(inode);
         count(Count::Pinned, n);
     }
 }

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::tracer;
+use crate::{kernel::limits, tracer};
 
 /// Nanoseconds of a clock tick as /proc counts them (USER_HZ is 100 on x86-64).
 const TICK_NS: u64 = 10_000_000;
@@ -13,9 +13,14 @@ const TICK_NS: u64 = 10_000_000;
 /// is open the pid cannot be another's, so the start time is compared after that.
 ///
 /// # Errors
-/// ESRCH if that process is gone.
+/// ESRCH if that process is gone; another one in a pid namespace that is not the first.
 pub fn open(pid: u32, started_ns: u64) -> io::Result<OwnedFd> {
     let gone = || io::Error::from_raw_os_error(libc::ESRCH);
+    if !limits::sees_all_processes() {
+        return Err(io::Error::other(
+            "the monitor is in another pid namespace, where this pid is another process's",
+        ));
+    }
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let process = pidfd_open(raw.ok_or_else(gone)?, PidfdFlags::empty())?;
     match tracer::started(pid) {

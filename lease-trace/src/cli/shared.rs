@@ -35,7 +35,7 @@ impl FilterFlags {
 
 #[derive(Clone, Debug, Args)]
 pub struct AttachFlags {
-    /// How to attach to the kernel: auto takes fentry wherever the kernel has it
+    /// How to attach to the kernel: auto takes, for each function, what this kernel passes over least
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 }
@@ -73,6 +73,8 @@ pub enum Attach {
     Auto,
     Fentry,
     Kprobe,
+    /// Where the kernel preempts tasks inside fentry, kprobe.multi, which misses less and costs more
+    Multi,
 }
 
 impl From<Attach> for tracer::AttachMode {
@@ -81,6 +83,7 @@ impl From<Attach> for tracer::AttachMode {
             Attach::Auto => Self::Auto,
             Attach::Fentry => Self::Fentry,
             Attach::Kprobe => Self::Kprobe,
+            Attach::Multi => Self::Multi,
         }
     }
 }

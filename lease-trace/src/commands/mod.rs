@@ -1,6 +1,7 @@
 //! The subcommands: flags in, an exit status out.
 
 pub mod audit;
+pub mod check;
 pub mod doctor;
 pub mod enforce;
 pub mod generate;

@@ -2,19 +2,25 @@
 
 use std::{fs, path::PathBuf};
 
-/// `/proc/PID/NAME`.
+use crate::kernel::limits;
+
+/// `/proc/PID/NAME` of a process that the kernel's records name. In another pid namespace than the
+/// first its pid is another process's there: a file that does not exist.
 pub fn file(pid: u32, name: &str) -> PathBuf {
+    let pid = if limits::sees_all_processes() { pid } else { 0 };
     PathBuf::from(format!("/proc/{pid}/{name}"))
 }
 
-/// The thread group that a task belongs to; `None` if there is no such task.
+/// The thread group that a task belongs to, by the numbers of this process's pid namespace; `None` if
+/// there is no such task.
 pub fn thread_group(pid: u32) -> Option<u32> {
     number(pid, "Tgid")
 }
 
-/// A number that the kernel says of a task, e.g. `Threads`.
+/// A number that the kernel says of a task of this pid namespace, e.g. `Threads`.
 pub fn number(pid: u32, name: &str) -> Option<u32> {
-    field(&status(pid)?, name)?.parse().ok()
+    let own = PathBuf::from(format!("/proc/{pid}/status"));
+    field(&read(own)?, name)?.parse().ok()
 }
 
 /// The name of a process; `None` if it is gone.
@@ -46,7 +52,11 @@ pub fn pinned_bytes(pid: u32) -> Option<u64> {
 }
 
 fn status(pid: u32) -> Option<String> {
-    let bytes = fs::read(file(pid, "status")).ok()?;
+    read(file(pid, "status"))
+}
+
+fn read(file: PathBuf) -> Option<String> {
+    let bytes = fs::read(file).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -78,7 +88,10 @@ mod tests {
     fn this_process_is_found() {
         let me = std::process::id();
         assert_eq!(thread_group(me), Some(me));
-        assert!(comm(me).is_some_and(|name| !name.ends_with('\n')));
-        assert!(uid(me).is_some());
+        assert_eq!(number(me, "Pid"), Some(me));
+        // By its own number, it is nobody that a record names from a container.
+        let named = limits::sees_all_processes();
+        assert_eq!(comm(me).is_some_and(|name| !name.ends_with('\n')), named);
+        assert_eq!(uid(me).is_some(), named);
     }
 }

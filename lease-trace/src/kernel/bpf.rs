@@ -13,6 +13,8 @@ use std::{
 use aya_obj::generated::{bpf_func_info, bpf_line_info, bpf_prog_info};
 use thiserror::Error;
 
+use super::link::BPF_TRACE_KPROBE_MULTI;
+
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -20,6 +22,7 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_BTF_LOAD: libc::c_int = 18;
 
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_PROG_TYPE_TRACING: u32 = 26;
 const BPF_PROG_TYPE_LSM: u32 = 29;
 const BPF_TRACE_FENTRY: u32 = 24;
@@ -99,7 +102,7 @@ struct Describe {
 }
 
 /// What a program may do at the function it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `fentry`: runs before a kernel function.
     Entry,
@@ -112,6 +115,10 @@ pub enum Kind {
     ModifyReturn,
     /// Runs as the BPF security module's hook `bpf_lsm_*`.
     Lsm,
+    /// Runs for a kprobe or kretprobe.
+    Kprobe,
+    /// The same where kprobe.multi attaches it.
+    KprobeMulti,
 }
 
 impl Kind {
@@ -122,6 +129,8 @@ impl Kind {
             Self::Iterator => "iterator",
             Self::ModifyReturn => "fmod_ret",
             Self::Lsm => "BPF LSM",
+            Self::Kprobe => "kprobe",
+            Self::KprobeMulti => "kprobe.multi",
         }
     }
 
@@ -132,6 +141,8 @@ impl Kind {
             Self::Iterator => (BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER),
             Self::ModifyReturn => (BPF_PROG_TYPE_TRACING, BPF_MODIFY_RETURN),
             Self::Lsm => (BPF_PROG_TYPE_LSM, BPF_LSM_MAC),
+            Self::Kprobe => (BPF_PROG_TYPE_KPROBE, 0),
+            Self::KprobeMulti => (BPF_PROG_TYPE_KPROBE, BPF_TRACE_KPROBE_MULTI),
         }
     }
 }
@@ -139,7 +150,7 @@ impl Kind {
 /// A program as the kernel is handed it.
 pub struct Program<'a> {
     pub kind: Kind,
-    /// BTF id of the function it is for.
+    /// BTF id of the function it is for; 0 for a kprobe.
     pub function_id: u32,
     pub name: &'a str,
     pub instructions: &'a [u64],
@@ -256,9 +267,11 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
     unsafe { descriptor(BPF_OBJ_GET, &attr) }
 }
 
-/// How often a program's hook was passed without it, since it was running on that CPU already.
-pub fn recursion_misses(program: BorrowedFd) -> io::Result<u64> {
-    Ok(info(program)?.recursion_misses)
+/// The program's number, and how often its hooks were passed without it, since it was running on that CPU
+/// already.
+pub fn recursion_misses(program: BorrowedFd) -> io::Result<(u32, u64)> {
+    let info = info(program)?;
+    Ok((info.id, info.recursion_misses))
 }
 
 /// How many instructions the kernel walked through to accept a program.
@@ -279,7 +292,7 @@ fn info(program: BorrowedFd) -> io::Result<bpf_prog_info> {
 /// # Safety
 /// `T` is the structure that describes such an object. All zeroes it asks for nothing to be written
 /// elsewhere.
-unsafe fn describe<T>(object: BorrowedFd, info: &mut T) -> io::Result<()> {
+pub(super) unsafe fn describe<T>(object: BorrowedFd, info: &mut T) -> io::Result<()> {
     let attr = Describe {
         bpf_fd: object.as_raw_fd() as u32,
         info_len: size_of::<T>() as u32,

@@ -210,6 +210,15 @@ impl Btf {
         self.functions.find(self, name)
     }
 
+    /// Type id of a variable.
+    pub fn variable_id(&self, name: &str) -> Option<u32> {
+        let ids = 1..=self.types.len() as u32;
+        ids.into_iter().find(|id| {
+            self.head(*id)
+                .is_some_and(|head| head.kind == KIND_VAR && self.is_named(head.name, name))
+        })
+    }
+
     /// Type id of a structure or union.
     pub fn structure(&self, name: &str) -> Option<u32> {
         self.structures.find(self, name)

@@ -40,6 +40,12 @@ pub fn capabilities() -> Option<Obstacle> {
     })
 }
 
+/// Whether this process has CAP_SYS_ADMIN.
+pub fn has_sys_admin() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective_capabilities(&status).is_some_and(|effective| effective >> CAP_SYS_ADMIN & 1 != 0)
+}
+
 fn effective_capabilities(status: &str) -> Option<u64> {
     let line = status
         .lines()

@@ -4,12 +4,17 @@
 pub mod batch;
 pub mod bpf;
 pub mod btf;
+pub mod clones;
 pub mod denials;
 pub mod host;
 pub mod iter;
+pub mod limits;
+pub mod link;
 pub mod offsets;
 pub mod points;
+pub mod preemption;
 mod trial;
+pub mod uring;
 pub mod vmstat;
 pub mod wake;
 pub mod ways;

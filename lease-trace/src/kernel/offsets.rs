@@ -1,7 +1,7 @@
 //! Fills [`Config`] from BTF. A required field that is missing is an error that names it.
 
 use lease_trace_common::{
-    config::{Config, FOLIO_MAPPING, PAGE_HEAD, PAGE_SIZE},
+    config::{Config, FOLIO_MAPPING, PAGE_HEAD, PAGE_SIZE, PREEMPT_COUNT_IN},
     offsets::{ABSENT, Name, Offsets, Source},
 };
 
@@ -47,7 +47,19 @@ pub fn config(btf: &Btf) -> Result<Config, Error> {
         words,
         pages: if is_known { words } else { 0 },
         plain: u32::from(is_known),
+        preempt_count: preempt_count(btf).map_or(ABSENT, |(_, offset)| offset),
         ..Config::default()
+    })
+}
+
+/// BTF id of the variable that has a processor's `preempt_count`, and its offset in bytes there.
+pub fn preempt_count(btf: &Btf) -> Option<(u32, u32)> {
+    PREEMPT_COUNT_IN.iter().find_map(|(variable, member)| {
+        let offset = match member {
+            Some(member) => btf.offset(variable, member).ok()?,
+            None => 0,
+        };
+        Some((btf.variable_id(variable)?, offset))
     })
 }
 

@@ -46,17 +46,31 @@ pub enum Need {
 #[derive(Debug)]
 pub struct Point {
     pub function: &'static str,
-    /// Common beginning of the names of its programs (`STEM_enter`, `STEM_leave`, ...).
+    /// Common beginning of the names of its links (`STEM_enter`, `STEM_leave`, ...), and see
+    /// [`Self::program`].
     pub stem: &'static str,
     pub group: Group,
     pub need: Need,
     /// Watched on return, too.
     pub returns: bool,
+    /// The kernel calls it with a spinlock held.
+    pub locked: bool,
     /// What is lost without it.
     pub loss: &'static str,
     /// The prototypes relied on, as [`super::btf::Btf::prototype`] spells them. The kernel's may
     /// go on with more parameters.
     pub prototypes: &'static [&'static str],
+}
+
+impl Point {
+    /// The program for one of its ends, by what its name ends with. A kretprobe's is not bound to a function,
+    /// and that of the calls that pin is one for all of them.
+    pub fn program(&self, suffix: &str) -> String {
+        match (suffix, self.group) {
+            ("ret", Group::PinsTaken) => "pins_taken_ret".to_owned(),
+            _ => format!("{}_{suffix}", self.stem),
+        }
+    }
 }
 
 const fn point(
@@ -73,6 +87,7 @@ const fn point(
         group,
         need,
         returns,
+        locked: false,
         loss,
         prototypes,
     }
@@ -141,6 +156,8 @@ pub static POINTS: &[Point] = &[
     ),
     Point {
         stem: "filemap_remove_folio",
+        // That of the mapping's pages (mm/filemap.c).
+        locked: true,
         ..point(
             "__filemap_remove_folio",
             Group::PageCache,
@@ -261,28 +278,36 @@ pub static POINTS: &[Point] = &[
         UNSEEN_PINS,
         &["int(struct folio *, unsigned int)"],
     ),
-    point(
-        "lease_modify",
-        Group::Leases,
-        Need::Required,
-        false,
-        "the end of a lease is not seen",
-        &[
-            "int(struct file_lease *, int, struct list_head *)",
-            "int(struct file_lock *, int, struct list_head *)",
-        ],
-    ),
-    point(
-        "lease_setup",
-        Group::Leases,
-        Need::Optional,
-        false,
-        "leases set by a task that is preempted meanwhile may be missed",
-        &[
-            "void(struct file_lease *, void **)",
-            "void(struct file_lock *, void **)",
-        ],
-    ),
+    Point {
+        // flc_lock (fs/locks.c).
+        locked: true,
+        ..point(
+            "lease_modify",
+            Group::Leases,
+            Need::Required,
+            false,
+            "the end of a lease is not seen",
+            &[
+                "int(struct file_lease *, int, struct list_head *)",
+                "int(struct file_lock *, int, struct list_head *)",
+            ],
+        )
+    },
+    Point {
+        // flc_lock (fs/locks.c).
+        locked: true,
+        ..point(
+            "lease_setup",
+            Group::Leases,
+            Need::Optional,
+            false,
+            "leases set by a task that is preempted meanwhile may be missed",
+            &[
+                "void(struct file_lease *, void **)",
+                "void(struct file_lock *, void **)",
+            ],
+        )
+    },
     point(
         "generic_setlease",
         Group::Leases,

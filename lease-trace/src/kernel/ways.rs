@@ -12,6 +12,7 @@ use super::{
     btf::Btf,
     denials::{DENIALS, Denial},
     host::{self, Obstacle},
+    preemption::Preemption,
     trial::{self, Refusal},
 };
 
@@ -33,6 +34,9 @@ pub const WAYS: [Cause; 11] = [
 /// Why some ways out cannot be denied, whatever the kernel.
 pub const NOWHERE: &str = "no kernel lets this be denied";
 
+/// How a way out is denied where tasks are preempted inside the program.
+const MISSES: &str = "fmod_ret, which misses a call where another task was preempted inside it";
+
 /// What makes more ways deniable.
 const REMEDY: &str = "a newer kernel; 7.3 allows it";
 
@@ -41,6 +45,8 @@ const REMEDY: &str = "a newer kernel; 7.3 allows it";
 pub struct Ways {
     /// The ways that a hook of ours can deny, on some kernel: how, or why not on this one.
     deny: Vec<(Cause, Result<&'static str, String>)>,
+    /// fmod_ret may be passed over: a task is preempted inside. A program of the BPF LSM never is.
+    misses: bool,
 }
 
 /// Whether an action can be had for a way out.
@@ -94,6 +100,7 @@ impl Ways {
         let deny = ways.map(|cause| Ok((cause, accepted(btf, cause)?)));
         Ok(Self {
             deny: deny.collect::<Result<_, _>>()?,
+            misses: Preemption::ask().may_miss(),
         })
     }
 
@@ -124,6 +131,7 @@ impl Ways {
         match (action, cause) {
             (_, Cause::Exit | Cause::Killed) => Answer::Ends,
             (Action::Deny, _) => match self.deny(cause) {
+                Ok(how) if self.misses && how == Kind::ModifyReturn.name() => Answer::by(MISSES),
                 Ok(how) => Answer::by(how),
                 Err(why) if DENIABLE.contains(&cause) && cause != Cause::Unlock => {
                     Answer::no(&format!("{why}; remedy: {REMEDY}"))
@@ -149,7 +157,10 @@ impl Ways {
         let refused = || Err("the system call is not modifiable".to_owned());
         let mut deny: Vec<_> = DENIABLE.map(|cause| (cause, refused())).into();
         deny[0] = (Cause::Unlock, Ok("BPF LSM"));
-        Self { deny }
+        Self {
+            deny,
+            misses: false,
+        }
     }
 
     #[cfg(test)]
@@ -158,6 +169,7 @@ impl Ways {
         for (_, found) in &mut ways.deny[1..] {
             *found = Ok("fmod_ret");
         }
+        ways.misses = true;
         ways
     }
 
@@ -230,6 +242,16 @@ mod tests {
         assert_eq!(Ways::like_linux_7().deniable(), bits(&DENIABLE));
         assert_eq!(Ways::none().deniable(), 0);
         assert!(Ways::like_linux_7().is_whole() && !Ways::like_debian_12().is_whole());
+    }
+
+    #[test]
+    fn what_a_preempted_task_hides_is_said() {
+        let mut ways = Ways::like_linux_7();
+        let close = |ways: &Ways| ways.can(Action::Deny, Cause::Close);
+        assert_eq!(close(&ways), Answer::by(MISSES));
+        assert_eq!(ways.can(Action::Deny, Cause::Unlock), Answer::by("BPF LSM"));
+        ways.misses = false;
+        assert_eq!(close(&ways), Answer::by("fmod_ret"));
     }
 
     #[test]

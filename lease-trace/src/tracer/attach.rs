@@ -1,18 +1,15 @@
-//! The attach plan at work: for every probe point fentry/fexit first, kprobe/kretprobe where that
-//! is refused. What is possible is found out by loading and attaching, never from a version.
+//! The attach plan at work: for every probe point the kind of hook that misses least here, the next
+//! one where that is refused. What is possible is found out by loading and attaching, never from a
+//! version.
 
-use std::{os::fd::AsFd as _, path::Path, time::Instant};
-
-use aya::{
-    Ebpf,
-    programs::{KProbe, Program, ProgramError, kprobe::KProbeLink, links::FdLink},
-};
+use std::path::Path;
 
 use super::{
     AttachMode,
-    error::{Error, chain, is_eperm, program_reason},
+    error::{Error, chain},
+    kinds::{Hook, Part},
     object::Object,
-    raw,
+    raw::{self, Link},
 };
 use crate::kernel::{
     self,
@@ -21,18 +18,17 @@ use crate::kernel::{
     points::{Group, Need, POINTS, Point},
 };
 
-/// How a point is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    Trampoline,
-    Probe,
-}
-
 /// What became of one point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Watched; with the reason why the preferred hook was not taken, if there is one.
-    Attached { hook: Hook, instead: Option<String> },
+    /// Watched.
+    Attached {
+        hook: Hook,
+        /// Why this kind of hook is preferred here.
+        why: &'static str,
+        /// Why the preferred one was not taken, if it was not.
+        instead: Option<String>,
+    },
     /// This kernel has no such function.
     Absent,
     /// The function is there and cannot be watched.
@@ -51,22 +47,12 @@ impl Attachment {
         let Outcome::Attached { hook, .. } = &self.outcome else {
             return None;
         };
-        Some(match (hook, self.point.returns) {
-            (Hook::Trampoline, true) => "fentry+fexit",
-            (Hook::Trampoline, false) => "fentry",
-            (Hook::Probe, true) => "kprobe+kretprobe",
-            (Hook::Probe, false) => "kprobe",
-        })
+        Some(hook.name(self.point.returns))
     }
 
+    /// Whether the kernel passes it over while bpf(2) reads a map on that CPU.
     pub const fn is_kprobe(&self) -> bool {
-        matches!(
-            self.outcome,
-            Outcome::Attached {
-                hook: Hook::Probe,
-                ..
-            }
-        )
+        matches!(&self.outcome, Outcome::Attached { hook, .. } if hook.has_kprobe())
     }
 
     /// `pin_user_pages: fentry+fexit`
@@ -84,14 +70,6 @@ impl Attachment {
             Outcome::Failed { reason } => Some(format!("{loss}: {function}: {reason}")),
         }
     }
-}
-
-/// What keeps one program attached. The kernel keeps the program for it, whatever becomes of the object
-/// that it was loaded from.
-#[allow(dead_code, reason = "held for what its end does")]
-pub enum Link {
-    Trampoline(raw::Link),
-    Probe(KProbeLink),
 }
 
 /// Attaches every point there is, in the order of their groups. An error is one that concerns all
@@ -126,13 +104,15 @@ pub fn attach_groups(
         } else {
             attach_point(object, point, mode, folder)?
         };
-        log::debug!("{}: {outcome:?}", point.function);
-        attachments.push(Attachment { point, outcome });
+        let attachment = Attachment { point, outcome };
+        let how = attachment.how().unwrap_or("not watched");
+        log::debug!("{}: {how}: {:?}", point.function, attachment.outcome);
+        attachments.push(attachment);
     }
     Ok(attachments)
 }
 
-/// Whether a point is watched by fentry, which the kernel passes by least.
+/// Whether a point is watched by fentry, which no map that is read elsewhere passes over.
 pub fn has_trampoline(attachments: &[Attachment], function: &str) -> bool {
     let hook = Hook::Trampoline;
     attachments.iter().any(|attachment| {
@@ -182,52 +162,32 @@ fn attach_point(
     mode: AttachMode,
     folder: Option<&Path>,
 ) -> Result<Outcome, Error> {
-    let mut instead = None;
-    if mode != AttachMode::Kprobe {
-        match with_trampoline(object, point, folder) {
-            Ok(()) => {
-                return Ok(Outcome::Attached {
-                    hook: Hook::Trampoline,
-                    instead: None,
-                });
-            }
-            Err(reason) => instead = Some(format!("fentry: {}", reason.refine()?)),
-        }
-    }
-    if mode == AttachMode::Fentry {
-        return Ok(Outcome::Failed {
-            reason: instead.unwrap_or_default(),
-        });
-    }
-    if let Some(obstacle) = host::kprobes() {
-        let reason = match instead {
-            Some(instead) => format!("{instead}; {obstacle}"),
-            None => obstacle.to_string(),
+    let (order, why) = object.host.order(mode, point);
+    let mut refused = Vec::new();
+    for hook in order {
+        let reason = match (hook, host::kprobes()) {
+            (Hook::Probe, Some(obstacle)) => obstacle.to_string(),
+            _ => match put(object, point, *hook, folder) {
+                Ok(()) => {
+                    return Ok(Outcome::Attached {
+                        hook: *hook,
+                        why,
+                        instead: (!refused.is_empty()).then(|| refused.join("; ")),
+                    });
+                }
+                Err(refusal) => format!("{}: {}", hook.name(false), refusal.refine()?),
+            },
         };
-        return Ok(Outcome::Failed { reason });
+        refused.push(reason);
     }
-    match with_probe(object, point, folder) {
-        Ok(()) => Ok(Outcome::Attached {
-            hook: Hook::Probe,
-            instead,
-        }),
-        Err(reason) => {
-            let probe = reason.refine()?;
-            let reason = match instead {
-                Some(instead) => format!("{instead}; kprobe: {probe}"),
-                None => format!("kprobe: {probe}"),
-            };
-            Ok(Outcome::Failed { reason })
-        }
-    }
+    Ok(Outcome::Failed {
+        reason: refused.join("; "),
+    })
 }
 
 /// Why one hook was refused.
 enum Refusal {
-    Trampoline(raw::Refusal),
-    Probe(ProgramError),
-    /// The object lacks a program that the table of points names.
-    NoProgram(String),
+    Raw(raw::Refusal),
     /// It was attached and cannot be kept so.
     Pin(String),
 }
@@ -235,100 +195,57 @@ enum Refusal {
 impl Refusal {
     /// EPERM concerns every program: it ends the start. Anything else concerns this hook.
     fn refine(self) -> Result<String, Error> {
-        let is_refused = match &self {
-            Self::Trampoline(refusal) => refusal.is_eperm(),
-            Self::Probe(error) => is_eperm(error),
-            _ => false,
-        };
-        if is_refused {
-            return Err(Error::Refused {
+        match self {
+            Self::Raw(refusal) if refusal.is_eperm() => Err(Error::Refused {
                 call: "bpf(2) for loading a program".to_owned(),
-            });
+            }),
+            Self::Raw(refusal) => Ok(chain(&refusal)),
+            Self::Pin(reason) => Ok(reason),
         }
-        Ok(match self {
-            Self::Trampoline(refusal) => chain(&refusal),
-            Self::Probe(error) => program_reason(&error),
-            Self::Pin(reason) => reason,
-            Self::NoProgram(name) => format!("the object has no program {name}"),
-        })
     }
 }
 
 impl From<raw::Refusal> for Refusal {
     fn from(refusal: raw::Refusal) -> Self {
-        Self::Trampoline(refusal)
+        Self::Raw(refusal)
     }
 }
 
-impl From<ProgramError> for Refusal {
-    fn from(error: ProgramError) -> Self {
-        Self::Probe(error)
-    }
-}
-
-/// The return side goes first: a call whose entry was seen is always seen to leave.
-fn with_trampoline(
+/// Puts one kind of hook in place, both of its ends or none.
+fn put(
     object: &mut Object,
     point: &Point,
+    hook: Hook,
     folder: Option<&Path>,
 ) -> Result<(), Refusal> {
-    let Object {
-        raw, types, links, ..
-    } = object;
-    let put = |kind: Kind, end: &str| {
-        let name = format!("{}_{end}", point.stem);
-        let id = types.function_id(point.function).unwrap_or_default();
-        raw.load(&name, kind, id)?.attach()
-    };
-    // Dropped, and with that detached, if the entry cannot be attached.
-    let exit = point
-        .returns
-        .then(|| put(Kind::Exit, "leave"))
-        .transpose()?;
-    let entry = put(Kind::Entry, "enter")?;
-    for link in [Some(entry), exit].into_iter().flatten() {
+    let function = point.function;
+    // Dropped, and with that detached, if the next cannot be attached.
+    let attached = hook.parts(point.returns).map(|part| {
+        let Part { suffix, kind, end } = part;
+        let name = format!("{}_{suffix}", point.stem);
+        let program = point.program(suffix);
+        let raw = &mut object.raw;
+        match kind {
+            Kind::KprobeMulti => raw
+                .load_shared(&program, kind)?
+                .attach_multi(name, function, end),
+            Kind::Kprobe => raw
+                .load_shared(&program, kind)?
+                .attach_kprobe(name, function, end),
+            _ => {
+                let id = object.types.function_id(function).unwrap_or_default();
+                raw.load(&program, kind, id)?.attach(name)
+            }
+        }
+    });
+    let attached: Vec<Link> = attached.collect::<Result<_, _>>()?;
+    for link in attached.into_iter().rev() {
         if let Some(folder) = folder {
             let reason =
                 |error| Refusal::Pin(format!("cannot pin into {}: {error}", folder.display()));
             link.pin(folder).map_err(reason)?;
         }
-        links.push(Link::Trampoline(link));
+        object.links.push(link);
     }
     Ok(())
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| Refusal::NoProgram(name.to_owned()))
-}
-
-fn with_probe(object: &mut Object, point: &Point, folder: Option<&Path>) -> Result<(), Refusal> {
-    let Object { ebpf, links, .. } = object;
-    let mut names = vec![format!("{}_probe", point.stem)];
-    if point.returns {
-        names.insert(0, format!("{}_ret", point.stem));
-    }
-    for name in names {
-        let probe: &mut KProbe = program(ebpf, &name)?.try_into()?;
-        let begun = Instant::now();
-        probe.load()?;
-        raw::say_cost(&name, begun, probe.fd()?.as_fd());
-        let link = probe.attach(point.function, 0)?;
-        let link = probe.take_link(link)?;
-        if let Some(folder) = folder {
-            let link = FdLink::try_from(link)
-                .map_err(|error| Refusal::Pin(format!("{name} cannot be pinned: {error}")))?;
-            pin(link, &folder.join(&name))?;
-        } else {
-            links.push(Link::Probe(link));
-        }
-    }
-    Ok(())
-}
-
-/// Keeps what is attached until the file is removed.
-fn pin(link: FdLink, path: &Path) -> Result<(), Refusal> {
-    link.pin(path)
-        .map(drop)
-        .map_err(|error| Refusal::Pin(format!("cannot pin {}: {}", path.display(), chain(&error))))
 }

@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::{
     AttachMode, Options, Tracer,
-    attach::{self, Attachment, Link},
+    attach::{self, Attachment},
     error::Error,
     map,
     maps::{self, COUNTS, Counts},
     object::{self, Purpose},
+    raw::Link,
 };
 use crate::kernel::{
     points::Group,

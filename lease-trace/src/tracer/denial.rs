@@ -1,15 +1,11 @@
 //! The programs that deny, in place. What this kernel accepts is found out by loading and
 //! attaching.
 
-use std::{io, os::fd::BorrowedFd, path::Path};
+use std::{io, path::Path};
 
 use lease_trace_common::policy::cause_bit;
 
-use super::{
-    error::chain,
-    object::Object,
-    raw::{Link, Loaded},
-};
+use super::{error::chain, object::Object, raw::Link};
 use crate::kernel::{
     bpf::Kind,
     denials::{DENIALS, Denial},
@@ -52,9 +48,9 @@ impl Denials {
         denials
     }
 
-    /// The programs themselves, with their names.
-    pub fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        self.links.iter().map(Link::program)
+    /// What keeps the programs attached.
+    pub fn links(&self) -> &[Link] {
+        &self.links
     }
 
     /// Keeps the programs attached until the files are removed.
@@ -86,7 +82,7 @@ fn attach(object: &Object, denial: &Denial) -> Result<(&'static str, Link), Stri
             }
             let loaded = object.raw.load(denial.program, *kind, id);
             loaded
-                .and_then(Loaded::attach)
+                .and_then(|loaded| loaded.attach(denial.program.to_owned()))
                 .map_err(|refusal| chain(&refusal))
         })();
         match attached {

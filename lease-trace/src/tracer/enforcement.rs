@@ -13,6 +13,7 @@ use super::{
     in_force::{InForce, Plan, PolicyMaps},
     pinned,
     set_up::{self, Links},
+    words,
 };
 
 /// What `enforce start` did.
@@ -40,6 +41,8 @@ pub struct Status {
 /// new stays behind, and a policy in force stays in force.
 pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
     if pinned::enforced()? {
+        // Two policies at once would be written into the same half of the maps.
+        let _lock = pinned::locked()?;
         let mut maps = maps()?;
         let deniable = maps.header()?.deniable();
         maps.put_in_force(plan, deniable)?;
@@ -55,20 +58,23 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
     let mut maps = maps()?;
     let deniable = ready.denials.as_ref().map_or(0, |denials| denials.deniable);
     maps.put_in_force(plan, deniable)?;
+    let in_force = maps.in_force()?;
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
+    // Until the last of these words it is said to be starting, and to be cut off if this process
+    // ends before.
     pinned::set_words(&[
         (owner::PID, 0),
         (owner::SINCE, since),
         (owner::HOLD_LIMIT, plan.hold_limit_ms),
-        (owner::ENFORCED, 1),
+        (owner::ENFORCED, owner::IN_PLACE),
     ])?;
     let cannot = ready.cannot();
     ready.folder.keep();
     Ok(Started {
         fresh: true,
-        in_force: maps.in_force()?,
+        in_force,
         cannot,
     })
 }
@@ -76,18 +82,16 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
 /// Removes everything, whatever state it is in; whether there was anything. A monitor that is
 /// running on its own keeps what is its own.
 pub fn stop() -> Result<bool, Error> {
-    if pinned::word(owner::ENFORCED) == 0
-        && let Some(pid) = pinned::living_owner()
-    {
-        return Err(Error::AlreadyRunning { pid });
-    }
     pinned::remove_all()
 }
 
-/// What is in place; `None`: nothing.
+/// What is in place; `None`: nothing. An error if it is not whole.
 pub fn status() -> Result<Option<Status>, Error> {
     if !pinned::enforced()? {
-        return Ok(None);
+        return match words::busy() {
+            Some(starting @ Error::Starting { .. }) => Err(starting),
+            _ => pinned::cut_off().map_or(Ok(None), Err),
+        };
     }
     Ok(Some(Status {
         since: pinned::word(owner::SINCE),

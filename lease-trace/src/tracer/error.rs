@@ -10,10 +10,7 @@ use aya::{
 };
 use thiserror::Error;
 
-use crate::kernel::{
-    bpf,
-    host::{self, Obstacle},
-};
+use crate::kernel::host::{self, Obstacle};
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -45,6 +42,28 @@ pub enum Error {
          it first"
     )]
     AlreadyRunning { pid: u32 },
+    #[error(
+        "enforcement is being put in place (pid {pid}); wait until that has ended, and try again"
+    )]
+    Starting { pid: u32 },
+    /// What is attached and is no whole enforcement.
+    #[error(
+        "an `enforce start` or `enforce stop` was cut off: {links} of its hooks are left in the \
+         kernel, where its policy may be in force; `lease-trace enforce stop` removes them, \
+         `lease-trace enforce start` begins anew"
+    )]
+    CutOff { links: usize },
+    #[error(
+        "another lease-trace is about to begin or to end and does not get on with it; end it, and \
+         try again"
+    )]
+    Locked,
+    /// The folder in bpffs is not what lease-trace makes there.
+    #[error(
+        "{folder} {what}: somebody else made it. Look at it and remove it (`rm -r {folder}`); \
+         nobody but root should write there (`mount -o remount,mode=0700 /sys/fs/bpf`)"
+    )]
+    Stranger { folder: String, what: String },
     #[error(
         "what runs is another version of lease-trace, whose maps this one cannot read: use that \
          version, or end its monitor, `lease-trace enforce stop`, and start again"
@@ -112,25 +131,6 @@ impl From<EbpfError> for Error {
             };
         }
         Self::Load(chain(&error))
-    }
-}
-
-/// One line that explains why a program was not loaded or attached. The verifier's log goes to
-/// the debug log, its last words are kept.
-pub fn program_reason(error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
-            let log = verifier_log.to_string();
-            log::debug!("{log}");
-            match bpf::last_words(&log) {
-                Some(last) => format!("{io_error}: {last}"),
-                None => io_error.to_string(),
-            }
-        }
-        other => chain(other),
     }
 }
 
@@ -210,6 +210,13 @@ mod tests {
             },
             Error::Load("...".to_owned()),
             Error::AlreadyRunning { pid: 0 },
+            Error::Starting { pid: 0 },
+            Error::CutOff { links: 0 },
+            Error::Locked,
+            Error::Stranger {
+                folder: "/sys/fs/bpf/lease-trace".to_owned(),
+                what: "belongs to uid N and not to root".to_owned(),
+            },
             Error::OtherLayout,
             Error::PolicyInPlace,
             Error::NotEnforced,

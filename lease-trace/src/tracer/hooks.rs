@@ -1,88 +1,123 @@
-//! The programs in place, and how often their hooks were passed without them. The kernel runs no
-//! program that is running on the same CPU already, which it may be if its task was preempted
-//! inside, and counts what it leaves out.
+//! The programs in place, and how often their hooks were passed without them, as the kernel counts it. A
+//! program runs once at a time on a CPU: a trampoline's leaves out what another task calls while its own
+//! is preempted inside, a kprobe's what an interrupt calls in the middle of any kprobe. And a return
+//! is left out for which there was no instance when its call began.
 
 use std::{
+    collections::HashSet,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
-use super::{attach::Link, denial::Denials, error::Error, object::Object, pinned};
-use crate::kernel::bpf;
+use super::{denial::Denials, error::Error, object::Object, pinned, raw::Link};
+use crate::kernel::{
+    bpf,
+    btf::Btf,
+    link::{self, Tells},
+};
 
 /// Programs in place.
-pub struct Hooks(Vec<Hook>);
+pub struct Hooks {
+    hooks: Vec<Hook>,
+    tells: Tells,
+}
 
 struct Hook {
-    /// Of the program.
+    /// Of the link.
     name: String,
     program: OwnedFd,
-    /// How often it was passed when last asked.
-    passed: u64,
+    /// What keeps it attached.
+    link: OwnedFd,
+    /// How often it was passed when last asked; `None`: the kernel did not tell all of it.
+    passed: Option<u64>,
 }
 
 impl Hooks {
     /// Those of this process.
     pub fn own(object: &Object, denials: Option<&Denials>) -> Result<Self, Error> {
-        let programs = programs(object, denials);
-        Self::of(programs.map(|(name, program)| (name.to_owned(), program.try_clone_to_owned())))
+        let hooks = links(object, denials).map(|link| {
+            let (name, program) = link.program();
+            Ok((
+                name.to_owned(),
+                program.try_clone_to_owned()?,
+                link.attached().try_clone_to_owned()?,
+            ))
+        });
+        Self::of(hooks, Tells::of(&object.types))
     }
 
     /// Those of the enforcement in place.
     pub fn in_place() -> Result<Self, Error> {
-        let programs = pinned::programs().into_iter();
-        Self::of(programs.map(|(name, path)| (name, bpf::open(&path))))
+        let tells = Tells::of(&Btf::of_kernel().map_err(failed)?);
+        let hooks = pinned::programs().into_iter().map(|program| {
+            let link = bpf::open(&program.link)?;
+            Ok((program.name, bpf::open(&program.program)?, link))
+        });
+        Self::of(hooks, tells)
     }
 
     /// Pins those of this process in a folder, for [`Self::in_place`].
     pub fn pin(object: &Object, denials: Option<&Denials>, folder: &Path) -> Result<(), Error> {
-        programs(object, denials).try_for_each(|(name, program)| {
+        links(object, denials).try_for_each(|link| {
+            let (name, program) = link.program();
             let at = folder.join(name);
             bpf::pin(program, &at)
                 .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))
         })
     }
 
-    fn of(programs: impl Iterator<Item = (String, io::Result<OwnedFd>)>) -> Result<Self, Error> {
-        let hooks = programs.map(|(name, program)| {
+    fn of(
+        hooks: impl Iterator<Item = io::Result<(String, OwnedFd, OwnedFd)>>,
+        tells: Tells,
+    ) -> Result<Self, Error> {
+        let hooks = hooks.map(|hook| {
+            let (name, program, link) = hook?;
             Ok(Hook {
                 name,
-                program: program?,
-                passed: 0,
+                program,
+                link,
+                passed: Some(0),
             })
         });
-        hooks.collect::<io::Result<_>>().map(Self).map_err(failed)
+        let hooks = hooks.collect::<io::Result<_>>().map_err(failed)?;
+        Ok(Self { hooks, tells })
     }
 
-    /// How often a hook was passed without its program, since they were put in place.
+    /// How often a hook was passed without its program, since they were put in place, as far as this
+    /// kernel tells.
     pub fn passed(&mut self) -> Result<u64, Error> {
         let mut sum = 0;
-        for hook in &mut self.0 {
-            let passed = bpf::recursion_misses(hook.program.as_fd()).map_err(failed)?;
+        // What a program was passed by is counted with the program, which may have several links.
+        let mut counted = HashSet::new();
+        for hook in &mut self.hooks {
+            let (id, recursions) = bpf::recursion_misses(hook.program.as_fd()).map_err(failed)?;
+            let recursions = if counted.insert(id) { recursions } else { 0 };
+            let missed = link::missed(hook.link.as_fd(), self.tells).map_err(failed)?;
+            let passed = missed.map(|missed| recursions + missed);
             if passed != hook.passed {
-                log::debug!("{}: passed {passed} times while it ran", hook.name);
+                let name = &hook.name;
+                match missed {
+                    Some(missed) => log::debug!(
+                        "{name}: passed {recursions} times while it ran, {missed} times by its link"
+                    ),
+                    None => log::debug!(
+                        "{name}: passed {recursions} times while it ran; what its link misses this \
+                         kernel does not tell"
+                    ),
+                }
                 hook.passed = passed;
             }
-            sum += passed;
+            sum += passed.unwrap_or(recursions);
         }
         Ok(sum)
     }
 }
 
-/// What is attached, with its name.
-fn programs<'a>(
-    object: &'a Object,
-    denials: Option<&'a Denials>,
-) -> impl Iterator<Item = (&'a str, BorrowedFd<'a>)> {
-    let probes = object.ebpf.programs();
-    let probes = probes.filter_map(|(name, program)| Some((name, program.fd().ok()?.as_fd())));
-    let trampolines = object.links.iter().filter_map(|link| match link {
-        Link::Trampoline(link) => Some(link.program()),
-        Link::Probe(_) => None,
-    });
-    let attached = trampolines.chain(probes);
-    attached.chain(denials.into_iter().flat_map(Denials::programs))
+/// What is attached.
+fn links<'a>(object: &'a Object, denials: Option<&'a Denials>) -> impl Iterator<Item = &'a Link> {
+    let denials = denials.into_iter().flat_map(Denials::links);
+    object.links.iter().chain(denials)
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

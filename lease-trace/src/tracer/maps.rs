@@ -10,7 +10,7 @@ use lease_trace_common::{
     count::Count,
     lease::Lease,
     owner,
-    stake::{self, Inode, Path, Stake, StakeKey, pins},
+    stake::{Inode, Path, Stake, StakeKey, pins},
 };
 
 use super::{
@@ -153,9 +153,9 @@ impl<T: Borrow<MapData>> Maps<T> {
 /// A stake without the pins that its owner has dropped and that it still counts. The inode was read
 /// after it: so they are there, or there are more.
 fn settled(key: &StakeKey, stake: &Stake, inode: Option<&Inode>) -> Stake {
-    let allowance = inode.map_or(0, |inode| inode.allowance);
+    let batch = inode.map_or(0, |inode| inode.batch);
     Stake {
-        word: stake::settled(stake.word, key.tgid, allowance),
+        word: lease_trace_common::batch::net(stake.word, key.tgid, batch),
         ..*stake
     }
 }

@@ -4,6 +4,7 @@
 mod attach;
 pub mod audit;
 mod cast;
+pub mod check;
 mod denial;
 pub mod enforcement;
 mod error;
@@ -12,6 +13,8 @@ pub mod holdings;
 mod hooks;
 pub mod in_force;
 mod iterator;
+mod kinds;
+mod lock;
 pub mod look;
 mod maps;
 mod notifications;
@@ -21,10 +24,12 @@ mod pinned;
 mod raw;
 pub mod reader;
 mod references;
+mod self_test;
 mod set_up;
 pub mod snapshot;
 mod walk;
 pub mod watch;
+mod words;
 
 use aya::{
     Ebpf,
@@ -37,33 +42,37 @@ use lease_trace_common::{
 };
 
 pub use self::pinned::{stale, started};
+pub use self::{
+    attach::{Attachment, Outcome},
+    error::Error,
+    holdings::Holdings,
+    kinds::Host,
+    snapshot::Snapshot,
+    walk::Over,
+};
 use self::{
-    attach::Link,
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
+    raw::Link,
     set_up::{Links, SetUp},
     walk::Walker,
 };
-pub use self::{
-    attach::{Attachment, Outcome},
-    error::Error,
-    holdings::Holdings,
-    snapshot::Snapshot,
-    walk::Over,
-};
+use crate::kernel::host::Obstacle;
 
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachMode {
-    /// fentry/fexit, kprobe/kretprobe where those are refused.
+    /// What costs least, the next where that is refused.
     #[default]
     Auto,
     Fentry,
     Kprobe,
+    /// Where the kernel preempts tasks inside fentry, what it passes over least: kprobe.multi.
+    Multi,
 }
 
 /// What to trace and how.
@@ -189,7 +198,9 @@ impl Tracer {
                 .into_iter()
                 .map(|name| format!("{name}: in place"))
                 .collect(),
-            cannot: hindered.into_iter().collect(),
+            cannot: set_up::limits(pinned::word(owner::KPROBES) != 0)
+                .chain(hindered)
+                .collect(),
             recovered: None,
             walker: pinned::walker()?,
             hooks: Hooks::in_place()?,
@@ -333,6 +344,18 @@ fn assemble(
         owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,
     })
+}
+
+/// What is in the place of the folder in bpffs, if that is not lease-trace's.
+pub fn stranger() -> Option<Obstacle> {
+    match lock::is_own(pinned::folder()) {
+        Err(Error::Stranger { folder, what }) => Some(Obstacle {
+            what: format!("{folder} {what}"),
+            remedy: format!("look at it and remove it: rm -r {folder}"),
+            kernel: false,
+        }),
+        _ => None,
+    }
 }
 
 /// How long a held file may be kept after its process let it go, ms, as the policy in force says.

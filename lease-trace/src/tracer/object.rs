@@ -3,7 +3,12 @@
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use lease_trace_common::config::Config;
 
-use super::{Options, attach::Link, cast, error::Error, raw::RawObject};
+use super::{
+    Options, cast,
+    error::Error,
+    kinds::Host,
+    raw::{Link, RawObject},
+};
 use crate::kernel::{btf, host, offsets};
 
 pub(super) static OBJECT: &[u8] =
@@ -23,11 +28,13 @@ const SIZED: [&str; 7] = [
 /// The object with its maps made and its programs not yet loaded.
 pub struct Object {
     pub ebpf: Ebpf,
-    /// All programs but kprobes.
+    /// The programs.
     pub raw: RawObject,
     /// The kernel's BTF.
     pub types: btf::Btf,
-    /// Of the programs that are attached; of those by kprobes only if they are not pinned.
+    /// What the kinds of hooks depend on.
+    pub host: Host,
+    /// Of the programs that are attached.
     pub links: Vec<Link>,
 }
 
@@ -61,11 +68,14 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
         kernel: true,
     })?;
+    let hooks = Host::ask(&types);
+    log::debug!("{hooks:?}");
     let config = Config {
         pins_all: u32::from(options.pins_all),
         audit: u32::from(options.audit),
         adopt: u32::from(purpose.adopts),
         policy: u32::from(purpose.judges),
+        mixed: u32::from(hooks.mixes(options.attach)),
         capacity: options.capacity,
         plain: known.plain & u32::from(!options.audit),
         ..known
@@ -84,6 +94,7 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         raw: RawObject::new(&object, &ebpf, purpose.judges)?,
         ebpf,
         types,
+        host: hooks,
         links: Vec::new(),
     })
 }

@@ -12,13 +12,16 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData},
 };
-use lease_trace_common::owner;
+use lease_trace_common::{owner, totals::Totals};
 
+pub use super::words::{Words, living_owner, set_words, started, word};
 use super::{
     error::{Error, chain},
+    lock::{self, Lock},
     maps::COUNTS,
     snapshot::Source,
     walk::Walker,
+    words::{OWNER, busy, cannot_claim, claim_in, write},
 };
 use crate::kernel::host;
 
@@ -28,59 +31,44 @@ const FOLDER: &str = "/sys/fs/bpf/lease-trace";
 const LINKS: &str = "links";
 /// And the programs they attach: only CAP_SYS_ADMIN may ask a link for its program.
 const PROGRAMS: &str = "programs";
-/// Who the folder belongs to.
-const OWNER: &str = "OWNER";
 /// Maps that a reader needs, or a monitor that takes over.
 const MAPS: &[&str] = &[
-    OWNER, "LEASES", "INODES", "STAKES", "PATHS", COUNTS, "EVENTS", "WAKE", "POLICY", "RULES",
-    "FRAMES", "HITS",
+    OWNER,
+    "LEASES",
+    "INODES",
+    "STAKES",
+    "PATHS",
+    COUNTS,
+    "EVENTS",
+    "WAKE",
+    "POLICY",
+    "RULES",
+    "FRAMES",
+    "HITS",
+    "DETACHED",
+    "CALLS",
+    Totals::MAP,
 ];
-
-/// A process, and its start time so that a reused pid is not mistaken for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Owner {
-    pid: u64,
-    started: u64,
-}
-
-impl Owner {
-    fn current() -> Option<Self> {
-        let pid = std::process::id();
-        Some(Self {
-            pid: u64::from(pid),
-            started: started(pid)?,
-        })
-    }
-
-    fn is_alive(self) -> bool {
-        u32::try_from(self.pid).is_ok_and(|pid| started(pid) == Some(self.started))
-    }
-}
-
-/// Start time of a process in clock ticks since boot: field 22 of /proc/PID/stat, counted from
-/// behind the parenthesised name.
-pub fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let state = fields.split_ascii_whitespace().next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
-}
 
 /// The folder of this process; removed when dropped, unless it is kept.
 pub struct Folder {
     path: PathBuf,
+    /// Its inode number: by the time of the end another folder may be in its place.
+    inode: u64,
     keep: bool,
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = remove(&self.path)
-        {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+        if self.keep {
+            return;
+        }
+        let removed = Lock::take(&self.path).and_then(|lock| match lock {
+            Some(lock) if lock.inode == self.inode => remove(&self.path).map_err(cannot_remove),
+            _ => Ok(()),
+        });
+        if let Err(error) = removed {
+            log::warn!("{error}");
         }
     }
 }
@@ -110,33 +98,70 @@ impl Folder {
 pub type Recovered = Option<String>;
 
 /// Makes the folder and pins the maps in it, unless a living monitor has done so or enforcement
-/// is in place.
-pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
+/// is in place. `state` is what the word `ENFORCED` says from the first moment on.
+pub fn create(ebpf: &mut Ebpf, state: u64) -> Result<(Folder, Recovered), Error> {
     if let Some(obstacle) = host::bpffs(Path::new(BPFFS)) {
         return Err(obstacle.into());
     }
     let path = Path::new(FOLDER);
     let mut recovered = None;
-    if path.exists() {
-        if let Some(pid) = living_owner() {
-            return Err(Error::AlreadyRunning { pid });
+    // Until the maps are in it: who comes second finds an owner.
+    let lock = loop {
+        make(path)?;
+        // Gone meanwhile, or another one: it is somebody's who was faster.
+        let Some(lock) = Lock::take(path)? else {
+            continue;
+        };
+        if let Some(busy) = busy() {
+            return Err(busy);
         }
-        remove(path).map_err(|error| Error::maps("cannot remove the stale", FOLDER, error))?;
+        if is_empty(path) {
+            break lock;
+        }
+        if word(owner::ENFORCED) == owner::IN_PLACE {
+            return Err(Error::Locked);
+        }
+        remove(path).map_err(cannot_remove)?;
         recovered = Some(format!(
-            "removed {FOLDER}, left by a monitor that did not end by itself"
+            "removed {FOLDER}, left by a monitor or a start of enforcement that did not end by \
+             itself"
         ));
-    }
+    };
     let folder = Folder {
         path: path.to_owned(),
+        inode: lock.inode,
         keep: false,
     };
-    for made in [path.to_owned(), folder.links(), folder.programs()] {
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&made)
-            .map_err(|error| Error::maps("cannot create", made.display().to_string(), error))?;
+    let filled = fill(ebpf, &folder, state);
+    // The folder's end takes the lock again, if need be.
+    drop(lock);
+    filled.map(|()| (folder, recovered))
+}
+
+/// Makes a folder for nobody else, if it is not there.
+fn make(path: &Path) -> Result<(), Error> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::maps(
+            "cannot create",
+            path.display().to_string(),
+            error,
+        )),
+        _ => Ok(()),
     }
-    let words = [(owner::LAYOUT_OF, owner::LAYOUT)];
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn cannot_remove(error: io::Error) -> Error {
+    Error::maps("cannot remove", FOLDER, error)
+}
+
+/// The map of the owner comes first, and says all that it is to say when it appears.
+fn fill(ebpf: &mut Ebpf, folder: &Folder, state: u64) -> Result<(), Error> {
+    let path = folder.path();
+    let words = [(owner::LAYOUT_OF, owner::LAYOUT), (owner::ENFORCED, state)];
     let map = ebpf
         .map_mut(OWNER)
         .ok_or_else(|| Error::maps("cannot find the map", OWNER, "it is not in the object"))?;
@@ -153,7 +178,8 @@ pub fn create(ebpf: &mut Ebpf) -> Result<(Folder, Recovered), Error> {
         fs::set_permissions(&at, fs::Permissions::from_mode(0o600))
             .map_err(|error| Error::maps("cannot restrict", at.display().to_string(), error))?;
     }
-    Ok((folder, recovered))
+    make(&folder.links())?;
+    make(&folder.programs())
 }
 
 /// The name of a map's file: bpffs has none with a dot.
@@ -165,32 +191,6 @@ fn pin(map: &mut Map, at: &Path) -> Result<(), String> {
     map.pin(at).map_err(|error| chain(&error))
 }
 
-fn cannot_claim(reason: impl std::fmt::Display) -> Error {
-    Error::maps("cannot fill the map", OWNER, reason)
-}
-
-fn write<T>(array: &mut Array<T, u64>, words: &[(u32, u64)]) -> Result<(), Error>
-where
-    T: std::borrow::BorrowMut<MapData>,
-{
-    words
-        .iter()
-        .try_for_each(|(index, value)| array.set(*index, *value, 0))
-        .map_err(cannot_claim)
-}
-
-fn claim_in<T>(array: &mut Array<T, u64>) -> Result<(), Error>
-where
-    T: std::borrow::BorrowMut<MapData>,
-{
-    let owner = Owner::current().ok_or_else(|| cannot_claim("/proc/self/stat is unreadable"))?;
-    // The start time first: a pid with another's start time is nobody.
-    write(
-        array,
-        &[(owner::STARTED, owner.started), (owner::PID, owner.pid)],
-    )
-}
-
 /// Where everything is, whether there is anything or not.
 pub fn folder() -> &'static Path {
     Path::new(FOLDER)
@@ -199,60 +199,6 @@ pub fn folder() -> &'static Path {
 /// The pinned programs that walk over tasks.
 pub fn walker() -> Result<Walker, Error> {
     Walker::open(Path::new(FOLDER))
-}
-
-/// The pinned map `OWNER`, opened.
-pub struct Words(Array<MapData, u64>);
-
-impl Words {
-    /// Nothing where nothing is pinned.
-    pub fn open() -> Option<Self> {
-        let data = MapData::from_pin(Path::new(FOLDER).join(OWNER)).ok()?;
-        Array::try_from(Map::Array(data)).ok().map(Self)
-    }
-
-    fn get(&self, index: u32) -> u64 {
-        self.0.get(&index, 0).unwrap_or(0)
-    }
-
-    /// Pid of the living monitor that owns the folder.
-    fn living_owner(&self) -> Option<u32> {
-        let owner = Owner {
-            pid: self.get(owner::PID),
-            started: self.get(owner::STARTED),
-        };
-        owner.is_alive().then_some(owner.pid as u32)
-    }
-
-    /// Whose maps these are, if anybody's; an error if they are of another layout.
-    pub fn source(&self) -> Result<Option<Source>, Error> {
-        let living = self.living_owner().map(Source::Monitor);
-        let source = if self.get(owner::ENFORCED) == 0 {
-            living
-        } else {
-            Some(living.unwrap_or(Source::Enforcement))
-        };
-        if source.is_some() && self.get(owner::LAYOUT_OF) != owner::LAYOUT {
-            return Err(Error::OtherLayout);
-        }
-        Ok(source)
-    }
-}
-
-/// One of the words of [`owner`]; 0 where nothing is pinned.
-pub fn word(index: u32) -> u64 {
-    Words::open().map_or(0, |words| words.get(index))
-}
-
-/// Sets words of [`owner`].
-pub fn set_words(words: &[(u32, u64)]) -> Result<(), Error> {
-    let mut owner = Words::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
-    write(&mut owner.0, words)
-}
-
-/// Pid of the living monitor that owns the folder.
-pub fn living_owner() -> Option<u32> {
-    Words::open()?.living_owner()
 }
 
 /// The folder's inode number, if there is one: no two that were ever made have the same.
@@ -267,11 +213,24 @@ pub fn source() -> Result<Option<Source>, Error> {
 
 /// Whether enforcement is in place; an error if it is that of another layout.
 pub fn enforced() -> Result<bool, Error> {
-    if word(owner::ENFORCED) == 0 {
+    if word(owner::ENFORCED) != owner::IN_PLACE {
         return Ok(false);
     }
     same_layout()?;
     Ok(true)
+}
+
+/// What there is of enforcement that is not whole, and is nobody's that lives.
+pub fn cut_off() -> Option<Error> {
+    let state = word(owner::ENFORCED);
+    let links = links().len();
+    (matches!(state, owner::STARTING | owner::STOPPING) && links > 0)
+        .then_some(Error::CutOff { links })
+}
+
+/// The lock on the folder, which is there.
+pub fn locked() -> Result<Lock, Error> {
+    Lock::take(Path::new(FOLDER))?.ok_or_else(|| cannot_claim("it was removed meanwhile"))
 }
 
 fn same_layout() -> Result<(), Error> {
@@ -284,8 +243,9 @@ fn same_layout() -> Result<(), Error> {
 
 /// The folder of a monitor that is dead; the next monitor removes it.
 pub fn stale() -> Option<&'static str> {
-    let stale =
-        Path::new(FOLDER).exists() && living_owner().is_none() && word(owner::ENFORCED) == 0;
+    let stale = lock::is_own(Path::new(FOLDER)).unwrap_or(false)
+        && living_owner().is_none()
+        && word(owner::ENFORCED) != owner::IN_PLACE;
     stale.then_some(FOLDER)
 }
 
@@ -302,8 +262,9 @@ impl Drop for Claim {
 
 /// Takes over from a monitor that ended, or says which one has not.
 pub fn claim() -> Result<Claim, Error> {
-    if let Some(pid) = living_owner() {
-        return Err(Error::AlreadyRunning { pid });
+    let _lock = locked()?;
+    if let Some(busy) = busy() {
+        return Err(busy);
     }
     let mut owner = Words::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
     claim_in(&mut owner.0)?;
@@ -322,14 +283,22 @@ pub fn links() -> Vec<String> {
     names(&Path::new(FOLDER).join(LINKS))
 }
 
-/// The programs in place: name, and where they are pinned.
-pub fn programs() -> Vec<(String, PathBuf)> {
-    let folder = Path::new(FOLDER).join(PROGRAMS);
-    let names = names(&folder).into_iter();
+/// A program in place: its name, and where it and what keeps it attached are pinned.
+pub struct Pinned {
+    pub name: String,
+    pub program: PathBuf,
+    pub link: PathBuf,
+}
+
+/// The programs in place.
+pub fn programs() -> Vec<Pinned> {
+    let folder = Path::new(FOLDER);
+    let names = names(&folder.join(PROGRAMS)).into_iter();
     names
-        .map(|name| {
-            let at = folder.join(&name);
-            (name, at)
+        .map(|name| Pinned {
+            program: folder.join(PROGRAMS).join(&name),
+            link: folder.join(LINKS).join(&name),
+            name,
         })
         .collect()
 }
@@ -345,12 +314,27 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Removes everything that is pinned, whoever left it; whether there was anything.
+/// Removes everything that is pinned, whoever left it; whether there was anything. What a process
+/// that lives has for itself stays.
 pub fn remove_all() -> Result<bool, Error> {
-    match remove(Path::new(FOLDER)) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::maps("cannot remove", FOLDER, error)),
+    let path = Path::new(FOLDER);
+    loop {
+        let Some(_lock) = Lock::take(path)? else {
+            if lock::is_own(path)? {
+                continue;
+            }
+            return Ok(false);
+        };
+        // In place, it may have a reader, who has no part in keeping it.
+        if word(owner::ENFORCED) != owner::IN_PLACE
+            && let Some(busy) = busy()
+        {
+            return Err(busy);
+        }
+        if word(owner::ENFORCED) != 0 {
+            set_words(&[(owner::ENFORCED, owner::STOPPING)])?;
+        }
+        return remove(path).map(|()| true).map_err(cannot_remove);
     }
 }
 

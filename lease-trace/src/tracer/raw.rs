@@ -1,6 +1,6 @@
-//! All programs but kprobes: those for a function of the kernel with BTF. aya has no type for
-//! `fmod_ret`, and looks each function up by its name in all the kernel's types; so they are loaded
-//! here, from the same object and with the maps that aya made. Those that deny a call are in sections
+//! The programs. aya has no type for `fmod_ret` and none for kprobe.multi, and looks each function up by
+//! its name in all the kernel's types; so they are loaded here, from the same object and with the maps
+//! that aya made. Those that deny a call are in sections
 //! `lsm/NAME`; each may be loaded as `fmod_ret` or for the BPF LSM, for any function with the arguments
 //! it reads.
 
@@ -18,11 +18,16 @@ use aya_obj::{Function, Object, ProgramSection, generated::bpf_insn};
 use thiserror::Error as ThisError;
 
 use super::error::{Error, chain};
-use crate::kernel::bpf::{self, Kind, Types};
+use crate::kernel::{
+    bpf::{self, Kind, Types},
+    link::{self, End},
+};
 
 /// The object with these programs, ready to be loaded.
 pub struct RawObject {
     programs: HashMap<String, Program>,
+    /// Programs of kprobes in the kernel, which are for any function.
+    shared: HashMap<(String, Kind), OwnedFd>,
     license: CString,
     btf: OwnedFd,
     /// The instructions name these by number, so they stay open whatever becomes of aya's.
@@ -62,7 +67,7 @@ impl Refusal {
 /// What judges by a policy. Where none can come into force nothing calls these functions, but the
 /// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
 /// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
-const JUDGES: [&str; 2] = ["enforce_judge", "enforce_note"];
+const JUDGES: [&str; 2] = ["enforce_judge", "notes_note"];
 
 impl RawObject {
     /// Reads the object that `ebpf` was loaded from, before any map is taken out of it. What was
@@ -71,11 +76,9 @@ impl RawObject {
     pub fn new(object: &[u8], ebpf: &Ebpf, judges: bool) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|error| failed(&error))?;
         let btf = load_btf(&mut object)?;
-        object.programs.retain(|_, program| match program.section {
-            ProgramSection::KProbe | ProgramSection::KRetProbe => false,
-            ProgramSection::Lsm { .. } => judges,
-            _ => true,
-        });
+        object
+            .programs
+            .retain(|_, program| judges || !matches!(program.section, ProgramSection::Lsm { .. }));
         let left_out: &[&str] = if judges { &[] } else { &JUDGES };
         let maps = relocate(&mut object, ebpf, left_out)?;
         let programs = object
@@ -88,13 +91,25 @@ impl RawObject {
             .collect();
         Ok(Self {
             programs,
+            shared: HashMap::new(),
             license: object.license,
             btf,
             _maps: maps,
         })
     }
 
-    /// Loads a program for the kernel function with this BTF id.
+    /// Loads a program of a kprobe, which is for any function: once, however many want it.
+    pub fn load_shared(&mut self, name: &str, kind: Kind) -> Result<Loaded, Refusal> {
+        let key = (name.to_owned(), kind);
+        if !self.shared.contains_key(&key) {
+            let loaded = self.load(name, kind, 0)?;
+            self.shared.insert(key.clone(), loaded.program);
+        }
+        let program = self.shared[&key].try_clone()?;
+        Ok(Loaded { program })
+    }
+
+    /// Loads a program for the kernel function with this BTF id; 0 where it is for any.
     pub fn load(&self, name: &str, kind: Kind, function_id: u32) -> Result<Loaded, Refusal> {
         let begun = Instant::now();
         let program = self.programs.get(name);
@@ -103,7 +118,7 @@ impl RawObject {
             functions,
             lines,
         } = program.ok_or_else(|| Refusal::NoProgram(name.to_owned()))?;
-        let loaded = bpf::load(&bpf::Program {
+        let program = bpf::load(&bpf::Program {
             kind,
             function_id,
             name,
@@ -115,11 +130,8 @@ impl RawObject {
                 lines,
             }),
         })?;
-        say_cost(name, begun, loaded.as_fd());
-        Ok(Loaded {
-            name: name.to_owned(),
-            program: loaded,
-        })
+        say_cost(name, begun, program.as_fd());
+        Ok(Loaded { program })
     }
 }
 
@@ -136,15 +148,32 @@ pub fn say_cost(name: &str, begun: Instant, program: BorrowedFd) {
 
 /// A program in the kernel, attached to nothing.
 pub struct Loaded {
-    name: String,
     program: OwnedFd,
 }
 
 impl Loaded {
-    /// Attaches it to the function it was loaded for.
-    pub fn attach(self) -> Result<Link, Refusal> {
-        let Self { name, program } = self;
-        let attached = bpf::attach(program.as_fd())?;
+    /// Attaches it to the function it was loaded for; `name` is the link's.
+    pub fn attach(self, name: String) -> Result<Link, Refusal> {
+        self.linked(name, bpf::attach)
+    }
+
+    /// Attaches it to this function with kprobe.multi.
+    pub fn attach_multi(self, name: String, function: &str, end: End) -> Result<Link, Refusal> {
+        self.linked(name, |program| link::multi(program, function, end))
+    }
+
+    /// Attaches it to this function with a kprobe of its own.
+    pub fn attach_kprobe(self, name: String, function: &str, end: End) -> Result<Link, Refusal> {
+        self.linked(name, |program| link::kprobe(program, function, end))
+    }
+
+    fn linked(
+        self,
+        name: String,
+        attach: impl Fn(BorrowedFd) -> io::Result<OwnedFd>,
+    ) -> Result<Link, Refusal> {
+        let Self { program } = self;
+        let attached = attach(program.as_fd())?;
         Ok(Link {
             name,
             attached,
@@ -171,7 +200,12 @@ impl Link {
         bpf::pin(self.attached.as_fd(), &folder.join(&self.name))
     }
 
-    /// What is attached, and its name.
+    /// What keeps it attached.
+    pub fn attached(&self) -> BorrowedFd<'_> {
+        self.attached.as_fd()
+    }
+
+    /// What is attached, and the link's name.
     pub fn program(&self) -> (&str, BorrowedFd<'_>) {
         (&self.name, self.program.as_fd())
     }

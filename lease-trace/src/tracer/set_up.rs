@@ -11,9 +11,10 @@ use super::{
     files,
     hooks::Hooks,
     object::{self, Object, Purpose},
-    pinned,
+    pinned, self_test,
     walk::Walker,
 };
+use crate::kernel::{clones, limits};
 
 /// Everything in place but a policy.
 pub struct SetUp {
@@ -24,6 +25,8 @@ pub struct SetUp {
     pub attachments: Vec<Attachment>,
     pub denials: Option<Denials>,
     pub walker: Walker,
+    /// What keeps hooks that are attached from seeing everything.
+    limits: Vec<String>,
     /// Why files in bpffs are missing.
     no_files: Vec<String>,
 }
@@ -32,8 +35,16 @@ impl SetUp {
     /// What this kernel cannot show, with the reason.
     pub fn cannot(&self) -> Vec<String> {
         let losses = self.attachments.iter().filter_map(Attachment::loss);
-        losses.chain(self.no_files.iter().cloned()).collect()
+        let limits = self.limits.iter().chain(&self.no_files);
+        losses.chain(limits.cloned()).collect()
     }
+}
+
+/// What on this host keeps hooks that are attached from seeing everything.
+pub fn limits(kprobes: bool) -> impl Iterator<Item = String> {
+    let off = kprobes.then(limits::kprobes_off).flatten();
+    let found = [limits::pid_namespace(), off, limits::live_patches()];
+    found.into_iter().flatten().map(|limit| limit.to_string())
 }
 
 /// What becomes of it when this process ends.
@@ -53,8 +64,11 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         judges: denies,
     };
     let mut object = object::load(options, purpose)?;
-    let (folder, recovered) = pinned::create(&mut object.ebpf)?;
-    pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
+    let state = match links {
+        Links::Own => 0,
+        Links::Pinned => owner::STARTING,
+    };
+    let (folder, recovered) = pinned::create(&mut object.ebpf, state)?;
     let pins = (links == Links::Pinned).then(|| folder.links());
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
@@ -67,6 +81,13 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         ),
     ])?;
     let walker = adopt(&object, &folder)?;
+    let limits = limits(kprobes)
+        .chain(clones::find())
+        .chain(self_test::run()?)
+        .collect();
+    log::debug!("tested");
+    // From here on: the test is nobody's business.
+    pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
     let no_files = files::make(&object, folder.path(), options.files);
     log::debug!("files made");
     let denials = denies.then(|| Denials::attach(&object));
@@ -85,6 +106,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         attachments,
         denials,
         walker,
+        limits,
         no_files,
     })
 }

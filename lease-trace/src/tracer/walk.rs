@@ -7,6 +7,7 @@ use std::{
     io::{self, Read as _},
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use lease_trace_common::event::{Found, MAPPING};
@@ -17,7 +18,7 @@ use super::{
     object::Object,
     snapshot::{Holder, Place, Reference},
 };
-use crate::kernel::{bpf, iter};
+use crate::kernel::{bpf, iter, limits};
 
 /// The programs and what they walk over.
 const WALKS: [(&str, &str); 2] = [("walk_files", "task_file"), ("walk_mappings", "task_vma")];
@@ -70,6 +71,11 @@ impl Walker {
             let found = read(program, None).map_err(|error| failed(target, error))?;
             holders.extend(found);
         }
+        // The kernel goes over the tasks of this pid namespace. Of other tasks it is not known what
+        // they have, so that it cannot be told of anybody that nobody else has it.
+        if !limits::sees_all_processes() {
+            holders.clear();
+        }
         holders.sort_unstable();
         holders.dedup();
         Ok(holders)
@@ -83,6 +89,10 @@ impl Walker {
         is_answer: impl Fn(&[Holder]) -> bool,
     ) -> io::Result<Vec<Holder>> {
         let mut holders = Vec::new();
+        // Another process may have this number in another pid namespace.
+        if !limits::sees_all_processes() {
+            return Ok(holders);
+        }
         for program in &self.0 {
             holders.extend(read(program, Some(tgid))?);
             if is_answer(&holders) {
@@ -103,6 +113,9 @@ pub enum Over {
 impl Walker {
     /// References of one process to leased files. None if it is gone.
     pub fn references(&self, tgid: u32, over: Over) -> io::Result<Vec<Reference>> {
+        if !limits::sees_all_processes() {
+            return Ok(Vec::new());
+        }
         let bytes = bytes(&self.0[over as usize], Some(tgid))?;
         // 6.1 goes through the table that threads share once for each of them.
         let mut seen = HashSet::new();
@@ -140,17 +153,54 @@ fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
 fn bytes(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<u8>> {
     let mut file: File = iter::over_tasks(program.as_fd(), tgid)?.into();
     let mut bytes = Vec::new();
+    let mut patience = Patience::new();
     // Not `read_to_end`: it asks for a size first, and then for a few bytes.
     loop {
         let end = bytes.len();
         bytes.resize(end + ROOM, 0);
-        let read = file.read(&mut bytes[end..])?;
+        let read = match file.read(&mut bytes[end..]) {
+            Ok(0) => {
+                bytes.truncate(end);
+                return Ok(bytes);
+            }
+            Ok(read) => read,
+            // A million objects without a record (kernel/bpf/bpf_iter.c, `MAX_ITER_OBJECTS`): the
+            // walk goes on from there when it is read again.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
         bytes.truncate(end + read);
-        if read == 0 {
-            break;
+        patience.check();
+    }
+}
+
+/// Says that a walk takes long: each time at twice as much as before.
+struct Patience {
+    begun: Instant,
+    next: Duration,
+}
+
+impl Patience {
+    const FIRST: Duration = Duration::from_secs(10);
+
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            next: Self::FIRST,
         }
     }
-    Ok(bytes)
+
+    fn check(&mut self) {
+        let taken = self.begun.elapsed();
+        if taken >= self.next {
+            log::warn!(
+                "a walk over open files has taken {} s so far: there are very many of them, and \
+                 nothing else is told meanwhile",
+                taken.as_secs()
+            );
+            self.next *= 2;
+        }
+    }
 }
 
 fn records(bytes: &[u8]) -> impl Iterator<Item = Found> {

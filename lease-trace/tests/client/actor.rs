@@ -8,6 +8,7 @@ use crate::child::Child;
 use crate::crowd::Crowd;
 use crate::memory::Mapping;
 use crate::slots::Slots;
+use crate::storm::Storm;
 use crate::sys;
 use crate::thread::Thread;
 use crate::verbs::{Device, Region};
@@ -24,6 +25,7 @@ pub struct Actor {
     pub flights: Slots<IoUring>,
     pub children: Slots<Child>,
     pub crowds: Slots<Crowd>,
+    pub storms: Slots<Storm>,
     pub threads: Slots<Thread>,
     /// Where a forked actor gets descriptors from its parent, and sends some back.
     pub parent: Option<OwnedFd>,
@@ -39,6 +41,7 @@ impl Actor {
             flights: Slots::new("request"),
             children: Slots::new("child"),
             crowds: Slots::new("crowd"),
+            storms: Slots::new("storm"),
             threads: Slots::new("thread"),
             parent: None,
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::actor::Actor;
 use crate::reply::{self, Answer, Failure, Reply, usage};
 use crate::{
-    child, crowd, direct, file, intruder, lease, measure, memory, process, ring, sys, table,
+    child, crowd, direct, file, intruder, lease, measure, memory, process, ring, storm, sys, table,
     thread, udmabuf, verbs, vfio, xdp,
 };
 
@@ -56,6 +56,7 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("children", child::COMMANDS),
     ("threads", thread::COMMANDS),
     ("crowds", crowd::COMMANDS),
+    ("storms", storm::COMMANDS),
     ("what others have", intruder::COMMANDS),
     ("loads with their time", measure::COMMANDS),
     ("help", &[HELP]),

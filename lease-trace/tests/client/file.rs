@@ -52,6 +52,12 @@ pub const COMMANDS: &[Command] = &[
         run: dup,
     },
     Command {
+        name: "dup-many",
+        arguments: "SLOT COUNT",
+        summary: "dup(2) so often, without slots: they are closed when the process ends",
+        run: dup_many,
+    },
+    Command {
         name: "dup2",
         arguments: "OLD NEW",
         summary: "dup2(2) over a slot that is open: that one is closed",
@@ -169,6 +175,14 @@ fn dup(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let (old, new) = (*actor.fds.get(arguments.word(0))?, arguments.word(1));
     actor.fds.free(new)?;
     actor.fds.put(new, sys::dup(old)?);
+    DONE
+}
+
+fn dup_many(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let (old, count) = (*actor.fds.get(arguments.word(0))?, arguments.number(1)?);
+    for _ in 0_u32..count {
+        sys::dup(old)?;
+    }
     DONE
 }
 

@@ -24,6 +24,7 @@ mod process;
 mod reply;
 mod ring;
 mod slots;
+mod storm;
 mod sys;
 mod table;
 mod thread;

@@ -90,16 +90,18 @@ fn lost(monitor: &Monitor, what: &str) -> i64 {
     meant.map(|lost| integer(lost, "count")).sum()
 }
 
-/// How often the kernel passed a program of this process by, as it shows with each.
-fn passed(pid: i64) -> i64 {
+/// How often the kernel passed a program or a link of this process by, as it shows with each.
+pub fn passed(pid: i64) -> i64 {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
-    let programs = descriptors.flatten().filter_map(|descriptor| {
+    let counted = descriptors.flatten().filter_map(|descriptor| {
         let text = fs::read_to_string(descriptor.path()).ok()?;
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse::<i64>().ok()
         };
-        Some((field("prog_id:")?, field("recursion_misses:")?))
+        let link = || Some((("link", field("link_id:")?), field("missed:")?));
+        let program = || Some((("program", field("prog_id:")?), field("recursion_misses:")?));
+        link().or_else(program)
     });
-    programs.collect::<BTreeMap<_, _>>().values().sum()
+    counted.collect::<BTreeMap<_, _>>().values().sum()
 }

@@ -4,9 +4,13 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Actor, Leftovers, Monitor, PAGES, Pinned, Tool};
+use crate::harness::{
+    Actor, Leftovers, Monitor, PAGES, Pinned, Scratch, Setting, Tool, expect_zombie,
+    open_lease_and_pin,
+};
+use crate::preemption;
 
 #[test]
 fn this_kernel_is_fit_and_the_probe_points_are_named() {
@@ -83,4 +87,57 @@ fn nothing_escapes_an_audit() {
         "{stopped:?}"
     );
     assert!(stopped.lost.is_empty(), "{stopped:?}");
+}
+
+/// Whether tasks are preempted inside fentry is said as the kernel has it.
+#[test]
+fn it_says_what_the_kernel_preempts() {
+    let (mode, said) = (preemption::mode(), preemption::said());
+    let is_none = ["none", "voluntary"].contains(&mode.as_str());
+    assert!(
+        said.starts_with(if is_none { "none" } else { "tasks" }),
+        "{mode}: {said}"
+    );
+}
+
+/// Probes that are switched off run for nobody: whoever would need them is told.
+#[test]
+fn kprobes_that_are_switched_off_are_said() {
+    const FILE: &str = "/sys/kernel/debug/kprobes/enabled";
+    let with_kprobes = ["monitor", "-o", "json", "-d", "1s", "--attach", "kprobe"];
+    let ran = Tool::run(&with_kprobes).exits(0);
+    assert!(!ran.stdout.contains(FILE), "{ran}");
+    let _off = Setting::of_sysfs("kernel/debug/kprobes/enabled", "0");
+    let ran = Tool::run(&["doctor"]).exits(0);
+    assert!(ran.stdout.contains(FILE), "{ran}");
+    let ran = Tool::run(&with_kprobes).exits(0);
+    let start: Value = serde_json::from_str(ran.stdout.lines().next().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error}\n{ran}"));
+    assert!(start["cannot"].to_string().contains(FILE), "{start}");
+    // Who needs none is not troubled.
+    let ran = Tool::run(&["monitor", "-o", "json", "-d", "1s", "--attach", "fentry"]).exits(0);
+    assert!(!ran.stdout.contains(FILE), "{ran}");
+}
+
+/// The books of a running monitor are right, with a zombie in them, too; without one there are none.
+#[test]
+fn the_books_can_be_checked() {
+    let ran = Tool::run(&["doctor", "--check"]).exits(2);
+    assert!(ran.stderr.contains("no monitor runs"), "{ran}");
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let check = || Tool::run(&["doctor", "--check", "-J"]).exits(0).json();
+    let found = check();
+    assert_eq!(
+        (&found["inodes"], &found["stakes"], &found["leases"]),
+        (&json!(1), &json!(1), &json!(1)),
+        "{found}"
+    );
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    assert_eq!(check()["leases"], 0);
+    let ran = Tool::run(&["doctor", "--check"]).exits(0);
+    assert!(ran.stdout.ends_with("the books are right\n"), "{ran}");
 }

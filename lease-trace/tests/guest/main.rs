@@ -8,7 +8,7 @@
 //! machine with an IOMMU and a device to spare, those under `lockdown::` a
 //! kernel booted with `lockdown=confidentiality`, under `enforce_integrity::` one with
 //! `lockdown=integrity`, under `enforce_without_lsm::` one without `bpf` in `lsm=`, those under
-//! `enforce_first::` an actor as the first program, under `service::` and `package::` systemd, under
+//! `enforce_first::` an actor as the first program, under `storm::` four processors, under `service::` and `package::` systemd, under
 //! `prometheus::` a Prometheus, under `browser::` a Chromium, and under `top::` and `run_terminal::` a tmux; all others run
 //! from an initramfs.
 //!
@@ -24,9 +24,11 @@ mod context;
 mod coverage;
 mod crowd;
 mod dax;
+mod descriptors;
 mod direct;
 mod doctor;
 mod enforce_attack;
+mod enforce_cut_off;
 mod enforce_first;
 mod enforce_hold;
 mod enforce_integrity;
@@ -37,6 +39,7 @@ mod enforce_rules;
 mod enforce_ways;
 mod enforce_without_lsm;
 mod files;
+mod folder;
 mod fork;
 mod harness;
 mod huge;
@@ -52,9 +55,11 @@ mod oracle;
 mod orphan;
 mod package;
 mod path;
+mod pid_namespace;
 mod pin;
 mod plot;
 mod policy;
+mod preemption;
 mod prometheus;
 mod rdma;
 mod refusal;
@@ -67,6 +72,7 @@ mod run_terminal;
 mod service;
 mod span;
 mod squatter;
+mod storm;
 mod table;
 mod thread;
 mod top;

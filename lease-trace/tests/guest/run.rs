@@ -113,8 +113,7 @@ fn what_releases_nothing_does_not_wait() {
     interrupt_pid(actor.pid(), libc::SIGKILL);
     actor.is_left_alone();
     monitor.barrier();
-    // Its pins are orphaned for as long as the child keeps the lease, and told so if that is long enough.
-    monitor.none_for(actor.pid(), "zombie");
+    monitor.none_for(actor.pid(), "orphaned-pin");
 }
 
 /// The parent's unlock would leave its child's pins uncovered; it is the child that lets it go on.

@@ -77,6 +77,7 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
                 guest.limit = LIMIT;
                 guest.first = place.first;
                 place.cmdline.clone_into(&mut guest.cmdline);
+                guest.machine.cpus = place.cpus;
                 guest.machine.devices = place.devices;
                 guest.programs = command::on_path(built.lease_trace.clone(), client.clone());
                 guest.files = vec![

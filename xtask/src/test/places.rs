@@ -11,6 +11,8 @@ pub struct Place {
     pub first: First,
     /// Added to the kernel's command line.
     pub cmdline: &'static str,
+    /// Its processors.
+    pub cpus: u32,
     /// Devices that the machine has besides.
     pub devices: &'static [&'static str],
     /// Whether one run is enough, on the first kernel and with the first way to attach: what its
@@ -20,12 +22,13 @@ pub struct Place {
     pub prefixes: &'static [&'static str],
 }
 
-pub const PLACES: [Place; 13] = [
+pub const PLACES: [Place; 15] = [
     Place {
         name: "initramfs",
         packages: None,
         first: First::Script,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &[],
@@ -35,6 +38,7 @@ pub const PLACES: [Place; 13] = [
         packages: Some(image::RDMA),
         first: First::Script,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["rdma::", "enforce_rdma::", "reuse::", "run_rdma::"],
@@ -45,6 +49,7 @@ pub const PLACES: [Place; 13] = [
         first: First::Script,
         // A part of the memory as if it kept its contents without power.
         cmdline: "memmap=64M!1536M",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["btrfs::", "dax::", "nfsd::"],
@@ -54,6 +59,7 @@ pub const PLACES: [Place; 13] = [
         packages: None,
         first: First::Script,
         cmdline: "intel_iommu=on",
+        cpus: 2,
         // The same whatever the host's virtualisation makes of interrupts; and a device for a
         // driver to take.
         devices: &["intel-iommu,intremap=off", "edu"],
@@ -65,6 +71,7 @@ pub const PLACES: [Place; 13] = [
         packages: None,
         first: First::Script,
         cmdline: "lockdown=confidentiality",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["lockdown::"],
@@ -74,6 +81,7 @@ pub const PLACES: [Place; 13] = [
         packages: None,
         first: First::Script,
         cmdline: "lockdown=integrity",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["enforce_integrity::"],
@@ -84,15 +92,38 @@ pub const PLACES: [Place; 13] = [
         first: First::Script,
         // Debian's own list without it.
         cmdline: "lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["enforce_without_lsm::"],
+    },
+    Place {
+        name: "storm",
+        packages: None,
+        first: First::Script,
+        cmdline: "",
+        // What two do at once may differ from what four do.
+        cpus: 4,
+        devices: &[],
+        once: false,
+        prefixes: &["storm::"],
+    },
+    Place {
+        name: "preempt",
+        packages: None,
+        first: First::Script,
+        cmdline: "preempt=full",
+        cpus: 2,
+        devices: &[],
+        once: false,
+        prefixes: &["preemption::"],
     },
     Place {
         name: "systemd",
         packages: Some(&["systemd"]),
         first: First::Systemd,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["service::"],
@@ -102,6 +133,7 @@ pub const PLACES: [Place; 13] = [
         packages: None,
         first: First::Client,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: false,
         prefixes: &["enforce_first::"],
@@ -111,6 +143,7 @@ pub const PLACES: [Place; 13] = [
         packages: Some(&["systemd"]),
         first: First::Systemd,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: true,
         prefixes: &["package::"],
@@ -120,6 +153,7 @@ pub const PLACES: [Place; 13] = [
         packages: Some(&["prometheus"]),
         first: First::Script,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: true,
         prefixes: &["prometheus::"],
@@ -129,6 +163,7 @@ pub const PLACES: [Place; 13] = [
         packages: Some(&["chromium-headless-shell"]),
         first: First::Script,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: true,
         prefixes: &["browser::"],
@@ -138,6 +173,7 @@ pub const PLACES: [Place; 13] = [
         packages: Some(&["tmux"]),
         first: First::Script,
         cmdline: "",
+        cpus: 2,
         devices: &[],
         once: true,
         prefixes: &["top::", "run_terminal::"],

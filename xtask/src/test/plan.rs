@@ -3,10 +3,16 @@
 use super::places::Place;
 
 /// What the short form of a run of everything leaves out, for time: kprobes on the kernel in the
-/// middle, between the oldest and the newest ways of attaching; and systemd, which is the same on
-/// each, on all but the newest. Kernels and attach modes by number.
+/// middle, between the oldest and the newest ways of attaching; kprobe.multi on all but that, since the
+/// newest has it unasked; and systemd, which is the same on each, on all but the newest. Kernels and
+/// attach modes by number.
 pub fn is_left_out(place: &Place, kernel: usize, attach: usize) -> bool {
-    attach == 1 && kernel == MIDDLE || place.name == "systemd" && kernel != 2
+    let attach_left = match attach {
+        1 => kernel == MIDDLE,
+        2 => kernel != MIDDLE,
+        _ => false,
+    };
+    attach_left || place.name == "systemd" && kernel != 2
 }
 
 /// How lease-trace attaches.
@@ -22,7 +28,7 @@ pub struct Attach {
     pub keeps: &'static [&'static str],
 }
 
-pub const ATTACH: [Attach; 2] = [
+pub const ATTACH: [Attach; 3] = [
     Attach {
         name: "auto",
         value: "",
@@ -57,6 +63,7 @@ pub const ATTACH: [Attach; 2] = [
             "path::",
             "plot::",
             "policy::",
+            "preemption::",
             "refusal::",
             "report::",
             "reuse::",
@@ -64,6 +71,7 @@ pub const ATTACH: [Attach; 2] = [
             "service::",
             "span::",
             "squatter::",
+            "storm::",
             "thread::",
             "umem::",
         ],
@@ -76,6 +84,13 @@ pub const ATTACH: [Attach; 2] = [
             "enforce_ways::kill",
             "run::a_release_waits",
         ],
+    },
+    Attach {
+        name: "multi",
+        value: "multi",
+        // The programs are those of kprobes, whose other scenarios are run with them.
+        leaves: &[""],
+        keeps: &["lease::", "pin::"],
     },
 ];
 
@@ -144,6 +159,7 @@ mod tests {
             "nfsd::delegations",
             "dax::x",
             "vfio::unlock",
+            "storm::a",
             "service::restart",
             "package::upgrade",
             "prometheus::scrape",
@@ -157,6 +173,7 @@ mod tests {
             "enforce_integrity::a",
             "enforce_without_lsm::a",
             "enforce_first::a",
+            "preemption::a",
         ]
         .map(str::to_owned);
         let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter, false);
@@ -168,6 +185,8 @@ mod tests {
             lockdown,
             integrity,
             no_lsm,
+            storm,
+            preempt,
             systemd,
             first,
             package,
@@ -177,6 +196,8 @@ mod tests {
         ] = &PLACES;
         assert_eq!(select(first, None), ["enforce_first::a"]);
         assert_eq!(select(package, None), ["package::upgrade"]);
+        assert_eq!(select(storm, None), ["storm::a"]);
+        assert_eq!(select(preempt, None), ["preemption::a"]);
         assert_eq!(select(systemd, None), ["service::restart"]);
         assert_eq!(select(storage, None), ["nfsd::delegations", "dax::x"]);
         assert_eq!(select(iommu, None), ["vfio::unlock"]);
@@ -206,7 +227,9 @@ mod tests {
     #[test]
     fn the_short_form_has_every_place_kernel_and_mode() {
         let all = || {
-            let pairs = (0..3).flat_map(|kernel| (0..2).map(move |attach| (kernel, attach)));
+            let modes = ATTACH.len();
+            let pairs =
+                (0..3).flat_map(move |kernel| (0..modes).map(move |attach| (kernel, attach)));
             PLACES
                 .iter()
                 .flat_map(move |place| pairs.clone().map(move |(k, a)| (place, k, a)))
@@ -232,12 +255,13 @@ mod tests {
         ]
         .map(str::to_owned);
         let select = |attach, middle| select(&tests, &PLACES[0], attach, None, middle);
-        let [auto, kprobe] = &ATTACH;
+        let [auto, kprobe, multi] = &ATTACH;
         assert_eq!(select(auto, false), tests);
         assert_eq!(
             select(kprobe, false),
             ["lease::unlock", "enforce_ways::kill"]
         );
+        assert_eq!(select(multi, false), ["lease::unlock"]);
         assert_eq!(
             select(auto, true),
             ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"]

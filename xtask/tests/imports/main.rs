@@ -2,6 +2,7 @@
 //! to the records and to what shows them; whoever is on that way knows nothing of what comes later.
 
 mod graph;
+mod kernel_side;
 mod source;
 
 use std::{fmt::Write as _, path::Path};

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use lease_trace_common::cause::Cause;
 
 use crate::{
-    bpf::loops, hooks::args::Decision, judge::last_cover, judge::verdicts, kernel::File,
+    bpf::loops, judge::last_cover, judge::verdicts, kernel::File, kernel::args::Decision,
     kernel::current,
 };
 

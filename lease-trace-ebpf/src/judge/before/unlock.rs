@@ -3,8 +3,8 @@
 use lease_trace_common::{cause::Cause, lease::F_UNLCK};
 
 use crate::{
-    hooks::args::Decision,
     judge::verdicts,
+    kernel::args::Decision,
     kernel::{File, Pointer as _, current},
 };
 

@@ -10,10 +10,9 @@ use lease_trace_common::cause::Cause;
 
 use crate::{
     bpf::loops,
-    hooks::args::Decision,
     judge::verdicts,
-    kernel::{File, Vma},
-    track::lease,
+    kernel::args::Decision,
+    kernel::{File, Vma, leases},
 };
 
 /// Mappings and gaps of one page looked at in one call.
@@ -138,7 +137,7 @@ unsafe extern "C" fn one_mapping(_index: u64, span: *mut c_void) -> i64 {
     if !whole || span.vma_file == 0 {
         return 0;
     }
-    if span.file == 0 && lease::find(File(span.vma_file)).is_some() {
+    if span.file == 0 && leases::find(File(span.vma_file)).is_some() {
         span.file = span.vma_file;
     }
     if span.file == span.vma_file {

@@ -193,8 +193,8 @@ pub fn io_uring_register(
     argument: *const c_void,
     count: c_uint,
 ) -> Result<c_long, Failure> {
-    // SAFETY: the callers in `ring` and `table` pass what each operation reads or writes, alive until
-    // this returns: one iovec, one descriptor, one request, one ring update, or nothing.
+    // SAFETY: the callers in `ring`, `table` and `storm` pass what each operation reads or writes, alive until
+    // this returns: iovecs as many as `count` says, one descriptor, one request, one ring update, or nothing.
     let returned =
         unsafe { libc::syscall(libc::SYS_io_uring_register, ring, what, argument, count) };
     check(returned, "io_uring_register")

@@ -8,7 +8,10 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
-use crate::kernel::{self, Pointer, Probed, Typed};
+use super::{
+    call::argument,
+    pointer::{Pointer, Probed, Typed},
+};
 
 /// Where a program finds what it was called with.
 pub trait Registers {
@@ -84,7 +87,7 @@ impl Decision {
     /// (arch/x86/include/asm/syscall_wrapper.h).
     #[inline(always)]
     pub fn argument(self, n: u32) -> u64 {
-        kernel::argument(self.pointer(0), n)
+        argument(self.pointer(0), n)
     }
 }
 

@@ -1,0 +1,49 @@
+//! Calls entered and not yet left.
+
+/// One of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// First address to pin; for `generic_setlease` and `memfd_pin_folios` the file.
+    pub start: u64,
+    /// `struct page **`.
+    pub pages: u64,
+    /// Address space pinned, 0 for the current one.
+    pub mm: u64,
+    /// How many folios had left the page cache while pinned when a call that pins began.
+    pub detachings: u64,
+    /// FOLL flags; for `generic_setlease` the mode asked for.
+    pub flags: u32,
+    /// 1 if this call is counted in [`crate::totals::Totals::pinning`].
+    pub pinning: u32,
+}
+
+impl Call {
+    /// A call with a file or an address, an array of pages and flags.
+    #[inline(always)]
+    pub const fn new(start: u64, pages: u64, flags: u32) -> Self {
+        Self {
+            start,
+            pages,
+            mm: 0,
+            detachings: 0,
+            flags,
+            pinning: 0,
+        }
+    }
+
+    /// `memfd_pin_folios`: pins in this file, whatever is mapped.
+    #[inline(always)]
+    pub const fn of_file(file: u64, flags: u32) -> Self {
+        Self::new(file, 0, flags)
+    }
+
+    /// Whether it is that. Any other call that pins has an array to put the pages in, or fails
+    /// (`is_valid_gup_args`, mm/gup.c).
+    #[inline(always)]
+    pub const fn is_of_file(&self) -> bool {
+        self.pages == 0
+    }
+}
+
+crate::pod!(Call);

@@ -1,0 +1,365 @@
+//! The state layer as the kernel side drives it, over shuttle's atomics: records in slots and in the
+//! elements of a map, which are used again as soon as they are free.
+
+use std::collections::{HashMap, VecDeque};
+
+use lease_trace_common::{
+    batch,
+    books::{self, Books, Stake, Term, Words},
+    tagged,
+    word::{self, Change, Word},
+};
+use shuttle::{
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+};
+
+/// How often a record is looked for that is just being made or deleted; each time the others go on.
+const WAIT: u32 = 10_000;
+
+#[derive(Clone, Copy)]
+pub struct Cell<'a>(&'a AtomicU64);
+
+impl Word for Cell<'_> {
+    const TRIES: u64 = 64;
+
+    fn load(self) -> u64 {
+        self.0.load(SeqCst)
+    }
+
+    fn swap_if(self, old: u64, new: u64) -> bool {
+        self.0.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+    }
+
+    fn add(self, n: u64) -> u64 {
+        self.0.fetch_add(n, SeqCst)
+    }
+}
+
+#[derive(Default)]
+struct InodeRecord {
+    word: AtomicU64,
+    owners: AtomicU64,
+    unowned: AtomicU64,
+    owed: AtomicU64,
+    batch: AtomicU64,
+    id: AtomicU64,
+}
+
+#[derive(Default)]
+struct StakeRecord {
+    word: AtomicU64,
+    /// Inode id and thread group.
+    key: AtomicU64,
+}
+
+/// All records. There is one inode; its record may be deleted and made anew.
+pub struct Memory {
+    inodes: Vec<InodeRecord>,
+    stakes: Vec<StakeRecord>,
+    /// Slot of the inode's record.
+    slot: Mutex<Option<usize>>,
+    free_slots: Mutex<VecDeque<usize>>,
+    /// Elements by key, and those that are free.
+    elements: Mutex<(HashMap<u64, usize>, Vec<usize>)>,
+    ids: AtomicU64,
+    generations: AtomicU64,
+    /// Inodes with pins, zombies, and releases that found nothing counted.
+    pub pinned: AtomicI64,
+    pub zombies: AtomicI64,
+    pub uncounted: AtomicU64,
+}
+
+impl Memory {
+    pub fn new() -> Self {
+        const SLOTS: usize = 2;
+        const ELEMENTS: usize = 4;
+        Self {
+            inodes: (0..SLOTS).map(|_| InodeRecord::default()).collect(),
+            stakes: (0..ELEMENTS).map(|_| StakeRecord::default()).collect(),
+            slot: Mutex::new(None),
+            free_slots: Mutex::new((0..SLOTS).collect()),
+            elements: Mutex::new((HashMap::new(), (0..ELEMENTS).collect())),
+            ids: AtomicU64::new(1),
+            generations: AtomicU64::new(0),
+            pinned: AtomicI64::new(0),
+            zombies: AtomicI64::new(0),
+            uncounted: AtomicU64::new(0),
+        }
+    }
+
+    /// The inode's record, if there is one.
+    pub fn inode(&self) -> Option<Inode<'_>> {
+        let slot = (*self.slot.lock().expect("no panic"))?;
+        let found = Inode {
+            memory: self,
+            slot,
+            id: self.inodes[slot].id.load(SeqCst),
+            releaser: None,
+        };
+        word::is_of(found.words().word.load(), books::generation(found.id)).then_some(found)
+    }
+
+    fn make_inode(&self) {
+        let Some(slot) = self.free_slots.lock().expect("no panic").pop_front() else {
+            return;
+        };
+        let id = self.ids.fetch_add(1, SeqCst);
+        let (record, generation) = (&self.inodes[slot], books::generation(id));
+        for count in [&record.owners, &record.unowned, &record.owed] {
+            count.store(tagged::fresh(generation), SeqCst);
+        }
+        record.batch.store(0, SeqCst);
+        record.id.store(id, SeqCst);
+        record.word.store(word::fresh(generation), SeqCst);
+        let mut there = self.slot.lock().expect("no panic");
+        if there.is_none() {
+            *there = Some(slot);
+            return;
+        }
+        drop(there);
+        record.word.store(0, SeqCst);
+        self.free_slots.lock().expect("no panic").push_back(slot);
+    }
+
+    /// Its record with `change` made, made if there is none.
+    fn inode_with(&self, change: impl Fn(Inode<'_>) -> Change) -> Inode<'_> {
+        for _ in 0..WAIT {
+            match self.inode() {
+                Some(found) if change(found).is_made() => return found,
+                Some(_) => {}
+                None => self.make_inode(),
+            }
+            thread::yield_now();
+        }
+        panic!("a record is made and deleted for ever");
+    }
+
+    pub fn pin(&self, tgid: u32, n: u64) {
+        let inode = self.inode_with(|found| books::enter(found, n));
+        inode.stake_with(tgid, |stake| books::give(inode, stake, n));
+        books::settle_sole(inode);
+        inode.count(books::close_batch(inode));
+    }
+
+    /// Short-term pins, which count only on an inode that has a record.
+    pub fn pin_short(&self, n: u64) {
+        let inode = self.inode().expect("a record");
+        assert!(books::enter(inode, n).is_made(), "it has pins");
+        books::leave_unowned(inode, n);
+        inode.count(books::close_batch(inode));
+    }
+
+    /// `releaser`: who is seen to let go of them.
+    pub fn unpin(&self, n: u64, releaser: Option<u32>) {
+        let inode = Inode {
+            releaser,
+            ..self.inode().expect("a record: it has pins")
+        };
+        if inode.drop_by_batch(n) {
+            return;
+        }
+        inode.count(books::release(inode, n, Term::Unknown));
+        books::open_batch(inode);
+        inode.forget_if_empty();
+    }
+
+    pub fn lease(&self, tgid: u32) {
+        let inode = self.inode_with(|found| {
+            let words = found.words();
+            word::lease(words.word, books::generation(words.id))
+        });
+        inode.stake_with(tgid, |stake| word::lease(stake.word, stake.generation));
+    }
+
+    /// Whether it was a breach.
+    pub fn end_lease(&self, tgid: u32) -> bool {
+        let inode = self.inode().expect("a record: it has a lease");
+        inode.count(books::close_batch(inode));
+        let stake = inode.stake(tgid).expect("a stake: it has a lease");
+        let mut is_breach = false;
+        if !word::end_unpinned(stake.word, stake.generation) {
+            let change = word::lease_end(stake.word, stake.generation);
+            assert!(
+                change.is_made() && !change.is(Change::NO_LEASE),
+                "{change:?}"
+            );
+            is_breach = change.is(Change::BREACH);
+            if change.is(Change::ZOMBIE) {
+                self.zombies.fetch_add(1, SeqCst);
+            }
+            if is_breach {
+                inode.told(stake);
+            }
+        }
+        inode.bury(stake);
+        word::unlease(inode.words().word);
+        inode.forget_if_empty();
+        is_breach
+    }
+
+    /// Stakes that there are: thread group and word.
+    pub fn stakes(&self) -> Vec<(u32, u64)> {
+        let elements = self.elements.lock().expect("no panic");
+        let stakes = elements.0.iter();
+        stakes
+            .map(|(key, element)| (*key as u32, self.stakes[*element].word.load(SeqCst)))
+            .collect()
+    }
+}
+
+/// The record of the inode, and who is at work.
+#[derive(Clone, Copy)]
+pub struct Inode<'a> {
+    memory: &'a Memory,
+    slot: usize,
+    id: u64,
+    releaser: Option<u32>,
+}
+
+impl<'a> Books for Inode<'a> {
+    type Word = Cell<'a>;
+    const LEAST: u64 = 1;
+
+    fn words(self) -> Words<Cell<'a>> {
+        let record = &self.memory.inodes[self.slot];
+        Words {
+            word: Cell(&record.word),
+            owners: Cell(&record.owners),
+            unowned: Cell(&record.unowned),
+            owed: Cell(&record.owed),
+            batch: Cell(&record.batch),
+            id: self.id,
+        }
+    }
+
+    fn stake(self, tgid: u32) -> Option<Stake<Cell<'a>>> {
+        let key = self.key(tgid);
+        let element = *self.memory.elements.lock().expect("no panic").0.get(&key)?;
+        let record = &self.memory.stakes[element];
+        let generation = word::generation(record.word.load(SeqCst))?;
+        (record.key.load(SeqCst) == key).then_some(Stake {
+            word: Cell(&record.word),
+            generation,
+            tgid,
+        })
+    }
+
+    fn pinned(self) {
+        self.memory.pinned.fetch_add(1, SeqCst);
+    }
+
+    fn unpinned(self) {
+        self.memory.pinned.fetch_sub(1, SeqCst);
+    }
+
+    fn dropped(self, stake: Stake<Cell<'a>>, change: Change) {
+        if !change.is(Change::LAST) {
+            return;
+        }
+        if change.is(Change::AT_REST) {
+            self.memory.zombies.fetch_sub(1, SeqCst);
+        }
+        self.told(stake);
+        self.bury(stake);
+    }
+
+    fn releaser(self) -> Option<u32> {
+        let tgid = self.releaser?;
+        let stake = self.stake(tgid)?;
+        (word::pins(stake.word.load()) > 0).then_some(tgid)
+    }
+
+    fn pay_all(self) {
+        let keys: Vec<u64> = {
+            let elements = self.memory.elements.lock().expect("no panic");
+            elements.0.keys().copied().collect()
+        };
+        for key in keys.into_iter().filter(|key| key >> 32 == self.id) {
+            books::pay(self, key as u32);
+        }
+    }
+}
+
+impl<'a> Inode<'a> {
+    fn key(self, tgid: u32) -> u64 {
+        self.id << 32 | u64::from(tgid)
+    }
+
+    fn count(self, uncounted: u64) {
+        self.memory.uncounted.fetch_add(uncounted, SeqCst);
+    }
+
+    fn make_stake(self, tgid: u32) {
+        let key = self.key(tgid);
+        let element = {
+            let mut elements = self.memory.elements.lock().expect("no panic");
+            if elements.0.contains_key(&key) {
+                return;
+            }
+            let element = elements.1.pop().expect("an element");
+            elements.0.insert(key, element);
+            element
+        };
+        let record = &self.memory.stakes[element];
+        record.key.store(key, SeqCst);
+        let generation = books::generation(self.memory.generations.fetch_add(1, SeqCst));
+        record.word.store(word::fresh(generation), SeqCst);
+    }
+
+    /// The process's stake with `change` made, made if there is none.
+    fn stake_with(self, tgid: u32, change: impl Fn(Stake<Cell<'a>>) -> Change) {
+        for _ in 0..WAIT {
+            match self.stake(tgid) {
+                Some(found) => {
+                    let change = change(found);
+                    if change.is(Change::FIRST) {
+                        self.told(found);
+                        self.bury(found);
+                    }
+                    if change.is_made() {
+                        return;
+                    }
+                }
+                None => self.make_stake(tgid),
+            }
+            thread::yield_now();
+        }
+        panic!("a stake is made and deleted for ever");
+    }
+
+    fn told(self, stake: Stake<Cell<'a>>) {
+        if word::told(stake.word, stake.generation).is(Change::AT_REST) {
+            self.memory.zombies.fetch_sub(1, SeqCst);
+            word::told(stake.word, stake.generation);
+        }
+    }
+
+    fn bury(self, stake: Stake<Cell<'a>>) {
+        if word::bury(stake.word, stake.generation) {
+            let mut elements = self.memory.elements.lock().expect("no panic");
+            let element = elements.0.remove(&self.key(stake.tgid)).expect("its key");
+            // A new element is blank.
+            self.memory.stakes[element].word.store(0, SeqCst);
+            elements.1.push(element);
+        }
+    }
+
+    fn forget_if_empty(self) {
+        if word::bury(self.words().word, books::generation(self.id)) {
+            *self.memory.slot.lock().expect("no panic") = None;
+            let mut free = self.memory.free_slots.lock().expect("no panic");
+            free.push_back(self.slot);
+        }
+    }
+
+    fn drop_by_batch(self, n: u64) -> bool {
+        let word = self.words().batch;
+        let there = word.load();
+        batch::is_of(there, self.id)
+            && batch::less(there, n).is_some_and(|less| word.swap_if(there, less))
+    }
+}

@@ -1,0 +1,307 @@
+//! The state layer under many orders of the steps of two and three threads, chosen by shuttle: at random, and
+//! with few preemptions at the worst places (PCT). `INTERLEAVINGS=n` tries `n` orders of each program.
+//!
+//! Whatever the order was, when all threads have ended the books are as if they had come one after the other.
+
+mod layer;
+
+use std::sync::Arc;
+
+use lease_trace_common::{
+    batch,
+    books::{self, Books as _},
+    tagged::{self, owners},
+    word::{self, Word as _},
+};
+use shuttle::{sync::atomic::Ordering::SeqCst, thread};
+
+use layer::Memory;
+
+/// Orders of each program, by each way to choose them, where nobody says.
+const ORDERS: usize = 500;
+
+/// Processes.
+const P: u32 = 1;
+const Q: u32 = 2;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Pin(u32, u64),
+    PinShort(u64),
+    /// By a thread of this process.
+    Unpin(u32, u64),
+    /// By a kernel thread or an interrupt, which does not say whose they are.
+    UnpinUnseen(u32, u64),
+    UnpinShort(u64),
+    Lease(u32),
+    /// All pins of the process have gone: no breach.
+    EndClean(u32),
+    /// Some have not.
+    EndBreach(u32),
+    /// Somebody else may be faster.
+    EndEither(u32),
+}
+use Step::{EndBreach, EndClean, EndEither, Lease, Pin, PinShort, Unpin, UnpinShort, UnpinUnseen};
+
+fn run(memory: &Memory, step: Step) {
+    match step {
+        Pin(tgid, n) => memory.pin(tgid, n),
+        PinShort(n) => memory.pin_short(n),
+        Unpin(tgid, n) => memory.unpin(n, Some(tgid)),
+        UnpinUnseen(_, n) | UnpinShort(n) => memory.unpin(n, None),
+        Lease(tgid) => memory.lease(tgid),
+        EndClean(tgid) => assert!(!memory.end_lease(tgid), "a breach that was none"),
+        EndBreach(tgid) => assert!(memory.end_lease(tgid), "a breach that was not seen"),
+        EndEither(tgid) => _ = memory.end_lease(tgid),
+    }
+}
+
+/// What is held after these steps: pins of P, of Q and of nobody; leases of P and of Q.
+fn held(steps: impl Iterator<Item = Step>) -> ([u64; 3], [u64; 2]) {
+    let (mut pins, mut leases) = ([0; 3], [0; 2]);
+    let of = |tgid: u32| tgid as usize - 1;
+    for step in steps {
+        match step {
+            Pin(tgid, n) => pins[of(tgid)] += n,
+            Unpin(tgid, n) | UnpinUnseen(tgid, n) => pins[of(tgid)] -= n,
+            PinShort(n) => pins[2] += n,
+            UnpinShort(n) => pins[2] -= n,
+            Lease(tgid) => leases[of(tgid)] += 1,
+            EndClean(tgid) | EndBreach(tgid) | EndEither(tgid) => leases[of(tgid)] -= 1,
+        }
+    }
+    (pins, leases)
+}
+
+/// What must hold while nobody is at work.
+fn judge(memory: &Memory, pins: [u64; 3], leases: [u64; 2]) {
+    let all: u64 = pins.iter().sum();
+    let stakes = memory.stakes();
+    assert_eq!(
+        memory.uncounted.load(SeqCst),
+        0,
+        "releases that were never counted"
+    );
+    assert_eq!(
+        memory.pinned.load(SeqCst),
+        i64::from(all > 0),
+        "inodes with pins"
+    );
+    let Some(inode) = memory.inode() else {
+        assert_eq!((all, leases, stakes), (0, [0; 2], vec![]), "no record");
+        return;
+    };
+    let words = inode.words();
+    let generation = books::generation(words.id);
+    let (word, batch) = (words.word.load(), words.batch.load());
+    let [owed, unowned] = [words.owed, words.unowned].map(|count| tagged::get(count, generation));
+    let dropped = if batch::is_of(batch, words.id) {
+        batch::dropped(batch)
+    } else {
+        0
+    };
+    assert_eq!(
+        word::pins(word) - owed - dropped,
+        all,
+        "pins that there are"
+    );
+    let of_stakes: u64 = stakes.iter().map(|(_, word)| word::pins(*word)).sum();
+    assert_eq!(
+        word::pins(word),
+        of_stakes + unowned,
+        "pins of stakes and of nobody"
+    );
+    let of_stakes: u64 = stakes.iter().map(|(_, word)| word::leases(*word)).sum();
+    assert_eq!(
+        [word::leases(word), of_stakes],
+        [leases[0] + leases[1]; 2],
+        "leases"
+    );
+    let with_pins: Vec<_> = stakes
+        .iter()
+        .filter(|(_, word)| word::pins(*word) > 0)
+        .collect();
+    let known = tagged::get(words.owners, generation);
+    assert_eq!(owners::number(known), with_pins.len() as u64, "owners");
+    if let [(only, _)] = with_pins[..] {
+        assert_eq!(owners::sole(known), Some(*only), "the only owner");
+    }
+    let empty = stakes
+        .iter()
+        .filter(|(_, word)| word::pins(*word) + word::leases(*word) == 0);
+    assert_eq!(empty.count(), 0, "stakes with nothing in them");
+    assert!(
+        word::pins(word) + word::leases(word) > 0,
+        "a record with nothing in it"
+    );
+}
+
+/// Does `first`, then lets the threads go; holds the books against what is held; lets go of the rest one
+/// by one, and holds them against nothing.
+fn once(first: &[Step], threads: &[&'static [Step]]) {
+    let memory = Arc::new(Memory::new());
+    for step in first {
+        run(&memory, *step);
+    }
+    let running: Vec<_> = threads
+        .iter()
+        .map(|steps| {
+            let (memory, steps) = (Arc::clone(&memory), *steps);
+            thread::spawn(move || steps.iter().for_each(|step| run(&memory, *step)))
+        })
+        .collect();
+    for thread in running {
+        thread.join().expect("no panic");
+    }
+    let of_threads = threads.iter().flat_map(|steps| steps.iter());
+    let (pins, leases) = held(first.iter().chain(of_threads).copied());
+    judge(&memory, pins, leases);
+    for (n, tgid) in pins.into_iter().zip([Some(P), Some(Q), None]) {
+        (0..n).for_each(|_| memory.unpin(1, tgid));
+    }
+    for (n, tgid) in leases.into_iter().zip([P, Q]) {
+        (0..n).for_each(|_| assert!(!memory.end_lease(tgid), "a breach without pins"));
+    }
+    judge(&memory, [0; 3], [0; 2]);
+    assert_eq!(
+        memory.zombies.load(SeqCst),
+        0,
+        "zombies that are not at rest"
+    );
+}
+
+fn check(first: &'static [Step], threads: &'static [&'static [Step]]) {
+    let orders = std::env::var("INTERLEAVINGS").map_or(ORDERS, |n| n.parse().expect("a number"));
+    shuttle::check_random(move || once(first, threads), orders);
+    shuttle::check_pct(move || once(first, threads), orders, 3);
+}
+
+#[test]
+fn two_threads_pin_and_unpin() {
+    check(&[], &[&[Pin(P, 1)], &[Pin(P, 1)]]);
+    check(&[], &[&[Pin(P, 1)], &[Pin(Q, 1)]]);
+    check(&[Pin(P, 1)], &[&[Unpin(P, 1)], &[Pin(P, 1)]]);
+    check(&[Pin(P, 1)], &[&[Unpin(P, 1)], &[Pin(Q, 1)]]);
+    check(&[Pin(P, 2)], &[&[Unpin(P, 1)], &[Unpin(P, 1)]]);
+    check(&[], &[&[Pin(P, 1), Unpin(P, 1)], &[Pin(P, 2), Unpin(P, 2)]]);
+    check(&[], &[&[Pin(P, 1), Unpin(P, 1)], &[Pin(Q, 2), Unpin(Q, 2)]]);
+}
+
+#[test]
+fn two_threads_release_what_nobody_is_seen_to() {
+    check(
+        &[Pin(P, 1), Pin(Q, 1)],
+        &[&[UnpinUnseen(P, 1)], &[UnpinUnseen(Q, 1)]],
+    );
+    check(
+        &[Pin(P, 1), Pin(Q, 1)],
+        &[&[Unpin(P, 1)], &[UnpinUnseen(Q, 1)]],
+    );
+    check(
+        &[],
+        &[
+            &[Pin(P, 1), UnpinUnseen(P, 1)],
+            &[Pin(Q, 2), UnpinUnseen(Q, 2)],
+        ],
+    );
+    check(
+        &[Pin(P, 3), Pin(Q, 3)],
+        &[&[UnpinUnseen(P, 3)], &[UnpinUnseen(Q, 2)]],
+    );
+}
+
+#[test]
+fn two_threads_and_leases() {
+    check(&[], &[&[Lease(P), EndClean(P)], &[Lease(P), EndClean(P)]]);
+    check(&[], &[&[Lease(P), EndClean(P)], &[Lease(Q), EndClean(Q)]]);
+    check(&[Lease(P)], &[&[EndEither(P)], &[Pin(P, 1), Unpin(P, 1)]]);
+    check(&[Lease(P), Pin(P, 1)], &[&[EndEither(P)], &[Unpin(P, 1)]]);
+    check(
+        &[Pin(Q, 1)],
+        &[
+            &[Lease(P), Pin(P, 1), Unpin(P, 1), EndClean(P)],
+            &[Unpin(Q, 1)],
+        ],
+    );
+    check(
+        &[Pin(Q, 1)],
+        &[&[Lease(P), Pin(P, 1), EndBreach(P)], &[Unpin(Q, 1)]],
+    );
+    check(
+        &[Lease(P), Pin(P, 1)],
+        &[&[EndBreach(P)], &[Pin(P, 1), Unpin(P, 1)]],
+    );
+}
+
+#[test]
+fn two_threads_and_batches() {
+    check(
+        &[Pin(P, 4)],
+        &[&[Unpin(P, 1), Unpin(P, 1)], &[Unpin(P, 1), Unpin(P, 1)]],
+    );
+    check(
+        &[Pin(P, 4), Unpin(P, 1)],
+        &[&[Unpin(P, 1), Unpin(P, 1)], &[Pin(P, 1)]],
+    );
+    check(
+        &[Pin(P, 4), Unpin(P, 1)],
+        &[&[Unpin(P, 1), Unpin(P, 1)], &[Pin(Q, 1)]],
+    );
+    check(
+        &[Lease(P), Pin(P, 4), Unpin(P, 1)],
+        &[&[Unpin(P, 3), EndClean(P)], &[Pin(Q, 1), Unpin(Q, 1)]],
+    );
+    check(
+        &[Pin(P, 6), Unpin(P, 1), Unpin(P, 1)],
+        &[&[Pin(P, 2), Unpin(P, 1)], &[Unpin(P, 2)]],
+    );
+}
+
+#[test]
+fn two_threads_and_short_terms() {
+    check(
+        &[Pin(P, 2)],
+        &[&[Unpin(P, 1)], &[PinShort(1), UnpinShort(1)]],
+    );
+    check(
+        &[Pin(P, 3)],
+        &[&[UnpinUnseen(P, 2)], &[PinShort(1), UnpinShort(1)]],
+    );
+    check(
+        &[Pin(P, 1)],
+        &[&[Pin(P, 1), Unpin(P, 1)], &[PinShort(1), UnpinShort(1)]],
+    );
+}
+
+#[test]
+fn three_threads() {
+    check(&[], &[&[Pin(P, 1)], &[Pin(P, 1)], &[Pin(Q, 1)]]);
+    check(
+        &[Pin(P, 1), Pin(Q, 1)],
+        &[&[UnpinUnseen(P, 1)], &[UnpinUnseen(Q, 1)], &[Pin(P, 1)]],
+    );
+    check(
+        &[Pin(P, 2)],
+        &[&[Unpin(P, 1)], &[Pin(Q, 1)], &[PinShort(1)]],
+    );
+    check(
+        &[Pin(P, 3)],
+        &[&[Unpin(P, 1)], &[Unpin(P, 1)], &[Pin(Q, 1)]],
+    );
+    check(
+        &[Lease(P), Pin(P, 1)],
+        &[&[EndEither(P)], &[Unpin(P, 1)], &[Pin(Q, 1)]],
+    );
+    check(
+        &[Pin(P, 6), Unpin(P, 1)],
+        &[
+            &[Unpin(P, 1), Unpin(P, 1)],
+            &[Unpin(P, 2)],
+            &[Pin(Q, 1), Unpin(Q, 1)],
+        ],
+    );
+    check(
+        &[Pin(P, 4), Pin(Q, 4)],
+        &[&[UnpinUnseen(P, 3)], &[UnpinUnseen(Q, 3)], &[Unpin(P, 1)]],
+    );
+}

@@ -1,0 +1,181 @@
+//! What comes of a change to a stake's word: who is told, woken, or judged. The one place where `track`
+//! has effects, whichever hook made the change.
+
+use core::ffi::c_void;
+
+use lease_trace_common::{
+    count::Count, event::EventKind, lease::LeaseInfo, policy::on, stake::leases, word::Change,
+};
+
+use crate::{
+    effects::{context, notes, notify, stack},
+    kernel::{FileLease, current},
+    state::{
+        inodes::InodeRef,
+        maps::count,
+        stakes::{NO_LEASE, StakeRef},
+    },
+    track::{counts, inherited},
+};
+
+/// Pins were added. If no lease covers them, and they are the first, they are bare.
+#[inline(always)]
+pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
+    counts::cover(change);
+    if !change.is(Change::FIRST) {
+        return;
+    }
+    if change.is(Change::LEASED) {
+        notes::leave(stake, inode.slot, on::ZOMBIE, 0);
+    } else {
+        notify::stake(EventKind::BarePin, inode, stake, change.pins());
+        notes::leave_bare(stake, inode.slot);
+    }
+    told(inode, stake);
+}
+
+/// What becomes of a stake that one more lease covers.
+#[inline(always)]
+pub fn covered(stake: StakeRef, slot: u32, file: u64, info: &LeaseInfo, change: Change) {
+    stake.set_file(file);
+    // A zombie is described by the lease that went, until it is at rest.
+    if !change.is(Change::WAS_ZOMBIE) {
+        // SAFETY: a map value.
+        unsafe { (*stake.get_ptr()).lease = *info };
+    }
+    counts::cover(change);
+    if change.is(Change::COVERED) {
+        notify::wake();
+        notes::leave(stake, slot, on::ZOMBIE, 0);
+    }
+}
+
+/// Pins went.
+#[inline(always)]
+pub fn dropped(inode: InodeRef, tgid: u32, change: Change) {
+    if change.is(Change::LAST) {
+        react_last(inode.number(), u64::from(tgid), change.0);
+    }
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
+    let change = Change(change);
+    counts::cover(change);
+    notify::wake();
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    // It is there: the change left a guard.
+    let Some(stake) = StakeRef::find(tgid as u32, inode.id) else {
+        return 0;
+    };
+    if change.is(Change::AT_REST) {
+        rest(inode, stake);
+    }
+    inherited::forget(stake);
+    // Whoever holds the file can let it go.
+    if stake.unhold() {
+        notify::stake(EventKind::Unhold, inode, stake, 0);
+    }
+    told(inode, stake);
+    0
+}
+
+/// A zombie was laid to rest.
+#[inline(always)]
+fn rest(inode: InodeRef, stake: StakeRef) {
+    count(Count::AtRest, 1);
+    notify::stake(EventKind::AtRest, inode, stake, stake.get().peak);
+    // SAFETY: a map value. A lease that was set meanwhile was not described.
+    unsafe {
+        (*stake.get_ptr()).peak = 0;
+        if leases(stake.word()) > 0 {
+            (*stake.get_ptr()).lease = NO_LEASE;
+        }
+    }
+}
+
+/// A lease that covered it ended; `cause` says how.
+#[inline(always)]
+pub fn lease_ended(inode: InodeRef, stake: StakeRef, change: Change, cause: u32) {
+    counts::cover(change);
+    if !change.is(Change::BREACH) {
+        stake.forget_if_empty();
+        return;
+    }
+    if change.is(Change::ZOMBIE) {
+        count(Count::Zombies, 1);
+        notify::wake();
+        notify::stake(EventKind::Zombie, inode, stake, change.pins());
+    }
+    notes::leave(stake, inode.slot, on::ZOMBIE, cause);
+    told(inode, stake);
+}
+
+/// What a guarded change came to has been told; the stake is deleted if nothing is left of it.
+#[inline(always)]
+fn told(inode: InodeRef, stake: StakeRef) {
+    if stake.told() {
+        rest(inode, stake);
+        stake.told();
+    }
+    stake.forget_if_empty();
+}
+
+/// Whether the process that let a lease go is the owner of these pins, and ending.
+#[inline(always)]
+pub fn is_ending(cause: u32, tgid: u32) -> bool {
+    lease_trace_common::cause::Cause::is_ending_raw(cause) && tgid == current::tgid()
+}
+
+/// A lease was set.
+#[inline(always)]
+pub fn lease_set(lease: FileLease) {
+    notify::lease(EventKind::LeaseSet, lease, 0);
+}
+
+/// A lease is over, whomever it covered.
+#[inline(always)]
+pub fn lease_over(lease: FileLease, cause: u32) {
+    notify::lease(EventKind::LeaseEnd, lease, cause);
+}
+
+/// The first pins are about to be given to this stake: notes the stack of the call, see [`stack::note`].
+/// Not a function of its own, which would be a frame of that stack.
+#[inline(always)]
+pub fn note_stack(ctx: *mut c_void, stake: Option<StakeRef>) -> bool {
+    stack::note(ctx, stake)
+}
+
+/// Notes the stack in the stake, whatever pins it has.
+#[inline(always)]
+pub fn note_stack_in(ctx: *mut c_void, stake: StakeRef) {
+    stack::note_in(ctx, stake);
+}
+
+/// Keeps it for the thread.
+#[inline(always)]
+pub fn keep_stack(ctx: *mut c_void) {
+    stack::keep(ctx);
+}
+
+/// Puts the stack that was kept for the thread into the stake.
+#[inline(always)]
+pub fn move_stack_to(stake: StakeRef) {
+    stack::move_to(stake);
+}
+
+/// The stack that was kept for the thread is not needed any more.
+#[inline(always)]
+pub fn forget_stack() {
+    stack::forget();
+}
+
+/// Notes the file through which the current task takes the first pins of this stake.
+#[inline(always)]
+pub fn note_context(stake: StakeRef) {
+    context::note(stake);
+}

@@ -1,0 +1,125 @@
+//! A storm: processes with threads that pin, unpin, lease and let go by themselves, as fast as they
+//! can, until they are told to be quiet. They are not spoken to meanwhile: what phase it is and what
+//! they did stands in memory that all of them share.
+
+mod board;
+mod chance;
+mod child;
+mod pages;
+mod work;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::actor::Actor;
+use crate::command::{Arguments, Command};
+use crate::reply::{DONE, Failure, Reply, usage, value};
+use crate::sys;
+use board::{Board, PROCESSES};
+use pages::Files;
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "storm",
+        arguments: "SLOT PROCESSES FOLDER SEED [DISK]",
+        summary: "so many processes with eight threads each, which wait; DISK is read with O_DIRECT",
+        run: gather,
+    },
+    Command {
+        name: "storm-round",
+        arguments: "SLOT MILLISECONDS [KIND,...]",
+        summary: "lets them work and waits until they are quiet; KIND: wrong, fork, cut",
+        run: round,
+    },
+    Command {
+        name: "storm-end",
+        arguments: "SLOT",
+        summary: "exit(2) of all of them, and waits until they are gone",
+        run: end,
+    },
+];
+
+/// How long they may take until they are quiet.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// The processes, and what they share.
+pub struct Storm {
+    pids: Vec<Option<i32>>,
+    board: Board,
+}
+
+fn gather(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let (slot, folder) = (arguments.word(0), arguments.word(2));
+    let (count, seed): (usize, u64) = (arguments.number(1)?, arguments.number(3)?);
+    if count > PROCESSES {
+        return usage(format!("at most {PROCESSES} processes"));
+    }
+    actor.storms.free(slot)?;
+    let board = Board::new()?;
+    let files = Files::open(folder)?;
+    let mut pids = Vec::new();
+    for number in 0..count {
+        match sys::fork()? {
+            0 => {
+                let worked = work::all(board, &files, number, seed, folder, arguments.optional(4));
+                std::process::exit(i32::from(worked.is_err()))
+            }
+            pid => pids.push(Some(pid)),
+        }
+    }
+    files.close()?;
+    actor.storms.put(slot, Storm { pids, board });
+    Ok(value(count))
+}
+
+fn round(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let storm = actor.storms.get_mut(arguments.word(0))?;
+    let duration = Duration::from_millis(arguments.number(1)?);
+    let mut kinds = 0;
+    for word in arguments
+        .optional(2)
+        .into_iter()
+        .flat_map(|list| list.split(','))
+    {
+        match board::KINDS.iter().find(|(name, _)| *name == word) {
+            Some((_, kind)) => kinds |= kind,
+            None => return usage(format!("`{word}` is no kind of work")),
+        }
+    }
+    storm.board.begin(kinds);
+    sleep(duration);
+    storm.board.hush();
+    storm.wait_until_quiet()?;
+    Ok(value(storm.board.figures()))
+}
+
+impl Storm {
+    /// Those that have ended or were stopped are not waited for; they are counted.
+    fn wait_until_quiet(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        for (number, pid) in self.pids.iter_mut().enumerate() {
+            while let Some(child) = *pid {
+                if self.board.is_quiet(number) {
+                    break;
+                }
+                if let Some(fate) = child::fate(child)? {
+                    self.board.count(fate, 1);
+                    *pid = None;
+                } else if Instant::now() > deadline {
+                    return usage(format!("process {child} does not become quiet"));
+                }
+                sleep(Duration::from_millis(2));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn end(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let storm = actor.storms.take(arguments.word(0))?;
+    storm.board.end();
+    for pid in storm.pids.into_iter().flatten() {
+        sys::wait(pid)?;
+    }
+    DONE
+}

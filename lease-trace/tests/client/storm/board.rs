@@ -1,0 +1,170 @@
+//! What the processes of a storm share: the phase, who is quiet, and what was done.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::reply::Failure;
+use crate::sys;
+
+/// The most there can be.
+pub const PROCESSES: usize = 16;
+/// Threads of one process.
+pub const THREADS: u64 = 8;
+
+/// Work that is done in some rounds only.
+pub const WRONG: u64 = 1;
+pub const FORK: u64 = 2;
+pub const CUT: u64 = 4;
+pub const KINDS: [(&str, u64); 3] = [("wrong", WRONG), ("fork", FORK), ("cut", CUT)];
+
+/// What is counted, in the order of [`NAMES`].
+#[derive(Clone, Copy)]
+pub enum Figure {
+    /// Registrations that worked.
+    Registered,
+    /// Pages in them.
+    Pages,
+    /// Registrations that the kernel refused: pages were cut off.
+    Unregistrable,
+    /// Short-term pins.
+    Short,
+    /// Those that the kernel refused: pages were cut off.
+    ShortFailed,
+    /// Leases that were not to be had.
+    Unleasable,
+    /// Leases that ended in the right order.
+    Right,
+    /// Leases that were refused to end in the right order.
+    RightRefused,
+    /// Leases that ended while their pages were pinned.
+    Wrong,
+    /// Leases that were refused to end while their pages were pinned.
+    WrongRefused,
+    /// Children that were forked, and ended in any way.
+    Forked,
+    /// Holes and truncations.
+    Cut,
+    /// Anything else that the kernel refused.
+    Errors,
+    /// Processes that a signal ended, that were stopped, and that ended by themselves.
+    Killed,
+    Stopped,
+    Exited,
+}
+
+const NAMES: [&str; 16] = [
+    "registered",
+    "pages",
+    "unregistrable",
+    "short",
+    "short-failed",
+    "unleasable",
+    "right",
+    "right-refused",
+    "wrong",
+    "wrong-refused",
+    "forked",
+    "cut",
+    "errors",
+    "killed",
+    "stopped",
+    "exited",
+];
+
+const END: u64 = u64::MAX;
+
+/// Zeroed, it is a storm that has not begun.
+struct Shared {
+    /// Odd while there is work; [`END`] at the end.
+    phase: AtomicU64,
+    kinds: AtomicU64,
+    /// How many threads of each process are quiet since the last round.
+    quiet: [AtomicU64; PROCESSES],
+    figures: [AtomicU64; NAMES.len()],
+    /// The errno of the last error.
+    errno: AtomicU64,
+}
+
+/// The memory, which lasts as long as any of the processes.
+#[derive(Clone, Copy)]
+pub struct Board(&'static Shared);
+
+impl Board {
+    pub fn new() -> Result<Self, Failure> {
+        let (access, sharing) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        let memory = sys::mmap(size_of::<Shared>(), access, sharing, -1)?;
+        // SAFETY: the kernel just made this mapping, on a page's boundary and full of zeros, which
+        // are valid atomics; nobody ever unmaps it.
+        Ok(Self(unsafe { &*memory.cast::<Shared>() }))
+    }
+
+    pub fn begin(self, kinds: u64) {
+        for quiet in &self.0.quiet {
+            quiet.store(0, Ordering::SeqCst);
+        }
+        self.0.kinds.store(kinds, Ordering::SeqCst);
+        self.0.phase.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn hush(self) {
+        self.0.phase.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn end(self) {
+        self.0.phase.store(END, Ordering::SeqCst);
+    }
+
+    pub fn is_quiet(self, process: usize) -> bool {
+        self.0.quiet[process].load(Ordering::SeqCst) == THREADS
+    }
+
+    /// A thread has given back all that it had.
+    pub fn calm(self, process: usize) {
+        self.0.quiet[process].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits for a round after the one given; nothing when there are no more.
+    pub fn wait(self, last: u64) -> Option<u64> {
+        loop {
+            match self.0.phase.load(Ordering::SeqCst) {
+                END => return None,
+                phase if phase % 2 == 1 && phase != last => return Some(phase),
+                _ => sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    pub fn is_on(self, round: u64) -> bool {
+        self.0.phase.load(Ordering::Relaxed) == round
+    }
+
+    /// Whether this round has work of the kind; work of no kind is always there.
+    pub fn has(self, kind: u64) -> bool {
+        self.0.kinds.load(Ordering::SeqCst) & kind == kind
+    }
+
+    pub fn count(self, figure: Figure, number: u64) {
+        self.0.figures[figure as usize].fetch_add(number, Ordering::Relaxed);
+    }
+
+    pub fn error(self, errno: i32) {
+        self.count(Figure::Errors, 1);
+        self.0
+            .errno
+            .store(u64::from(errno.cast_unsigned()), Ordering::Relaxed);
+    }
+
+    /// `NAME=NUMBER` of all, since the storm was gathered.
+    pub fn figures(self) -> String {
+        let mut text = format!("errno={}", self.0.errno.load(Ordering::Relaxed));
+        for (name, figure) in NAMES.iter().zip(&self.0.figures) {
+            let _ = write!(text, " {name}={}", figure.load(Ordering::Relaxed));
+        }
+        text
+    }
+}

@@ -1,0 +1,269 @@
+//! What the threads of one process of a storm do.
+
+use std::os::fd::RawFd;
+use std::thread::{Builder, sleep};
+use std::time::{Duration, Instant};
+
+use super::board::{Board, CUT, FORK, Figure, THREADS, WRONG};
+use super::chance::Chance;
+use super::child;
+use super::pages::{Buffers, Files, MOST_BUFFERS};
+use crate::reply::{Failure, usage};
+use crate::sys;
+
+/// How long what was pinned by a child may still be pinned when it is gone: a ring's end is a
+/// kworker's job.
+const RING_END: Duration = Duration::from_secs(10);
+/// Between two breaches of one thread: each is told, and who is told must keep up.
+const BREACH: Duration = Duration::from_millis(5);
+const CUTS: Duration = Duration::from_millis(1);
+
+/// One thread.
+struct Worker {
+    board: Board,
+    chance: Chance,
+    /// Those that all share.
+    files: Files,
+    /// One of its own.
+    own: Files,
+    ring: RawFd,
+    disk: Option<RawFd>,
+    leased: bool,
+}
+
+type Step = fn(&mut Worker) -> Result<(), Failure>;
+
+/// What each thread does, and the kind of work that it is.
+const WORK: [(&str, u64, Step); THREADS as usize] = [
+    ("pin", 0, Worker::pin),
+    ("pin", 0, Worker::pin),
+    ("pin", 0, Worker::pin),
+    ("short", 0, Worker::pin_shortly),
+    ("right", 0, Worker::lease_right),
+    ("wrong", WRONG, Worker::lease_wrong),
+    ("fork", FORK, Worker::fork),
+    ("cut", CUT, Worker::cut),
+];
+
+/// All that a process does, until the storm is over.
+pub fn all(
+    board: Board,
+    files: &Files,
+    process: usize,
+    seed: u64,
+    folder: &str,
+    disk: Option<&str>,
+) -> Result<(), Failure> {
+    let mut threads = Vec::new();
+    for (number, (name, kind, step)) in (0..).zip(WORK) {
+        let mut worker = Worker {
+            board,
+            chance: Chance::new(seed, process, number),
+            files: files.clone(),
+            own: Files::one(&format!("{folder}/{name}-{process}-{number}"))?,
+            ring: sys::io_uring_setup(1)?,
+            disk: disk
+                .map(|disk| sys::open(disk, libc::O_RDONLY | libc::O_DIRECT))
+                .transpose()?,
+            leased: false,
+        };
+        let run = move || {
+            let mut last = 0;
+            while let Some(round) = board.wait(last) {
+                last = round;
+                while board.has(kind) && board.is_on(round) {
+                    worker.or_error(step);
+                }
+                while board.is_on(round) {
+                    sleep(CUTS);
+                }
+                worker.or_error(Worker::calm);
+                board.calm(process);
+            }
+        };
+        let started = Builder::new().name(name.to_owned()).spawn(run);
+        threads.push(started.map_err(|error| Failure::of(&error, "pthread_create"))?);
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            return usage("a thread of the storm panicked");
+        }
+    }
+    Ok(())
+}
+
+impl Worker {
+    fn or_error(&mut self, step: Step) {
+        match step(self) {
+            Err(Failure::Kernel { errno, .. }) => self.board.error(errno),
+            Err(Failure::Usage(_)) => self.board.error(0),
+            Ok(()) => {}
+        }
+    }
+
+    /// Registers, and says whether it could.
+    fn register(&self, buffers: &Buffers) -> Result<bool, Failure> {
+        match buffers.register(self.ring) {
+            Ok(()) => {
+                self.board.count(Figure::Registered, 1);
+                self.board.count(Figure::Pages, buffers.pages());
+                Ok(true)
+            }
+            Err(Failure::Kernel {
+                errno: libc::EFAULT,
+                ..
+            }) => {
+                self.board.count(Figure::Unregistrable, 1);
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn pin(&mut self) -> Result<(), Failure> {
+        let buffers = Buffers::choose(&[&self.files], MOST_BUFFERS, &mut self.chance);
+        if self.register(&buffers)? {
+            Buffers::unregister(self.ring)?;
+        }
+        Ok(())
+    }
+
+    /// By process_vm_readv(2) or O_DIRECT: the pages are the same ones.
+    fn pin_shortly(&mut self) -> Result<(), Failure> {
+        let part = self.files.part(&mut self.chance);
+        let done = match self.disk {
+            Some(disk) if self.chance.below(2) == 0 => {
+                sys::pread(disk, part.iov_base, part.iov_len)
+            }
+            _ => sys::vm_read(part.iov_base, part.iov_len),
+        };
+        let figure = match done {
+            Ok(_) => Figure::Short,
+            Err(Failure::Kernel {
+                errno: libc::EFAULT,
+                ..
+            }) => Figure::ShortFailed,
+            Err(failure) => return Err(failure),
+        };
+        self.board.count(figure, 1);
+        Ok(())
+    }
+
+    /// Sets the lease, and says whether it could.
+    fn lease(&mut self) -> Result<bool, Failure> {
+        let set = sys::fcntl(self.own.fd(), libc::F_SETLEASE, libc::F_WRLCK, "F_SETLEASE");
+        match set {
+            Ok(_) => self.leased = true,
+            Err(Failure::Kernel {
+                errno: libc::EAGAIN,
+                ..
+            }) => self.board.count(Figure::Unleasable, 1),
+            Err(failure) => return Err(failure),
+        }
+        Ok(self.leased)
+    }
+
+    /// Ends the lease, and says whether it could.
+    fn unlock(&mut self) -> Result<bool, Failure> {
+        let end = sys::fcntl(self.own.fd(), libc::F_SETLEASE, libc::F_UNLCK, "F_SETLEASE");
+        match end {
+            Ok(_) => self.leased = false,
+            Err(Failure::Kernel {
+                errno: libc::EBUSY, ..
+            }) => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(!self.leased)
+    }
+
+    fn unlock_rightly(&mut self) -> Result<(), Failure> {
+        let figure = if self.unlock()? {
+            Figure::Right
+        } else {
+            Figure::RightRefused
+        };
+        self.board.count(figure, 1);
+        Ok(())
+    }
+
+    /// Pins of its own file, and of those of all beside them.
+    fn pin_own(&mut self) -> Result<bool, Failure> {
+        let most = MOST_BUFFERS - 1;
+        let both = [&self.own, &self.files];
+        let mut buffers = Buffers::choose(&both, most, &mut self.chance);
+        buffers.add(&self.own, &mut self.chance);
+        self.register(&buffers)
+    }
+
+    /// Lease, pin, unpin, unlock; or the first two the other way round.
+    fn lease_right(&mut self) -> Result<(), Failure> {
+        let lease_first = self.chance.below(2) == 0;
+        if lease_first && !self.lease()? {
+            return Ok(());
+        }
+        let pinned = self.pin_own()?;
+        if !lease_first {
+            self.lease()?;
+        }
+        if pinned {
+            Buffers::unregister(self.ring)?;
+        }
+        if self.leased {
+            self.unlock_rightly()?;
+        }
+        Ok(())
+    }
+
+    /// Lease, pin, unlock, unpin.
+    fn lease_wrong(&mut self) -> Result<(), Failure> {
+        sleep(BREACH);
+        if !self.lease()? {
+            return Ok(());
+        }
+        if self.pin_own()? {
+            let figure = if self.unlock()? {
+                Figure::Wrong
+            } else {
+                Figure::WrongRefused
+            };
+            self.board.count(figure, 1);
+            Buffers::unregister(self.ring)?;
+        }
+        if self.leased {
+            self.unlock_rightly()?;
+        }
+        Ok(())
+    }
+
+    /// A lease that its children have, too; it ends when they are gone, in [`Self::calm`].
+    fn fork(&mut self) -> Result<(), Failure> {
+        if self.leased || self.lease()? {
+            child::fork(self.board, &self.files, &self.own, &mut self.chance)?;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), Failure> {
+        sleep(CUTS);
+        self.files.cut(&mut self.chance)?;
+        self.board.count(Figure::Cut, 1);
+        Ok(())
+    }
+
+    /// Every step has unpinned what it pinned. A lease is left where children may have had pins, or
+    /// where its end was refused: then it may take until the kernel has dropped them.
+    fn calm(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + RING_END;
+        while self.leased {
+            if self.unlock()? {
+                self.board.count(Figure::Right, 1);
+            } else if Instant::now() > deadline {
+                self.board.count(Figure::RightRefused, 1);
+                break;
+            } else {
+                sleep(Duration::from_millis(50));
+            }
+        }
+        Ok(())
+    }
+}

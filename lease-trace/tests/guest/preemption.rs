@@ -1,0 +1,88 @@
+//! How points are watched where the kernel preempts tasks inside programs. Its userland boots with
+//! `preempt=full`; `doctor::` asks the same where the kernel is as it comes.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::harness::{
+    Actor, Monitor, PAGES, Pinned, Scratch, Tool, expect_rest, expect_zombie, open_lease_and_pin,
+};
+
+const DEBUGFS: &str = "/sys/kernel/debug";
+
+/// What `doctor` says of preemption.
+pub fn said() -> String {
+    let found = Tool::run(&["doctor", "-J"]).exits(0).json();
+    let findings = found["findings"].as_array().expect("a list");
+    let mut findings = findings.iter();
+    let finding = findings.find(|finding| finding["point"] == "preemption");
+    let how = finding.and_then(|finding| finding["how"].as_str());
+    how.unwrap_or_else(|| panic!("nothing of preemption: {found}"))
+        .to_owned()
+}
+
+/// How an entry, a return and a call under a spinlock are watched by a monitor.
+pub fn kinds(attach: &str) -> [String; 3] {
+    let monitor = Monitor::with(&["--attach", attach]);
+    let points = monitor.start["attach"].as_array().expect("a list");
+    let points: Vec<_> = points.iter().filter_map(|point| point.as_str()).collect();
+    ["unpin_user_page", "pin_user_pages", "lease_modify"].map(|function| {
+        let mut kinds = points.iter().filter_map(|point| point.split_once(": "));
+        let kind = kinds.find_map(|(name, kind)| (name == function).then_some(kind));
+        kind.unwrap_or_else(|| panic!("no {function}: {points:?}"))
+            .to_owned()
+    })
+}
+
+/// The mode in force, from the debugfs that every guest has mounted.
+pub fn mode() -> String {
+    let modes = fs::read_to_string(Path::new(DEBUGFS).join("sched/preempt")).expect("modes");
+    let begun = modes.split_once('(').expect("one in force").1;
+    begun.split_once(')').expect("its end").0.to_owned()
+}
+
+fn run(command: &str, arguments: &[&str]) {
+    let status = Command::new(command).args(arguments).status();
+    assert!(status.expect(command).success(), "{command} {arguments:?}");
+}
+
+/// The mode is found with debugfs mounted and without; and then nothing is left mounted.
+#[test]
+fn entries_can_be_watched_by_kprobe_multi() {
+    assert_eq!(mode(), "full");
+    let mounted = said();
+    // Even where something is mounted below.
+    run("umount", &["-l", DEBUGFS]);
+    let own = said();
+    let is_left = Path::new(DEBUGFS).join("sched").exists();
+    run("mount", &["-t", "debugfs", "debugfs", DEBUGFS]);
+    assert!(!is_left, "it left a mount behind");
+    assert_eq!(own, mounted);
+    assert!(own.starts_with("tasks"), "{own}");
+    let [entry, both, locked] = kinds("multi");
+    assert_eq!([entry, locked], ["kprobe.multi", "fentry"]);
+    let known = ["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
+    assert!(known.contains(&both.as_str()), "{both}");
+    assert_eq!(kinds("auto"), ["fentry", "fentry+fexit", "fentry"]);
+}
+
+/// Pins, short-term pins between them, and the zombie they make: nothing is counted as lost.
+#[test]
+fn the_kinds_go_together() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::with(&["--all-events", "--attach", "multi"]);
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.all(&["mmap-anon a 1M private", "touch a"]);
+    for _ in 0..20 {
+        actor.ok("vm-read a");
+    }
+    assert_eq!(pinned.since(), PAGES);
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    actor.ok("unregister-buffers ring");
+    expect_rest(&monitor, actor.pid(), &file);
+    pinned.assert_balanced();
+    let lost = monitor.all("lost");
+    assert!(lost.is_empty(), "{lost:?}");
+}

@@ -1,0 +1,162 @@
+//! The hammer: processes with threads that pin, unpin, lease and let go on all processors at once.
+//! Whenever all are quiet, the books are held against the kernel.
+//!
+//! `STORM_SECONDS` and `STORM_SEED` say how long each of them lasts and which sizes it has; `cargo
+//! xtask oracle --storm` sets them.
+
+mod found;
+mod quiet;
+
+use std::env;
+use std::time::Duration;
+
+use crate::harness::{
+    Actor, Enforcement, Monitor, Pinned, Scratch, SlowDisk, Subject, Tool, expect_zombie,
+    no_monitor, open_lease_and_pin, text,
+};
+use crate::{crowd, preemption};
+use found::{Figures, Found};
+
+/// How long each of them lasts, where nobody says, and with which sizes.
+const SECONDS: u64 = 8;
+const SEED: u64 = 7;
+/// The longest that it goes on without being compared.
+const ROUND: Duration = Duration::from_secs(10);
+/// How long the processes may take to become quiet.
+const HUSH: Duration = Duration::from_mins(1);
+const PROCESSES: u32 = 3;
+
+/// What comes beside pins and leases in the right order: round after round, and again.
+const ALL_KINDS: [&str; 4] = ["", "wrong", "fork", "wrong,fork,cut"];
+/// Without children that may still have pins when the lease ends, and without breaches.
+const RIGHT_KINDS: [&str; 2] = ["", "cut"];
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    match env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}")),
+        Err(_) => otherwise,
+    }
+}
+
+/// Lets the storm go on, with a look at the books after each round; ends it, and looks once more.
+fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
+    let _disk = SlowDisk::new();
+    let (seconds, seed) = (number("STORM_SECONDS", SECONDS), number("STORM_SEED", SEED));
+    eprintln!("{seconds} s from seed {seed}");
+    let total = Duration::from_secs(seconds);
+    let round = ROUND.min(total / kinds.len() as u32);
+    let rounds = (total.as_millis() / round.as_millis()) as usize;
+    let folder = scratch.folder().display();
+    let actor = Actor::start();
+    actor.ok(&format!(
+        "storm s {PROCESSES} {folder} {seed} {}",
+        SlowDisk::PATH
+    ));
+    let dev = Subject::at(&scratch.file("shared-0")).dev;
+    let mut found = Found::default();
+    for kind in kinds.iter().cycle().take(rounds) {
+        let command = format!("storm-round s {} {kind}", round.as_millis());
+        let figures = actor.ok_within(round + HUSH, command.trim_end());
+        found.done = Figures::read(&figures);
+        let books = quiet::compare(&dev, pinned);
+        eprintln!("[{kind}] {figures}\n    {books}");
+        found.add(&books);
+    }
+    actor.ok_within(HUSH, "storm-end s");
+    let books = quiet::compare(&dev, pinned);
+    eprintln!("[ended] {books}");
+    found.add(&books);
+    found.lost = Tool::run(&["report", "stakes", "-J"]).json()["lost"].clone();
+    eprintln!("lost: {}", found.lost);
+    found
+}
+
+/// A monitor alone: its books are right whenever all is quiet, each breach is told, and nothing else
+/// is.
+#[test]
+fn the_books_are_right_when_all_is_quiet() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let pinned = Pinned::now();
+    let monitor = Monitor::with(&["--attach", attach()]);
+    let mut found = storm(&scratch, &ALL_KINDS, pinned);
+    // Events come in order: behind this one there is none of the storm's.
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &other.file("sentinel"));
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    actor.ok("unregister-buffers ring");
+    let told = monitor.all("zombie");
+    let of = |kind: &str| {
+        let about = scratch.file(kind);
+        let about = told
+            .iter()
+            .filter(|zombie| text(zombie, "path").starts_with(&about));
+        about.count() as i64
+    };
+    (found.told, found.told_of_right) = (of("wrong-"), of("right-"));
+    found.passed = Some(crowd::passed(monitor.pid()));
+    eprintln!(
+        "breaches told: {} of {}, told of right releases: {}, hooks passed: {:?}",
+        found.told, found.done.wrong, found.told_of_right, found.passed
+    );
+    // Before it is judged: a failure is a failure, also where hooks were passed by.
+    drop(monitor);
+    let mut wrong = found.wrong_books();
+    wrong.extend(found.wrong_events());
+    wrong.extend(found.wrong_losses());
+    wrong.extend(found.wrong_fates());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Who lets go in the right order is never refused, and who does not is.
+#[test]
+fn no_right_release_is_denied() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let enforcement = Enforcement::attached(&policy(&scratch, "deny"), attach());
+    let found = storm(&scratch, &ALL_KINDS, pinned);
+    eprintln!("hits: {}", enforcement.hits("storm"));
+    let mut wrong = found.wrong_books();
+    wrong.extend(found.wrong_losses());
+    wrong.extend(found.wrong_fates());
+    if found.done.wrong > 0 {
+        wrong.push(format!(
+            "{} wrong releases were let through",
+            found.done.wrong
+        ));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Nobody is killed who lets go in the right order.
+#[test]
+fn no_right_release_is_killed_for() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let enforcement = Enforcement::attached(&policy(&scratch, "kill"), attach());
+    let found = storm(&scratch, &RIGHT_KINDS, pinned);
+    eprintln!("hits: {}", enforcement.hits("storm"));
+    let mut wrong = found.wrong_books();
+    wrong.extend(found.wrong_losses());
+    wrong.extend(found.wrong_fates());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What misses nothing in a task's own calls, on this kernel.
+fn attach() -> &'static str {
+    if ["none", "voluntary"].contains(&preemption::mode().as_str()) {
+        "fentry"
+    } else {
+        "multi"
+    }
+}
+
+fn policy(scratch: &Scratch, action: &str) -> String {
+    let folder = scratch.folder().display();
+    format!(
+        "mode = \"enforce\"\n[[rule]]\nname = \"storm\"\nmatch.path = \"{folder}\"\n\
+         match.cause = \"unlock\"\naction = \"{action}\"\n"
+    )
+}

@@ -1,0 +1,158 @@
+//! What a storm came to, and what of it must not be.
+
+use serde_json::Value;
+
+use super::quiet::Books;
+use crate::harness::integer;
+
+/// What its processes did and what became of them, by their own account.
+#[derive(Default)]
+pub struct Figures {
+    registered: i64,
+    right: i64,
+    right_refused: i64,
+    /// Releases in the wrong order that the kernel let through.
+    pub wrong: i64,
+    errors: i64,
+    /// Killed, stopped or ended by themselves.
+    gone: i64,
+    all: String,
+}
+
+impl Figures {
+    /// `NAME=NUMBER ...`, as the client answers.
+    pub fn read(answer: &str) -> Self {
+        let of = |name: &str| -> i64 {
+            let mut words = answer.split(' ').filter_map(|word| word.split_once('='));
+            let value = words.find_map(|(found, value)| (found == name).then_some(value));
+            let value = value.and_then(|value| value.parse().ok());
+            value.unwrap_or_else(|| panic!("no {name} in {answer}"))
+        };
+        Self {
+            registered: of("registered"),
+            right: of("right"),
+            right_refused: of("right-refused"),
+            wrong: of("wrong"),
+            errors: of("errors"),
+            gone: of("killed") + of("stopped") + of("exited"),
+            all: answer.to_owned(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Found {
+    pub done: Figures,
+    /// Looks that found something wrong, and of how many.
+    differences: Vec<String>,
+    looks: usize,
+    /// Breaches of those that let go in the wrong order, and of those that did not.
+    pub told: i64,
+    pub told_of_right: i64,
+    /// The report's list.
+    pub lost: Value,
+    /// Hooks passed by, as the kernel counts them, where that is known.
+    pub passed: Option<i64>,
+}
+
+/// Tables that are never full here: a few dozen files, processes and leases.
+const ROOMY: [&str; 4] = ["LEASES", "INODES", "STAKES", "COVERS"];
+
+impl Found {
+    pub fn add(&mut self, books: &Books) {
+        self.looks += 1;
+        if !books.are_clear() || books.kernel_pins != 0 || books.locks != 0 {
+            self.differences.push(books.to_string());
+        }
+    }
+
+    /// The books when all was quiet. Where the kernel passed hooks by, they are not known to be right, and
+    /// that must be told.
+    pub fn wrong_books(&self) -> Vec<String> {
+        if self.differences.is_empty() {
+            return Vec::new();
+        }
+        if self.passed.is_some_and(|passed| passed > 0) {
+            let told = self.lost.as_array().expect("a list").iter();
+            let mut told = told.filter_map(|lost| lost["what"].as_str());
+            return if told.any(|what| what.starts_with("hooks were passed")) {
+                Vec::new()
+            } else {
+                vec!["hooks were passed by, which is not told".to_owned()]
+            };
+        }
+        let (wrong, looks) = (self.differences.len(), self.looks);
+        vec![format!(
+            "{wrong} of {looks} times something was left when all was quiet:\n    {}",
+            self.differences.join("\n    ")
+        )]
+    }
+
+    /// What was done to those who let go in the right order; and whether there was anything to see.
+    pub fn wrong_fates(&self) -> Vec<String> {
+        let Figures {
+            registered,
+            right,
+            right_refused,
+            errors,
+            gone,
+            all,
+            ..
+        } = &self.done;
+        let mut wrong = Vec::new();
+        if *right_refused > 0 {
+            wrong.push(format!(
+                "{right_refused} right releases were refused, {right} not"
+            ));
+        }
+        if *gone > 0 {
+            wrong.push(format!(
+                "{gone} processes were killed, stopped or ended: {all}"
+            ));
+        }
+        if *errors > 0 {
+            wrong.push(format!("{errors} calls failed: {all}"));
+        }
+        if *registered == 0 || *right == 0 && *right_refused == 0 {
+            wrong.push(format!("nothing was done: {all}"));
+        }
+        wrong
+    }
+
+    /// Breaches that were not told, and those that were none.
+    pub fn wrong_events(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.told != self.done.wrong {
+            wrong.push(format!("{} breaches, {} told", self.done.wrong, self.told));
+        }
+        if self.told_of_right > 0 {
+            wrong.push(format!(
+                "{} right releases were told as breaches",
+                self.told_of_right
+            ));
+        }
+        wrong
+    }
+
+    /// Losses that were none: of room where there is plenty, and of hooks that the kernel did not pass.
+    pub fn wrong_losses(&self) -> Vec<String> {
+        let lost = self.lost.as_array().expect("a list").iter();
+        let mut wrong = Vec::new();
+        for lost in lost {
+            let (what, count) = (
+                lost["what"].as_str().unwrap_or_default(),
+                integer(lost, "count"),
+            );
+            let no_room = what.contains("no room in the")
+                && ROOMY
+                    .iter()
+                    .any(|map| what.ends_with(&format!("{map} map")));
+            let passed = what.starts_with("hooks were passed")
+                && self.passed.is_some_and(|passed| count > passed);
+            if no_room || passed {
+                wrong.push(format!("told as lost, and was not: {count} {what}"));
+            }
+        }
+        wrong
+    }
+}
