@@ -73,7 +73,7 @@ pub enum Attach {
     Auto,
     Fentry,
     Kprobe,
-    /// Where the kernel preempts tasks inside fentry, kprobe.multi, which misses less and costs more
+    /// kprobe.multi: where tasks are preempted inside fentry it misses less, and it costs more
     Multi,
 }
 

@@ -82,7 +82,7 @@ impl Host {
 
     /// Whether the entry of a call may be seen by a kprobe and its return by fexit.
     pub const fn mixes(self, mode: AttachMode) -> bool {
-        matches!((mode, self.returns), (AttachMode::Multi, Returns::Pool))
+        matches!((mode, self.returns), (AttachMode::Auto, Returns::Pool))
             && self.preemption.may_miss()
     }
 
@@ -96,15 +96,11 @@ impl Host {
         match mode {
             AttachMode::Fentry => (&[Hook::Trampoline], ASKED),
             AttachMode::Kprobe => (&[Hook::Probe], ASKED),
+            AttachMode::Multi => (&[Hook::Multi], ASKED),
             AttachMode::Auto if self.is_exact(point) => {
                 (&[Hook::Trampoline, Hook::Probe], self.why_exact())
             }
-            AttachMode::Auto => (&[Hook::Trampoline, Hook::Probe], self.why()),
-            AttachMode::Multi if !self.preemption.may_miss() => (&[Hook::Multi], ASKED),
-            AttachMode::Multi if self.is_exact(point) => {
-                (&[Hook::Trampoline, Hook::Multi], self.why_exact())
-            }
-            AttachMode::Multi => {
+            AttachMode::Auto => {
                 let order: &[Hook] = match (self.returns, point.returns) {
                     (Returns::None, _) => &[Hook::Trampoline, Hook::Probe],
                     (Returns::Pool, true) => {
@@ -138,8 +134,7 @@ impl Host {
                 "whether tasks are preempted inside fentry is not known; inside kprobe.multi they are not"
             }
             (_, Returns::Unlimited) => {
-                "tasks are preempted inside fentry, which misses calls; inside kprobe.multi they are not \
-                 (--attach multi)"
+                "tasks are preempted inside fentry, which misses calls; inside kprobe.multi they are not"
             }
             (_, Returns::Pool) => {
                 "tasks may be preempted inside fentry, and are not inside kprobe.multi; fexit for \
@@ -160,7 +155,7 @@ mod tests {
         let mut points = POINTS.iter();
         let point = points.find(|point| point.function == function);
         let point = point.unwrap_or_else(|| panic!("no {function}"));
-        let (order, _) = host.order(AttachMode::Multi, point);
+        let (order, _) = host.order(AttachMode::Auto, point);
         order[0].name(point.returns)
     }
 
@@ -173,18 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_least_comes_first_unless_another_is_asked_for() {
-        for preemption in [Preemption::Never, Preemption::Tasks, Preemption::RealTime] {
-            for returns in [Returns::Unlimited, Returns::Pool, Returns::None] {
-                let host = Host {
-                    preemption,
-                    returns,
-                };
-                for point in POINTS {
-                    let (order, _) = host.order(AttachMode::Auto, point);
-                    assert_eq!(order, [Hook::Trampoline, Hook::Probe]);
-                }
-            }
+    fn a_kernel_that_preempts_no_task_has_what_costs_least() {
+        for returns in [Returns::Unlimited, Returns::Pool, Returns::None] {
+            assert_eq!(
+                kinds(Preemption::Never, returns),
+                ["fentry", "fentry+fexit", "fentry"]
+            );
         }
     }
 

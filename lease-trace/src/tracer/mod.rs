@@ -66,12 +66,12 @@ use crate::kernel::host::Obstacle;
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachMode {
-    /// What costs least, the next where that is refused.
+    /// For each function what this kernel passes over least, and of that what costs least; the next where it is
+    /// refused.
     #[default]
     Auto,
     Fentry,
     Kprobe,
-    /// Where the kernel preempts tasks inside fentry, what it passes over least: kprobe.multi.
     Multi,
 }
 

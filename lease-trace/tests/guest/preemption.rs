@@ -47,7 +47,7 @@ fn run(command: &str, arguments: &[&str]) {
 
 /// The mode is found with debugfs mounted and without; and then nothing is left mounted.
 #[test]
-fn entries_can_be_watched_by_kprobe_multi() {
+fn entries_are_watched_by_kprobe_multi() {
     assert_eq!(mode(), "full");
     let mounted = said();
     // Even where something is mounted below.
@@ -58,11 +58,11 @@ fn entries_can_be_watched_by_kprobe_multi() {
     assert!(!is_left, "it left a mount behind");
     assert_eq!(own, mounted);
     assert!(own.starts_with("tasks"), "{own}");
-    let [entry, both, locked] = kinds("multi");
+    let [entry, both, locked] = kinds("auto");
     assert_eq!([entry, locked], ["kprobe.multi", "fentry"]);
     let known = ["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
     assert!(known.contains(&both.as_str()), "{both}");
-    assert_eq!(kinds("auto"), ["fentry", "fentry+fexit", "fentry"]);
+    assert_eq!(kinds("fentry"), ["fentry", "fentry+fexit", "fentry"]);
 }
 
 /// Pins, short-term pins between them, and the zombie they make: nothing is counted as lost.
@@ -70,7 +70,7 @@ fn entries_can_be_watched_by_kprobe_multi() {
 fn the_kinds_go_together() {
     let scratch = Scratch::new();
     let pinned = Pinned::now();
-    let monitor = Monitor::with(&["--all-events", "--attach", "multi"]);
+    let monitor = Monitor::with(&["--all-events"]);
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &scratch.file("f"));
     actor.all(&["mmap-anon a 1M private", "touch a"]);

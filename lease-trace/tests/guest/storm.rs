@@ -10,11 +10,11 @@ mod quiet;
 use std::env;
 use std::time::Duration;
 
+use crate::crowd;
 use crate::harness::{
     Actor, Enforcement, Monitor, Pinned, Scratch, SlowDisk, Subject, Tool, expect_zombie,
     no_monitor, open_lease_and_pin, text,
 };
-use crate::{crowd, preemption};
 use found::{Figures, Found};
 
 /// How long each of them lasts, where nobody says, and with which sizes.
@@ -77,7 +77,7 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
 fn the_books_are_right_when_all_is_quiet() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let pinned = Pinned::now();
-    let monitor = Monitor::with(&["--attach", attach()]);
+    let monitor = Monitor::start();
     let mut found = storm(&scratch, &ALL_KINDS, pinned);
     // Events come in order: behind this one there is none of the storm's.
     let actor = Actor::start();
@@ -114,7 +114,7 @@ fn no_right_release_is_denied() {
     no_monitor();
     let scratch = Scratch::new();
     let pinned = Pinned::now();
-    let enforcement = Enforcement::attached(&policy(&scratch, "deny"), attach());
+    let enforcement = Enforcement::start(&policy(&scratch, "deny"));
     let found = storm(&scratch, &ALL_KINDS, pinned);
     eprintln!("hits: {}", enforcement.hits("storm"));
     let mut wrong = found.wrong_books();
@@ -135,22 +135,13 @@ fn no_right_release_is_killed_for() {
     no_monitor();
     let scratch = Scratch::new();
     let pinned = Pinned::now();
-    let enforcement = Enforcement::attached(&policy(&scratch, "kill"), attach());
+    let enforcement = Enforcement::start(&policy(&scratch, "kill"));
     let found = storm(&scratch, &RIGHT_KINDS, pinned);
     eprintln!("hits: {}", enforcement.hits("storm"));
     let mut wrong = found.wrong_books();
     wrong.extend(found.wrong_losses());
     wrong.extend(found.wrong_fates());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// What misses nothing in a task's own calls, on this kernel.
-fn attach() -> &'static str {
-    if ["none", "voluntary"].contains(&preemption::mode().as_str()) {
-        "fentry"
-    } else {
-        "multi"
-    }
 }
 
 fn policy(scratch: &Scratch, action: &str) -> String {

@@ -26,7 +26,7 @@ const DROPPERS: [&str; 4] = [
 ];
 
 impl Bpftrace {
-    /// One that counts calls that pin and calls that unpin, where lease-trace has a trampoline, too;
+    /// One that counts calls that pin and calls that unpin, but not by a kprobe of its own each;
     /// with `[pid]` by process.
     pub fn counting_pins(points: &Value, by: &str) -> Self {
         let mut script = String::new();
@@ -81,12 +81,19 @@ impl Bpftrace {
     }
 }
 
-/// What lease-trace says it has attached to: functions, and how.
+/// What lease-trace says it has attached to: functions, and how bpftrace is to do the same.
 fn attached(points: &Value) -> impl Iterator<Item = (&str, &str)> {
     let points = points.as_array().expect("the points attached").iter();
     points.map(|point| {
         let point = point.as_str().expect("a line");
-        point.split_once(": ").expect("function and way")
+        let (function, how) = point.split_once(": ").expect("function and way");
+        // What bpftrace has for one function that costs least.
+        let how = match how {
+            "kprobe.multi" => "fentry",
+            "kprobe.multi+kretprobe.multi" | "kprobe.multi+fexit" => "fentry+fexit",
+            how => how,
+        };
+        (function, how)
     })
 }
 

@@ -19,28 +19,17 @@ pub struct Enforcement {
     folder: Scratch,
     /// Its status when the scenario began: a rule of an earlier one's may have had the same name.
     before: Value,
-    attach: Option<&'static str>,
 }
 
 impl Enforcement {
     /// With this policy, in the place of whatever is in force.
     pub fn start(policy: &str) -> Self {
-        Self::of(policy, None)
-    }
-
-    /// The same, with this kind of hooks.
-    pub fn attached(policy: &str, attach: &'static str) -> Self {
-        Self::of(policy, Some(attach))
-    }
-
-    fn of(policy: &str, attach: Option<&'static str>) -> Self {
         if !IDLE.load(Ordering::Relaxed) {
             shared::retire();
         }
         let mut enforcement = Self {
             folder: Scratch::new(),
             before: Value::Null,
-            attach,
         };
         enforcement.replace(policy);
         enforcement.before = enforcement.status();
@@ -54,10 +43,7 @@ impl Enforcement {
     pub fn replace(&self, policy: &str) -> Ran {
         let path = self.folder.file("policy.toml");
         fs::write(&path, policy).expect("writes the policy");
-        let mut arguments = vec!["enforce", "start", "--policy", &path];
-        if let Some(attach) = self.attach {
-            arguments.extend(["--attach", attach]);
-        }
+        let arguments = ["enforce", "start", "--policy", &path];
         Tool::run(&arguments).exits(0)
     }
 
