@@ -6,6 +6,8 @@ pub mod audit;
 mod cast;
 pub mod check;
 mod denial;
+#[cfg(test)]
+mod depth;
 pub mod enforcement;
 mod error;
 pub mod files;
