@@ -91,7 +91,10 @@ macro_rules! on_pin {
         $(#[$doc])*
         #[kprobe(function = $function)]
         pub fn $probe($ctx: ProbeContext) -> u32 {
-            calls::enter(Call { mm: $mm, ..Call::new($start, $pages, $flags as u32) });
+            let flags = $flags as u32;
+            if calls::is_wanted(flags) {
+                calls::enter(Call { mm: $mm, ..Call::new($start, $pages, flags) });
+            }
             0
         }
     };

@@ -6,7 +6,7 @@ use lease_trace_common::{count::Count, word::Word as _};
 use crate::bpf::config::{self, CONFIG, constant};
 use crate::{
     bpf::task,
-    state::maps::{CALLS, Call, count, detachings, pinning},
+    state::maps::{CALLS, Call, count, detachings, nothing_pinned, pinning},
 };
 
 /// Whether pins with these FOLL flags are wanted as pins of their own.
@@ -26,6 +26,13 @@ pub fn long_term() -> u32 {
 #[inline(always)]
 pub fn is_marked(flags: u32) -> bool {
     is_long_term(flags) || config::is_audited()
+}
+
+/// Whether a call with these flags is to be seen to return: its pins count, or would if the file has others. Also
+/// while any call is kept, which may be one of this thread whose return was missed.
+#[inline(always)]
+pub fn is_wanted(flags: u32) -> bool {
+    is_marked(flags) || !nothing_pinned() || pinning().load() != 0
 }
 
 /// A call that may pin begins.
