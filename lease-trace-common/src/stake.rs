@@ -138,6 +138,9 @@ pub struct Inode {
     /// `super_block.s_dev`, in the kernel's own encoding, see [`MINOR_BITS`].
     pub dev: u32,
     pub generation: u32,
+    /// The word with which a proof found other pins than it counts, and how many; 0: none did.
+    pub doubted: u64,
+    pub doubted_found: u64,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.
     pub breaker: Task,
 }
@@ -206,7 +209,7 @@ const _: () = assert!(
             + size_of::<LeaseInfo>()
             + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 112);
+const _: () = assert!(size_of::<Inode>() == 128);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 40);
 

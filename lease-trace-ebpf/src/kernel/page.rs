@@ -222,8 +222,8 @@ impl Folio {
         Backing::of(self.mapping())
     }
 
-    /// Pin references on the folio; for a small one an upper bound that a great many ordinary
-    /// references could raise (include/linux/mm.h, `folio_maybe_dma_pinned`).
+    /// Pin references on the folio. Those of a small one are in its reference count, so many at a time that 1,023
+    /// others are none, and mappings are counted apart (include/linux/mm.h, `folio_maybe_dma_pinned`).
     #[inline(always)]
     pub fn pins(self) -> u64 {
         const GUP_PIN_COUNTING_BIAS: u32 = 1024;
@@ -232,7 +232,9 @@ impl Folio {
             u64::from(at::<u32>(self.0, offset!(folio_pincount)))
         } else {
             let count = at::<u32>(self.0, offset!(folio_refcount));
-            u64::from(count / GUP_PIN_COUNTING_BIAS)
+            // From -1 on.
+            let mapped = at::<u32>(self.0, offset!(folio_mapcount)).wrapping_add(1);
+            u64::from(count.saturating_sub(mapped) / GUP_PIN_COUNTING_BIAS)
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
-pub const SLOT_BITS: u32 = 20;
+const SLOT_BITS: u32 = 20;
 
 /// How often a record is looked up again that is just being made or deleted.
 pub const TRIES: u32 = 6;
@@ -86,16 +86,52 @@ impl InodeRef {
         word::is_of(self.words().word.load(), books::generation(self.id))
     }
 
+    /// Of which record its words are.
+    #[inline(always)]
+    pub const fn generation(self) -> u64 {
+        books::generation(self.id)
+    }
+
+    /// Notes that its word is this while the kernel has `found` pins; whether that was noted before, and nothing
+    /// else since. Only whoever proves the books calls this.
+    #[inline(always)]
+    pub fn doubts_again(self, word: u64, found: u64) -> bool {
+        // SAFETY: `record` is an element of an array; nobody else has these two words.
+        unsafe {
+            let (of, had) = (
+                &raw mut (*self.record).doubted,
+                &raw mut (*self.record).doubted_found,
+            );
+            let is_again = of.read_volatile() == word && had.read_volatile() == found;
+            of.write_volatile(if is_again { 0 } else { word });
+            had.write_volatile(found);
+            is_again
+        }
+    }
+
     /// Id and slot in one word.
     #[inline(always)]
     pub fn number(self) -> u64 {
-        self.id << SLOT_BITS | u64::from(self.slot)
+        Self::number_of(u64::from(self.slot), self.id)
+    }
+
+    /// The same of the record with this id, in this slot.
+    #[inline(always)]
+    pub const fn number_of(slot: u64, id: u64) -> u64 {
+        id << SLOT_BITS | slot
+    }
+
+    /// Slot and id in a [`Self::number`].
+    #[inline(always)]
+    pub const fn parts_of(number: u64) -> (u64, u64) {
+        (number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
     }
 
     /// The record that [`Self::number`] names.
     #[inline(always)]
     pub fn find_number(number: u64) -> Option<Self> {
-        Self::find_slot(number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
+        let (slot, id) = Self::parts_of(number);
+        Self::find_slot(slot, id)
     }
 
     /// The record in a slot if it still is that of the inode with this id.

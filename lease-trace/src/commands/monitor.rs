@@ -13,7 +13,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{metrics::Metrics, plan, signals::Signals};
+use super::{metrics::Metrics, plan, proofs::Proofs, signals::Signals};
 use crate::{
     acting::Acting,
     cli::{Format, MonitorFlags, Pins},
@@ -151,6 +151,7 @@ async fn watch(
     })?;
     let mut acting = Acting::default();
     let mut sweep = Sweep::default();
+    let mut proofs = Proofs::default();
     // Inode ids are those of the maps: only with maps that stay do they mean anything later.
     let store = if tracer.is_in_place() {
         Store::of_manager()
@@ -182,6 +183,7 @@ async fn watch(
                     session.deed(&done)?;
                 }
                 sweep.run(tracer, &mut session, &mut acting, &counts)?;
+                proofs.run(tracer, &mut session)?;
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }

@@ -142,7 +142,7 @@ impl Sink for Sentences {
                             .as_ref()
                             .is_some_and(|who| is_of_tree(who.pid)))
             }
-            Detail::Lost(_) => true,
+            Detail::Lost(_) | Detail::Corrected(_) => true,
             Detail::Start(_) | Detail::End(_) => false,
         };
         if is_meant {

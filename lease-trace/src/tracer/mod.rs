@@ -6,6 +6,8 @@ pub mod audit;
 mod cast;
 pub mod check;
 mod denial;
+#[cfg(test)]
+mod depth;
 pub mod enforcement;
 mod error;
 pub mod files;
@@ -21,6 +23,7 @@ mod notifications;
 mod object;
 pub mod orphaned;
 mod pinned;
+pub mod proof;
 mod raw;
 pub mod reader;
 mod references;
@@ -39,6 +42,7 @@ use lease_trace_common::{
     owner,
     policy::Header,
     stake::{Stake, StakeKey},
+    totals::Totals,
 };
 
 pub use self::pinned::{stale, started};
@@ -57,6 +61,7 @@ use self::{
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
+    proof::{Correction, Prover},
     raw::Link,
     set_up::{Links, SetUp},
     walk::Walker,
@@ -118,6 +123,7 @@ pub struct Tracer {
     recovered: Option<String>,
     walker: Walker,
     hooks: Hooks,
+    prover: Option<Prover>,
     keeper: Keeper,
 }
 
@@ -182,6 +188,7 @@ impl Tracer {
             recovered,
             walker,
             hooks,
+            prover: Prover::open(),
             keeper: Keeper::Own(folder, denials, links),
         })
     }
@@ -204,6 +211,7 @@ impl Tracer {
             recovered: None,
             walker: pinned::walker()?,
             hooks: Hooks::in_place()?,
+            prover: Prover::open(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -246,6 +254,19 @@ impl Tracer {
     /// Counters, indexed by `Count`.
     pub fn counts(&self) -> Result<Counts, Error> {
         self.maps.counts()
+    }
+
+    /// Whether any file has pins by the books.
+    pub fn has_pins(&self) -> Result<bool, Error> {
+        Ok(self.maps.pinned()? != 0)
+    }
+
+    /// Holds the books against the page caches once.
+    pub fn prove(&mut self) -> Result<Vec<Correction>, Error> {
+        match &mut self.prover {
+            Some(prover) => prover.look(&self.maps),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Whether this is the enforcement in place, which was there before and stays.
@@ -341,6 +362,7 @@ fn assemble(
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
         counts: Array::try_from(get(COUNTS)?).map_err(bad(COUNTS))?,
+        totals: Array::try_from(get(Totals::MAP)?).map_err(bad(Totals::MAP))?,
         owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,
     })

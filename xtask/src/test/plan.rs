@@ -64,6 +64,7 @@ pub const ATTACH: [Attach; 3] = [
             "plot::",
             "policy::",
             "preemption::",
+            "proof::",
             "refusal::",
             "report::",
             "reuse::",
