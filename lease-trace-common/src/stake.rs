@@ -138,9 +138,10 @@ pub struct Inode {
     /// `super_block.s_dev`, in the kernel's own encoding, see [`MINOR_BITS`].
     pub dev: u32,
     pub generation: u32,
-    /// The word with which a proof found other pins than it counts, and how many; 0: none did.
-    pub doubted: u64,
-    pub doubted_found: u64,
+    /// What a proof found that says less than the words above, all of it in one number; 0: nothing.
+    pub doubt: u64,
+    /// Since when it has found the same (CLOCK_BOOTTIME, ns).
+    pub doubted_ns: u64,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.
     pub breaker: Task,
 }

@@ -46,8 +46,8 @@ fn generate() -> Value {
         (
             Name::Corrected,
             Corrected::json_schema(&mut generator),
-            "The pins that were counted in a file were not those that the kernel has there: a hook \
-             was missed, or they are older. They are now.",
+            "More pins were counted in a file than the kernel has there: the hook on a drop was \
+             missed. They are as found now.",
         ),
         (
             Name::Lost,

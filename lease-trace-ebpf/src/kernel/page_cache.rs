@@ -9,13 +9,13 @@ use core::ffi::c_void;
 use super::memory::{Folio, InodePtr, at, pointer};
 use crate::bpf::loops;
 
-/// Slots looked at: those of 4 GiB in pages of 4 KiB, about a hundred milliseconds. A slot above the leaves
-/// with nothing below it, or with a large folio, is one.
-const MOST_SLOTS: u32 = 1 << 20;
+/// Slots looked at: those of 512 MiB in pages of 4 KiB, some ten milliseconds. A slot above the leaves with
+/// nothing below it, or with a large folio, is one.
+const MOST_SLOTS: u32 = 1 << 17;
 /// `XA_CHUNK_SHIFT`: each node has 64 slots.
 const SLOT_BITS: u32 = 6;
-/// Nodes above each other: enough for 256 TiB in pages of 4 KiB.
-const LEVELS: u32 = 6;
+/// Nodes above each other: a file ends at 2^63 bytes.
+const LEVELS: u32 = 9;
 
 /// Bits of an entry, and the one that says that it is just being changed.
 const VALUE: u64 = 1;
@@ -26,11 +26,11 @@ const XA_RETRY_ENTRY: u64 = 256 << 2 | INTERNAL;
 const UNKNOWN: i64 = -1;
 
 impl InodePtr {
-    /// Pin references on all folios in its page cache. `None` where that is not all there is: it is no regular
+    /// Pin references on the folios in its page cache, as far as they are not `enough`. `None` where that is not all there is: it is no regular
     /// file, its pages are memory of a device (DAX), or there are more slots than are looked at.
     #[inline(always)]
-    pub fn cached_pins(self) -> Option<u64> {
-        u64::try_from(page_cache_pins(self.0)).ok()
+    pub fn cached_pins(self, enough: u64) -> Option<u64> {
+        u64::try_from(page_cache_pins(self.0, enough)).ok()
     }
 
     #[inline(always)]
@@ -51,6 +51,7 @@ struct Walk {
     index: u64,
     end: u64,
     pins: u64,
+    enough: u64,
     /// Not 0: the tree was changed under the walk.
     torn: u64,
 }
@@ -58,7 +59,7 @@ struct Walk {
 /// A function of its own for the verifier, and its stack is free again for what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn page_cache_pins(inode: u64) -> i64 {
+extern "C" fn page_cache_pins(inode: u64, enough: u64) -> i64 {
     let inode = InodePtr(inode);
     let Some(mapping) = pointer(inode.0, offset!(inode_mapping)) else {
         return UNKNOWN;
@@ -73,13 +74,15 @@ extern "C" fn page_cache_pins(inode: u64) -> i64 {
         index: zero,
         end: zero + end_of(head),
         pins: zero,
+        enough,
         torn: zero,
     };
     loops::repeat(MOST_SLOTS, one_slot, &mut walk);
-    if walk.torn != 0 || walk.index < walk.end {
-        UNKNOWN
-    } else {
+    let is_whole = walk.torn == 0 && walk.index >= walk.end;
+    if is_whole || walk.pins >= enough {
         walk.pins as i64
+    } else {
+        UNKNOWN
     }
 }
 
@@ -133,6 +136,9 @@ unsafe extern "C" fn one_slot(_turn: u64, walk: *mut c_void) -> i64 {
     if entry != 0 && entry & (INTERNAL | VALUE) == 0 {
         let pins = walk.pins + Folio(entry).pins();
         loops::keep(&mut walk.pins, pins);
+        if walk.pins >= walk.enough {
+            return 1;
+        }
     }
     let next = ((walk.index >> shift) + 1) << shift;
     loops::keep(&mut walk.index, next);

@@ -16,7 +16,7 @@ use crate::{
     bpf::{
         atomic::At,
         config::{CONFIG, constant},
-        loops, mem,
+        loops, mem, task,
     },
     kernel::Pointer,
     state::maps::{
@@ -92,21 +92,37 @@ impl InodeRef {
         books::generation(self.id)
     }
 
-    /// Notes that its word is this while the kernel has `found` pins; whether that was noted before, and nothing
-    /// else since. Only whoever proves the books calls this.
+    /// What a proof has found is noted; whether the same was found at every look for so long that there were
+    /// three at least. Only whoever proves the books calls this.
     #[inline(always)]
-    pub fn doubts_again(self, word: u64, found: u64) -> bool {
+    pub fn doubt_has_lasted(self, found: u64) -> bool {
+        /// Looks are a second apart.
+        const LASTING_NS: u64 = 1_500_000_000;
+        let now = task::now();
         // SAFETY: `record` is an element of an array; nobody else has these two words.
         unsafe {
-            let (of, had) = (
-                &raw mut (*self.record).doubted,
-                &raw mut (*self.record).doubted_found,
+            let (doubt, since) = (
+                &raw mut (*self.record).doubt,
+                &raw mut (*self.record).doubted_ns,
             );
-            let is_again = of.read_volatile() == word && had.read_volatile() == found;
-            of.write_volatile(if is_again { 0 } else { word });
-            had.write_volatile(found);
-            is_again
+            if doubt.read_volatile() != found {
+                doubt.write_volatile(found);
+                since.write_volatile(now);
+                return false;
+            }
+            let has_lasted = now - since.read_volatile() > LASTING_NS;
+            if has_lasted {
+                doubt.write_volatile(0);
+            }
+            has_lasted
         }
+    }
+
+    /// There is no doubt, or nothing to say of it.
+    #[inline(always)]
+    pub fn trust(self) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.record).doubt).write_volatile(0) };
     }
 
     /// Id and slot in one word.

@@ -1,21 +1,18 @@
-//! The proof of an inode's books: what its page cache has pinned is what they should say. A hook that was
-//! passed without its program leaves them wrong for ever, and so do pins that are older than the tool. What is
-//! found wrong twice, with nothing changed in between, is put right.
+//! The proof of an inode's books: what its page cache has pinned is at least what they say. A drop whose hook
+//! was passed without its program leaves them too high for ever. What is found too high at several looks, with
+//! nothing changed in between, is put right.
 //!
-//! Too few pins are not put right where rules are in force: 1,024 ordinary references look like a pin of a small
-//! folio, and whoever may read a file can have so many. Counted as nobody's they would be what its owner drops
-//! first, and he would be refused for what he still seems to have.
-//!
-//! Pins are taken before they are counted, and counted out before they are dropped. So the books say too much
-//! only if a drop was missed, and too little if a pin was missed, is older, or is on its way. A short-term pin
-//! on a file that had no long-term ones is on its way for as long as its I/O takes.
+//! Drops are counted before they are made, so books that are too high have missed one, but for the moment in
+//! which a batch or what is owed is moved from one word to the next; at several looks they would have to be at
+//! the same point of that. Books that are too low say nothing: a pin may be on its way, or a short-term one, and
+//! 1,024 ordinary references look like one. So these are left as they are.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_printf;
 use lease_trace_common::{
     batch,
-    stake::{Detached, pins},
+    stake::{Detached, detached_tag, pins},
     tagged,
     word::Word as _,
 };
@@ -25,24 +22,21 @@ use crate::{
     kernel::{InodePtr, MapElement},
     state::{
         inodes::InodeRef,
-        maps::{detachings, pinning, walk_detached},
-        policy,
+        maps::{detachings, walk_detached},
     },
-    track::{release, short_term},
+    track::release,
 };
 
 /// What became of one inode's proof: see `lease_trace::tracer::proof`.
 mod outcome {
-    /// The books say what there is.
+    /// The kernel has what the books say.
     pub const RIGHT: u64 = 0;
-    /// They do not, for the first time or with something changed since the last time.
-    pub const WRONG: u64 = 1;
-    /// They did not, and do now.
+    /// It has less, or the books have changed meanwhile: to be looked at again.
+    pub const DOUBTFUL: u64 = 1;
+    /// It had less, and the books say so now.
     pub const CORRECTED: u64 = 2;
-    /// They changed meanwhile, or a call that pins is under way.
-    pub const BUSY: u64 = 3;
-    /// What there is cannot be read.
-    pub const UNKNOWN: u64 = 4;
+    /// What it has cannot be read.
+    pub const UNKNOWN: u64 = 3;
 }
 
 /// What was found of one inode.
@@ -56,7 +50,7 @@ struct Proof {
     found: u64,
 }
 
-/// The inode of one element of `SLOT_OF`: a line for each whose books are not right, or not known to be.
+/// The inode of one element of `SLOT_OF`: a line for each that has pins by the books.
 #[inline(always)]
 pub fn inode(ctx: *const MapElement) {
     let Some(address) = MapElement::key::<u64>(ctx) else {
@@ -68,13 +62,11 @@ pub fn inode(ctx: *const MapElement) {
         found: loops::zero(),
     };
     let outcome = proof_of(address, &raw mut proof) as u64;
-    match outcome {
-        outcome::RIGHT => return,
-        outcome::CORRECTED if proof.found < proof.counted => {
-            release::missed(proof.number, proof.counted - proof.found);
-        }
-        outcome::CORRECTED => short_term::missed(address, proof.found - proof.counted),
-        _ => {}
+    if proof.counted == 0 {
+        return;
+    }
+    if outcome == outcome::CORRECTED {
+        release::missed(proof.number, proof.counted - proof.found);
     }
     let (seq, _) = MapElement::reader(ctx);
     let (slot, id) = InodeRef::parts_of(proof.number);
@@ -112,6 +104,12 @@ impl Books {
         }
     }
 
+    /// All of it and a number in one word, to be compared with itself.
+    #[inline(always)]
+    fn mixed_with(self, found: u64) -> u64 {
+        self.word ^ self.owed.rotate_left(16) ^ self.batch.rotate_left(32) ^ found.rotate_left(48)
+    }
+
     /// The pins that they say there are.
     #[inline(always)]
     fn pins(self) -> u64 {
@@ -130,37 +128,47 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
         return outcome::RIGHT as i64;
     };
     let books = Books::of(inode);
+    let counted = books.pins();
     proof.number = inode.number();
-    proof.counted = books.pins();
-    let Some(cached) = InodePtr(address).cached_pins() else {
-        return outcome::UNKNOWN as i64;
-    };
-    let found = cached + proof_detached(inode.number()) as u64;
-    proof.found = found;
-    let is_steady = books == Books::of(inode);
-    if is_steady && found == books.pins() {
+    proof.counted = counted;
+    if counted == 0 {
         return outcome::RIGHT as i64;
     }
-    let is_more = found > books.pins();
-    if !is_steady || is_more && pinning().load() != 0 {
-        return outcome::BUSY as i64;
+    let Some(cached) = InodePtr(address).cached_pins(counted) else {
+        inode.trust();
+        return outcome::UNKNOWN as i64;
+    };
+    let mut found = cached;
+    if found < counted {
+        found += proof_detached(inode.number(), address) as u64;
     }
-    if is_more && policy::header().rules() > 0 || !inode.doubts_again(books.word, found) {
-        return outcome::WRONG as i64;
+    proof.found = found;
+    if found >= counted {
+        inode.trust();
+        return outcome::RIGHT as i64;
     }
-    outcome::CORRECTED as i64
+    if books != Books::of(inode) {
+        inode.trust();
+        return outcome::DOUBTFUL as i64;
+    }
+    if inode.doubt_has_lasted(books.mixed_with(found)) {
+        outcome::CORRECTED as i64
+    } else {
+        outcome::DOUBTFUL as i64
+    }
 }
 
 /// Pins of this inode on folios that left its page cache, by the books. A function of its own for the verifier,
-/// and because there are mostly none.
+/// and because it is rarely called: the walk goes over all buckets of the map.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn proof_detached(number: u64) -> i64 {
+extern "C" fn proof_detached(number: u64, address: u64) -> i64 {
     if detachings().load() == 0 {
         return 0;
     }
     let mut sum = Sum {
         number,
+        address,
         pins: loops::zero(),
     };
     walk_detached(add_one, &mut sum);
@@ -170,9 +178,13 @@ extern "C" fn proof_detached(number: u64) -> i64 {
 struct Sum {
     /// The record's, see `InodeRef::number`.
     number: u64,
+    /// The inode's.
+    address: u64,
     pins: u64,
 }
 
+/// As a release finds out whose such a folio's pins are (`track::release`): those of the record of then, or where
+/// that is no more, of the one that the inode has now.
 unsafe extern "C" fn add_one(
     _map: *mut c_void,
     folio: *mut u64,
@@ -180,13 +192,15 @@ unsafe extern "C" fn add_one(
     sum: *mut Sum,
 ) -> i64 {
     // SAFETY: the helper hands over a live key and value, and what `proof_detached` gave it.
-    unsafe {
-        let detached = &*detached;
-        if InodeRef::number_of(detached.slot, detached.inode_id) == (*sum).number {
-            let tag = lease_trace_common::stake::detached_tag(*folio);
-            let pins = (*sum).pins + tagged::value(detached.pins, tag).unwrap_or(0);
-            loops::keep(&mut (*sum).pins, pins);
-        }
+    let (folio, detached, sum) = unsafe { (*folio, &*detached, &mut *sum) };
+    let number = InodeRef::number_of(detached.slot, detached.inode_id);
+    let is_of_record = number == sum.number;
+    let is_of_inode = detached.inode == sum.address
+        && InodeRef::find_number(number).is_none_or(|record| record.word() == 0);
+    if is_of_record || is_of_inode {
+        let there = tagged::value(detached.pins, detached_tag(folio)).unwrap_or(0);
+        let pins = sum.pins + there;
+        loops::keep(&mut sum.pins, pins);
     }
     0
 }

@@ -90,12 +90,6 @@ unsafe extern "C" fn one_page(index: u64, joins: *mut c_void) -> i64 {
     0
 }
 
-/// The inode at this address has `n` more pins than are counted: older ones, or such as no hook saw.
-#[inline(always)]
-pub fn missed(inode: u64, n: u64) {
-    short_term_join(inode, n);
-}
-
 #[inline(always)]
 fn join_run(run: Option<(u64, u64)>) {
     if let Some((inode, n)) = run {

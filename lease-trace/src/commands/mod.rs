@@ -10,7 +10,6 @@ pub mod monitor;
 pub mod plan;
 pub mod plot;
 pub mod policy;
-mod proofs;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -13,7 +13,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{metrics::Metrics, plan, proofs::Proofs, signals::Signals};
+use super::{metrics::Metrics, plan, signals::Signals};
 use crate::{
     acting::Acting,
     cli::{Format, MonitorFlags, Pins},
@@ -22,6 +22,7 @@ use crate::{
     exit::Exit,
     filter::Filter,
     kernel::host,
+    proofs::Proofs,
     record::Start,
     rules,
     service::{Service, Store},

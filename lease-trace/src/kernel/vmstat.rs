@@ -31,12 +31,6 @@ pub fn pins() -> io::Result<Flow> {
         .ok_or_else(|| io::Error::other("/proc/vmstat has no nr_foll_pin_acquired"))
 }
 
-/// References held on the whole machine, as they were up to a second ago.
-pub fn held() -> io::Result<i64> {
-    let text = fs::read_to_string("/proc/vmstat")?;
-    Ok(read(&text).map_or(0, Flow::held))
-}
-
 fn read(text: &str) -> Option<Flow> {
     let counter = |name: &str| {
         let mut words = text.lines().filter_map(|line| line.split_once(' '));

@@ -34,6 +34,8 @@ mod walk;
 pub mod watch;
 mod words;
 
+use std::time::Duration;
+
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData},
@@ -61,7 +63,7 @@ use self::{
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
-    proof::{Correction, Prover},
+    proof::{Look, Prover},
     raw::Link,
     set_up::{Links, SetUp},
     walk::Walker,
@@ -261,12 +263,16 @@ impl Tracer {
         Ok(self.maps.pinned()? != 0)
     }
 
-    /// Holds the books against the page caches once.
-    pub fn prove(&mut self) -> Result<Vec<Correction>, Error> {
-        match &mut self.prover {
-            Some(prover) => prover.look(&self.maps),
-            None => Ok(Vec::new()),
-        }
+    /// Holds the books against the page caches for this long; nothing where that cannot be. What keeps it from
+    /// that is told once.
+    pub fn prove(&mut self, limit: Duration) -> Option<Look> {
+        let prover = self.prover.as_mut().filter(|prover| prover.is_in_place())?;
+        let look = prover.look(&self.maps, limit);
+        look.inspect_err(|error| {
+            log::warn!("counts that a missed hook left wrong stay wrong from now on: {error}");
+            self.prover = None;
+        })
+        .ok()
     }
 
     /// Whether this is the enforcement in place, which was there before and stays.

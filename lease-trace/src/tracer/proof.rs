@@ -1,18 +1,26 @@
 //! The proof of the books: what each file has pinned by the hooks is held against its page cache, and put right
-//! where it is wrong twice in the same way. The program does that while somebody reads its file in bpffs.
+//! where it stays too high. The program does that while somebody reads.
 
-use std::{collections::HashMap, fs, mem, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufRead as _, BufReader},
+    os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
 
 use aya::maps::MapData;
 
-use super::{error::Error, files, maps::Maps, object::Object, pinned, snapshot::InodeView};
+use super::{files, maps::Maps, object::Object, pinned, snapshot::InodeView};
+use crate::kernel::{bpf, iter};
 
 /// The file, its program, and the map that it goes over.
 const FILE: (&str, &str, &str) = ("proof", "prove", "SLOT_OF");
 
-/// What the program says of an inode whose books are not right: wrong for the first time, corrected, changed
-/// meanwhile, or not known (`outcome` of the kernel side).
-const OUTCOMES: std::ops::RangeInclusive<u64> = 1..=4;
+/// What the program says of an inode: right, to be looked at again, corrected, or not known (`outcome` of the
+/// kernel side).
+const OUTCOMES: std::ops::RangeInclusive<u64> = 0..=3;
+const DOUBTFUL: u64 = 1;
 const CORRECTED: u64 = 2;
 
 /// Makes the file; why there is none if that cannot be.
@@ -28,10 +36,14 @@ pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
     })
 }
 
-/// Reads the file.
+/// Goes over all inodes, again and again, some at a time.
 pub struct Prover {
-    at: PathBuf,
-    /// Inodes that were doubtful when it was read last: with what is put right the record may go.
+    link: OwnedFd,
+    /// Of which folder it is: of another one's maps nothing is known here.
+    folder: Option<u64>,
+    /// The walk under way.
+    walk: Option<BufReader<File>>,
+    /// Inodes that were doubtful when they were looked at last: with what is put right the record may go.
     doubtful: HashMap<u64, InodeView>,
 }
 
@@ -44,38 +56,85 @@ pub struct Correction {
     pub found: u64,
 }
 
+/// Some of a walk.
+pub struct Look {
+    pub corrected: Vec<Correction>,
+    /// The walk has come to its end.
+    pub is_whole: bool,
+}
+
 impl Prover {
     /// Nothing where there is no such file.
     pub fn open() -> Option<Self> {
-        let at = pinned::folder().join(FILE.0);
-        at.exists().then(|| Self {
-            at,
+        let link = bpf::open(&pinned::folder().join(FILE.0)).ok()?;
+        Some(Self {
+            link,
+            folder: pinned::inode(),
+            walk: None,
             doubtful: HashMap::new(),
         })
     }
 
-    /// Looks at all inodes once; what was put right.
-    pub fn look(&mut self, maps: &Maps<MapData>) -> Result<Vec<Correction>, Error> {
-        let at = self.at.display().to_string();
-        let failed = |reason: String| Error::maps("cannot read", at.clone(), reason);
-        let text = fs::read_to_string(&self.at).map_err(|error| failed(error.to_string()))?;
-        let mut before = mem::take(&mut self.doubtful);
+    /// Whether the programs and maps are still those in place.
+    pub fn is_in_place(&self) -> bool {
+        pinned::inode() == self.folder
+    }
+
+    /// Goes on for this long, or until all inodes were looked at.
+    pub fn look(&mut self, maps: &Maps<MapData>, limit: Duration) -> io::Result<Look> {
+        /// So little that the kernel stops after a few inodes with pins.
+        const LINES: usize = 64;
+        let begun = Instant::now();
+        let mut walk = match self.walk.take() {
+            Some(walk) => walk,
+            None => {
+                let file = File::from(iter::begin(self.link.as_fd())?);
+                BufReader::with_capacity(LINES, file)
+            }
+        };
         let mut corrected = Vec::new();
-        for line in text.lines() {
-            let line = Line::of(line).ok_or_else(|| failed(format!("what is `{line}`?")))?;
-            let known = before.remove(&line.inode_id);
-            let inode = known.unwrap_or_else(|| maps.inode(line.slot, line.inode_id));
-            if line.outcome == CORRECTED {
-                corrected.push(Correction {
-                    inode,
-                    counted: line.counted,
-                    found: line.found,
+        let mut text = String::new();
+        loop {
+            match walk.read_line(&mut text) {
+                Ok(0) => break,
+                Ok(_) => {}
+                // A million inodes without a line (kernel/bpf/bpf_iter.c, `MAX_ITER_OBJECTS`).
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            let line = Line::of(text.trim_end());
+            let line = line.ok_or_else(|| io::Error::other(format!("what is `{text}`?")))?;
+            text.clear();
+            corrected.extend(self.enter(maps, line));
+            if begun.elapsed() > limit {
+                self.walk = Some(walk);
+                return Ok(Look {
+                    corrected,
+                    is_whole: false,
                 });
-            } else {
-                self.doubtful.insert(line.inode_id, inode);
             }
         }
-        Ok(corrected)
+        Ok(Look {
+            corrected,
+            is_whole: true,
+        })
+    }
+
+    fn enter(&mut self, maps: &Maps<MapData>, line: Line) -> Option<Correction> {
+        let known = self.doubtful.remove(&line.inode_id);
+        let inode = || known.unwrap_or_else(|| maps.inode(line.slot, line.inode_id));
+        match line.outcome {
+            CORRECTED => Some(Correction {
+                inode: inode(),
+                counted: line.counted,
+                found: line.found,
+            }),
+            DOUBTFUL => {
+                self.doubtful.insert(line.inode_id, inode());
+                None
+            }
+            _ => None,
+        }
     }
 }
 
@@ -124,7 +183,7 @@ mod tests {
             "1 2 3 4",
             "1 2 3 4 5",
             "1 2 3 x 1",
-            "1 2 3 4 0",
+            "1 2 3 4 4",
             "1 2 3 4 1 6",
         ] {
             assert_eq!(Line::of(text), None, "{text}");
