@@ -113,7 +113,8 @@ fn what_releases_nothing_does_not_wait() {
     interrupt_pid(actor.pid(), libc::SIGKILL);
     actor.is_left_alone();
     monitor.barrier();
-    monitor.none_for(actor.pid(), "orphaned-pin");
+    // Its pins are orphaned for as long as the child keeps the lease, and told so if that is long enough.
+    monitor.none_for(actor.pid(), "zombie");
 }
 
 /// The parent's unlock would leave its child's pins uncovered; it is the child that lets it go on.
