@@ -40,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// How long they may take until they are quiet.
-const PATIENCE: Duration = Duration::from_secs(50);
+const PATIENCE: Duration = Duration::from_secs(170);
 
 /// The processes, and what they share.
 pub struct Storm {

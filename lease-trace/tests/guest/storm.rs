@@ -23,7 +23,7 @@ const SEED: u64 = 7;
 /// The longest that it goes on without being compared.
 const ROUND: Duration = Duration::from_secs(10);
 /// How long the processes may take to become quiet.
-const HUSH: Duration = Duration::from_mins(1);
+const HUSH: Duration = Duration::from_mins(3);
 const PROCESSES: u32 = 3;
 
 /// What comes beside pins and leases in the right order: round after round, and again.
