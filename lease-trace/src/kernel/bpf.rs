@@ -315,6 +315,40 @@ pub fn pin(object: BorrowedFd, path: &Path) -> io::Result<()> {
     unsafe { call(BPF_OBJ_PIN, &attr) }.map(drop)
 }
 
+/// `union bpf_attr` for `BPF_LINK_CREATE`: what links of all kinds have, and what those of this kind have
+/// besides.
+#[repr(C)]
+struct CreateLink<T> {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    of_kind: T,
+}
+
+/// Makes a link of a program, to `target` where the kind has one.
+///
+/// # Safety
+/// `T` is what this kind of link has in `union bpf_attr` behind its flags, without padding; what it points to
+/// outlives the call.
+pub(super) unsafe fn create_link<T>(
+    program: BorrowedFd,
+    target: Option<BorrowedFd>,
+    attach_type: u32,
+    of_kind: T,
+) -> io::Result<OwnedFd> {
+    const BPF_LINK_CREATE: libc::c_int = 28;
+    let attr = CreateLink {
+        prog_fd: program.as_raw_fd() as u32,
+        target_fd: target.map_or(0, |target| target.as_raw_fd() as u32),
+        attach_type,
+        flags: 0,
+        of_kind,
+    };
+    // SAFETY: this is the command's attribute; the caller vouches for the rest of it.
+    unsafe { descriptor(BPF_LINK_CREATE, &attr) }
+}
+
 /// A command that returns a new descriptor.
 ///
 /// # Safety

@@ -5,20 +5,14 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use super::bpf::descriptor;
+use super::bpf::{create_link, descriptor};
 
-const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-/// `union bpf_attr` for `BPF_LINK_CREATE` (include/uapi/linux/bpf.h), as far as it is used.
+/// What `union bpf_attr` has for a link of an iterator (include/uapi/linux/bpf.h).
 #[repr(C)]
-#[derive(Default)]
-struct CreateLink {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
-    flags: u32,
+struct OfIter {
     iter_info: u64,
     iter_info_len: u32,
     padding: u32,
@@ -73,16 +67,14 @@ pub fn over_map(program: BorrowedFd, map: BorrowedFd) -> io::Result<OwnedFd> {
 
 /// `T` is a member of `union bpf_iter_link_info`, which is made of integers.
 fn link<T>(program: BorrowedFd, info: Option<&T>) -> io::Result<OwnedFd> {
-    let attr = CreateLink {
-        prog_fd: program.as_raw_fd() as u32,
-        attach_type: BPF_TRACE_ITER,
+    let of_iter = OfIter {
         iter_info: info.map_or(0, |info| std::ptr::from_ref(info) as u64),
         iter_info_len: info.map_or(0, size_of_val) as u32,
-        ..CreateLink::default()
+        padding: 0,
     };
-    // SAFETY: `CreateLink` is this command's attribute; it points to `info`, with its size, which
-    // the kernel only reads.
-    unsafe { descriptor(BPF_LINK_CREATE, &attr) }
+    // SAFETY: `OfIter` is what such a link has; it points to `info`, with its size, which the kernel only
+    // reads.
+    unsafe { create_link(program, None, BPF_TRACE_ITER, of_iter) }
 }
 
 #[cfg(test)]
@@ -91,7 +83,7 @@ mod tests {
 
     #[test]
     fn attributes_are_as_long_as_the_kernel_has_them() {
-        assert_eq!(size_of::<CreateLink>(), 32);
+        assert_eq!(size_of::<OfIter>(), 16);
         assert_eq!(size_of::<CreateIter>(), 8);
         assert_eq!(size_of::<TaskInfo>(), 12);
         assert_eq!(size_of::<MapInfo>(), 4);

@@ -4,15 +4,14 @@
 use std::{
     ffi::CString,
     fs, io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use super::{
-    bpf::{describe, descriptor},
+    bpf::{create_link, describe},
     btf::Btf,
 };
 
-const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PERF_EVENT: u32 = 41;
 pub const BPF_TRACE_KPROBE_MULTI: u32 = 42;
 /// The program runs when the function returns.
@@ -28,15 +27,10 @@ pub enum End {
     Return,
 }
 
-/// `union bpf_attr` for `BPF_LINK_CREATE` (include/uapi/linux/bpf.h), with its `kprobe_multi`.
+/// What `union bpf_attr` has for a link of kprobe.multi (include/uapi/linux/bpf.h).
 #[repr(C)]
-#[derive(Default)]
-struct CreateLink {
-    prog_fd: u32,
-    target_fd: u32,
-    attach_type: u32,
+struct OfMulti {
     flags: u32,
-    multi_flags: u32,
     cnt: u32,
     syms: u64,
     addrs: u64,
@@ -102,35 +96,28 @@ struct KprobeInfo {
 pub fn multi(program: BorrowedFd, function: &str, end: End) -> io::Result<OwnedFd> {
     let function = CString::new(function)?;
     let names = [function.as_ptr()];
-    let attr = CreateLink {
-        prog_fd: program.as_raw_fd() as u32,
-        attach_type: BPF_TRACE_KPROBE_MULTI,
-        multi_flags: match end {
+    let of_multi = OfMulti {
+        flags: match end {
             End::Entry => 0,
             End::Return => BPF_F_KPROBE_MULTI_RETURN,
         },
         cnt: 1,
         syms: names.as_ptr() as u64,
-        ..CreateLink::default()
+        addrs: 0,
+        cookies: 0,
     };
-    // SAFETY: `CreateLink` is this command's attribute. It points to one pointer to a name that ends
-    // with a zero; both outlive the call.
-    unsafe { descriptor(BPF_LINK_CREATE, &attr) }
+    // SAFETY: `OfMulti` is what such a link has. It points to one pointer to a name that ends with a zero; both
+    // outlive the call.
+    unsafe { create_link(program, None, BPF_TRACE_KPROBE_MULTI, of_multi) }
 }
 
 /// Attaches a program of type kprobe to this function with a kprobe or kretprobe of its own. It stays
 /// as the above does.
 pub fn kprobe(program: BorrowedFd, function: &str, end: End) -> io::Result<OwnedFd> {
     let event = event(function, end)?;
-    let attr = CreateLink {
-        prog_fd: program.as_raw_fd() as u32,
-        target_fd: event.as_raw_fd() as u32,
-        attach_type: BPF_PERF_EVENT,
-        ..CreateLink::default()
-    };
     // The link keeps the event.
-    // SAFETY: `CreateLink` is this command's attribute; it points nowhere.
-    unsafe { descriptor(BPF_LINK_CREATE, &attr) }
+    // SAFETY: such a link has nothing that must be given besides.
+    unsafe { create_link(program, Some(event.as_fd()), BPF_PERF_EVENT, ()) }
 }
 
 fn event(function: &str, end: End) -> io::Result<OwnedFd> {
@@ -245,8 +232,8 @@ mod tests {
 
     #[test]
     fn attributes_are_as_the_kernel_has_them() {
-        assert_eq!(size_of::<CreateLink>(), 48);
-        assert_eq!(offset_of!(CreateLink, syms), 24);
+        assert_eq!(size_of::<OfMulti>(), 32);
+        assert_eq!(offset_of!(OfMulti, syms), 8);
         // PERF_ATTR_SIZE_VER1
         assert_eq!(size_of::<PerfEvent>(), 72);
     }
