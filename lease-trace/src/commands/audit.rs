@@ -12,7 +12,7 @@ use super::monitor::parse_duration;
 use crate::{
     cli::DoctorFlags,
     exit::Exit,
-    sinks::WriteError,
+    sinks::{WriteError, json},
     tracer::{
         self,
         audit::{Audit, Hooks, lasting},
@@ -62,8 +62,7 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
 impl Finding {
     fn write(&self, json: bool, out: &mut impl Write) -> io::Result<()> {
         if json {
-            serde_json::to_writer_pretty(&mut *out, self)?;
-            writeln!(out)?;
+            json::page(self, out)?;
             return out.flush();
         }
         let Self { duration_ms, audit } = self;

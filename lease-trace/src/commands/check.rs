@@ -14,7 +14,7 @@ use crate::{
     cli::DoctorFlags,
     exit::Exit,
     record::Dev,
-    sinks::{WriteError, text},
+    sinks::{WriteError, json, text},
     tracer::check::{Books, Rule, Subject, Violation},
 };
 
@@ -127,8 +127,7 @@ fn what(violation: &Violation) -> String {
 impl Finding {
     fn write(&self, json: bool, out: &mut impl Write) -> io::Result<()> {
         if json {
-            serde_json::to_writer_pretty(&mut *out, self)?;
-            writeln!(out)?;
+            json::page(self, out)?;
             return out.flush();
         }
         let Self {

@@ -10,7 +10,7 @@ use crate::{
     examination::{self, Examination, Finding, FindingState, Row},
     exit::Exit,
     kernel::ways::Answer,
-    sinks::{WriteError, text},
+    sinks::{WriteError, json, text},
 };
 
 const WIDTH: usize = 80;
@@ -23,9 +23,7 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
     let examination = examination::examine()?;
     let mut out = BufWriter::new(io::stdout().lock());
     if flags.json {
-        serde_json::to_writer_pretty(&mut out, &examination)
-            .map_err(|error| WriteError(error.into()))?;
-        writeln!(out).map_err(WriteError)?;
+        json::page(&examination, &mut out).map_err(WriteError)?;
     } else {
         out.write_all(render(&examination).as_bytes())
             .map_err(WriteError)?;

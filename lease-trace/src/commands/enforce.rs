@@ -21,7 +21,7 @@ use crate::{
     exit::Exit,
     rules,
     session::losses,
-    sinks::{WriteError, text},
+    sinks::{WriteError, json, text},
     tracer::{
         self,
         enforcement::{self, Status},
@@ -88,8 +88,7 @@ fn status(flags: &EnforceStatusFlags) -> anyhow::Result<Exit> {
     };
     let mut page = Vec::new();
     if flags.json {
-        serde_json::to_writer_pretty(&mut page, &InJson::of(&status))?;
-        page.push(b'\n');
+        json::page(&InJson::of(&status), &mut page)?;
     } else {
         table(&status, &mut page)?;
     }

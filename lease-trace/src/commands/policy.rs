@@ -18,7 +18,7 @@ use crate::{
         check::{Explained, WHEN_FULL},
         diagnostic::{Place, Severity},
     },
-    sinks::{WriteError, text},
+    sinks::{WriteError, json, text},
 };
 
 const WIDTH: usize = 80;
@@ -39,8 +39,7 @@ pub fn check(flags: &CheckFlags) -> anyhow::Result<Exit> {
     let mut out = BufWriter::new(io::stdout().lock());
     if flags.json {
         let page = Page::of(&check, unknown.as_deref());
-        serde_json::to_writer_pretty(&mut out, &page).map_err(|error| WriteError(error.into()))?;
-        writeln!(out).map_err(WriteError)?;
+        json::page(&page, &mut out).map_err(WriteError)?;
     } else if check.compiled.is_some() {
         let page = render(&check, unknown.as_deref());
         out.write_all(page.as_bytes()).map_err(WriteError)?;

@@ -1,9 +1,17 @@
 //! NDJSON: one object a line, described by docs/ndjson.schema.json.
 
-use std::io::Write;
+use std::io::{self, Write};
+
+use serde::Serialize;
 
 use super::{Sink, WriteError};
 use crate::record::Record;
+
+/// One object for all there is, over several lines.
+pub fn page(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
 
 /// Writes to any `Write`.
 pub struct Json<W> {

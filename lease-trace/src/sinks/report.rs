@@ -5,7 +5,7 @@ use std::io::Write;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{WriteError, columns::Column, terminal::Look, text};
+use super::{WriteError, columns::Column, json, terminal::Look, text};
 use crate::{
     entries::Subject,
     record::{Entry, Lost},
@@ -40,8 +40,7 @@ pub struct Report {
 impl Report {
     /// One JSON object, described by docs/ndjson.schema.json.
     pub fn json(&self, out: &mut impl Write) -> Result<(), WriteError> {
-        serde_json::to_writer_pretty(&mut *out, self).map_err(std::io::Error::from)?;
-        out.write_all(b"\n")?;
+        json::page(self, out)?;
         Ok(out.flush()?)
     }
 
