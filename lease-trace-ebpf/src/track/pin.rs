@@ -366,7 +366,9 @@ extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
         return GIVEN;
     };
     // Looked for again: the stake may have been deleted, and its memory be another's.
-    let Some(stake) = owners_stake(inode, mm) else {
+    let tgid = owner_tgid(mm);
+    let made = || StakeRef::find(pin_owner(mm, number) as u32, inode.id);
+    let Some(stake) = StakeRef::find(tgid, inode.id).or_else(made) else {
         return AGAIN;
     };
     let change = common::give(inode, stake.in_books(), n);

@@ -50,8 +50,8 @@ pub fn run(names: &[String], filter: Option<&str>, full: bool) -> Result<Vec<Row
             if !place.runs(number, 0) {
                 continue;
             }
-            let middle = !full && number == plan::MIDDLE;
-            let selected = |attach| plan::select(&tests, place, attach, filter, middle);
+            let short = (!full).then_some(number);
+            let selected = |attach| plan::select(&tests, place, attach, filter, short);
             if filter.is_some() && ATTACH.iter().all(|attach| selected(attach).is_empty()) {
                 continue;
             }

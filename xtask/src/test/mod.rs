@@ -23,8 +23,8 @@ pub struct Options {
     /// Kernels to run the scenarios on: 6.1, 6.12, latest, or paths; all three if none is given
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<String>,
-    /// Leave nothing out: without it, a run of everything on all kernels leaves out kprobes on the
-    /// kernel in the middle, and systemd on all but the newest
+    /// Leave nothing out: without it, a run of everything on all kernels leaves out, for time, what is
+    /// printed on all but the newest, kprobes on all but the oldest, and some more
     #[arg(long)]
     full: bool,
     /// unit (on this machine), e2e (in guests), or both if neither is given; then part of the names

@@ -2,17 +2,23 @@
 
 use super::places::Place;
 
-/// What the short form of a run of everything leaves out, for time: kprobes on the kernel in the
-/// middle, between the oldest and the newest ways of attaching; kprobe.multi on all but that, since the
-/// newest has it unasked; and systemd, which is the same on each, on all but the newest. Kernels and
-/// attach modes by number.
+/// What the short form of a run of everything leaves out, for time: kprobes on all but the oldest kernel,
+/// since the newest runs the same programs unasked, by kprobe.multi; kprobe.multi where that is; tasks that
+/// are preempted where the kernel has that unasked, too, or misses the same; and userlands whose scenarios
+/// are not about what kernels have in different ways. Kernels and attach modes by number.
 pub fn is_left_out(place: &Place, kernel: usize, attach: usize) -> bool {
     let attach_left = match attach {
-        1 => kernel == MIDDLE,
+        1 => kernel != OLDEST,
         2 => kernel != MIDDLE,
         _ => false,
     };
-    attach_left || place.name == "systemd" && kernel != 2
+    let place_left = match place.name {
+        "first" | "lockdown" | "no-bpf" | "systemd" => kernel != NEWEST,
+        "preempt" => kernel != MIDDLE,
+        "integrity" => kernel == MIDDLE,
+        _ => false,
+    };
+    attach_left || place_left
 }
 
 /// How lease-trace attaches.
@@ -101,45 +107,63 @@ impl Attach {
     }
 }
 
-/// The kernel between the oldest and the newest, by number.
-pub const MIDDLE: usize = 1;
+/// Kernels by number.
+const OLDEST: usize = 0;
+const MIDDLE: usize = 1;
+const NEWEST: usize = 2;
 
-/// What the names of scenarios begin with that the short form leaves out on the kernel in the middle:
-/// they are about what is printed, or do once more, slowly, what others do fast.
-const OUTERMOST: [&str; 16] = [
+/// What the names of scenarios begin with that the short form runs on the newest kernel alone: they are
+/// about what is printed, asked for or kept in userspace, and most of them start the tool anew.
+const NEWEST_ALONE: [&str; 11] = [
     "book::",
     "crowd::",
+    "files::",
+    "folder::",
+    "metrics::",
+    "monitor::",
+    "pid_namespace::",
+    "plot::",
+    "policy::",
+    "refusal::",
+    "report::",
+];
+
+/// What the names of those begin with that it leaves out on the kernel in the middle: they do once more,
+/// slowly, what others do fast, or are the same on its neighbours.
+const OUTERMOST: [&str; 10] = [
+    "descriptors::",
     "direct::",
     "doctor::",
+    "enforce_attack::",
     "enforce_rdma::a_dying",
     "enforce_rdma::monitor_mode",
     "enforce_ways::monitor_mode",
-    "files::",
-    "metrics::",
-    "monitor::",
     "oracle::",
     "pin::short_term",
-    "plot::",
-    "policy::",
-    "report::",
     "run",
 ];
 
-/// The scenarios of one place and attach mode that the filter leaves, and on the kernel in the
-/// `middle` the short form.
+/// The scenarios of one place and attach mode that the filter leaves; in the short form those of the kernel
+/// of this number.
 pub fn select<'a>(
     tests: &'a [String],
     place: &Place,
     attach: &Attach,
     filter: Option<&str>,
-    middle: bool,
+    short: Option<usize>,
 ) -> Vec<&'a str> {
-    let is_outermost = |test: &str| OUTERMOST.iter().any(|prefix| test.starts_with(prefix));
+    let begins =
+        |test: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| test.starts_with(prefix));
+    let is_left = |test: &str| match short {
+        Some(OLDEST) => begins(test, &NEWEST_ALONE),
+        Some(MIDDLE) => begins(test, &NEWEST_ALONE) || begins(test, &OUTERMOST),
+        _ => false,
+    };
     tests
         .iter()
         .map(String::as_str)
         .filter(|test| place.takes(test) && attach.takes(test))
-        .filter(|test| !middle || !is_outermost(test))
+        .filter(|test| !is_left(test))
         .filter(|test| filter.is_none_or(|part| test.contains(part)))
         .collect()
 }
@@ -176,7 +200,7 @@ mod tests {
             "preemption::a",
         ]
         .map(str::to_owned);
-        let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter, false);
+        let select = |place: &Place, filter| select(&tests, place, &ATTACH[0], filter, None);
         let [
             initramfs,
             debian,
@@ -252,19 +276,21 @@ mod tests {
             "enforce_ways::kill",
             "enforce_kept::x",
             "report::columns",
+            "run::x",
         ]
         .map(str::to_owned);
-        let select = |attach, middle| select(&tests, &PLACES[0], attach, None, middle);
+        let select = |attach, short| select(&tests, &PLACES[0], attach, None, short);
         let [auto, kprobe, multi] = &ATTACH;
-        assert_eq!(select(auto, false), tests);
+        assert_eq!(select(auto, None), tests);
         assert_eq!(
-            select(kprobe, false),
+            select(kprobe, None),
             ["lease::unlock", "enforce_ways::kill"]
         );
-        assert_eq!(select(multi, false), ["lease::unlock"]);
-        assert_eq!(
-            select(auto, true),
-            ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"]
-        );
+        assert_eq!(select(multi, None), ["lease::unlock"]);
+        let of_all = ["lease::unlock", "enforce_ways::kill", "enforce_kept::x"];
+        assert_eq!(select(auto, Some(NEWEST)), tests);
+        assert_eq!(select(auto, Some(OLDEST))[..3], of_all);
+        assert_eq!(select(auto, Some(OLDEST))[3..], ["run::x"]);
+        assert_eq!(select(auto, Some(MIDDLE)), of_all);
     }
 }
