@@ -114,8 +114,13 @@ fn command(boot: &Boot, folder: &Path) -> Command {
     // setpriv: the guest does not outlive this process, however that ends.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", emulator::PROGRAM]);
-    // With it the kernel copies memory by one instruction, which an emulator counts once a byte.
-    let cpu = if *icount { "max,fsrm=off" } else { "max" };
+    // With these the kernel copies and clears memory by one instruction, which an emulator runs, and counts,
+    // once a byte. Where instructions are counted it is as it was when the limits were recorded.
+    let cpu = if *icount {
+        "max,fsrm=off"
+    } else {
+        "max,erms=off,fsrm=off,fsrs=off,fzrm=off,fsrc=off"
+    };
     command.args([
         "-M",
         "q35",
