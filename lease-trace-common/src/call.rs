@@ -16,6 +16,8 @@ pub struct Call {
     pub flags: u32,
     /// 1 if this call is counted in [`crate::totals::Totals::pinning`].
     pub pinning: u32,
+    /// 1: it pins in the file `start`, whatever is mapped (`memfd_pin_folios`).
+    pub of_file: u64,
 }
 
 impl Call {
@@ -29,20 +31,23 @@ impl Call {
             detachings: 0,
             flags,
             pinning: 0,
+            of_file: 0,
         }
     }
 
-    /// `memfd_pin_folios`: pins in this file, whatever is mapped.
+    /// `memfd_pin_folios`.
     #[inline(always)]
     pub const fn of_file(file: u64, flags: u32) -> Self {
-        Self::new(file, 0, flags)
+        Self {
+            of_file: 1,
+            ..Self::new(file, 0, flags)
+        }
     }
 
-    /// Whether it is that. Any other call that pins has an array to put the pages in, or fails
-    /// (`is_valid_gup_args`, mm/gup.c).
+    /// Whether it is that.
     #[inline(always)]
     pub const fn is_of_file(&self) -> bool {
-        self.pages == 0
+        self.of_file != 0
     }
 }
 

@@ -86,6 +86,9 @@ offsets! {
     sb_dev: Field [super_block.s_dev],
     sb_magic: Field [super_block.s_magic],
     mapping_host: Field [address_space.host],
+    mapping_pages: Field [address_space.i_pages.xa_head],
+    xa_node_shift: Field [xa_node.shift],
+    xa_node_slots: Field [xa_node.slots],
     flctx_lease: Field [file_lock_context.flc_lease],
     /// `file_lease` from 6.9 on, and so the four below.
     fl_list: Field [file_lease.c.flc_list, file_lock.fl_list],
@@ -107,6 +110,7 @@ offsets! {
     page_head: Field [page.compound_head, page.compound_info],
     folio_mapping: Field [folio.mapping],
     folio_refcount: Field [folio._refcount],
+    folio_mapcount: Field [folio._mapcount],
     folio_pincount: Field [folio._pincount],
     folio_flags: Field [folio.flags],
     page_size: Size [page],

@@ -138,6 +138,10 @@ pub struct Inode {
     /// `super_block.s_dev`, in the kernel's own encoding, see [`MINOR_BITS`].
     pub dev: u32,
     pub generation: u32,
+    /// What a proof found that says less than the words above, all of it in one number; 0: nothing.
+    pub doubt: u64,
+    /// Since when it has found the same (CLOCK_BOOTTIME, ns).
+    pub doubted_ns: u64,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.
     pub breaker: Task,
 }
@@ -206,7 +210,7 @@ const _: () = assert!(
             + size_of::<LeaseInfo>()
             + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 112);
+const _: () = assert!(size_of::<Inode>() == 128);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 40);
 

@@ -19,6 +19,7 @@ mod judge;
 mod kernel;
 mod show;
 mod state;
+mod survey;
 mod track;
 
 #[panic_handler]

@@ -386,7 +386,8 @@ fn vm_pin(pids: &BTreeSet<u32>) -> Option<u64> {
     known.reduce(u64::saturating_add)
 }
 
-fn file(view: &InodeView) -> File {
+/// Which file it is.
+pub fn file(view: &InodeView) -> File {
     File {
         path: view.path.as_deref().and_then(FilePath::of),
         dev: view.inode.map(|inode| Dev(inode.dev)),

@@ -12,8 +12,8 @@ use lease_trace_common::{
 use crate::{
     clock::Clock,
     record::{
-        Asker, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name, Orphan,
-        Owner, Person, PolicyInForce, Record, Start, Transition,
+        Asker, Corrected, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name,
+        Orphan, Owner, Person, PolicyInForce, Record, Start, Transition,
     },
     tracer::audit::Audit,
 };
@@ -323,6 +323,15 @@ fn start() -> Record {
 
 fn end() -> Vec<Record> {
     vec![
+        at(
+            16,
+            Name::Corrected,
+            Detail::Corrected(Corrected {
+                file: file("/tmp/f"),
+                pins_counted: 5,
+                pins_found: 0,
+            }),
+        ),
         at(
             16,
             Name::Lost,

@@ -18,6 +18,7 @@ mod ledger;
 mod orphans;
 mod plot;
 mod policy;
+mod proofs;
 mod record;
 mod rules;
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub struct Deed {
 pub enum Detail {
     Transition(Box<Transition>),
     Start(Start),
+    Corrected(Corrected),
     Lost(Lost),
     End(End),
 }
@@ -158,6 +159,18 @@ pub struct PolicyInForce {
     pub rules: Vec<String>,
     /// Grows with each policy that is put in force.
     pub generation: u32,
+}
+
+/// The pins of a file were not those that the kernel has, and are now.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize)]
+pub struct Corrected {
+    #[serde(flatten)]
+    pub file: File,
+    /// Pin references that were counted.
+    pub pins_counted: u64,
+    /// Those that the file's page cache has.
+    pub pins_found: u64,
 }
 
 /// Something that was lost since the last record of this kind.

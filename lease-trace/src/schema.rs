@@ -20,7 +20,7 @@ pub use self::words::{
 };
 use crate::{
     clock::Timestamp,
-    record::{End, Entry, Lost, Name, Start, Transition},
+    record::{Corrected, End, Entry, Lost, Name, Start, Transition},
 };
 
 /// Where it is, from the crate.
@@ -42,6 +42,12 @@ fn generate() -> Value {
             Name::Start,
             Start::json_schema(&mut generator),
             "The first event of a run.",
+        ),
+        (
+            Name::Corrected,
+            Corrected::json_schema(&mut generator),
+            "More pins were counted in a file than the kernel has there: the hook on a drop was \
+             missed. They are as found now.",
         ),
         (
             Name::Lost,
@@ -106,7 +112,7 @@ fn names(schema: &Schema) -> Vec<Value> {
         word => vec![word.clone()],
     });
     let names: Vec<_> = words.collect();
-    let alone = [Name::Start, Name::Lost, Name::End];
+    let alone = [Name::Start, Name::Corrected, Name::Lost, Name::End];
     let shaped = SHAPES.iter().flat_map(|shape| shape.names).chain(&alone);
     let mut shaped: Vec<_> = shaped.map(|name| json!(name).to_string()).collect();
     let mut all: Vec<_> = names.iter().map(Value::to_string).collect();

@@ -18,13 +18,14 @@ use crate::{
     filter::Filter,
     ledger::Ledger,
     orphans::Orphans,
-    record::{Detail, End, Lost, Name, Record, Start},
+    record::{Corrected, Detail, End, Lost, Name, Record, Start},
     rules,
     sinks::{Sink, WriteError},
     tracer::{
         self,
         audit::Audit,
         in_force::InForce,
+        proof::Correction,
         snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
     },
 };
@@ -192,6 +193,17 @@ impl Session {
             self.lose(lost.what, lost.count)?;
         }
         self.told = *counts;
+        self.sink.flush()
+    }
+
+    /// Tells what was put right.
+    pub fn corrected(&mut self, correction: &Correction) -> Result<(), WriteError> {
+        let corrected = Corrected {
+            file: entries::file(&correction.inode),
+            pins_counted: correction.counted,
+            pins_found: correction.found,
+        };
+        self.tell(Name::Corrected, Detail::Corrected(corrected))?;
         self.sink.flush()
     }
 

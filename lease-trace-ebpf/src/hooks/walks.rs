@@ -9,6 +9,7 @@ use crate::{
         bpffs,
         walk::{self, On},
     },
+    survey::proof,
     track::lease,
 };
 
@@ -71,4 +72,9 @@ on_walk!(
 on_walk!(
     /// `bpf_iter_bpf_map_elem`: every stake, for the file `file_pins`.
     "iter/bpf_map_elem", write_file_pins, bpffs::file_pins
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every inode that is in memory, for the file `proof`.
+    "iter/bpf_map_elem", prove, proof::inode
 );

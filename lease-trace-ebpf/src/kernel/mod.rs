@@ -21,10 +21,12 @@ pub mod args;
 mod call;
 pub mod current;
 mod file;
+mod iterator;
 pub mod leases;
 mod memory;
 mod name;
 mod page;
+mod page_cache;
 mod pointer;
 mod probe;
 mod task;
@@ -33,6 +35,7 @@ mod words;
 pub use self::{
     call::{ring_mm, seq_count},
     file::list_prev,
+    iterator::{MapElement, Meta},
     memory::{
         Dentry, File, FileLease, Folio, InodePtr, Page, TaskPtr, VfsMount, Vma, address, copy_text,
         element, opaque, value, word,

@@ -222,8 +222,8 @@ impl Folio {
         Backing::of(self.mapping())
     }
 
-    /// Pin references on the folio; for a small one an upper bound that a great many ordinary
-    /// references could raise (include/linux/mm.h, `folio_maybe_dma_pinned`).
+    /// Pin references on the folio. Those of a small one are in its reference count, so many at a time that 1,023
+    /// others are none, and mappings are counted apart (include/linux/mm.h, `folio_maybe_dma_pinned`).
     #[inline(always)]
     pub fn pins(self) -> u64 {
         const GUP_PIN_COUNTING_BIAS: u32 = 1024;
@@ -231,9 +231,24 @@ impl Folio {
         if flags >> offset!(folio_head_bit) & 1 != 0 {
             u64::from(at::<u32>(self.0, offset!(folio_pincount)))
         } else {
-            let count = at::<u32>(self.0, offset!(folio_refcount));
-            u64::from(count / GUP_PIN_COUNTING_BIAS)
+            let (count, mapped) = self.references();
+            u64::from(count.saturating_sub(mapped) / GUP_PIN_COUNTING_BIAS)
         }
+    }
+}
+
+impl Folio {
+    /// All references, and those of mappings among them: in one read, since both may change. Where that cannot be,
+    /// mappings are not told apart.
+    #[inline(always)]
+    fn references(self) -> (u32, u32) {
+        let (count, mapcount) = (offset!(folio_refcount), offset!(folio_mapcount));
+        if count != mapcount + 4 {
+            return (at(self.0, count), 0);
+        }
+        let both = at::<u64>(self.0, mapcount);
+        // Mappings are counted from -1 on.
+        ((both >> 32) as u32, (both as u32).wrapping_add(1))
     }
 }
 

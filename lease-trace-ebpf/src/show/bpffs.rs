@@ -23,19 +23,12 @@ use lease_trace_common::{
 
 use crate::{
     bpf::loops::repeat,
-    kernel::{self, InodePtr, Typed},
+    kernel::{self, InodePtr, MapElement, Typed},
     show::consumer,
-    show::walk::Meta,
     state::inodes::InodeRef,
     state::maps::{LEASES, PATHS},
     state::stakes::StakeRef,
 };
-
-/// Start of `struct bpf_iter__bpf_map_elem` (kernel/bpf/map_iter.c); the map and the key follow.
-#[repr(C)]
-pub struct Context {
-    meta: *mut Meta,
-}
 
 const ZOMBIES_HEADER: &CStr =
     c"COMMAND PID KIND MODE CAUSE AGE_MS PINS SIZE_BYTES CONSUMER DEV INODE PATH\n";
@@ -46,7 +39,7 @@ const FILE_PINS_HEADER: &CStr =
 
 /// One stake of `STAKES`, if it is a zombie.
 #[inline(always)]
-pub fn zombies(ctx: *const Context) {
+pub fn zombies(ctx: *const MapElement) {
     let Some((out, stake)) = next_stake(ctx, ZOMBIES_HEADER) else {
         return;
     };
@@ -73,7 +66,7 @@ pub fn zombies(ctx: *const Context) {
 
 /// One lease of `LEASES`; the pins are those of the process that set it.
 #[inline(always)]
-pub fn leases(ctx: *const Context) {
+pub fn leases(ctx: *const MapElement) {
     let Some((out, key)) = Out::row::<u64>(ctx, LEASES_HEADER) else {
         return;
     };
@@ -103,7 +96,7 @@ pub fn leases(ctx: *const Context) {
 
 /// One stake of `STAKES`, if it has pins.
 #[inline(always)]
-pub fn file_pins(ctx: *const Context) {
+pub fn file_pins(ctx: *const MapElement) {
     let Some((out, stake)) = next_stake(ctx, FILE_PINS_HEADER) else {
         return;
     };
@@ -122,7 +115,7 @@ pub fn file_pins(ctx: *const Context) {
 }
 
 #[inline(always)]
-fn next_stake(ctx: *const Context, header: &'static CStr) -> Option<(Out, StakeRef)> {
+fn next_stake(ctx: *const MapElement, header: &'static CStr) -> Option<(Out, StakeRef)> {
     let (out, key) = Out::row::<StakeKey>(ctx, header)?;
     Some((out, StakeRef::find(key.tgid, key.inode)?))
 }
@@ -153,14 +146,10 @@ impl Out {
     /// Where a row goes, and the key of the element that it is about; `None` at the end. Before
     /// anything else goes the header.
     #[inline(always)]
-    fn row<K>(ctx: *const Context, header: &'static CStr) -> Option<(Self, K)> {
-        // SAFETY: the kernel hands over this context; both fields are its own.
-        let (seq, number) = unsafe {
-            let meta = (*ctx).meta;
-            ((*meta).seq, (*meta).seq_num)
-        };
+    fn row<K>(ctx: *const MapElement, header: &'static CStr) -> Option<(Self, K)> {
+        let (seq, number) = MapElement::reader(ctx);
         let out = Self(seq);
-        let key = kernel::word(ctx as u64, 2);
+        let key = MapElement::key_at(ctx);
         // The last call has the number of the last element: it is the first of all only if nothing
         // was written yet.
         if number == 0 && (key.is_some() || kernel::seq_count(Typed(seq as u64)) == 0) {

@@ -2,8 +2,6 @@
 //! keeps one alive, and everybody who has a tracked inode open or mapped. Each find is written to the reader as one record; with `CONFIG.adopt` it
 //! is also entered into the maps.
 
-use core::ffi::c_void;
-
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use lease_trace_common::{
     COMM_LEN,
@@ -14,7 +12,7 @@ use lease_trace_common::{
 
 use crate::bpf::config::{CONFIG, constant};
 use crate::{
-    kernel::{self, File, FileLease, TaskPtr, Vma, leases},
+    kernel::{self, File, FileLease, Meta, TaskPtr, Vma, leases},
     state::inodes::InodeRef,
     state::maps::owner_says,
 };
@@ -33,15 +31,6 @@ pub trait On {
 #[repr(C)]
 pub struct Context {
     meta: *mut Meta,
-}
-
-/// `struct bpf_iter_meta` (include/linux/bpf.h).
-#[repr(C)]
-pub struct Meta {
-    pub seq: *mut c_void,
-    session_id: u64,
-    /// Elements before this one.
-    pub seq_num: u64,
 }
 
 /// One descriptor of one task.

@@ -16,7 +16,7 @@ use crate::{
     bpf::{
         atomic::At,
         config::{CONFIG, constant},
-        loops, mem,
+        loops, mem, task,
     },
     kernel::Pointer,
     state::maps::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
-pub const SLOT_BITS: u32 = 20;
+const SLOT_BITS: u32 = 20;
 
 /// How often a record is looked up again that is just being made or deleted.
 pub const TRIES: u32 = 6;
@@ -86,16 +86,68 @@ impl InodeRef {
         word::is_of(self.words().word.load(), books::generation(self.id))
     }
 
+    /// Of which record its words are.
+    #[inline(always)]
+    pub const fn generation(self) -> u64 {
+        books::generation(self.id)
+    }
+
+    /// What a proof has found is noted; whether the same was found at every look for so long that there were
+    /// three at least. Only whoever proves the books calls this.
+    #[inline(always)]
+    pub fn doubt_has_lasted(self, found: u64) -> bool {
+        /// Looks are a second apart.
+        const LASTING_NS: u64 = 1_500_000_000;
+        let now = task::now();
+        // SAFETY: `record` is an element of an array; nobody else has these two words.
+        unsafe {
+            let (doubt, since) = (
+                &raw mut (*self.record).doubt,
+                &raw mut (*self.record).doubted_ns,
+            );
+            if doubt.read_volatile() != found {
+                doubt.write_volatile(found);
+                since.write_volatile(now);
+                return false;
+            }
+            let has_lasted = now - since.read_volatile() > LASTING_NS;
+            if has_lasted {
+                doubt.write_volatile(0);
+            }
+            has_lasted
+        }
+    }
+
+    /// There is no doubt, or nothing to say of it.
+    #[inline(always)]
+    pub fn trust(self) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.record).doubt).write_volatile(0) };
+    }
+
     /// Id and slot in one word.
     #[inline(always)]
     pub fn number(self) -> u64 {
-        self.id << SLOT_BITS | u64::from(self.slot)
+        Self::number_of(u64::from(self.slot), self.id)
+    }
+
+    /// The same of the record with this id, in this slot.
+    #[inline(always)]
+    pub const fn number_of(slot: u64, id: u64) -> u64 {
+        id << SLOT_BITS | slot
+    }
+
+    /// Slot and id in a [`Self::number`].
+    #[inline(always)]
+    pub const fn parts_of(number: u64) -> (u64, u64) {
+        (number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
     }
 
     /// The record that [`Self::number`] names.
     #[inline(always)]
     pub fn find_number(number: u64) -> Option<Self> {
-        Self::find_slot(number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
+        let (slot, id) = Self::parts_of(number);
+        Self::find_slot(slot, id)
     }
 
     /// The record in a slot if it still is that of the inode with this id.

@@ -264,6 +264,12 @@ pub fn walk_covers<T>(each: Element<CoverKey, u64, T>, state: &mut T) {
     walk(&COVERS, each, state);
 }
 
+/// Calls `each` for every folio that left the page cache while pinned.
+#[inline(always)]
+pub fn walk_detached<T>(each: Element<u64, Detached, T>, state: &mut T) {
+    walk(&DETACHED, each, state);
+}
+
 #[inline(always)]
 fn walk<K, V, T>(map: &'static HashMap<K, V>, each: Element<K, V, T>, state: &mut T) {
     // SAFETY: the callback has the signature that the helper wants for this map and this state, which

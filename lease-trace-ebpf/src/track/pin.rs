@@ -1,5 +1,6 @@
-//! Pins taken. A call over one shared mapping is attributed once, through its VMA; where that
-//! cannot answer (private mappings of files, ranges over several VMAs, a busy mmap lock), page by page.
+//! Pins taken. A call over one shared mapping is attributed once, through its VMA, if the first and the last
+//! page agree; where that cannot answer (private mappings of files, ranges over several VMAs, a busy mmap lock, a
+//! mapping that was put in the place of another meanwhile), page by page.
 
 use core::ffi::c_void;
 
@@ -64,7 +65,9 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
     match mapping {
         Mapping::Anonymous => return,
         Mapping::Shared(file) => {
-            if let Some(inode) = file.mapped_inode() {
+            if let Some(inode) = file.mapped_inode()
+                && (call.is_of_file() || pin_ends_are_of(inode.0, call.pages, n) != 0)
+            {
                 take(ctx, inode.0, n, file.0, call.mm);
                 return;
             }
@@ -147,6 +150,15 @@ extern "C" fn pin_mapping(start: u64, n: u64, mm: u64) -> i64 {
     } else {
         OTHER
     }
+}
+
+/// Whether the first and the last page of a call are of this inode: the mapping that is there now may not be the
+/// one by which they were pinned. A function of its own for the verifier.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_ends_are_of(inode: u64, array: u64, n: u64) -> i64 {
+    let is_of = |index| matches!(kernel::owner_of(array, index), Owner::Inode(of) if of == inode);
+    i64::from(is_of(0) && (n == 1 || is_of(n - 1)))
 }
 
 /// What the VMA at an address says.

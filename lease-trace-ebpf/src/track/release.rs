@@ -15,7 +15,7 @@ use crate::{
     kernel::{self, Backing, Folio, Head, Page, Pointer, Probed, SomePages},
     state::{
         audit, calls,
-        inodes::{InodeRef, SLOT_BITS},
+        inodes::InodeRef,
         maps::{DETACHED, count, nothing_tracked},
     },
     track::{
@@ -249,7 +249,7 @@ extern "C" fn release_detached(folio: u64, n: u64) -> i64 {
     // SAFETY: a map value, whose memory is that of a folio's count as long as the program runs.
     let (number, inode, pins) = unsafe {
         (
-            (*detached).inode_id << SLOT_BITS | (*detached).slot,
+            InodeRef::number_of((*detached).slot, (*detached).inode_id),
             (*detached).inode,
             At::new(&raw mut (*detached).pins),
         )
@@ -284,6 +284,12 @@ fn credit(key: u64, n: u64, mapping: u64) {
     if key != 0 {
         release_credit(key, n, mapping);
     }
+}
+
+/// `n` pins of the inode with this number were dropped, and no hook saw it.
+#[inline(always)]
+pub fn missed(number: u64, n: u64) {
+    release_credit(number, n, 0);
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.

@@ -22,6 +22,7 @@ use crate::{
     exit::Exit,
     filter::Filter,
     kernel::host,
+    proofs::Proofs,
     record::Start,
     rules,
     service::{Service, Store},
@@ -151,6 +152,7 @@ async fn watch(
     })?;
     let mut acting = Acting::default();
     let mut sweep = Sweep::default();
+    let mut proofs = Proofs::default();
     // Inode ids are those of the maps: only with maps that stay do they mean anything later.
     let store = if tracer.is_in_place() {
         Store::of_manager()
@@ -182,6 +184,7 @@ async fn watch(
                     session.deed(&done)?;
                 }
                 sweep.run(tracer, &mut session, &mut acting, &counts)?;
+                proofs.run(tracer, &mut session)?;
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use super::bpf::{create_link, descriptor};
@@ -48,7 +48,11 @@ pub fn over_tasks(program: BorrowedFd, tgid: Option<u32>) -> io::Result<OwnedFd>
         pid,
         ..TaskInfo::default()
     });
-    let link = link(program, info.as_ref())?;
+    begin(link(program, info.as_ref())?.as_fd())
+}
+
+/// Begins a walk of an iterator that is attached; what is read from the descriptor is what the program writes.
+pub fn begin(link: BorrowedFd) -> io::Result<OwnedFd> {
     let attr = CreateIter {
         link_fd: link.as_raw_fd() as u32,
         ..CreateIter::default()

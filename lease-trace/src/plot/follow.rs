@@ -107,7 +107,7 @@ impl Row {
                 at,
                 title: format!("{what}{}\n{}", by_rule(event), clock(at)),
             }),
-            Name::Start | Name::Lost | Name::End => {}
+            Name::Start | Name::Corrected | Name::Lost | Name::End => {}
         }
     }
 

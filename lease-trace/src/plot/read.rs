@@ -41,6 +41,8 @@ pub enum Name {
     OrphanEnd,
     /// Whatever came of a rule.
     Deed(&'static str),
+    /// The books were put right.
+    Corrected,
     Lost,
     End,
 }
@@ -71,6 +73,7 @@ impl Name {
             "bare-pin" => Self::BarePin,
             "orphaned-pin" => Self::OrphanedPin,
             "orphan-end" => Self::OrphanEnd,
+            "corrected" => Self::Corrected,
             "lost" => Self::Lost,
             "end" => Self::End,
             other => Self::Deed(DEEDS.into_iter().find(|deed| *deed == other)?),

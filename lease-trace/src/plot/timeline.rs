@@ -73,6 +73,8 @@ pub fn of(reading: &Reading, limit: usize) -> Timeline {
                 last_end = *at;
                 kernel = event.kernel.clone().or(kernel);
             }
+            // Of a file, and of no process in particular.
+            Name::Corrected => {}
             Name::Lost => {
                 let what = event.what.as_deref().unwrap_or("something");
                 let sum = lost.entry(what).or_default();

@@ -39,6 +39,8 @@ pub enum Name {
     Failed,
     /// An ending process left a zombie for longer than its rule's grace time.
     Overdue,
+    /// The books were put right.
+    Corrected,
     Lost,
     End,
 }
@@ -67,6 +69,7 @@ impl Name {
             Self::Spared => "spared",
             Self::Failed => "failed",
             Self::Overdue => "overdue",
+            Self::Corrected => "corrected",
             Self::Lost => "lost",
             Self::End => "end",
         }

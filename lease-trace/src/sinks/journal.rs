@@ -114,7 +114,12 @@ fn entry(record: &Record) -> Result<Vec<u8>, WriteError> {
 const fn priority(event: Name) -> &'static str {
     match event {
         Name::Failed | Name::Overdue => "3",
-        Name::Zombie | Name::OrphanedPin | Name::Killed | Name::Stopped | Name::Lost => "4",
+        Name::Zombie
+        | Name::OrphanedPin
+        | Name::Killed
+        | Name::Stopped
+        | Name::Corrected
+        | Name::Lost => "4",
         Name::Denied
         | Name::Held
         | Name::WouldDeny

@@ -1,7 +1,7 @@
 //! A record in one sentence, for a reader who has the rest in fields. Pure functions.
 
 use super::text::{self, person as who};
-use crate::record::{Deed, Detail, Name, Record, Start, Transition};
+use crate::record::{Corrected, Deed, Detail, File, Name, Record, Start, Transition};
 
 pub fn of(record: &Record) -> String {
     match &record.detail {
@@ -10,6 +10,7 @@ pub fn of(record: &Record) -> String {
             _ => transition(record.event, what),
         },
         Detail::Start(start) => started(start),
+        Detail::Corrected(what) => corrected(what),
         Detail::Lost(lost) => format!("lost {}: {}", lost.count, lost.what),
         Detail::End(end) => format!(
             "ended after {}: {}, {} lost, {} left",
@@ -120,8 +121,22 @@ fn started(start: &Start) -> String {
     )
 }
 
+/// `corrected: 5 pins were counted on /tmp/f, and there are 0`
+pub fn corrected(what: &Corrected) -> String {
+    format!(
+        "corrected: {} were counted on {}, and there are {}",
+        text::counted(what.pins_counted, "pin"),
+        path_of(&what.file),
+        what.pins_found,
+    )
+}
+
 fn path(what: &Transition) -> String {
-    let (path, deleted) = text::path(what.file.path.as_ref());
+    path_of(&what.file)
+}
+
+fn path_of(file: &File) -> String {
+    let (path, deleted) = text::path(file.path.as_ref());
     format!("{path}{deleted}")
 }
 
@@ -147,6 +162,7 @@ mod tests {
         would-kill: rdma-client[4711] on /srv/f, by rule rdma-exports (kill would)
         spared: rdma-client[4711] on /srv/f, by rule rdma-exports (kill bystander)
         hold-end: rdma-client[4711] on /srv/f, by rule rdma-exports (hold limit)
+        corrected: 5 pins were counted on /tmp/f, and there are 0
         lost 3: notifications found no room in the ring buffer
         ended after 20.0s: 5 events, 3 lost, 1 zombie left
         ");

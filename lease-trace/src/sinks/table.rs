@@ -9,7 +9,7 @@ mod row;
 use std::io::Write;
 
 use self::row::{Cells, HEADER};
-use super::{Sink, WriteError, terminal::Look, text};
+use super::{Sink, WriteError, sentence, terminal::Look, text};
 use crate::{
     clock::Zone,
     record::{Detail, End, Entry, Lost, Name, Record, Start, Transition},
@@ -255,6 +255,7 @@ impl<W: Write, T: Write> Sink for Table<W, T> {
                 self.start(start);
                 writeln!(self.out, "{}", row::line(self.look, &HEADER))?;
             }
+            Detail::Corrected(what) => self.say(&sentence::corrected(what)),
             Detail::Lost(lost) => self.lost(lost),
             Detail::End(end) => {
                 // The summary comes after the rows on a terminal that shows both.
@@ -384,6 +385,7 @@ mod tests {
         not shown: pins through folio_add_pins: this kernel has no folio_add_pins
         enforce mode by 1 rule: rdma-exports
         * after a cause: the process is ending, and its pins go with it
+        corrected: 5 pins were counted on /tmp/f, and there are 0
         lost 3: notifications found no room in the ring buffer
         ended after 20.0s: 5 events (3 zombie, 1 at-rest, 1 bare-pin), 3 lost, 1 zombie
           left:

@@ -7,6 +7,7 @@ use super::tell;
 use crate::{
     enrich::{Names, cgroup::Cgroups, process},
     filter::Filter,
+    proofs::Proofs,
     record::{Detail, Name, Record},
     session::Session,
     sinks::{Sink, WriteError, sentence},
@@ -30,6 +31,7 @@ pub struct Witness {
 struct Own {
     tracer: Tracer,
     session: Session,
+    proofs: Proofs,
 }
 
 impl Witness {
@@ -74,6 +76,7 @@ impl Witness {
                 Names::new(cgroups),
                 false,
             ),
+            proofs: Proofs::default(),
         });
         Ok(())
     }
@@ -108,6 +111,7 @@ impl Witness {
         if let Some(own) = &mut self.own {
             own.tracer.count_passed()?;
             own.session.losses(&own.tracer.counts()?)?;
+            own.proofs.run(&mut own.tracer, &mut own.session)?;
         }
         Ok(())
     }
@@ -142,7 +146,7 @@ impl Sink for Sentences {
                             .as_ref()
                             .is_some_and(|who| is_of_tree(who.pid)))
             }
-            Detail::Lost(_) => true,
+            Detail::Lost(_) | Detail::Corrected(_) => true,
             Detail::Start(_) | Detail::End(_) => false,
         };
         if is_meant {

@@ -77,7 +77,8 @@ pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
     cannot
 }
 
-fn pin(object: &Object, program: &str, map: &Path, at: &Path) -> Result<(), String> {
+/// Pins an iterator over a map as a file: each reader makes the program go over all of it.
+pub fn pin(object: &Object, program: &str, map: &Path, at: &Path) -> Result<(), String> {
     let program =
         iterator::load(object, program, "bpf_map_elem").map_err(|error| error.to_string())?;
     let map = bpf::open(map).map_err(|error| format!("{}: {error}", map.display()))?;

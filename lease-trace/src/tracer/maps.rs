@@ -11,6 +11,7 @@ use lease_trace_common::{
     lease::Lease,
     owner,
     stake::{Inode, Path, Stake, StakeKey, pins},
+    totals::Totals,
 };
 
 use super::{
@@ -32,6 +33,7 @@ pub struct Maps<T> {
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
     pub counts: Array<T, Counts>,
+    pub totals: Array<T, Totals>,
     /// See [`owner`].
     pub owner: Array<T, u64>,
     /// Whether hash maps are read key by key, see [`Maps::entries`].
@@ -134,11 +136,19 @@ impl<T: Borrow<MapData>> Maps<T> {
             .filter(|inode| inode.id == id)
     }
 
-    fn inode(&self, slot: u64, id: u64) -> InodeView {
+    pub fn inode(&self, slot: u64, id: u64) -> InodeView {
         InodeView {
             inode: self.record(slot, id),
             path: self.paths.get(&id, 0).ok().map(Box::new),
         }
+    }
+
+    /// How many inodes have pins.
+    pub fn pinned(&self) -> Result<u64, Error> {
+        let totals = self.totals.get(&0, 0);
+        let totals =
+            totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?;
+        Ok(totals.pinned)
     }
 
     pub fn counts(&self) -> Result<Counts, Error> {

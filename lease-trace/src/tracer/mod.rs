@@ -23,6 +23,7 @@ mod notifications;
 mod object;
 pub mod orphaned;
 mod pinned;
+pub mod proof;
 mod raw;
 pub mod reader;
 mod references;
@@ -33,6 +34,8 @@ mod walk;
 pub mod watch;
 mod words;
 
+use std::time::Duration;
+
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData},
@@ -41,6 +44,7 @@ use lease_trace_common::{
     owner,
     policy::Header,
     stake::{Stake, StakeKey},
+    totals::Totals,
 };
 
 pub use self::pinned::{stale, started};
@@ -59,6 +63,7 @@ use self::{
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
+    proof::{Look, Prover},
     raw::Link,
     set_up::{Links, SetUp},
     walk::Walker,
@@ -120,6 +125,7 @@ pub struct Tracer {
     recovered: Option<String>,
     walker: Walker,
     hooks: Hooks,
+    prover: Option<Prover>,
     keeper: Keeper,
 }
 
@@ -184,6 +190,7 @@ impl Tracer {
             recovered,
             walker,
             hooks,
+            prover: Prover::open(),
             keeper: Keeper::Own(folder, denials, links),
         })
     }
@@ -206,6 +213,7 @@ impl Tracer {
             recovered: None,
             walker: pinned::walker()?,
             hooks: Hooks::in_place()?,
+            prover: Prover::open(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -248,6 +256,23 @@ impl Tracer {
     /// Counters, indexed by `Count`.
     pub fn counts(&self) -> Result<Counts, Error> {
         self.maps.counts()
+    }
+
+    /// Whether any file has pins by the books.
+    pub fn has_pins(&self) -> Result<bool, Error> {
+        Ok(self.maps.pinned()? != 0)
+    }
+
+    /// Holds the books against the page caches for this long; nothing where that cannot be. What keeps it from
+    /// that is told once.
+    pub fn prove(&mut self, limit: Duration) -> Option<Look> {
+        let prover = self.prover.as_mut().filter(|prover| prover.is_in_place())?;
+        let look = prover.look(&self.maps, limit);
+        look.inspect_err(|error| {
+            log::warn!("counts that a missed hook left wrong stay wrong from now on: {error}");
+            self.prover = None;
+        })
+        .ok()
     }
 
     /// Whether this is the enforcement in place, which was there before and stays.
@@ -343,6 +368,7 @@ fn assemble(
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
         counts: Array::try_from(get(COUNTS)?).map_err(bad(COUNTS))?,
+        totals: Array::try_from(get(Totals::MAP)?).map_err(bad(Totals::MAP))?,
         owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,
     })

@@ -37,6 +37,7 @@ const MAPS: &[&str] = &[
     "LEASES",
     "INODES",
     "STAKES",
+    "SLOT_OF",
     "PATHS",
     COUNTS,
     "EVENTS",

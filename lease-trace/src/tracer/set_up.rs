@@ -11,7 +11,7 @@ use super::{
     files,
     hooks::Hooks,
     object::{self, Object, Purpose},
-    pinned, self_test,
+    pinned, proof, self_test,
     walk::Walker,
 };
 use crate::kernel::{clones, limits};
@@ -88,7 +88,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     log::debug!("tested");
     // From here on: the test is nobody's business.
     pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
-    let no_files = files::make(&object, folder.path(), options.files);
+    let mut no_files = files::make(&object, folder.path(), options.files);
+    no_files.extend(proof::make(&object, &folder));
     log::debug!("files made");
     let denials = denies.then(|| Denials::attach(&object));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {

@@ -6,7 +6,7 @@ use crate::actor::Actor;
 use crate::reply::{self, Answer, Failure, Reply, usage};
 use crate::{
     child, crowd, direct, file, intruder, lease, measure, memory, process, ring, storm, sys, table,
-    thread, udmabuf, verbs, vfio, xdp,
+    thread, udmabuf, uffd, verbs, vfio, xdp,
 };
 
 /// One command: its name, its arguments as `help` shows them, what it does, and the code.
@@ -50,6 +50,7 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("O_DIRECT", direct::COMMANDS),
     ("AF_XDP", xdp::COMMANDS),
     ("udmabuf", udmabuf::COMMANDS),
+    ("uffd", uffd::COMMANDS),
     ("RDMA", verbs::COMMANDS),
     ("VFIO", vfio::COMMANDS),
     ("processes", process::COMMANDS),

@@ -29,6 +29,7 @@ mod sys;
 mod table;
 mod thread;
 mod udmabuf;
+mod uffd;
 mod uring_abi;
 mod verbs;
 mod vfio;

@@ -61,6 +61,7 @@ mod plot;
 mod policy;
 mod preemption;
 mod prometheus;
+mod proof;
 mod rdma;
 mod refusal;
 mod report;

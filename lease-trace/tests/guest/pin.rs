@@ -1,8 +1,10 @@
 //! Pins: which ones make a stake, and what becomes of them when the file changes beneath.
 
+use std::fs;
+
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, Subject, Tool, assert_about, cannot, expect_rest,
-    expect_zombie, open_lease_and_pin, pin_without_lease,
+    Actor, Monitor, PAGES, Pinned, Scratch, Subject, Tool, assert_about, cannot, eventually,
+    expect_rest, expect_zombie, open_lease_and_pin, pin_without_lease,
 };
 
 /// Asserts that the process has no pins in any stake.
@@ -153,6 +155,57 @@ fn a_part_of_a_file_counts_its_own_pages() {
     );
     actor.ok("unregister-buffers two");
     monitor.expect_of("at-rest", actor.pid());
+}
+
+/// While the call waits for its second page, another file is mapped in the place of the first: each page is
+/// its own file's.
+#[test]
+fn a_mapping_that_is_replaced_meanwhile_is_told_by_its_pages() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let _monitor = Monitor::start();
+    let actor = Actor::start();
+    let (one, other) = (scratch.file("one"), scratch.file("other"));
+    actor.all(&[
+        "uring ring",
+        &format!("open f {one} rw,creat"),
+        &format!("open g {other} rw,creat"),
+        "write-all f 4K",
+        "truncate f 8K",
+        "write-all g 8K",
+        "mmap m f 8K shared rw",
+        "uffd u m",
+        "begin call register-buffers ring m",
+    ]);
+    let waits = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", actor.pid())).expect("threads");
+        let mut tasks = tasks.flatten();
+        tasks.any(|task| {
+            let place = fs::read_to_string(task.path().join("wchan"));
+            place.is_ok_and(|place| place.contains("userfault"))
+        })
+    };
+    if !eventually(waits) {
+        // 6.1 pins here without letting the lock of the address space go, so that no page can be waited for.
+        let refused = actor.attempt("finish call").expect_err("it did not wait");
+        assert_eq!(refused.errno, libc::EFAULT, "{refused:?}");
+        cannot("wait for a page inside a pin call", libc::EFAULT);
+        return;
+    }
+    actor.all(&["mmap-over m 0 g 8K shared rw", "close u", "finish call"]);
+    assert_eq!(pinned.since(), 2);
+    let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
+    let rows = report.rows("stakes", actor.pid());
+    let of = |path: &str| {
+        let row = rows.iter().find(|row| row["path"] == path);
+        row.map(|row| row["pins"].clone())
+    };
+    let found = [of(&one), of(&other)];
+    assert_eq!(found, [Some(1.into()), Some(1.into())], "{rows:?}");
+    actor.ok("unregister-buffers ring");
+    pinned.assert_balanced();
+    let left = Tool::run(&["report", "stakes", "-J"]).exits(0);
+    assert!(left.rows("stakes", actor.pid()).is_empty(), "{left}");
 }
 
 /// A hole in the file takes the pages out of the page cache; the ring has them still.

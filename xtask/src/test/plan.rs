@@ -70,6 +70,7 @@ pub const ATTACH: [Attach; 3] = [
             "plot::",
             "policy::",
             "preemption::",
+            "proof::",
             "refusal::",
             "report::",
             "reuse::",

@@ -3,14 +3,15 @@
 
 use crate::{Rule, breaches, circle, sources, top};
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     (
         "hooks",
         &[
-            "judge", "track", "effects", "show", "state", "kernel", "bpf",
+            "judge", "survey", "track", "effects", "show", "state", "kernel", "bpf",
         ],
     ),
     ("judge", &["effects", "state", "kernel", "bpf"]),
+    ("survey", &["track", "state", "kernel", "bpf"]),
     ("track", &["state", "kernel", "bpf"]),
     ("track/react", &["effects", "state", "kernel", "bpf"]),
     ("effects", &["state", "kernel", "bpf"]),

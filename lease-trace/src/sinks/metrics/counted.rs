@@ -98,7 +98,7 @@ impl Counted {
             Detail::Lost(Lost { what, count }) if *what == Lost::UNREADABLE => {
                 self.lost.unreadable.inc_by(*count);
             }
-            Detail::Lost(_) | Detail::Start(_) | Detail::End(_) => {}
+            Detail::Corrected(_) | Detail::Lost(_) | Detail::Start(_) | Detail::End(_) => {}
         }
     }
 

@@ -8,9 +8,9 @@ use std::os::fd::RawFd;
 use super::check;
 use crate::lease::Delegation;
 use crate::reply::{Failure, usage};
-use crate::udmabuf;
 use crate::uring_abi::Params;
 use crate::xdp::UmemReg;
+use crate::{udmabuf, uffd};
 
 pub fn open(path: &str, flags: c_int) -> Result<RawFd, Failure> {
     let Ok(c_path) = CString::new(path) else {
@@ -72,6 +72,29 @@ pub fn udmabuf_create(maker: RawFd, request: &udmabuf::Create) -> Result<RawFd, 
     // SAFETY: the kernel reads one `struct udmabuf_create`, which the reference outlives.
     let made = unsafe { libc::ioctl(maker, UDMABUF_CREATE, &raw const *request) };
     check(made, "UDMABUF_CREATE")
+}
+
+pub fn userfaultfd() -> Result<RawFd, Failure> {
+    // SAFETY: takes a number, touches no memory.
+    let made = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+    check(made as RawFd, "userfaultfd")
+}
+
+pub fn uffd_register(
+    uffd: RawFd,
+    api: &mut uffd::Api,
+    register: &mut uffd::Register,
+) -> Result<(), Failure> {
+    /// `_IOWR(0xaa, 0x3f, struct uffdio_api)`.
+    const UFFDIO_API: libc::Ioctl = 0xc018_aa3f_u32 as libc::Ioctl;
+    /// `_IOWR(0xaa, 0, struct uffdio_register)`.
+    const UFFDIO_REGISTER: libc::Ioctl = 0xc020_aa00_u32 as libc::Ioctl;
+    // SAFETY: the kernel reads and writes one `struct uffdio_api`, which the reference outlives.
+    let agreed = unsafe { libc::ioctl(uffd, UFFDIO_API, &raw mut *api) };
+    check(agreed, "UFFDIO_API")?;
+    // SAFETY: the same of one `struct uffdio_register`.
+    let registered = unsafe { libc::ioctl(uffd, UFFDIO_REGISTER, &raw mut *register) };
+    check(registered, "UFFDIO_REGISTER").map(drop)
 }
 
 /// Descriptors of RDMA devices (/dev/infiniband/uverbs0) that are open now.

@@ -1,0 +1,3 @@
+//! What there is, held against what the hooks have counted.
+
+pub mod proof;

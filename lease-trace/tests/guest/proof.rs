@@ -1,0 +1,175 @@
+//! The books are held against the kernel's own: what a hook has missed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{
+    Actor, Monitor, PAGES, Pinned, Scratch, Setting, Subject, Tool, expect_zombie, no_monitor,
+    open_lease_and_pin,
+};
+
+/// Kprobes of this kind do not run while this is in force, and nothing counts that.
+fn no_kprobes() -> Setting {
+    Setting::of_sysfs("kernel/debug/kprobes/enabled", "0")
+}
+
+fn expect_corrected(monitor: &Monitor, file: &Subject, counted: i64, found: i64) {
+    let event = monitor.expect("corrected", |event| {
+        event["dev"] == file.dev.as_str() && event["ino"] == file.ino
+    });
+    assert_eq!(event["path"], file.path.as_str(), "{event}");
+    assert_eq!(event["pins_counted"], counted, "{event}");
+    assert_eq!(event["pins_found"], found, "{event}");
+}
+
+fn pins_of(actor: &Actor) -> Value {
+    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
+    let rows = report.rows("stakes", actor.pid());
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows[0]["pins"].clone()
+}
+
+/// A release that no hook saw: the pins go from the books as soon as the page cache is looked at, and the
+/// lease may go after them.
+#[test]
+fn a_release_that_was_missed_is_found() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::with(&["--all-events", "--attach", "kprobe"]);
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    {
+        let _off = no_kprobes();
+        actor.ok("unregister-buffers ring");
+    }
+    expect_corrected(&monitor, &file, PAGES, 0);
+    assert_eq!(pins_of(&actor), 0);
+    actor.ok("setlease f u");
+    monitor.barrier();
+    monitor.none_for(actor.pid(), "zombie");
+    pinned.assert_balanced();
+}
+
+/// Of a zombie whose pins went unseen the rest is told.
+#[test]
+fn a_zombie_whose_end_was_missed_is_laid_to_rest() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::with(&["--all-events", "--attach", "kprobe"]);
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    {
+        let _off = no_kprobes();
+        actor.ok("unregister-buffers ring");
+    }
+    let rest = monitor.expect_of("at-rest", actor.pid());
+    assert_eq!(rest["path"], file.path.as_str(), "{rest}");
+    expect_corrected(&monitor, &file, PAGES, 0);
+}
+
+/// Whoever let go of everything in the right order is not refused for what a hook missed.
+#[test]
+fn nobody_is_denied_for_pins_that_are_gone() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let policy = format!(
+        "mode = \"enforce\"\n[[rule]]\nname = \"all\"\nmatch.path = \"{}\"\naction = \"deny\"\n\
+         otherwise = \"report\"\n",
+        scratch.folder().display()
+    );
+    let path = scratch.file("policy.toml");
+    std::fs::write(&path, policy).expect("writes the policy");
+    let monitor = Monitor::with(&["--attach", "kprobe", "--policy", &path]);
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.err("setlease f u", libc::EBUSY);
+    {
+        let _off = no_kprobes();
+        actor.ok("unregister-buffers ring");
+    }
+    expect_corrected(&monitor, &file, PAGES, 0);
+    actor.ok("setlease f u");
+}
+
+/// Of pins that are older than the monitor nothing is said: the books may be too low, and what is there may be
+/// somebody else's.
+#[test]
+fn older_pins_are_nobodys() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let monitor = Monitor::alone();
+    let other = Actor::start();
+    other.all(&[
+        "uring later",
+        &format!("open g {} rw", file.path),
+        "mmap n g 64K shared rw",
+        "register-buffers later n",
+    ]);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(pins_of(&other), 16);
+    other.ok("unregister-buffers later");
+    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
+    assert!(report.rows("stakes", other.pid()).is_empty(), "{report}");
+    actor.all(&["unregister-buffers ring", "setlease f u"]);
+    monitor.barrier();
+    assert!(monitor.all("corrected").is_empty());
+    pinned.assert_balanced();
+}
+
+/// A user who has very many files under lease, and folios that were truncated while pinned, does not keep the
+/// monitor from anything.
+#[test]
+fn very_many_files_take_no_longer() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::alone();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.ok("truncate f 0");
+    actor.ok("open-files 12000");
+    std::fs::create_dir(scratch.file("files")).expect("a folder");
+    actor.ok_within(
+        Duration::from_mins(2),
+        &format!("crowd c 100 100 {}", scratch.file("files")),
+    );
+    actor.ok("setlease f u");
+    let zombie = monitor.expect_of("zombie", actor.pid());
+    assert_eq!(zombie["path"], file.path.as_str(), "{zombie}");
+    actor.ok_within(Duration::from_mins(2), "crowd-end c");
+    assert!(monitor.all("corrected").is_empty());
+}
+
+/// Large folios, pages behind a hole, and pages that have left the file: none of them is found wrong.
+#[test]
+fn what_is_right_stays_as_it_is() {
+    let scratch = Scratch::with("huge=always,size=64M");
+    let pinned = Pinned::now();
+    let monitor = Monitor::alone();
+    let actor = Actor::start();
+    let path = scratch.file("f");
+    actor.ok("uring ring");
+    actor.ok(&format!("open f {path} rw,creat,cloexec"));
+    actor.all(&[
+        "truncate f 16M",
+        "setlease f w",
+        "mmap m f 8M shared rw",
+        "touch m",
+        "register-buffers ring m",
+        "truncate f 4M",
+    ]);
+    // Three looks, and one more.
+    std::thread::sleep(Duration::from_secs(4));
+    monitor.barrier();
+    let corrected = monitor.all("corrected");
+    assert!(corrected.is_empty(), "{corrected:?}");
+    let held = pinned.since();
+    assert!(held > 0 && pins_of(&actor) == held, "{held}");
+    actor.all(&["unregister-buffers ring", "setlease f u"]);
+    monitor.barrier();
+    monitor.none_for(actor.pid(), "zombie");
+    pinned.assert_balanced();
+}
