@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Actor, Monitor, PAGES, Pinned, Scratch, Setting, Subject, Tool, expect_zombie, no_monitor,
-    open_lease_and_pin,
+    open_lease_and_pin, pin_without_lease,
 };
 
 /// Kprobes of this kind do not run while this is in force, and nothing counts that.
@@ -101,7 +101,7 @@ fn older_pins_are_nobodys() {
     let scratch = Scratch::new();
     let pinned = Pinned::now();
     let actor = Actor::start();
-    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let file = pin_without_lease(&actor, &scratch.file("f"));
     let monitor = Monitor::alone();
     let other = Actor::start();
     other.all(&[
@@ -115,7 +115,7 @@ fn older_pins_are_nobodys() {
     other.ok("unregister-buffers later");
     let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
     assert!(report.rows("stakes", other.pid()).is_empty(), "{report}");
-    actor.all(&["unregister-buffers ring", "setlease f u"]);
+    actor.ok("unregister-buffers ring");
     monitor.barrier();
     assert!(monitor.all("corrected").is_empty());
     pinned.assert_balanced();
