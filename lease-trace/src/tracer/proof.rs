@@ -85,12 +85,11 @@ impl Prover {
         /// So little that the kernel stops after a few inodes with pins.
         const LINES: usize = 64;
         let begun = Instant::now();
-        let mut walk = match self.walk.take() {
-            Some(walk) => walk,
-            None => {
-                let file = File::from(iter::begin(self.link.as_fd())?);
-                BufReader::with_capacity(LINES, file)
-            }
+        let mut walk = if let Some(walk) = self.walk.take() {
+            walk
+        } else {
+            let file = File::from(iter::begin(self.link.as_fd())?);
+            BufReader::with_capacity(LINES, file)
         };
         let mut corrected = Vec::new();
         let mut text = String::new();

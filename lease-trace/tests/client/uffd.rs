@@ -15,7 +15,7 @@ pub const COMMANDS: &[Command] = &[Command {
 /// `struct uffdio_api` of linux/userfaultfd.h.
 #[repr(C)]
 pub struct Api {
-    api: u64,
+    version: u64,
     features: u64,
     ioctls: u64,
 }
@@ -25,7 +25,7 @@ impl Api {
         /// `UFFD_API`
         const API: u64 = 0xaa;
         Self {
-            api: API,
+            version: API,
             features: 0,
             ioctls: 0,
         }
