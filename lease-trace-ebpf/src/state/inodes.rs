@@ -92,30 +92,30 @@ impl InodeRef {
         books::generation(self.id)
     }
 
-    /// What a proof has found is noted; whether the same was found at every look for so long that there were
-    /// three at least. Only whoever proves the books calls this.
+    /// What a proof has found is noted; whether the same was found at every look for so long. Of several who
+    /// look, one is told so.
     #[inline(always)]
     pub fn doubt_has_lasted(self, found: u64) -> bool {
-        /// Looks are a second apart.
+        /// Longer than any change of the books is under way.
         const LASTING_NS: u64 = 1_500_000_000;
         let now = task::now();
-        // SAFETY: `record` is an element of an array; nobody else has these two words.
-        unsafe {
-            let (doubt, since) = (
-                &raw mut (*self.record).doubt,
+        // SAFETY: `record` is an element of an array.
+        let (doubt, since) = unsafe {
+            (
+                At::new(&raw mut (*self.record).doubt),
                 &raw mut (*self.record).doubted_ns,
-            );
-            if doubt.read_volatile() != found {
-                doubt.write_volatile(found);
-                since.write_volatile(now);
-                return false;
-            }
-            let has_lasted = now - since.read_volatile() > LASTING_NS;
-            if has_lasted {
-                doubt.write_volatile(0);
-            }
-            has_lasted
+            )
+        };
+        let before = doubt.load();
+        if before == found {
+            // SAFETY: as above. Before it was noted for the first time, this was set.
+            let lasting = now - unsafe { since.read_volatile() };
+            return lasting > LASTING_NS && doubt.swap_if(found, 0);
         }
+        // SAFETY: as above. Who is second to note it has the younger time, or none.
+        unsafe { since.write_volatile(now) };
+        doubt.swap_if(before, found);
+        false
     }
 
     /// There is no doubt, or nothing to say of it.
