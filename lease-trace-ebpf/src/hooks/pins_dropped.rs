@@ -51,9 +51,14 @@ on_entry!(
     |ctx| release::folio(ctx.pointer(0), ctx.number(1))
 );
 
-on_entry!(
-    /// `void unpin_folios(struct folio **folios, unsigned long nfolios)` (6.11; mm/gup.c)
-    "unpin_folios",
-    unpin_folios_enter, unpin_folios_probe,
-    |ctx| release::folios(ctx.parameter(0), ctx.parameter(1))
-);
+/// `void unpin_folios(struct folio **folios, unsigned long nfolios)` (6.11; mm/gup.c). A folio begins like its
+/// first page, so the kprobe of `unpin_user_pages` is this one's, too.
+#[fentry(function = "unpin_folios")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the attribute hands over a value"
+)]
+pub fn unpin_folios_enter(ctx: FEntryContext) -> i32 {
+    release::pages(ctx.parameter(0), ctx.parameter(1));
+    0
+}

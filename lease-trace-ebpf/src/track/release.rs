@@ -27,12 +27,10 @@ use crate::{
 /// What the pages of one call are and how to find the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
-    /// `struct page **`
+    /// `struct page **`, or `struct folio **`: a folio begins like its first page
     Pages,
     /// `struct page *`, consecutive
     Range,
-    /// `struct folio **`
-    Folios,
 }
 
 /// References dropped by one call; runs are by [`key_of`].
@@ -45,7 +43,7 @@ struct Drops {
     run: Run,
 }
 
-/// `unpin_user_pages(pages, n)` and its kin.
+/// `unpin_user_pages(pages, n)`, `unpin_folios(folios, n)` and their kin.
 #[inline(always)]
 pub fn pages(array: u64, n: u64) {
     many(array, n, Shape::Pages);
@@ -115,12 +113,6 @@ unsafe extern "C" fn some_pages(index: u64, run: *mut c_void) -> i64 {
     }
     run.differ = 1;
     1
-}
-
-/// `unpin_folios(folios, n)`.
-#[inline(always)]
-pub fn folios(array: u64, n: u64) {
-    many(array, n, Shape::Folios);
 }
 
 /// `n` references on one folio.
@@ -194,8 +186,7 @@ unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `many` gave it.
     let drops = unsafe { &mut *drops.cast::<Drops>() };
     let page = match drops.shape {
-        // A folio begins like its first page.
-        Shape::Pages | Shape::Folios => kernel::element(drops.base, index).map(Page),
+        Shape::Pages => kernel::element(drops.base, index).map(Page),
         Shape::Range => Some(Page(drops.base).nth(index)),
     };
     // The kernel leaves out what it has dealt with already (mm/gup.c, unpin_user_pages).

@@ -63,11 +63,12 @@ pub struct Point {
 }
 
 impl Point {
-    /// The program for one of its ends, by what its name ends with. A kretprobe's is not bound to a function,
-    /// and that of the calls that pin is one for all of them.
+    /// The program for one of its ends, by what its name ends with. A kprobe's is not bound to a function: that
+    /// on the return of the calls that pin is one for all of them, and so is that of arrays that are unpinned.
     pub fn program(&self, suffix: &str) -> String {
-        match (suffix, self.group) {
-            ("ret", Group::PinsTaken) => "pins_taken_ret".to_owned(),
+        match (suffix, self.group, self.stem) {
+            ("ret", Group::PinsTaken, _) => "pins_taken_ret".to_owned(),
+            ("probe", _, "unpin_folios") => "unpin_user_pages_probe".to_owned(),
             _ => format!("{}_{suffix}", self.stem),
         }
     }
