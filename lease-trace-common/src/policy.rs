@@ -341,7 +341,7 @@ pub const ROWS: u32 = BANKS * RULES;
 /// Where hits of the rule with this row are counted.
 #[inline(always)]
 pub const fn hit(row: u32, action: Action, outcome: crate::verdict::Outcome) -> u32 {
-    row * HITS + action as u32 * 8 + outcome as u32
+    row * HITS + action as u32 * 9 + outcome as u32
 }
 
 /// Ways out that a hook of ours can deny, on some kernel.

@@ -93,6 +93,8 @@ pub struct Stake {
     /// Address of the file of the lease that was set or ended last, or of the first pins; it may
     /// be gone.
     pub file: u64,
+    /// Address of a page of the pins that were taken last, 0 if none is known: it may be unpinned.
+    pub page: u64,
     /// 1: the monitor was asked to hold the file.
     pub held: u64,
     /// How many of the leases others have set: they cover the pins, and count no longer than these.
@@ -204,7 +206,7 @@ const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 13 * 8
+        == 14 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()

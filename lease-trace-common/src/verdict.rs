@@ -50,10 +50,12 @@ pub enum Outcome {
     Would = 6,
     /// Not done: the task is ending.
     Ending = 7,
+    /// Not done so far: that the pins are there is not proved.
+    Doubtful = 8,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Done,
         Self::HandedOver,
         Self::Spared,
@@ -61,6 +63,7 @@ impl Outcome {
         Self::Failed,
         Self::Would,
         Self::Ending,
+        Self::Doubtful,
     ];
 
     pub fn from_raw(raw: u32) -> Option<Self> {
@@ -92,6 +95,30 @@ pub enum Verdict {
     Signal(Action),
     /// Only tell.
     Tell(Action, Outcome),
+}
+
+impl Verdict {
+    /// Whether anything of it is only for pins that are proved to be there: a punishment, or that one failed.
+    #[inline(always)]
+    pub const fn needs_proof(self) -> bool {
+        matches!(
+            self,
+            Self::Deny | Self::Signal(_) | Self::Tell(_, Outcome::Failed)
+        )
+    }
+
+    /// The same where they are not: nobody is touched, and afterwards that is told.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_doubt(self) -> Self {
+        match self {
+            Self::Deny => Self::Pass,
+            Self::Signal(action) | Self::Tell(action, Outcome::Failed) => {
+                Self::Tell(action, Outcome::Doubtful)
+            }
+            other => other,
+        }
+    }
 }
 
 /// What a rule comes to for one way out: `deny` only where it can be had, `hold` of an unlock by

@@ -281,6 +281,25 @@ fn a_bystander_is_not_a_reason_to_signal_the_owner() {
     );
 }
 
+/// Nobody is touched in doubt, what was told of others stays as it is, and nothing becomes more than it was.
+#[test]
+fn doubt_touches_nobody_and_is_told() {
+    for case in cases() {
+        let verdict = case.verdict();
+        let doubted = verdict.in_doubt();
+        assert!(!doubted.needs_proof(), "{case:?}");
+        assert_eq!(doubted.in_doubt(), doubted, "{case:?}");
+        match (verdict, doubted) {
+            (Verdict::Deny, Verdict::Pass) => assert_eq!(case.moment, Moment::Before),
+            (
+                Verdict::Signal(action) | Verdict::Tell(action, Outcome::Failed),
+                Verdict::Tell(told, Outcome::Doubtful),
+            ) => assert_eq!(action, told, "{case:?}"),
+            (before, after) => assert_eq!(before, after, "{case:?}"),
+        }
+    }
+}
+
 #[test]
 fn numbers_in_records_come_back() {
     for outcome in Outcome::ALL {

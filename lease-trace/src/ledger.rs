@@ -285,6 +285,7 @@ fn outcome(event: &Event) -> &'static str {
         Some(Outcome::Bystander) => "bystander",
         Some(Outcome::Would) => "would",
         Some(Outcome::Ending) => "ending",
+        Some(Outcome::Doubtful) => "doubtful",
         Some(Outcome::Failed) | None => "failed",
     }
 }

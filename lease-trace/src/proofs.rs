@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{session::Session, tracer::Tracer};
+use crate::{
+    session::Session,
+    tracer::{Look, Tracer},
+};
 
 /// When to look next.
 pub struct Proofs {
@@ -26,13 +29,17 @@ impl Proofs {
     const AT_ONCE: Duration = Duration::from_millis(10);
 
     /// Looks, if it is time and the books have any pins. What stays too high is told, and right from then on.
-    pub fn run(&mut self, tracer: &mut Tracer, session: &mut Session) -> anyhow::Result<()> {
+    pub fn run(
+        &mut self,
+        tracer: &mut Tracer,
+        session: &mut Session,
+    ) -> anyhow::Result<Option<Look>> {
         let begun = Instant::now();
         if begun < self.next || !tracer.has_pins()? {
-            return Ok(());
+            return Ok(None);
         }
         let Some(look) = tracer.prove(Self::AT_ONCE) else {
-            return Ok(());
+            return Ok(None);
         };
         for correction in &look.corrected {
             session.corrected(correction)?;
@@ -42,6 +49,6 @@ impl Proofs {
             self.next = begun + self.taken * Self::SHARE;
             self.taken = Duration::ZERO;
         }
-        Ok(())
+        Ok(Some(look))
     }
 }

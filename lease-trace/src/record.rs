@@ -45,7 +45,8 @@ pub struct Deed {
     pub action: Action,
     /// `done`; `would`: monitor mode; `handed-over`: the monitor is asked to do it; `spared`: pid
     /// 1 or lease-trace; `bystander`: another process than the owner let go; `ending`: the process
-    /// is ending; `failed`; `too-late`: closed before it could be held; `taken-back`: held again
+    /// is ending; `doubtful`: that the pins are there is not proved, and with a monitor it is judged again
+    /// once it is; `failed`; `too-late`: closed before it could be held; `taken-back`: held again
     /// by a monitor that was started again; `gone`: the process has ended; `pins-gone`, `limit`:
     /// why a hold ended; `verified`: after a kill, lease and pins are gone; `pins-remain`: they
     /// are not.

@@ -70,5 +70,6 @@ fn hit(action: Action, outcome: Outcome) -> String {
         Outcome::Bystander => "bystander".to_owned(),
         Outcome::Failed => format!("{}-failed", action.name()),
         Outcome::Ending => "ending".to_owned(),
+        Outcome::Doubtful => "doubtful".to_owned(),
     }
 }

@@ -3,4 +3,5 @@
 pub mod before;
 pub mod last_cover;
 pub mod policy;
+pub mod proof;
 pub mod verdicts;

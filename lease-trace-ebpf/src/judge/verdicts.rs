@@ -25,6 +25,7 @@ use crate::{
     effects::stack,
     judge::last_cover,
     judge::policy::find,
+    judge::proof,
     kernel::args::Decision,
     kernel::current,
     kernel::{File, leases},
@@ -204,7 +205,11 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
     } else {
         Moment::Before
     };
-    let (action, outcome) = match verdict(found, moment, cause, spared(stake, cause, moment)) {
+    let mut verdict = verdict(found, moment, cause, spared(stake, cause, moment));
+    if verdict.needs_proof() && !proof::is_there(inode, stake, moment) {
+        verdict = verdict.in_doubt();
+    }
+    let (action, outcome) = match verdict {
         Verdict::Pass => return 0,
         Verdict::Deny => (Action::Deny, Outcome::Done),
         Verdict::Tell(action, outcome) => (action, outcome),
@@ -280,7 +285,9 @@ fn record(
         (Outcome::Done, Action::Kill) => Some(Count::Killed),
         (Outcome::Done, _) => None,
         (Outcome::HandedOver, _) => Some(Count::HandedOver),
-        (Outcome::Spared | Outcome::Bystander | Outcome::Ending, _) => Some(Count::Spared),
+        (Outcome::Spared | Outcome::Bystander | Outcome::Ending | Outcome::Doubtful, _) => {
+            Some(Count::Spared)
+        }
         (Outcome::Failed, _) => Some(Count::ActionsFailed),
         (Outcome::Would, _) => Some(Count::Would),
     };

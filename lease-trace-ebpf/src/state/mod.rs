@@ -5,4 +5,5 @@ pub mod calls;
 pub mod inodes;
 pub mod maps;
 pub mod policy;
+pub mod reading;
 pub mod stakes;

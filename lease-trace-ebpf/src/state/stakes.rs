@@ -220,6 +220,15 @@ impl StakeRef {
         }
     }
 
+    /// Notes a page of the pins taken last, if it is known.
+    #[inline(always)]
+    pub fn note_page(self, page: u64) {
+        if page != 0 {
+            // SAFETY: `record` is a map value.
+            unsafe { (*self.record).page = page };
+        }
+    }
+
     #[inline(always)]
     fn held(self) -> At {
         // SAFETY: `held` is part of a map value.

@@ -5,14 +5,14 @@
 //! Drops are counted before they are made, so books that are too high have missed one, but for the moment in
 //! which a batch or what is owed is moved from one word to the next; at several looks they would have to be at
 //! the same point of that. Books that are too low say nothing: a pin may be on its way, or a short-term one, and
-//! 1,024 ordinary references look like one. So these are left as they are.
+//! 1,024 ordinary references look like one. So these are left as they are. Only where both are the same no drop
+//! was missed, so that whoever was let go on doubt can be judged.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_printf;
 use lease_trace_common::{
-    batch,
-    stake::{Detached, detached_tag, pins},
+    stake::{Detached, detached_tag},
     tagged,
     word::Word as _,
 };
@@ -23,6 +23,7 @@ use crate::{
     state::{
         inodes::InodeRef,
         maps::{detachings, walk_detached},
+        reading::Reading,
     },
     track::release,
 };
@@ -37,6 +38,8 @@ mod outcome {
     pub const CORRECTED: u64 = 2;
     /// What it has cannot be read.
     pub const UNKNOWN: u64 = 3;
+    /// It has more.
+    pub const MORE: u64 = 4;
 }
 
 /// What was found of one inode.
@@ -85,39 +88,6 @@ pub fn inode(ctx: *const MapElement) {
     };
 }
 
-/// What the books of an inode say at one moment.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Books {
-    word: u64,
-    owed: u64,
-    batch: u64,
-}
-
-impl Books {
-    #[inline(always)]
-    fn of(inode: InodeRef) -> Self {
-        let words = inode.words();
-        Self {
-            word: inode.word(),
-            owed: tagged::get(words.owed, inode.generation()),
-            batch: words.batch.load(),
-        }
-    }
-
-    /// All of it and a number in one word, to be compared with itself.
-    #[inline(always)]
-    fn mixed_with(self, found: u64) -> u64 {
-        self.word ^ self.owed.rotate_left(16) ^ self.batch.rotate_left(32) ^ found.rotate_left(48)
-    }
-
-    /// The pins that they say there are.
-    #[inline(always)]
-    fn pins(self) -> u64 {
-        let dropped = self.owed + batch::dropped(self.batch);
-        pins(self.word).saturating_sub(dropped)
-    }
-}
-
 /// Looks once; what is to be corrected is up to the caller. A function of its own for the verifier, and its
 /// stack is free again for what follows.
 #[unsafe(no_mangle)]
@@ -127,14 +97,14 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     let (Some(proof), Some(inode)) = (unsafe { proof.as_mut() }, InodeRef::find(address)) else {
         return outcome::RIGHT as i64;
     };
-    let books = Books::of(inode);
+    let books = Reading::of(inode);
     let counted = books.pins();
     proof.number = inode.number();
     proof.counted = counted;
     if counted == 0 {
         return outcome::RIGHT as i64;
     }
-    let Some(cached) = InodePtr(address).cached_pins(counted) else {
+    let Some(cached) = InodePtr(address).cached_pins(counted + 1) else {
         inode.trust();
         return outcome::UNKNOWN as i64;
     };
@@ -145,9 +115,13 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     proof.found = found;
     if found >= counted {
         inode.trust();
-        return outcome::RIGHT as i64;
+        return if found == counted {
+            outcome::RIGHT
+        } else {
+            outcome::MORE
+        } as i64;
     }
-    if books != Books::of(inode) {
+    if books != Reading::of(inode) {
         inode.trust();
         return outcome::DOUBTFUL as i64;
     }

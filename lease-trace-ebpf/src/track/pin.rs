@@ -65,11 +65,16 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
     match mapping {
         Mapping::Anonymous => return,
         Mapping::Shared(file) => {
-            if let Some(inode) = file.mapped_inode()
-                && (call.is_of_file() || pin_ends_are_of(inode.0, call.pages, n) != 0)
-            {
-                take(ctx, inode.0, n, file.0, call.mm);
-                return;
+            if let Some(inode) = file.mapped_inode() {
+                let page = if call.is_of_file() {
+                    0
+                } else {
+                    pin_page_of(inode.0, call.pages, n)
+                };
+                if page != OTHERS {
+                    take(ctx, inode.0, n, file.0, call.mm, page as u64);
+                    return;
+                }
             }
         }
         Mapping::Other => {}
@@ -91,7 +96,7 @@ fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
     };
     runs::for_each_page(n, one_page, &mut pins);
     let run = pins.run.end();
-    take_run(&mut pins, run);
+    take_run(&mut pins, run, n);
     if pins.is_kept != 0 {
         react::forget_stack();
     }
@@ -152,13 +157,20 @@ extern "C" fn pin_mapping(start: u64, n: u64, mm: u64) -> i64 {
     }
 }
 
-/// Whether the first and the last page of a call are of this inode: the mapping that is there now may not be the
+/// What [`pin_page_of`] returns where the pages are not those of the inode: no address of a page.
+const OTHERS: i64 = 1;
+
+/// The first page of a call if that and the last are of this inode: the mapping that is there now may not be the
 /// one by which they were pinned. A function of its own for the verifier.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_ends_are_of(inode: u64, array: u64, n: u64) -> i64 {
+extern "C" fn pin_page_of(inode: u64, array: u64, n: u64) -> i64 {
     let is_of = |index| matches!(kernel::owner_of(array, index), Owner::Inode(of) if of == inode);
-    i64::from(is_of(0) && (n == 1 || is_of(n - 1)))
+    if is_of(0) && (n == 1 || is_of(n - 1)) {
+        kernel::element(array, 0).unwrap_or(0) as i64
+    } else {
+        OTHERS
+    }
 }
 
 /// What the VMA at an address says.
@@ -195,7 +207,7 @@ unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
         }
     };
     let run = pins.run.add(inode);
-    take_run(pins, run);
+    take_run(pins, run, index);
     0
 }
 
@@ -209,22 +221,24 @@ extern "C" fn pin_before(array: u64, index: u64, since: u64) -> i64 {
     })
 }
 
+/// `end` is the index behind the run.
 #[inline(always)]
-fn take_run(pins: &mut Pins, run: Option<(u64, u64)>) {
+fn take_run(pins: &mut Pins, run: Option<(u64, u64)>, end: u64) {
     let Some((inode, n)) = run else { return };
     if pins.is_kept == 0 {
         react::keep_stack(pins.ctx);
         loops::keep(&mut pins.is_kept, 1);
     }
-    take_noted(inode, n, 0, pins.mm, true);
+    let page = kernel::element(pins.array, end - 1).unwrap_or(0);
+    take_noted(inode, n, 0, pins.mm, true, page);
 }
 
 /// Attributes `n` pins in the inode at this address; `file` is the open file through which all of them
-/// were taken, 0 if it is not known.
+/// were taken, and `page` one of their pages, 0 if it is not known.
 #[inline(always)]
-fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
+fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64, page: u64) {
     let is_kept = note_stack(ctx, inode, mm);
-    let is_missing = take_noted(inode, n, file, mm, is_kept);
+    let is_missing = take_noted(inode, n, file, mm, is_kept, page);
     if is_kept {
         react::forget_stack();
     }
@@ -236,14 +250,14 @@ fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
 
 /// The same once the stack is noted, see [`react::note_stack`]; whether the stake has none all the same.
 #[inline(always)]
-fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
+fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool, page: u64) -> bool {
     let number = pin_enter(inode, n) as u64;
     if number == 0 {
         return false;
     }
     pin_describe(number, inode, file, mm, u64::from(is_kept));
     pin_cover(number, file, mm);
-    let is_missing = give(number, n, mm);
+    let is_missing = give(number, n, mm, page);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
     is_missing
@@ -353,9 +367,9 @@ extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
 /// Gives the pins to the stake; where there is no room for one they are nobody's. True if the stake has no
 /// stack.
 #[inline(always)]
-fn give(number: u64, n: u64, mm: u64) -> bool {
+fn give(number: u64, n: u64, mm: u64, page: u64) -> bool {
     for _ in 0..TRIES {
-        match pin_give(number, n, mm) {
+        match pin_give(number, n, mm, page) {
             AGAIN => {}
             given => return given == GIVEN_WITHOUT_STACK,
         }
@@ -373,7 +387,7 @@ const GIVEN_WITHOUT_STACK: i64 = 2;
 /// A function of its own for the verifier: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
+extern "C" fn pin_give(number: u64, n: u64, mm: u64, page: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return GIVEN;
     };
@@ -388,6 +402,7 @@ extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
         return AGAIN;
     }
     stake.note_peak();
+    stake.note_page(page);
     react::pinned(inode, stake, change);
     if stake.get().stack[0] == 0 {
         GIVEN_WITHOUT_STACK

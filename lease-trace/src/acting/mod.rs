@@ -1,6 +1,7 @@
 //! What userspace does in the name of a rule, when the kernel side asks for it: holds files, and
 //! sends signals where the process meant was not the current one.
 
+mod doubts;
 mod hold;
 mod process;
 mod wanted;
@@ -14,7 +15,7 @@ use lease_trace_common::{
     verdict::Outcome,
 };
 
-use self::hold::Holds;
+use self::{doubts::Doubts, hold::Holds};
 use crate::{
     clock::Clock,
     record::Name,
@@ -35,6 +36,8 @@ enum What {
     Hold,
     LetGo,
     Signal(Action),
+    /// The signal of this action, if that is proved.
+    Doubt(Action),
 }
 
 impl Order {
@@ -45,6 +48,12 @@ impl Order {
             EventKind::Unhold => What::LetGo,
             EventKind::Action if event.outcome == Outcome::HandedOver as u32 => {
                 What::Signal(Action::from_raw(event.action))
+            }
+            EventKind::Action if event.outcome == Outcome::Doubtful as u32 => {
+                match Action::from_raw(event.action) {
+                    action @ (Action::Stop | Action::Kill) => What::Doubt(action),
+                    _ => return None,
+                }
             }
             _ => return None,
         };
@@ -68,6 +77,7 @@ pub struct Done {
 #[derive(Default)]
 pub struct Acting {
     holds: Holds,
+    doubts: Doubts,
     /// Notifications lost so far.
     lost: u64,
 }
@@ -97,6 +107,10 @@ impl Acting {
                 return Some(held.done(Name::HoldEnd, "pins-gone"));
             }
             What::Signal(action) => signal(&event, action),
+            What::Doubt(action) => {
+                self.doubts.add(action, &event, path);
+                return None;
+            }
         };
         Some(Done {
             name,
@@ -104,6 +118,33 @@ impl Acting {
             path,
             outcome,
         })
+    }
+
+    /// Judges again what was let go on doubt, now that the books of these inodes, by their ids, were found
+    /// right; `is_whole`: the walk that found it has ended.
+    pub fn proved(
+        &mut self,
+        right: &[u64],
+        is_whole: bool,
+        tracer: &Tracer,
+    ) -> Result<Vec<Done>, tracer::Error> {
+        if self.doubts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let judged = self.doubts.proved(right, tracer)?;
+        if is_whole {
+            self.doubts.walk_ended();
+        }
+        let done = |(action, event, path)| {
+            let (name, outcome) = signal(&event, action);
+            Done {
+                name,
+                event,
+                path,
+                outcome,
+            }
+        };
+        Ok(judged.into_iter().map(done).collect())
     }
 
     /// Lets go of what was held for longer than `limit_ms` after its process let it go.

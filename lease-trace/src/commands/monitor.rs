@@ -184,7 +184,11 @@ async fn watch(
                     session.deed(&done)?;
                 }
                 sweep.run(tracer, &mut session, &mut acting, &counts)?;
-                proofs.run(tracer, &mut session)?;
+                if let Some(look) = proofs.run(tracer, &mut session)? {
+                    for done in acting.proved(&look.right, look.is_whole, tracer)? {
+                        session.deed(&done)?;
+                    }
+                }
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }

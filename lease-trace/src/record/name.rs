@@ -102,7 +102,10 @@ impl Name {
             (Some(Outcome::Would), Action::Hold) => Self::WouldHold,
             (Some(Outcome::Would), Action::Stop) => Self::WouldStop,
             (Some(Outcome::Would), Action::Kill) => Self::WouldKill,
-            (Some(Outcome::Spared | Outcome::Bystander | Outcome::Ending), _) => Self::Spared,
+            (
+                Some(Outcome::Spared | Outcome::Bystander | Outcome::Ending | Outcome::Doubtful),
+                _,
+            ) => Self::Spared,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Report) => Self::Reported,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Deny) => Self::Denied,
             (Some(Outcome::Done | Outcome::HandedOver), Action::Hold) => Self::Held,

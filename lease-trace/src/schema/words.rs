@@ -53,6 +53,7 @@ pub fn outcome(_: &mut SchemaGenerator) -> Schema {
         "spared",
         "bystander",
         "ending",
+        "doubtful",
         "failed",
         "too-late",
         "taken-back",

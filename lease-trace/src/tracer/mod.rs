@@ -48,6 +48,7 @@ use lease_trace_common::{
 };
 
 pub use self::pinned::{stale, started};
+pub use self::proof::Look;
 pub use self::{
     attach::{Attachment, Outcome},
     error::Error,
@@ -63,7 +64,7 @@ use self::{
     maps::{COUNTS, Counts, Maps},
     notifications::Notifications,
     object::Purpose,
-    proof::{Look, Prover},
+    proof::Prover,
     raw::Link,
     set_up::{Links, SetUp},
     walk::Walker,

@@ -17,9 +17,10 @@ use crate::kernel::{bpf, iter};
 /// The file, its program, and the map that it goes over.
 const FILE: (&str, &str, &str) = ("proof", "prove", "SLOT_OF");
 
-/// What the program says of an inode: right, to be looked at again, corrected, or not known (`outcome` of the
-/// kernel side).
-const OUTCOMES: std::ops::RangeInclusive<u64> = 0..=3;
+/// What the program says of an inode: right, to be looked at again, corrected, not known, or more than counted
+/// (`outcome` of the kernel side).
+const OUTCOMES: std::ops::RangeInclusive<u64> = 0..=4;
+const RIGHT: u64 = 0;
 const DOUBTFUL: u64 = 1;
 const CORRECTED: u64 = 2;
 
@@ -59,6 +60,8 @@ pub struct Correction {
 /// Some of a walk.
 pub struct Look {
     pub corrected: Vec<Correction>,
+    /// Ids of inodes that have as many pins as counted.
+    pub right: Vec<u64>,
     /// The walk has come to its end.
     pub is_whole: bool,
 }
@@ -91,7 +94,7 @@ impl Prover {
             let file = File::from(iter::begin(self.link.as_fd())?);
             BufReader::with_capacity(LINES, file)
         };
-        let mut corrected = Vec::new();
+        let (mut corrected, mut right) = (Vec::new(), Vec::new());
         let mut text = String::new();
         loop {
             match walk.read_line(&mut text) {
@@ -104,17 +107,22 @@ impl Prover {
             let line = Line::of(text.trim_end());
             let line = line.ok_or_else(|| io::Error::other(format!("what is `{text}`?")))?;
             text.clear();
+            if line.outcome == RIGHT {
+                right.push(line.inode_id);
+            }
             corrected.extend(self.enter(maps, line));
             if begun.elapsed() > limit {
                 self.walk = Some(walk);
                 return Ok(Look {
                     corrected,
+                    right,
                     is_whole: false,
                 });
             }
         }
         Ok(Look {
             corrected,
+            right,
             is_whole: true,
         })
     }
@@ -177,14 +185,7 @@ mod tests {
             outcome: CORRECTED,
         };
         assert_eq!(Line::of("3 17 5 0 2"), Some(line));
-        for text in [
-            "",
-            "1 2 3 4",
-            "1 2 3 4 5",
-            "1 2 3 x 1",
-            "1 2 3 4 4",
-            "1 2 3 4 1 6",
-        ] {
+        for text in ["", "1 2 3 4", "1 2 3 4 5", "1 2 3 x 1", "1 2 3 4 1 6"] {
             assert_eq!(Line::of(text), None, "{text}");
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, Setting, Subject, Tool, expect_zombie, no_monitor,
-    open_lease_and_pin, pin_without_lease,
+    Actor, Fate, Monitor, PAGES, Pinned, Scratch, Setting, Subject, Tool, expect_zombie,
+    no_monitor, open_lease_and_pin, pin_without_lease,
 };
 
 /// Kprobes of this kind do not run while this is in force, and nothing counts that.
@@ -91,6 +91,89 @@ fn nobody_is_denied_for_pins_that_are_gone() {
     }
     expect_corrected(&monitor, &file, PAGES, 0);
     actor.ok("setlease f u");
+}
+
+/// A policy with one rule for the files of this folder, written there.
+fn policy(scratch: &Scratch, action: &str) -> String {
+    let policy = format!(
+        "mode = \"enforce\"\n[[rule]]\nname = \"all\"\nmatch.path = \"{}\"\naction = \"{action}\"\n",
+        scratch.folder().display()
+    );
+    let path = scratch.file("policy.toml");
+    std::fs::write(&path, policy).expect("writes the policy");
+    path
+}
+
+/// Whoever lets go in the right order is neither refused nor killed, at the very moment when a hook has missed
+/// the drop: by the books, he has pins, but a page of them is looked at.
+#[test]
+fn nobody_is_punished_for_pins_that_are_gone() {
+    no_monitor();
+    for action in ["deny", "kill", "stop"] {
+        let scratch = Scratch::new();
+        let pinned = Pinned::now();
+        let path = policy(&scratch, action);
+        let monitor = Monitor::with(&["--attach", "kprobe", "--policy", &path]);
+        let actor = Actor::start();
+        let file = open_lease_and_pin(&actor, &scratch.file("f"));
+        {
+            let _off = no_kprobes();
+            actor.ok("unregister-buffers ring");
+        }
+        actor.ok("setlease f u");
+        let spared = monitor.expect_of("spared", actor.pid());
+        assert_eq!(spared["outcome"], "doubtful", "{spared}");
+        assert_eq!(spared["action"], action, "{spared}");
+        expect_corrected(&monitor, &file, PAGES, 0);
+        // It would have been judged by now.
+        std::thread::sleep(Duration::from_secs(2));
+        monitor.barrier();
+        for event in ["killed", "stopped", "denied"] {
+            monitor.none_for(actor.pid(), event);
+        }
+        // It is there, and answers.
+        actor.ok("close f");
+        pinned.assert_balanced();
+    }
+}
+
+/// Of two buffers the one pinned last is gone, and with it the page that is looked at: the other one's pins are
+/// found in the page cache.
+#[test]
+fn doubt_does_not_hide_the_guilty() {
+    no_monitor();
+    let prepared = |actor: &Actor, scratch: &Scratch| {
+        let file = open_lease_and_pin(actor, &scratch.file("f"));
+        actor.all(&[
+            "uring later",
+            "mmap n f 64K shared rw",
+            "register-buffers later n",
+            "unregister-buffers later",
+        ]);
+        file
+    };
+    {
+        let scratch = Scratch::new();
+        let path = policy(&scratch, "deny");
+        let monitor = Monitor::with(&["--policy", &path]);
+        let actor = Actor::start();
+        prepared(&actor, &scratch);
+        actor.err("setlease f u", libc::EBUSY);
+        let denied = monitor.expect_of("denied", actor.pid());
+        assert_eq!(denied["outcome"], "done", "{denied}");
+        actor.all(&["unregister-buffers ring", "setlease f u"]);
+    }
+    let scratch = Scratch::new();
+    let path = policy(&scratch, "kill");
+    let monitor = Monitor::with(&["--policy", &path]);
+    let mut actor = Actor::start();
+    prepared(&actor, &scratch);
+    actor.ok("setlease f u");
+    let spared = monitor.expect_of("spared", actor.pid());
+    assert_eq!(spared["outcome"], "doubtful", "{spared}");
+    let killed = monitor.expect_of("killed", actor.pid());
+    assert_eq!(killed["outcome"], "done", "{killed}");
+    assert_eq!(actor.ends(), Fate::Killed(libc::SIGKILL));
 }
 
 /// Of pins that are older than the monitor nothing is said: the books may be too low, and what is there may be
