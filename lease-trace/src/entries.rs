@@ -208,6 +208,7 @@ pub fn stake(
         cause,
         leases: Some(leases),
         pins: known.then_some(pins),
+        doubtful: is_doubtful(inode),
         peak_pins: known.then_some(stake.peak.max(pins)),
         vm_pin_bytes: if known {
             None
@@ -228,6 +229,11 @@ pub fn stake(
         owner,
         file,
     }
+}
+
+/// Whether fewer pins were found in its page cache than are counted, and nothing was corrected so far.
+fn is_doubtful(inode: &InodeView) -> bool {
+    inode.inode.is_some_and(|inode| inode.doubt != 0)
 }
 
 fn lease(
@@ -275,6 +281,7 @@ fn lease(
         cause: None,
         leases: None,
         pins: known.then_some(pins),
+        doubtful: is_doubtful(&view.inode),
         peak_pins: None,
         vm_pin_bytes: if known { None } else { vm_pin(&keepers) },
         asker,
@@ -326,6 +333,7 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
         cause: None,
         leases: None,
         pins: None,
+        doubtful: false,
         peak_pins: None,
         vm_pin_bytes: match snapshot.source {
             Some(_) => None,

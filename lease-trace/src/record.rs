@@ -95,6 +95,9 @@ pub struct Transition {
     /// Pin references.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pins: Option<u64>,
+    /// That they are there is not proved: a hook on a drop may have been missed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub doubtful: bool,
     #[serde(flatten)]
     pub asker: Asker,
     /// The process is ending, and its pins go with it.
@@ -110,6 +113,14 @@ pub struct Transition {
     pub orphan: Orphan,
     #[serde(flatten)]
     pub deed: Option<Deed>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What belongs to orphaned pins alone.
@@ -327,6 +338,9 @@ pub struct Entry {
     /// Pin references; absent: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pins: Option<u64>,
+    /// The file's page cache has fewer than were counted: it is looked at again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub doubtful: bool,
     /// The most at one time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_pins: Option<u64>,

@@ -16,7 +16,7 @@ use lease_trace_common::{
 
 use crate::{
     kernel::current,
-    kernel::{FileLease, opaque},
+    kernel::{FileLease, Page, Pinned, opaque},
     state::inodes::InodeRef,
     state::maps::{EVENTS, LEASES, PATHS, RING, STACKS, WAKE, count, owner_says},
     state::policy::Match,
@@ -49,6 +49,8 @@ pub struct Notice<'a> {
     pub pinned_ns: u64,
     pub started_ns: u64,
     pub did: Did,
+    /// See [`Event::doubtful`].
+    pub doubtful: u32,
     /// The policy and the rule, if one matched.
     pub found: Option<Match>,
     pub stack: &'a [u64; STACK_LEN],
@@ -105,6 +107,9 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         return 0;
     };
     let stake = found.get();
+    let doubtful = kind == EventKind::Zombie as u64
+        && stake.page != 0
+        && Page(stake.page).pinned_of(inode.get().address) == Pinned::Gone;
     notify(&Notice {
         kind: kind as u32,
         inode: inode.get(),
@@ -126,6 +131,7 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         pinned_ns: stake.pinned_ns,
         started_ns: stake.started_ns,
         did: NOTHING,
+        doubtful: doubtful.into(),
         found: None,
         stack: &stake.stack,
     });
@@ -182,6 +188,7 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
             action: (packed >> 16) as u32 & 0xff,
             outcome: (packed >> 24) as u32 & 0xff,
         },
+        doubtful: 0,
         found: Match::of(found),
         // SAFETY: a live map value of this thread, which nobody else writes.
         stack: stack.map_or(&NO_STACK, |stack| unsafe { &*stack }),
@@ -243,6 +250,7 @@ extern "C" fn notify_lease(kind: u64, address: u64, cause: u64) -> i64 {
         pinned_ns: 0,
         started_ns: 0,
         did: NOTHING,
+        doubtful: 0,
         found: None,
         stack: &NO_STACK,
     });
@@ -352,6 +360,8 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         (*event).action = notice.did.action;
         (*event).outcome = notice.did.outcome;
         (*event).enforced = 0;
+        (*event).doubtful = notice.doubtful;
+        (*event).zero = 0;
         (*event).grace_ms = 0;
         copy(&raw mut (*event).rule, &NO_NAME);
         if let Some(found) = notice.found

@@ -4,7 +4,7 @@
 use lease_trace_common::{stake::detached_tag, tagged, verdict::Moment};
 
 use crate::{
-    kernel::{Backing, InodePtr, Page},
+    kernel::{InodePtr, Page, Pinned},
     state::{
         inodes::InodeRef,
         maps::DETACHED,
@@ -50,17 +50,16 @@ fn is_pinned(page: Page, inode: u64) -> bool {
     if page.0 == 0 {
         return false;
     }
-    let folio = page.folio();
-    if folio.pins() == 0 {
-        return false;
-    }
-    match folio.backing() {
-        Some(Backing::File(of)) => of.0 == inode,
-        Some(Backing::None) => DETACHED.get_ptr(folio.0).is_some_and(|detached| {
-            // SAFETY: a live map value.
-            let (of, pins) = unsafe { ((*detached).inode, (*detached).pins) };
-            of == inode && tagged::value(pins, detached_tag(folio.0)).unwrap_or(0) > 0
-        }),
-        Some(Backing::Anonymous) | None => false,
+    match page.pinned_of(inode) {
+        Pinned::Still => true,
+        Pinned::Detached => {
+            let folio = page.folio().0;
+            DETACHED.get_ptr(folio).is_some_and(|detached| {
+                // SAFETY: a live map value.
+                let (of, pins) = unsafe { ((*detached).inode, (*detached).pins) };
+                of == inode && tagged::value(pins, detached_tag(folio)).unwrap_or(0) > 0
+            })
+        }
+        Pinned::Gone => false,
     }
 }

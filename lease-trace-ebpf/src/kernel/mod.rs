@@ -41,8 +41,8 @@ pub use self::{
         element, opaque, value, word,
     },
     page::{
-        Backing, Head, NO_FILE, Owner, SomePages, are_alike, batch_folio, batch_len, is_head,
-        mapping, owner_of,
+        Backing, Head, NO_FILE, Owner, Pinned, SomePages, are_alike, batch_folio, batch_len,
+        is_head, mapping, owner_of,
     },
     pointer::{Pointer, Probed, Typed},
     task::{Current, mm_owner},

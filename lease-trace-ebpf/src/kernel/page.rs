@@ -210,6 +210,33 @@ pub fn is_head<P: Pointer>(page: P) -> bool {
     page.follow(offset!(page_head)).low() & 1 == 0
 }
 
+/// What became of a page that somebody pinned as one of a file's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// It is pinned still.
+    Still,
+    /// So it is, but it has left the page cache.
+    Detached,
+    /// It is not pinned, or it is none of that file's any more.
+    Gone,
+}
+
+impl Page {
+    /// What became of this page of an inode's, given by its address.
+    #[inline(always)]
+    pub fn pinned_of(self, inode: u64) -> Pinned {
+        let folio = self.folio();
+        if folio.pins() == 0 {
+            return Pinned::Gone;
+        }
+        match folio.backing() {
+            Some(Backing::File(of)) if of.0 == inode => Pinned::Still,
+            Some(Backing::None) => Pinned::Detached,
+            _ => Pinned::Gone,
+        }
+    }
+}
+
 impl Folio {
     /// `folio.mapping`.
     #[inline(always)]

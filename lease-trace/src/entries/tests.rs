@@ -122,6 +122,19 @@ fn only_zombies_are_zombies() {
     );
 }
 
+/// While fewer pins are found than counted, both the stake and the lease say so.
+#[test]
+fn doubt_is_that_of_the_inode() {
+    let doubted = |doubt| {
+        let mut stake = stake_of(1, PIN + LEASE);
+        stake.inode.inode.as_mut().expect("a record").doubt = doubt;
+        let snapshot = snapshot(Vec::new(), vec![stake]);
+        let entries = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
+        entries[0].doubtful
+    };
+    assert_eq!([doubted(0), doubted(17)], [false, true]);
+}
+
 #[test]
 fn stakes_have_a_state_and_an_empty_one_is_none() {
     let snapshot = snapshot(

@@ -70,6 +70,8 @@ impl StakeView {
             action: 0,
             outcome: 0,
             enforced: 0,
+            doubtful: 0,
+            zero: 0,
             grace_ms: 0,
             rule: [0; lease_trace_common::policy::NAME_LEN],
             stack,

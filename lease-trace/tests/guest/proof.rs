@@ -124,6 +124,8 @@ fn nobody_is_punished_for_pins_that_are_gone() {
         let spared = monitor.expect_of("spared", actor.pid());
         assert_eq!(spared["outcome"], "doubtful", "{spared}");
         assert_eq!(spared["action"], action, "{spared}");
+        let zombie = monitor.expect_of("zombie", actor.pid());
+        assert_eq!(zombie["doubtful"], true, "{zombie}");
         expect_corrected(&monitor, &file, PAGES, 0);
         // It would have been judged by now.
         std::thread::sleep(Duration::from_secs(2));
