@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The most that all runs of one boot may take together.
-const LIMIT: Duration = Duration::from_mins(35);
+const LIMIT: Duration = Duration::from_mins(50);
 
 /// Runs the scenarios on these kernels. Not `full`: they are all three, and what [`plan::is_left_out`]
 /// names is left out.

@@ -62,6 +62,7 @@ pub const ATTACH: [Attach; 3] = [
             "message::",
             "metrics::",
             "monitor::",
+    "oracle::a",
             "namespace::",
             "nfsd::",
             "oracle::",
@@ -115,7 +116,7 @@ const NEWEST: usize = 2;
 
 /// What the names of scenarios begin with that the short form runs on the newest kernel alone: they are
 /// about what is printed, asked for or kept in userspace, and most of them start the tool anew.
-const NEWEST_ALONE: [&str; 16] = [
+const NEWEST_ALONE: [&str; 17] = [
     "book::",
     "crowd::",
     "descriptors::",
