@@ -235,9 +235,7 @@ impl Folio {
             u64::from(count.saturating_sub(mapped) / GUP_PIN_COUNTING_BIAS)
         }
     }
-}
 
-impl Folio {
     /// All references, and those of mappings among them: in one read, since both may change. Where that cannot be,
     /// mappings are not told apart.
     #[inline(always)]

@@ -26,8 +26,9 @@ const XA_RETRY_ENTRY: u64 = 256 << 2 | INTERNAL;
 const UNKNOWN: i64 = -1;
 
 impl InodePtr {
-    /// Pin references on the folios in its page cache, as far as they are not `enough`. `None` where that is not all there is: it is no regular
-    /// file, its pages are memory of a device (DAX), or there are more slots than are looked at.
+    /// Pin references on the folios in its page cache, as far as they are not `enough`. `None` where that is not
+    /// all there is: it is no regular file, its pages are memory of a device (DAX), or there are more slots than
+    /// are looked at.
     #[inline(always)]
     pub fn cached_pins(self, enough: u64) -> Option<u64> {
         u64::try_from(page_cache_pins(self.0, enough)).ok()

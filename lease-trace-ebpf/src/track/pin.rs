@@ -377,7 +377,8 @@ extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return GIVEN;
     };
-    // Looked for again: the stake may have been deleted, and its memory be another's.
+    // Looked for again: the stake may have been deleted, and its memory be another's. Whether it is an ended
+    // process's was asked, and counted, when it was described.
     let tgid = owner_tgid(mm);
     let made = || StakeRef::find(pin_owner(mm, number) as u32, inode.id);
     let Some(stake) = StakeRef::find(tgid, inode.id).or_else(made) else {

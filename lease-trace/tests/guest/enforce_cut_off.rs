@@ -9,8 +9,8 @@ const LINKS: &str = "/sys/fs/bpf/lease-trace/links";
 const STRICT: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\n\
                       otherwise = \"kill\"\n";
 
-/// A start takes seconds in a guest, and each of its steps is traced.
-const MOST: usize = 4;
+/// A start takes seconds in a guest.
+const MOST: usize = 8;
 
 fn links() -> usize {
     fs::read_dir(LINKS).map_or(0, Iterator::count)
@@ -62,7 +62,7 @@ fn a_start_that_was_cut_off_is_told_and_removed() {
         Tool::run(&["enforce", "stop"]).exits(0);
         leftovers.assert_none();
     }
-    assert!(with_links > 1, "{with_links}");
+    assert!(with_links > 2, "{with_links}");
     // Or another start does.
     kill_before(&start, all.len() - 1);
     let again = Tool::run(&start).exits(0);

@@ -161,7 +161,7 @@ fn what_is_right_stays_as_it_is() {
         "register-buffers ring m",
         "truncate f 4M",
     ]);
-    // Three looks, and one more.
+    // Longer than it takes until something is corrected.
     std::thread::sleep(Duration::from_secs(4));
     monitor.barrier();
     let corrected = monitor.all("corrected");

@@ -180,6 +180,11 @@ pub const PLACES: [Place; 15] = [
     },
 ];
 
+/// Whether the name of a scenario begins with any of these.
+pub fn begins(test: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| test.starts_with(prefix))
+}
+
 impl Place {
     /// Whether its scenarios are run on the kernel of this number, attached in this way.
     pub const fn runs(&self, kernel: usize, attach: usize) -> bool {
@@ -188,14 +193,10 @@ impl Place {
 
     /// Whether a scenario of this name belongs here.
     pub fn takes(&self, test: &str) -> bool {
-        let begins = |place: &Place| {
-            let mut prefixes = place.prefixes.iter();
-            prefixes.any(|prefix| test.starts_with(prefix))
-        };
         if self.prefixes.is_empty() {
-            !PLACES.iter().any(begins)
+            !PLACES.iter().any(|place| begins(test, place.prefixes))
         } else {
-            begins(self)
+            begins(test, self.prefixes)
         }
     }
 }

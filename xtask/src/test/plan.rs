@@ -1,6 +1,6 @@
 //! What is run where: the attach modes that all scenarios run in, and what is left out.
 
-use super::places::Place;
+use super::places::{Place, begins};
 
 /// What the short form of a run of everything leaves out, for time: kprobes on all but the oldest kernel,
 /// since the newest runs the same programs unasked, by kprobe.multi; kprobe.multi where that is; tasks that
@@ -103,8 +103,7 @@ pub const ATTACH: [Attach; 3] = [
 
 impl Attach {
     fn takes(&self, test: &str) -> bool {
-        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| test.starts_with(prefix));
-        begins(self.keeps) || !begins(self.leaves)
+        begins(test, self.keeps) || !begins(test, self.leaves)
     }
 }
 
@@ -159,8 +158,6 @@ pub fn select<'a>(
     filter: Option<&str>,
     short: Option<usize>,
 ) -> Vec<&'a str> {
-    let begins =
-        |test: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| test.starts_with(prefix));
     let is_left = |test: &str| match short {
         Some(OLDEST) => begins(test, &NEWEST_ALONE) || begins(test, &MIDDLE_ALONE),
         Some(MIDDLE) => begins(test, &NEWEST_ALONE) || begins(test, &OUTERMOST),
