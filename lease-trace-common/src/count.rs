@@ -67,11 +67,14 @@ pub enum Count {
     LostHooks = 28,
     /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
     Joined = 29,
+    /// Records of inodes or stakes that another CPU was just making or deleting, and that were not to be
+    /// had in time.
+    LostWait = 30,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 30;
+    pub const LEN: usize = 31;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -104,6 +107,7 @@ impl Count {
         Self::AuditDropped,
         Self::LostHooks,
         Self::Joined,
+        Self::LostWait,
     ];
 
     /// What a growing counter means, for those that mean a loss.
@@ -125,6 +129,9 @@ impl Count {
             Self::LostHooks => Some("hooks were passed while their program ran on that CPU"),
             Self::Joined => {
                 Some("leases or pins joined what an ended process of the same pid left")
+            }
+            Self::LostWait => {
+                Some("records were not to be had in time: another CPU made or deleted them")
             }
             Self::Events
             | Self::Pinned

@@ -31,9 +31,10 @@ const SLOT_BITS: u32 = 20;
 /// How often a record is looked up again that is just being made or deleted.
 pub const TRIES: u32 = 6;
 
-/// How often, before each of these, it is looked whether whoever makes or deletes it is done. A look is
-/// some hundred instructions, so all of them take some milliseconds at most.
-pub const WAIT: u32 = 1 << 12;
+/// How often, before each of these, it is looked whether whoever makes or deletes it is done. That takes it
+/// some hundred instructions, but its CPU may be a virtual one that gets no time on the host for a while: all
+/// looks together last some tens of milliseconds (storm.rs; with 4 of them, records were lost).
+pub const WAIT: u32 = 1 << 17;
 
 /// The record of an inode. The slot may become another inode's: a change through this one fails then.
 #[derive(Clone, Copy)]
@@ -177,7 +178,7 @@ impl InodeRef {
         if made > 0 {
             return Self::find_number(made as u64);
         }
-        count(Count::LostInodes, 1);
+        count(no_record(made, Count::LostInodes), 1);
         None
     }
 
@@ -378,6 +379,16 @@ impl Batch {
 /// there is no room.
 const AGAIN: i64 = 0;
 const NO_ROOM: i64 = -1;
+
+/// What is counted where one of them answered so to the last: that there is no room, or no end to the wait.
+#[inline(always)]
+pub const fn no_record(answer: i64, no_room: Count) -> Count {
+    if answer == AGAIN {
+        Count::LostWait
+    } else {
+        no_room
+    }
+}
 
 /// Where the slot of an inode with a batch is noted, by the lower half of its mapping's address.
 #[inline(always)]

@@ -15,7 +15,7 @@ use lease_trace_common::{
 use crate::{
     bpf::{atomic::At, loops},
     state::{
-        inodes::{EEXIST, InodeRef, TRIES, WAIT},
+        inodes::{EEXIST, InodeRef, TRIES, WAIT, no_record},
         maps::{LAST_GENERATION, STAKES, count},
     },
 };
@@ -295,7 +295,7 @@ fn make(who: &Task, started_ns: u64, inode: InodeRef, leases: u64) -> i64 {
         }
     }
     if made <= 0 {
-        count(Count::LostStakes, 1);
+        count(no_record(made, Count::LostStakes), 1);
     }
     made
 }
