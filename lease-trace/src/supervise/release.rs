@@ -39,10 +39,28 @@ struct Dropping {
     caller: Caller,
     place: Place,
     since: Instant,
+    /// When a walk missed the reference first.
+    gone: Option<Instant>,
 }
 
 /// A call let go takes no longer than this; it may have failed, too.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// What is not found any more may still count: a walk reads a file's references at one moment and misses a
+/// descriptor at a later one, and close(2) takes the descriptor out before it drops the reference
+/// (fs/open.c, `filp_close`). It does not count for longer than this.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// What a call does to a lease with pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing: other references remain, or no pins would.
+    Nothing,
+    /// The lease would go.
+    Lease(Breach),
+    /// Whether others remain is known only once those that are about to go have gone.
+    Unsettled,
+}
 
 /// Everything let go that has not been seen to be gone.
 #[derive(Debug, Default)]
@@ -54,9 +72,9 @@ impl InFlight {
         self.0.retain(|dropping| dropping.caller.tid != tid);
     }
 
-    /// Forgets what this walk over a process shows to be gone.
+    /// Notes what this walk over a process shows to be gone, and forgets what has been for a while.
     fn seen(&mut self, tgid: u32, over: Over, there: &[Reference]) {
-        self.0.retain(|dropping| {
+        self.0.retain_mut(|dropping| {
             let is_of_walk = dropping.caller.tgid == tgid
                 && matches!(
                     (dropping.place, over),
@@ -67,22 +85,40 @@ impl InFlight {
                 (found.file, found.inode, found.place)
                     == (dropping.file, dropping.inode, dropping.place)
             };
-            dropping.since.elapsed() < LONGEST && (!is_of_walk || there.iter().any(is_there))
+            if is_of_walk && !there.iter().any(is_there) {
+                dropping.gone.get_or_insert_with(Instant::now);
+            }
+            dropping.since.elapsed() < LONGEST
+                && dropping.gone.is_none_or(|gone| gone.elapsed() < SETTLING)
         });
     }
 
     /// How many of a file's references are about to go, those of this process at these places
-    /// aside.
-    fn count(&self, of: &Reference, tgid: u32, but: &[Reference]) -> u64 {
+    /// aside; and how many are gone, and may have been counted when the file was looked at.
+    fn count(&self, of: &Reference, tgid: u32, but: &[Reference]) -> (u64, u64) {
         let is_meant = |dropping: &Dropping| {
-            dropping.caller.tgid == tgid && but.iter().any(|found| found.place == dropping.place)
+            dropping.gone.is_none()
+                && dropping.caller.tgid == tgid
+                && but.iter().any(|found| found.place == dropping.place)
         };
         let others = self
             .0
             .iter()
             .filter(|dropping| (dropping.file, dropping.inode) == (of.file, of.inode))
             .filter(|dropping| !is_meant(dropping));
-        others.count() as u64
+        others.fold((0, 0), |(going, gone), dropping| match dropping.gone {
+            None => (going + 1, gone),
+            Some(_) => (going, gone + 1),
+        })
+    }
+
+    /// Threads that have ended have done with their calls, too.
+    fn see_who_has_ended(&mut self, file: u64) {
+        for dropping in &mut self.0 {
+            if dropping.file == file && Caller::of(dropping.caller.tid) != Some(dropping.caller) {
+                dropping.gone.get_or_insert_with(Instant::now);
+            }
+        }
     }
 
     fn add(&mut self, caller: Caller, dropped: &[Reference]) {
@@ -92,6 +128,7 @@ impl InFlight {
             caller,
             place: found.place,
             since: Instant::now(),
+            gone: None,
         }));
     }
 
@@ -116,12 +153,13 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The breach that a call would be; nothing if it can be let go.
-    pub fn breach(&mut self, call: &Call, caller: Caller) -> io::Result<Option<Breach>> {
+    /// What a call would release.
+    pub fn released(&mut self, call: &Call, caller: Caller) -> io::Result<Released> {
         let (cause, dropped) = match call {
             Call::Unlock { fd } => {
                 let found = self.at(caller, |at| at == Place::Descriptor(*fd))?;
-                return Ok(found.first().and_then(|found| breach(found, Cause::Unlock)));
+                let breach = found.first().and_then(|found| breach(found, Cause::Unlock));
+                return Ok(breach.map_or(Released::Nothing, Released::Lease));
             }
             Call::Close { fd } => (
                 Cause::Close,
@@ -157,7 +195,7 @@ impl<'a> Look<'a> {
                 (Cause::Munmap, dropped)
             }
             Call::Exec { .. } => (Cause::Exec, self.by_exec(caller)?),
-            _ => return Ok(None),
+            _ => return Ok(Released::Nothing),
         };
         Ok(self.last_of(caller, &dropped, cause))
     }
@@ -197,22 +235,34 @@ impl<'a> Look<'a> {
     }
 
     /// The first file of which these references are the last. Else they are on their way.
-    fn last_of(&mut self, caller: Caller, dropped: &[Reference], cause: Cause) -> Option<Breach> {
-        let found = dropped.iter().find_map(|found| {
+    fn last_of(&mut self, caller: Caller, dropped: &[Reference], cause: Cause) -> Released {
+        let mut unsettled = false;
+        for found in dropped {
+            let Some(breach) = breach(found, cause) else {
+                continue;
+            };
             let own = dropped.iter().filter(|other| other.file == found.file);
-            let going = self.in_flight.count(found, caller.tgid, dropped);
-            let is_last = found.references <= own.count() as u64 + going;
-            is_last.then(|| breach(found, cause)).flatten()
-        });
-        if found.is_none() {
-            let matter: Vec<_> = dropped
-                .iter()
-                .filter(|found| found.uncovers != 0)
-                .copied()
-                .collect();
-            self.in_flight.add(caller, &matter);
+            let own = own.count() as u64;
+            let (mut going, mut gone) = self.in_flight.count(found, caller.tgid, dropped);
+            if going > 0 && found.references <= own + going {
+                self.in_flight.see_who_has_ended(found.file);
+                (going, gone) = self.in_flight.count(found, caller.tgid, dropped);
+            }
+            if found.references <= own + going {
+                return Released::Lease(breach);
+            }
+            unsettled |= found.references <= own + going + gone;
         }
-        found
+        if unsettled {
+            return Released::Unsettled;
+        }
+        let matter: Vec<_> = dropped
+            .iter()
+            .filter(|found| found.uncovers != 0)
+            .copied()
+            .collect();
+        self.in_flight.add(caller, &matter);
+        Released::Nothing
     }
 }
 
@@ -247,25 +297,43 @@ mod tests {
     fn what_is_about_to_go_counts_until_it_is_gone() {
         let mut going = InFlight::default();
         going.add(CALLER, &[at(3)]);
-        assert_eq!(going.count(&at(4), 4711, &[at(4)]), 1);
+        assert_eq!(going.count(&at(4), 4711, &[at(4)]), (1, 0));
         assert_eq!(
             going.count(&at(3), 4711, &[at(3)]),
-            0,
+            (0, 0),
             "the same call again"
         );
-        assert_eq!(going.count(&at(3), 99, &[at(3)]), 1, "another process");
+        assert_eq!(going.count(&at(3), 99, &[at(3)]), (1, 0), "another process");
         going.seen(4711, Over::Mappings, &[]);
         going.seen(99, Over::Descriptors, &[]);
         going.seen(4711, Over::Descriptors, &[at(3), at(4)]);
-        assert_eq!(going.count(&at(4), 4711, &[at(4)]), 1);
+        assert_eq!(going.count(&at(4), 4711, &[at(4)]), (1, 0));
         let other = Reference { inode: 8, ..at(4) };
-        assert_eq!(going.count(&other, 4711, &[other]), 0, "the same address");
-        going.seen(4711, Over::Descriptors, &[at(4)]);
-        assert!(going.is_empty());
-        going.add(CALLER, &[at(3)]);
+        assert_eq!(
+            going.count(&other, 4711, &[other]),
+            (0, 0),
+            "the same address"
+        );
         going.done(CALLER.tgid);
         assert!(!going.is_empty());
         going.done(CALLER.tid);
+        assert!(going.is_empty());
+    }
+
+    /// The file was looked at before the other descriptor was missed.
+    #[test]
+    fn what_is_just_gone_may_still_be_counted() {
+        let mut going = InFlight::default();
+        going.add(CALLER, &[at(5)]);
+        going.seen(4711, Over::Descriptors, &[at(4)]);
+        assert_eq!(going.count(&at(4), 4711, &[at(4)]), (0, 1));
+        assert_eq!(
+            going.count(&at(5), 4711, &[at(5)]),
+            (0, 1),
+            "the descriptor is another's by now"
+        );
+        going.0[0].gone = Instant::now().checked_sub(SETTLING);
+        going.seen(4711, Over::Descriptors, &[at(4)]);
         assert!(going.is_empty());
     }
 

@@ -21,7 +21,7 @@ use super::{
     listener::{Answer, Asked, Listener, Next},
     outstanding::{Outstanding, Ticket},
     process::{self, Caller},
-    release::{Breach, InFlight, Look},
+    release::{Breach, InFlight, Look, Released},
     start, tell,
     witness::Witness,
 };
@@ -33,6 +33,9 @@ use crate::{
 
 /// How often it is looked whether somebody still watches the leases.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long it takes until it is looked again whether calls that were let go are done.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Questions taken in one go: those of one process are answered by one walk over it.
 const BATCH: usize = 4096;
@@ -77,6 +80,9 @@ pub struct Supervisor {
     watch: Option<Watch>,
     in_flight: InFlight,
     waiting: Vec<Pending>,
+    /// When to look at them again though nothing is told of some yet: what those release depends on calls
+    /// that are just being made.
+    unsettled: Option<Instant>,
     /// Processes that were stopped once for an inode: then they wait.
     stopped: HashSet<(u32, u64)>,
 }
@@ -104,6 +110,7 @@ impl Supervisor {
             witness,
             in_flight: InFlight::default(),
             waiting: Vec::new(),
+            unsettled: None,
             stopped: HashSet::new(),
         })
     }
@@ -120,6 +127,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 biased;
+                () = until(self.unsettled) => self.look_again()?,
                 ready = self.listener.readable() => {
                     ready?.clear_ready();
                     if self.take()? {
@@ -175,6 +183,7 @@ impl Supervisor {
 
     /// Looks at all that wait once more.
     fn look_again(&mut self) -> anyhow::Result<()> {
+        self.unsettled = None;
         let waiting = std::mem::take(&mut self.waiting);
         self.settle(waiting)
     }
@@ -268,13 +277,18 @@ impl Supervisor {
         let (Some(look), Some(watch)) = (look, watch) else {
             return Ok(GO);
         };
-        let breach = look.breach(&call, caller);
+        let released = look.released(&call, caller);
         // What was read may have been another thread's that came to have the same id.
         if !self.listener.get_ref().is_waiting(one.asked.id) {
             return Ok(GO);
         }
-        let Some(breach) = breach? else {
-            return Ok(GO);
+        let breach = match released? {
+            Released::Nothing => return Ok(GO),
+            Released::Lease(breach) => breach,
+            Released::Unsettled => {
+                self.unsettled.get_or_insert_with(|| Instant::now() + SOON);
+                return Ok(Verdict::Wait);
+            }
         };
         let Some(stake) = watch.stake(breach.owner, breach.inode)? else {
             return Ok(GO);
@@ -382,6 +396,13 @@ fn wait(one: &mut Pending, text: String) -> Verdict {
 fn signal(caller: Caller, signal: Signal) {
     if let Err(error) = caller.signal(signal) {
         log::warn!("cannot signal process {}: {error}", caller.tgid);
+    }
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
     }
 }
 
