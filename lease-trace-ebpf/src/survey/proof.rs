@@ -158,6 +158,39 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     }
 }
 
+/// Takes out of the books what they have of an inode, given by its address, in which nothing is pinned any more:
+/// neither in its page cache, which is looked at once and whole, nor on folios that left it. For whoever is about to
+/// be judged by them; as long as anything is pinned, or it cannot be seen, they stay as they are.
+#[inline(always)]
+pub fn heal(address: u64) {
+    let mut proof = Proof {
+        number: loops::zero(),
+        counted: loops::zero(),
+        found: loops::zero(),
+    };
+    if proof_of_none(address, &raw mut proof) != 0 {
+        release::missed(proof.number, proof.counted);
+    }
+}
+
+/// A function of its own for the verifier, and its stack is free again for what follows.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn proof_of_none(address: u64, proof: *mut Proof) -> i64 {
+    // SAFETY: `heal` passes a reference, or the verifier a null pointer.
+    let (Some(proof), Some(inode)) = (unsafe { proof.as_mut() }, InodeRef::find(address)) else {
+        return 0;
+    };
+    let books = Books::of(inode);
+    proof.number = inode.number();
+    proof.counted = books.pins();
+    let is_none = proof.counted > 0
+        && InodePtr(address).cached_pins(1) == Some(0)
+        && proof_detached(proof.number, address) == 0
+        && books == Books::of(inode);
+    i64::from(is_none)
+}
+
 /// Pins of this inode on folios that left its page cache, by the books. A function of its own for the verifier,
 /// and because it is rarely called: the walk goes over all buckets of the map.
 #[unsafe(no_mangle)]

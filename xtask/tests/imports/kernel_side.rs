@@ -10,7 +10,7 @@ const RULES: [Rule; 10] = [
             "judge", "survey", "track", "effects", "show", "state", "kernel", "bpf",
         ],
     ),
-    ("judge", &["effects", "state", "kernel", "bpf"]),
+    ("judge", &["survey", "effects", "state", "kernel", "bpf"]),
     ("survey", &["track", "state", "kernel", "bpf"]),
     ("track", &["state", "kernel", "bpf"]),
     ("track/react", &["effects", "state", "kernel", "bpf"]),
