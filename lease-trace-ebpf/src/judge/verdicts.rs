@@ -32,6 +32,7 @@ use crate::{
     state::maps::{HITS, LEASES, OWNER, PENDING, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
+    survey::proof,
 };
 
 const SIGKILL: u32 = 9;
@@ -60,6 +61,11 @@ pub fn idle(cause: Cause) -> bool {
 pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
     if !last_cover::anybody(file) {
         return 0;
+    }
+    // No lock is held yet. Where the hook on a drop was missed the release is right, and so are the books by
+    // which it is judged, here and when the lease has gone.
+    if let Some(inode) = file.pages_inode() {
+        proof::heal(inode.0);
     }
     stack::keep(call.0);
     let denied = enforce_note_release(file.0, cause as u64) == 0 && enforce_judge(0, 1) != 0;

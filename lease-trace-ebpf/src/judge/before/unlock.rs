@@ -3,10 +3,9 @@
 use lease_trace_common::{cause::Cause, lease::F_UNLCK};
 
 use crate::{
-    judge::{last_cover, verdicts},
+    judge::verdicts,
     kernel::args::Decision,
     kernel::{File, Pointer as _, current},
-    survey::proof,
 };
 
 /// The file_lock hook: a lease is being unlocked. It also serves flock and POSIX locks, and is
@@ -17,13 +16,8 @@ pub fn unlock(call: Decision) -> i64 {
         return 0;
     }
     let file = File(call.pointer(0).number());
-    if current::cause(file, 0, false) as u32 != Cause::Unlock as u32 || !last_cover::anybody(file) {
+    if current::cause(file, 0, false) as u32 != Cause::Unlock as u32 {
         return 0;
-    }
-    // No lock is held yet. Where the hook on a drop was missed the release is right, and so are the books by
-    // which it is judged, here and when the lease has gone.
-    if let Some(inode) = file.pages_inode() {
-        proof::heal(inode.0);
     }
     verdicts::before_release(call, file, Cause::Unlock)
 }

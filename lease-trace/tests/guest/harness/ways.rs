@@ -219,6 +219,11 @@ impl Way {
         matches!(self.who, Who::Kworker | Who::Breaker)
     }
 
+    /// The owner itself makes a call that can be denied where the ways with this cause can.
+    pub fn is_own_call_of(&self, cause: &str) -> bool {
+        self.who == Who::Owner && self.cause == cause
+    }
+
     /// Another thread lets go, so the owner may see its command done before the signal.
     pub fn is_beside(&self) -> bool {
         self.who == Who::Worker
