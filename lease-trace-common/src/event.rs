@@ -89,6 +89,9 @@ pub struct Event {
     pub outcome: u32,
     /// 1: in the name of a policy in enforce mode.
     pub enforced: u32,
+    /// 1: how many pins there are is doubtful, see [`crate::stake::Inode::is_doubtful`].
+    pub doubtful: u32,
+    pub zero: u32,
     /// Grace time of the rule, ms.
     pub grace_ms: u64,
     /// Name of the rule, NUL-padded; empty without one.
@@ -130,7 +133,7 @@ pub const MAPPING: u32 = u32::MAX;
 const _: () = assert!(size_of::<Found>() == 80);
 
 const _: () =
-    assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 56 + policy::NAME_LEN + STACK_LEN * 8);
+    assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 64 + policy::NAME_LEN + STACK_LEN * 8);
 
 crate::pod!(Event, Found);
 

@@ -1,7 +1,7 @@
 //! The records of a stake, what one process has in one inode, and of an inode; and what a stake's word
 //! stands for. The word itself is in [`crate::word`].
 
-use crate::{COMM_LEN, STACK_LEN, context::Context, lease::LeaseInfo};
+use crate::{COMM_LEN, STACK_LEN, context::Context, lease::LeaseInfo, tagged};
 
 pub use crate::word::{LEASE, PIN, ZOMBIE, leases, pins};
 
@@ -144,6 +144,16 @@ pub struct Inode {
     pub doubted_ns: u64,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.
     pub breaker: Task,
+}
+
+impl Inode {
+    /// Whether what its stakes count is doubtful: less was found in its page cache, a release could not be
+    /// credited to one of several owners, or some pins have found no stake.
+    #[inline(always)]
+    pub fn is_doubtful(&self) -> bool {
+        // Both counts are this record's: they are written anew when it is made.
+        self.doubt | (self.owed | self.unowned) & tagged::VALUE != 0
+    }
 }
 
 /// The path by which a file was leased or pinned, see [`Path::as_bytes`].

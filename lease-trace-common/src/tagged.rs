@@ -11,7 +11,7 @@
 use crate::word::{BUSY, Word, again};
 
 const TAG_SHIFT: u32 = 48;
-const VALUE: u64 = (1 << TAG_SHIFT) - 1;
+pub const VALUE: u64 = (1 << TAG_SHIFT) - 1;
 
 /// The count of a new record: 0.
 #[inline(always)]

@@ -208,6 +208,7 @@ pub fn stake(
         cause,
         leases: Some(leases),
         pins: known.then_some(pins),
+        doubtful: pins > 0 && inode.is_doubtful(),
         peak_pins: known.then_some(stake.peak.max(pins)),
         vm_pin_bytes: if known {
             None
@@ -275,6 +276,7 @@ fn lease(
         cause: None,
         leases: None,
         pins: known.then_some(pins),
+        doubtful: pins > 0 && view.inode.is_doubtful(),
         peak_pins: None,
         vm_pin_bytes: if known { None } else { vm_pin(&keepers) },
         asker,
@@ -326,6 +328,7 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
         cause: None,
         leases: None,
         pins: None,
+        doubtful: false,
         peak_pins: None,
         vm_pin_bytes: match snapshot.source {
             Some(_) => None,

@@ -234,6 +234,7 @@ impl Ledger {
             lease,
             cause: ended,
             pins: has_pins(kind).then_some(event.pins),
+            doubtful: has_pins(kind) && event.pins > 0 && event.doubtful != 0,
             asker,
             ends_by_itself: match kind {
                 EventKind::Zombie | EventKind::AtRest => Some(event.lease.ends_by_itself()),

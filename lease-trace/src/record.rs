@@ -94,6 +94,10 @@ pub struct Transition {
     /// Pin references.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pins: Option<u64>,
+    /// How many there are is not certain: fewer were found in the file's page cache, or a drop could not be
+    /// credited to one of several owners.
+    #[serde(skip_serializing_if = "is_false")]
+    pub doubtful: bool,
     #[serde(flatten)]
     pub asker: Asker,
     /// The process is ending, and its pins go with it.
@@ -109,6 +113,14 @@ pub struct Transition {
     pub orphan: Orphan,
     #[serde(flatten)]
     pub deed: Option<Deed>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What belongs to orphaned pins alone.
@@ -326,6 +338,10 @@ pub struct Entry {
     /// Pin references; absent: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pins: Option<u64>,
+    /// How many there are is not certain: fewer were found in the file's page cache, or a drop could not be
+    /// credited to one of several owners.
+    #[serde(skip_serializing_if = "is_false")]
+    pub doubtful: bool,
     /// The most at one time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_pins: Option<u64>,

@@ -352,6 +352,8 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         (*event).action = notice.did.action;
         (*event).outcome = notice.did.outcome;
         (*event).enforced = 0;
+        (*event).doubtful = notice.inode.is_doubtful().into();
+        (*event).zero = 0;
         (*event).grace_ms = 0;
         copy(&raw mut (*event).rule, &NO_NAME);
         if let Some(found) = notice.found

@@ -78,6 +78,7 @@ impl Metrics {
             counts: &tracer.counts()?,
             policy: tracer.header()?,
             held: acting.held(),
+            doubtful: tracer.doubtful()?,
             escaped: session.escaped(),
             now_ns: Clock::sample().boot_ns(),
         };

@@ -1,9 +1,11 @@
 //! Reports of made-up snapshots.
 
 use lease_trace_common::{
+    books,
     count::Count,
     lease::{FL_LEASE, FL_UNLOCK_PENDING, LeaseInfo, known},
     stake::{Inode, LEASE, PIN, Stake, StakeKey, ZOMBIE},
+    tagged,
 };
 
 use super::*;
@@ -120,6 +122,25 @@ fn only_zombies_are_zombies() {
         zombie.lease.as_ref().and_then(|lease| lease.held_ms),
         Some(50_000)
     );
+}
+
+/// While fewer pins are found than counted, or what was dropped is credited to nobody, a stake with pins says so.
+#[test]
+fn doubt_is_that_of_the_inode() {
+    let is_doubtful = |word, change: fn(&mut Inode)| {
+        let mut stake = stake_of(1, word);
+        change(stake.inode.inode.as_mut().expect("a record"));
+        let snapshot = snapshot(Vec::new(), vec![stake]);
+        let entries = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
+        entries[0].doubtful
+    };
+    assert!(!is_doubtful(PIN + LEASE, |_| {}));
+    assert!(is_doubtful(PIN + LEASE, |inode| inode.doubt = 17));
+    assert!(!is_doubtful(LEASE, |inode| inode.doubt = 17));
+    assert!(is_doubtful(PIN, |inode| inode.owed =
+        tagged::fresh(books::generation(inode.id)) + 1));
+    assert!(is_doubtful(PIN, |inode| inode.unowned =
+        tagged::fresh(books::generation(inode.id)) + 1));
 }
 
 #[test]

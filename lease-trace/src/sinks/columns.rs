@@ -166,7 +166,7 @@ impl Column {
             Age => entry.age_ms.map_or_else(unknown, text::age),
             Leases => entry.leases.map_or_else(absent, |count| count.to_string()),
             Pins => match (entry.pins, entry.vm_pin_bytes) {
-                (Some(pins), _) => pins.to_string(),
+                (Some(pins), _) => text::pins(pins, entry.doubtful),
                 (None, Some(all)) => format!("?({})", text::size(all)),
                 (None, None) => unknown(),
             },

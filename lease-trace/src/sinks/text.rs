@@ -32,6 +32,11 @@ pub fn path(path: Option<&FilePath>) -> (String, &'static str) {
     (text, if path.deleted { " (deleted)" } else { "" })
 }
 
+/// Pins, with a mark if that is doubtful.
+pub fn pins(pins: u64, is_doubtful: bool) -> String {
+    format!("{}{pins}", if is_doubtful { "~" } else { "" })
+}
+
 /// The file through which pins live: its descriptor and the last component of its name.
 pub fn context(asker: &Asker) -> Option<String> {
     let name = asker.context.as_deref()?;
@@ -134,6 +139,11 @@ mod tests {
             escape("x\u{202e}fdp.exe\u{85}".as_bytes()),
             r"x\u{202e}fdp.exe\u{85}"
         );
+    }
+
+    #[test]
+    fn doubtful_pins_are_marked() {
+        assert_eq!([pins(256, false), pins(256, true)], ["256", "~256"]);
     }
 
     #[test]

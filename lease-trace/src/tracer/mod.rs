@@ -275,6 +275,12 @@ impl Tracer {
         .ok()
     }
 
+    /// Files that had fewer pins than are counted, in the last whole look at all of them.
+    pub fn doubtful(&self) -> Result<usize, Error> {
+        let doubtful = self.prover.as_ref().map_or(0, Prover::doubtful);
+        Ok(if self.has_pins()? { doubtful } else { 0 })
+    }
+
     /// Whether this is the enforcement in place, which was there before and stays.
     pub const fn is_in_place(&self) -> bool {
         matches!(self.keeper, Keeper::InPlace(_))

@@ -43,8 +43,10 @@ pub struct Prover {
     folder: Option<u64>,
     /// The walk under way.
     walk: Option<BufReader<File>>,
-    /// Inodes that were doubtful when they were looked at last: with what is put right the record may go.
+    /// Inodes that were doubtful in the last whole walk: with what is put right the record may go.
     doubtful: HashMap<u64, InodeView>,
+    /// Those of the walk under way.
+    doubted: HashMap<u64, InodeView>,
 }
 
 /// Books that were put right.
@@ -72,6 +74,7 @@ impl Prover {
             folder: pinned::inode(),
             walk: None,
             doubtful: HashMap::new(),
+            doubted: HashMap::new(),
         })
     }
 
@@ -113,10 +116,16 @@ impl Prover {
                 });
             }
         }
+        self.doubtful = std::mem::take(&mut self.doubted);
         Ok(Look {
             corrected,
             is_whole: true,
         })
+    }
+
+    /// Files that had fewer pins in their page cache than are counted, in the last whole walk.
+    pub fn doubtful(&self) -> usize {
+        self.doubtful.len()
     }
 
     fn enter(&mut self, maps: &Maps<MapData>, line: Line) -> Option<Correction> {
@@ -129,7 +138,7 @@ impl Prover {
                 found: line.found,
             }),
             DOUBTFUL => {
-                self.doubtful.insert(line.inode_id, inode());
+                self.doubted.insert(line.inode_id, inode());
                 None
             }
             _ => None,

@@ -70,6 +70,8 @@ impl StakeView {
             action: 0,
             outcome: 0,
             enforced: 0,
+            doubtful: 0,
+            zero: 0,
             grace_ms: 0,
             rule: [0; lease_trace_common::policy::NAME_LEN],
             stack,
@@ -85,6 +87,13 @@ impl StakeView {
 pub struct InodeView {
     pub inode: Option<Inode>,
     pub path: Option<Box<Path>>,
+}
+
+impl InodeView {
+    /// See [`Inode::is_doubtful`].
+    pub fn is_doubtful(&self) -> bool {
+        self.inode.is_some_and(|inode| inode.is_doubtful())
+    }
 }
 
 /// One reference to a leased file, or to another of a tracked inode: a descriptor or a mapping.

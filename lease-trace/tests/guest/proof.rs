@@ -52,6 +52,47 @@ fn a_release_that_was_missed_is_found() {
     pinned.assert_balanced();
 }
 
+/// Of two processes it is not known whose pins went unseen: both are marked, in reports and in events, until one
+/// is left.
+#[test]
+fn whose_pins_are_gone_is_doubtful() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::with(&["--all-events", "--attach", "kprobe"]);
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let child = actor.fork("child");
+    actor.all(&["child: uring own", "child: register-buffers own m"]);
+    {
+        let _off = no_kprobes();
+        actor.ok("unregister-buffers ring");
+    }
+    expect_corrected(&monitor, &file, 2 * PAGES, PAGES);
+    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
+    for pid in [actor.pid(), child] {
+        let rows = report.rows("stakes", pid);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(
+            (&rows[0]["pins"], &rows[0]["doubtful"]),
+            (&PAGES.into(), &true.into())
+        );
+    }
+    let table = Tool::beside(&["report", "stakes", "-n", "-o", "PINS"]);
+    let table = table.finish().exits(0);
+    assert_eq!(table.stdout, "~256\n~256\n");
+    actor.ok("setlease f u");
+    for pid in [actor.pid(), child] {
+        let zombie = monitor.expect_of("zombie", pid);
+        assert_eq!(zombie["doubtful"], true, "{zombie}");
+    }
+    actor.ok("child: unregister-buffers own");
+    for pid in [actor.pid(), child] {
+        let rest = monitor.expect_of("at-rest", pid);
+        assert_eq!(rest["path"], file.path.as_str(), "{rest}");
+    }
+    pinned.assert_balanced();
+}
+
 /// Of a zombie whose pins went unseen the rest is told.
 #[test]
 fn a_zombie_whose_end_was_missed_is_laid_to_rest() {

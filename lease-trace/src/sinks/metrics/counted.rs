@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::words::{UNKNOWN, Words};
-use crate::record::{Deed, Detail, Lost, Name, Record, Transition};
+use crate::record::{Corrected, Deed, Detail, Lost, Name, Record, Transition};
 
 /// From a slip of a moment to what nobody will clear up, s.
 const ZOMBIE_SECONDS: [f64; 12] = [
@@ -24,6 +24,7 @@ pub struct Counted {
     zombie: Histogram,
     held: Histogram,
     actions: Family<OfRule, Counter>,
+    corrected: Counter,
     rules: Words,
     pub lost: Losses,
 }
@@ -56,6 +57,7 @@ impl Counted {
             zombie: Histogram::new(ZOMBIE_SECONDS),
             held: Histogram::new(ZOMBIE_SECONDS),
             actions: Family::default(),
+            corrected: Counter::default(),
             rules: Words::of_rules(),
             lost: Losses::register(registry),
         };
@@ -87,6 +89,11 @@ impl Counted {
             "What became of the actions of rules",
             counted.actions.clone(),
         );
+        registry.register(
+            "pins_corrected",
+            "Pin references taken out of the count, since their file had fewer",
+            counted.corrected.clone(),
+        );
         counted
     }
 
@@ -98,7 +105,15 @@ impl Counted {
             Detail::Lost(Lost { what, count }) if *what == Lost::UNREADABLE => {
                 self.lost.unreadable.inc_by(*count);
             }
-            Detail::Corrected(_) | Detail::Lost(_) | Detail::Start(_) | Detail::End(_) => {}
+            Detail::Corrected(Corrected {
+                pins_counted,
+                pins_found,
+                ..
+            }) => {
+                self.corrected
+                    .inc_by(pins_counted.saturating_sub(*pins_found));
+            }
+            Detail::Lost(_) | Detail::Start(_) | Detail::End(_) => {}
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Figures<'a> {
     pub policy: Header,
     /// Files that this monitor holds.
     pub held: usize,
+    /// Files that had fewer pins than are counted, when they were looked at last.
+    pub doubtful: usize,
     /// Pin references that passed no hook, where an audit runs.
     pub escaped: Option<i64>,
     /// Now, on the kernel's clock.
@@ -44,6 +46,7 @@ pub struct Current {
     zombies: Family<Kind, Gauge>,
     oldest: Gauge<f64, AtomicU64>,
     held: Gauge,
+    doubtful: Gauge,
     escaped: Family<Whole, Gauge>,
     rules: Family<Mode, Gauge>,
     taken: Counter,
@@ -89,6 +92,7 @@ impl Current {
             zombies: Family::default(),
             oldest: Gauge::default(),
             held: Gauge::default(),
+            doubtful: Gauge::default(),
             escaped: Family::default(),
             rules: Family::default(),
             taken: Counter::default(),
@@ -121,6 +125,11 @@ impl Current {
             "held_files",
             "Files that the monitor holds",
             current.held.clone(),
+        );
+        registry.register(
+            "doubtful_files",
+            "Files in which fewer pins were found than are counted, when they were looked at last",
+            current.doubtful.clone(),
         );
         registry.register(
             "escaped_pins",
@@ -177,6 +186,7 @@ impl Current {
             counts,
             policy,
             held,
+            doubtful,
             escaped,
             now_ns,
         } = figures;
@@ -211,6 +221,7 @@ impl Current {
         }
         self.oldest.set((now_ns - oldest_ns) as f64 / 1e9);
         self.held.set(*held as i64);
+        self.doubtful.set(*doubtful as i64);
         if let Some(escaped) = escaped {
             self.escaped.get_or_create(&Whole {}).set(*escaped);
         }

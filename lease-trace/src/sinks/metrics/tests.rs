@@ -76,6 +76,7 @@ fn metrics() -> Rc<RefCell<Metrics>> {
         counts: &counts(),
         policy: Header::new(2, 0, 1).enforcing(true),
         held: 1,
+        doubtful: 2,
         escaped: Some(3),
         now_ns: 100 * SECOND,
     };
@@ -141,6 +142,7 @@ fn what_is_over_is_not_shown_any_longer() {
         counts: &counts(),
         policy: Header::new(3, 1, 0),
         held: 0,
+        doubtful: 0,
         escaped: None,
         now_ns: 101 * SECOND,
     };

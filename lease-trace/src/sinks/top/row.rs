@@ -115,6 +115,8 @@ pub struct Row {
     /// Since when it has been what it is (CLOCK_BOOTTIME, ns); 0: not known.
     pub since_ns: u64,
     pub pins: u64,
+    /// How many is not certain.
+    pub doubtful: bool,
     pub consumer: Option<String>,
     /// Escaped, with what is to be said of it.
     pub path: String,
@@ -155,6 +157,7 @@ impl Row {
             }),
             since_ns,
             pins,
+            doubtful: pins > 0 && inode.is_doubtful(),
             consumer: (pins > 0).then(|| names.consumer(&stake.stack)).flatten(),
             path: path + note,
             breaking: stake::leases(stake.word) > 0

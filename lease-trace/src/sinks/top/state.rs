@@ -181,6 +181,7 @@ impl Screen {
                     standing: Standing::AtRest,
                     since_ns: clock.boot_ns(),
                     pins: 0,
+                    doubtful: false,
                     ..row
                 };
                 self.resting.insert(key, (rest, clock.boot_ns()));

@@ -42,6 +42,7 @@ pub fn row(pid: u32, standing: Standing, since: u64) -> Row {
         cause: (standing == Standing::Zombie).then(|| Cause::Unlock.name().to_owned()),
         since_ns: since * SECOND,
         pins: if pinned { 256 } else { 0 },
+        doubtful: false,
         consumer: pinned.then(|| "io_uring".to_owned()),
         path: "/srv/data/segment.db".to_owned(),
         breaking: false,

@@ -145,7 +145,10 @@ fn facts<'a>(
     facts.path("runs in", &place(entry));
     lease(&mut facts, entry, row);
     let peak = entry.peak_pins.unwrap_or(row.pins).max(row.pins);
-    facts.add("pins", &format!("{} now, {peak} at most", row.pins));
+    facts.add(
+        "pins",
+        &format!("{} now, {peak} at most", text::pins(row.pins, row.doubtful)),
+    );
     asked(&mut facts, entry, row);
     if let Some(keeper) = &entry.held_by {
         facts.add("held by", &format!("{}, for a rule", text::person(keeper)));

@@ -40,7 +40,7 @@ const COLUMNS: [Column; 9] = [
     figure("AGE", 0, |row, now_ns| {
         row.age_ms(now_ns).map_or_else(|| "?".to_owned(), age)
     }),
-    figure("PINS", 40, |row, _| row.pins.to_string()),
+    figure("PINS", 40, |row, _| text::pins(row.pins, row.doubtful)),
     column("CONSUMER", 68, 12, |row, _| {
         match (&row.consumer, row.pins) {
             (None, 1..) => "?".to_owned(),
