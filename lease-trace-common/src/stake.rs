@@ -147,12 +147,12 @@ pub struct Inode {
 }
 
 impl Inode {
-    /// Whether what its stakes count is doubtful: less was found in its page cache, a release could not be
-    /// credited to one of several owners, or some pins have found no stake.
+    /// Whether what its stakes count is doubtful: less was found in its page cache, or a release could not be
+    /// credited to one of several owners.
     #[inline(always)]
     pub fn is_doubtful(&self) -> bool {
-        // Both counts are this record's: they are written anew when it is made.
-        self.doubt | (self.owed | self.unowned) & tagged::VALUE != 0
+        // What is owed is this record's: it is written anew when that is made.
+        self.doubt | self.owed & tagged::VALUE != 0
     }
 }
 

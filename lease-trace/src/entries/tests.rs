@@ -139,8 +139,6 @@ fn doubt_is_that_of_the_inode() {
     assert!(!is_doubtful(LEASE, |inode| inode.doubt = 17));
     assert!(is_doubtful(PIN, |inode| inode.owed =
         tagged::fresh(books::generation(inode.id)) + 1));
-    assert!(is_doubtful(PIN, |inode| inode.unowned =
-        tagged::fresh(books::generation(inode.id)) + 1));
 }
 
 #[test]
