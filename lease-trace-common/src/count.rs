@@ -1,7 +1,9 @@
-//! Counters kept in the kernel: what was seen and what was lost. One array, indexed by these; it is
-//! shown by every command that reads the stakes.
+//! Counters kept in the kernel: what was seen and what was lost. They are shown by every command that reads
+//! the stakes.
 
-/// Index into the array of counters.
+use crate::line;
+
+/// Index into the counters of a CPU.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
@@ -151,5 +153,59 @@ impl Count {
             | Self::AuditTaken
             | Self::AuditDropped => None,
         }
+    }
+}
+
+/// The counters of all CPUs: one map of one value. Each CPU adds to cache lines of its own; beyond
+/// [`Self::CPUS`] several have the same, which costs time and no count.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub struct PerCpu(pub [[u64; Self::STRIDE]; Self::CPUS]);
+
+impl PerCpu {
+    /// A power of two.
+    pub const CPUS: usize = 64;
+    /// Counters of one CPU, with what fills the last cache line.
+    pub const STRIDE: usize = 32;
+    /// The map, named after its section.
+    pub const MAP: &str = ".bss.COUNTS";
+
+    pub const ZERO: Self = Self([[0; Self::STRIDE]; Self::CPUS]);
+
+    /// The sums over all CPUs, indexed by [`Count`].
+    pub fn sums(&self) -> [u64; Count::LEN] {
+        let mut sums = [0_u64; Count::LEN];
+        for counters in &self.0 {
+            for (sum, counter) in sums.iter_mut().zip(counters) {
+                *sum += counter;
+            }
+        }
+        sums
+    }
+}
+
+const _: () = assert!(
+    Count::LEN <= PerCpu::STRIDE
+        && (PerCpu::STRIDE * size_of::<u64>()).is_multiple_of(line::BYTES)
+        && PerCpu::CPUS.is_power_of_two()
+        && size_of::<PerCpu>() == PerCpu::CPUS * PerCpu::STRIDE * size_of::<u64>()
+);
+
+crate::pod!(PerCpu);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_over_all_cpus() {
+        let mut counts = PerCpu::ZERO;
+        counts.0[0][Count::Events as usize] = 1;
+        counts.0[PerCpu::CPUS - 1][Count::Events as usize] = 2;
+        counts.0[3][Count::LEN - 1] = 5;
+        let sums = counts.sums();
+        assert_eq!(sums[Count::Events as usize], 3);
+        assert_eq!(sums[Count::LEN - 1], 5);
+        assert_eq!(sums.iter().sum::<u64>(), 8);
     }
 }

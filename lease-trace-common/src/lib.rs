@@ -18,6 +18,7 @@ pub mod context;
 pub mod count;
 pub mod event;
 pub mod lease;
+pub mod line;
 pub mod offsets;
 pub mod owner;
 pub mod policy;

@@ -1,20 +1,24 @@
-//! Totals over all records. What is read at each release is not where others write.
+//! Totals over all records.
 
-/// One map of one value.
+use crate::line::Line;
+
+/// One map of one value. Each is read by hooks that run often, and written by others.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Inode records there are: 0 lets the release hooks return at once.
-    pub tracked: u64,
+    pub tracked: Line,
     /// Inode records with pins: 0 tells the hooks that deny that no release can be a breach.
-    pub pinned: u64,
+    pub pinned: Line,
     /// Long-term pin calls under way on all CPUs: 0 spares a look-up at each release.
-    pub pinning: u64,
+    pub pinning: Line,
 }
 
 impl Totals {
     /// The map, named after its section.
     pub const MAP: &str = ".bss.TOTALS";
 }
+
+const _: () = assert!(size_of::<Totals>() == 3 * size_of::<Line>());
 
 crate::pod!(Totals);

@@ -3,9 +3,11 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
+use lease_trace_common::line::Line;
+
 /// Always zero, which the verifier does not know.
 #[unsafe(no_mangle)]
-static mut ZERO: u64 = 0;
+static mut ZERO: Line = Line::new(0);
 
 /// A callback of bpf_loop: index and state; 1 ends the loop.
 pub type Turn = unsafe extern "C" fn(u64, *mut c_void) -> i64;
@@ -23,7 +25,7 @@ pub fn repeat<T>(n: u32, turn: Turn, state: &mut T) {
 #[inline(always)]
 pub fn zero() -> u64 {
     // SAFETY: a global of this object.
-    unsafe { core::ptr::read_volatile(&raw const ZERO) }
+    unsafe { core::ptr::read_volatile((&raw const ZERO).cast()) }
 }
 
 /// Writes a number so that it is any number to the verifier when it is read again, and every turn of a

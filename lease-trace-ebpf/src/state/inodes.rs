@@ -21,7 +21,7 @@ use crate::{
     kernel::Pointer,
     state::maps::{
         FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, SLOT_OF, USED_SLOTS, count,
-        tracked,
+        tracked, word_of,
     },
 };
 
@@ -57,8 +57,8 @@ impl InodeRef {
         if !found.is_of(address) || !found.is_live() {
             return None;
         }
-        // SAFETY: LAST is a global of this object.
-        unsafe { core::ptr::write_volatile(&raw mut LAST, found.number()) };
+        // SAFETY: LAST is a global of this object, and begins with its word.
+        unsafe { core::ptr::write_volatile((&raw mut LAST).cast(), found.number()) };
         Some(found)
     }
 
@@ -66,8 +66,7 @@ impl InodeRef {
     /// mostly come in runs, and this spares the look-up.
     #[inline(always)]
     fn last(inode: u64) -> Option<Self> {
-        // SAFETY: a global of this object.
-        let last = unsafe { core::ptr::read_volatile(&raw const LAST) };
+        let last = word_of(&raw mut LAST).load();
         let found = Self::find_number(last)?;
         if found.is_of(inode) && found.is_live() {
             Some(found)
@@ -329,9 +328,20 @@ impl InodeRef {
             return;
         }
         // SAFETY: `record` is an element of an array, the hint a global of this object.
-        unsafe {
-            core::ptr::write_volatile(&raw mut (*self.record).mapping, mapping);
-            core::ptr::write_volatile(hint(mapping as u32), u64::from(self.slot));
+        let places = unsafe {
+            [
+                (&raw mut (*self.record).mapping, mapping),
+                (hint(mapping as u32), u64::from(self.slot)),
+            ]
+        };
+        for (place, word) in places {
+            // Mostly it is there already, and others read what lies beside it.
+            // SAFETY: as above.
+            unsafe {
+                if place.read_volatile() != word {
+                    place.write_volatile(word);
+                }
+            }
         }
     }
 
@@ -467,8 +477,7 @@ unsafe extern "C" fn is_settled(_turn: u64, address: *mut c_void) -> i64 {
 #[inline(always)]
 fn take_slot() -> Option<u32> {
     let slots = u64::from(constant(&CONFIG.capacity));
-    // SAFETY: a global of this object.
-    let used = unsafe { At::new(&raw mut USED_SLOTS) };
+    let used = word_of(&raw mut USED_SLOTS);
     if used.load() < slots {
         let slot = used.add(1);
         if slot < slots {
@@ -483,6 +492,5 @@ pub const EEXIST: i32 = -17;
 
 #[inline(always)]
 fn next_id() -> u64 {
-    // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut LAST_ID) }.add(1) + 1
+    word_of(&raw mut LAST_ID).add(1) + 1
 }

@@ -18,8 +18,9 @@ use aya_ebpf::{
 pub use lease_trace_common::call::Call;
 use lease_trace_common::{
     STACK_LEN,
-    count::Count,
+    count::{Count, PerCpu},
     lease::Lease,
+    line::Line,
     owner,
     policy::{self, Facts, Frame, Rule},
     stake::{Detached, Inode, Path, Stake, StakeKey},
@@ -27,7 +28,7 @@ use lease_trace_common::{
     word::Word as _,
 };
 
-use crate::bpf::atomic::At;
+use crate::bpf::{atomic::At, task};
 
 /// Leases in force, by the address of their `file_lease`.
 #[map]
@@ -120,68 +121,78 @@ pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, BPF_F_INNER_M
 /// Counters, see [`Count`]: a map of one value, in a section of its own.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.COUNTS")]
-pub static mut COUNTS: [u64; Count::LEN] = [0; Count::LEN];
+pub static mut COUNTS: PerCpu = PerCpu::ZERO;
 
 /// See [`Totals`]: a map of one value, in a section of its own.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.TOTALS")]
 pub static mut TOTALS: Totals = Totals {
-    tracked: 0,
-    pinned: 0,
-    pinning: 0,
+    tracked: Line::new(0),
+    pinned: Line::new(0),
+    pinning: Line::new(0),
 };
 
 /// Folios that left the page cache while pinned, ever.
 #[unsafe(no_mangle)]
-pub static mut DETACHINGS: u64 = 0;
+pub static mut DETACHINGS: Line = Line::new(0);
 
 /// Slots of `INODES` ever used.
 #[unsafe(no_mangle)]
-pub static mut USED_SLOTS: u64 = 0;
+pub static mut USED_SLOTS: Line = Line::new(0);
 
 /// Id and slot of the inode record that was found last, see `InodeRef::last`.
 #[unsafe(no_mangle)]
-pub static mut LAST: u64 = 0;
+pub static mut LAST: Line = Line::new(0);
 
 /// Slots of inodes with a batch, see `InodeRef::batch_of_mapping`.
 #[unsafe(no_mangle)]
-pub static mut HINTS: [u64; HINTED] = [0; HINTED];
+pub static mut HINTS: Hints = Hints([0; HINTED]);
 pub const HINTED: usize = 1024;
+
+/// Written where another file gets a batch, and read at each release.
+#[repr(C, align(64))]
+pub struct Hints([u64; HINTED]);
 
 /// The last inode id given.
 #[unsafe(no_mangle)]
-pub static mut LAST_ID: u64 = 0;
+pub static mut LAST_ID: Line = Line::new(0);
 
 /// How many stakes were made: the lower bits are the next one's generation.
 #[unsafe(no_mangle)]
-pub static mut LAST_GENERATION: u64 = 0;
+pub static mut LAST_GENERATION: Line = Line::new(0);
+
+/// The word of a global in a cache line of its own.
+#[inline(always)]
+pub const fn word_of(global: *mut Line) -> At {
+    // SAFETY: the globals of this object are there as long as its programs, and begin with their word.
+    unsafe { At::new(global.cast()) }
+}
 
 /// [`Totals::tracked`].
 #[inline(always)]
 pub fn tracked() -> At {
-    // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut TOTALS.tracked) }
+    // SAFETY: only the address of a global is taken.
+    word_of(unsafe { &raw mut TOTALS.tracked })
 }
 
 /// [`Totals::pinned`].
 #[inline(always)]
 pub fn pinned() -> At {
-    // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut TOTALS.pinned) }
+    // SAFETY: only the address of a global is taken.
+    word_of(unsafe { &raw mut TOTALS.pinned })
 }
 
 /// [`Totals::pinning`].
 #[inline(always)]
 pub fn pinning() -> At {
-    // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut TOTALS.pinning) }
+    // SAFETY: only the address of a global is taken.
+    word_of(unsafe { &raw mut TOTALS.pinning })
 }
 
 /// [`DETACHINGS`].
 #[inline(always)]
 pub fn detachings() -> At {
-    // SAFETY: a global of this object.
-    unsafe { At::new(&raw mut DETACHINGS) }
+    word_of(&raw mut DETACHINGS)
 }
 
 /// There are no records: every hook that drops pins returns at once.
@@ -241,11 +252,16 @@ pub fn owner_says(word: u32) -> bool {
         .is_some_and(|word| unsafe { *word } != 0)
 }
 
-/// Adds to a counter.
+/// Adds to a counter of this CPU. A task may be preempted in between, so that is an atomic addition, too.
 #[inline(always)]
 pub fn count(which: Count, n: u64) {
-    // SAFETY: a global of this object, with an element for each counter.
-    unsafe { At::new((&raw mut COUNTS).cast::<u64>().add(which as usize)) }.add(n);
+    let cpu = task::cpu() as usize & (PerCpu::CPUS - 1);
+    // SAFETY: a global of this object, with an element for each counter of each CPU.
+    let counter = unsafe {
+        let counters = (&raw mut COUNTS).cast::<[u64; PerCpu::STRIDE]>().add(cpu);
+        At::new(counters.cast::<u64>().add(which as usize))
+    };
+    counter.add(n);
 }
 
 /// A callback of bpf_for_each_map_elem: the map, an element's key and value, and state; 1 ends the

@@ -16,7 +16,7 @@ use crate::{
     bpf::{atomic::At, loops},
     state::{
         inodes::{EEXIST, InodeRef, TRIES, WAIT, no_record},
-        maps::{LAST_GENERATION, STAKES, count},
+        maps::{LAST_GENERATION, STAKES, count, word_of},
     },
 };
 
@@ -366,6 +366,5 @@ unsafe extern "C" fn is_settled(_turn: u64, key: *mut c_void) -> i64 {
 
 #[inline(always)]
 fn next_generation() -> u64 {
-    // SAFETY: a global of this object.
-    books::generation(unsafe { At::new(&raw mut LAST_GENERATION) }.add(1))
+    books::generation(word_of(&raw mut LAST_GENERATION).add(1))
 }

@@ -4,15 +4,14 @@
 use std::{borrow::Borrow, collections::VecDeque, thread, time::Duration};
 
 use aya::maps::{Array, MapData};
-use lease_trace_common::count::Count;
+use lease_trace_common::count::{Count, PerCpu};
 use serde::Serialize;
 
 use super::{
     AttachMode, Options, Tracer,
     attach::{self, Attachment},
     error::Error,
-    map,
-    maps::{self, COUNTS, Counts},
+    map, maps,
     object::{self, Purpose},
     raw::Link,
 };
@@ -77,7 +76,7 @@ impl Both {
 
 /// What the hooks have counted. Nothing else is read: with kprobes the kernel skips a program on a
 /// CPU where somebody is inside bpf(2) on a map.
-fn flow<T: Borrow<MapData>>(map: &Array<T, Counts>) -> Result<Flow, Error> {
+fn flow<T: Borrow<MapData>>(map: &Array<T, PerCpu>) -> Result<Flow, Error> {
     let counts = maps::counts(map)?;
     Ok(Flow {
         taken: counts[Count::AuditTaken as usize],
@@ -87,7 +86,7 @@ fn flow<T: Borrow<MapData>>(map: &Array<T, Counts>) -> Result<Flow, Error> {
 
 /// The hooks that see pins, and what they count. Dropping it detaches them.
 pub struct Hooks {
-    counts: Array<MapData, Counts>,
+    counts: Array<MapData, PerCpu>,
     _links: Vec<Link>,
 }
 
@@ -104,9 +103,9 @@ impl Hooks {
         for loss in attachments.iter().filter_map(Attachment::loss) {
             log::warn!("{loss}");
         }
-        let counts = map(&mut object.ebpf, COUNTS)?;
+        let counts = map(&mut object.ebpf, PerCpu::MAP)?;
         let counts = Array::try_from(counts)
-            .map_err(|error| Error::maps("cannot open the map", COUNTS, error))?;
+            .map_err(|error| Error::maps("cannot open the map", PerCpu::MAP, error))?;
         Ok(Self {
             counts,
             _links: object.links,

@@ -197,14 +197,14 @@ impl Look {
             &mut found,
             Rule::Totals,
             all,
-            self.totals.pinned,
+            *self.totals.pinned,
             with_pins.count() as u64,
         );
         check(
             &mut found,
             Rule::Totals,
             all,
-            self.totals.tracked,
+            *self.totals.tracked,
             self.inodes.len() as u64,
         );
         for thread in &self.calls {

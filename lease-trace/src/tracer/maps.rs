@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, IterableMap as _, MapData, MapError},
 };
 use lease_trace_common::{
-    count::Count,
+    count::{Count, PerCpu},
     lease::Lease,
     owner,
     stake::{Inode, Path, Stake, StakeKey, pins},
@@ -23,16 +23,13 @@ use crate::kernel::batch;
 /// The counters, indexed by [`Count`].
 pub type Counts = [u64; Count::LEN];
 
-/// The map of [`Counts`], named after its section.
-pub const COUNTS: &str = ".bss.COUNTS";
-
 /// The maps that hold all state, owned or borrowed.
 pub struct Maps<T> {
     pub leases: HashMap<T, u64, Lease>,
     pub stakes: HashMap<T, StakeKey, Stake>,
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
-    pub counts: Array<T, Counts>,
+    pub counts: Array<T, PerCpu>,
     pub totals: Array<T, Totals>,
     /// See [`owner`].
     pub owner: Array<T, u64>,
@@ -148,7 +145,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         let totals = self.totals.get(&0, 0);
         let totals =
             totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?;
-        Ok(totals.pinned)
+        Ok(*totals.pinned)
     }
 
     pub fn counts(&self) -> Result<Counts, Error> {
@@ -180,9 +177,10 @@ impl Maps<MapData> {
 }
 
 /// What the programs count.
-pub fn counts<T: Borrow<MapData>>(map: &Array<T, Counts>) -> Result<Counts, Error> {
+pub fn counts<T: Borrow<MapData>>(map: &Array<T, PerCpu>) -> Result<Counts, Error> {
     map.get(&0, 0)
-        .map_err(|error| Error::maps("cannot read the map", COUNTS, error))
+        .map(|counts| counts.sums())
+        .map_err(|error| Error::maps("cannot read the map", PerCpu::MAP, error))
 }
 
 /// Reads one key after the other; nothing if that does not come to an end, because a key that is

@@ -16,6 +16,8 @@ mod hooks;
 pub mod in_force;
 mod iterator;
 mod kinds;
+#[cfg(test)]
+mod layout;
 mod lock;
 pub mod look;
 mod maps;
@@ -41,6 +43,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData},
 };
 use lease_trace_common::{
+    count::PerCpu,
     owner,
     policy::Header,
     stake::{Stake, StakeKey},
@@ -60,7 +63,7 @@ use self::{
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
-    maps::{COUNTS, Counts, Maps},
+    maps::{Counts, Maps},
     notifications::Notifications,
     object::Purpose,
     proof::{Look, Prover},
@@ -373,7 +376,7 @@ fn assemble(
         stakes: HashMap::try_from(get("STAKES")?).map_err(bad("STAKES"))?,
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
-        counts: Array::try_from(get(COUNTS)?).map_err(bad(COUNTS))?,
+        counts: Array::try_from(get(PerCpu::MAP)?).map_err(bad(PerCpu::MAP))?,
         totals: Array::try_from(get(Totals::MAP)?).map_err(bad(Totals::MAP))?,
         owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
         key_by_key: pinned::word(owner::KPROBES) != 0,

@@ -12,13 +12,12 @@ use aya::{
     Ebpf,
     maps::{Array, Map, MapData},
 };
-use lease_trace_common::{owner, totals::Totals};
+use lease_trace_common::{count::PerCpu, owner, totals::Totals};
 
 pub use super::words::{Words, living_owner, set_words, started, word};
 use super::{
     error::{Error, chain},
     lock::{self, Lock},
-    maps::COUNTS,
     snapshot::Source,
     walk::Walker,
     words::{OWNER, busy, cannot_claim, claim_in, write},
@@ -39,7 +38,7 @@ const MAPS: &[&str] = &[
     "STAKES",
     "SLOT_OF",
     "PATHS",
-    COUNTS,
+    PerCpu::MAP,
     "EVENTS",
     "WAKE",
     "POLICY",

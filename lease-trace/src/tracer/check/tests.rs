@@ -1,4 +1,7 @@
-use lease_trace_common::word::{LEASE, PIN};
+use lease_trace_common::{
+    line::Line,
+    word::{LEASE, PIN},
+};
 
 use super::*;
 
@@ -28,9 +31,9 @@ fn right() -> Look {
         stakes: vec![(StakeKey::new(TGID, ID), stake)],
         leases: vec![(1, lease)],
         totals: Totals {
-            tracked: 1,
-            pinned: 1,
-            pinning: 0,
+            tracked: Line::new(1),
+            pinned: Line::new(1),
+            pinning: Line::new(0),
         },
         calls: vec![u64::from(TGID) << 32 | 0x2b],
         ..Look::default()
@@ -80,8 +83,8 @@ fn each_rule_is_held() {
         [Rule::Batch]
     );
     assert_eq!(with(|look| look.stakes[0].1.word += 1 << 30), [Rule::Told]);
-    assert_eq!(with(|look| look.totals.tracked = 2), [Rule::Totals]);
-    assert_eq!(with(|look| look.totals.pinned = 0), [Rule::Totals]);
+    assert_eq!(with(|look| *look.totals.tracked = 2), [Rule::Totals]);
+    assert_eq!(with(|look| *look.totals.pinned = 0), [Rule::Totals]);
     assert_eq!(rules(&right(), false), [Rule::Calls]);
 }
 
