@@ -64,7 +64,7 @@ pub enum Count {
     AuditTaken = 26,
     /// The same dropped.
     AuditDropped = 27,
-    /// Hooks passed without their program. Kept by the kernel with each program; the monitor writes
+    /// Hooks missed: their program was not run. Kept by the kernel with each program; the monitor writes
     /// their sum into the word `LOST_HOOKS` of `OWNER`.
     LostHooks = 28,
     /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
@@ -128,7 +128,7 @@ impl Count {
             Self::Excess => Some("pin references were dropped that had not been counted"),
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
             Self::LostCovers => Some("inherited leases found no room in the COVERS map"),
-            Self::LostHooks => Some("hooks were passed while their program ran on that CPU"),
+            Self::LostHooks => Some("hooks were missed while their program ran on that CPU"),
             Self::Joined => {
                 Some("leases or pins joined what an ended process of the same pid left")
             }

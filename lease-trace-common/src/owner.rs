@@ -31,7 +31,7 @@ pub const KPROBES: u32 = 8;
 pub const SET_ON_RETURN: u32 = 9;
 /// 1: somebody waits, or has waited, for pins to go (`lease-trace run`).
 pub const WAITED: u32 = 10;
-/// Hooks that the kernel passed without their program, as the monitor last added them up.
+/// Hooks that the kernel missed, as the monitor last added them up.
 pub const LOST_HOOKS: u32 = 11;
 /// Words of the map.
 pub const LEN: u32 = 12;

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What `--audit` finds.
-const ESCAPED: &str = "pin references passed none of the hooks, by the kernel's own count";
+const ESCAPED: &str = "pin references were seen by none of the hooks, by the kernel's own count";
 
 /// What ends with the monitor.
 const LAPSED: &str = "files that were held are let go, since the monitor ends";

@@ -1,5 +1,5 @@
 //! The proof of an inode's books: what its page cache has pinned is at least what they say. A drop whose hook
-//! was passed without its program leaves them too high for ever. What is found too high at several looks, with
+//! was missed leaves them too high for ever. What is found too high at several looks, with
 //! nothing changed in between, is put right.
 //!
 //! Drops are counted before they are made, so books that are too high have missed one, but for the moment in

@@ -33,7 +33,7 @@ pub fn set_up(lease: FileLease) {
 }
 
 /// Whether a lease that the current task sets has to be found when `generic_setlease` returns: one of
-/// the kernel's own, and any where [`set_up`] may be passed by.
+/// the kernel's own, and any where [`set_up`] may be missed.
 #[inline(always)]
 pub fn is_found_on_return() -> bool {
     owner_says(owner::SET_ON_RETURN) || current::is_kthread()

@@ -81,7 +81,7 @@ impl Finding {
         line("counted by the kernel", kernel_taken, kernel_dropped)?;
         let verdict = match escaped {
             0 => "nothing escaped".to_owned(),
-            1.. => format!("{escaped} references that the kernel counts passed no hook"),
+            1.. => format!("{escaped} references that the kernel counts were seen by no hook"),
             _ => format!("{} that the hooks saw the kernel does not count", -escaped),
         };
         let seconds = *duration_ms as f64 / 1000.0;
@@ -114,7 +114,7 @@ mod tests {
         seen by the hooks               10            2
         counted by the kernel           13            2
 
-        In 1.0 s: 3 references that the kernel counts passed no hook.
+        In 1.0 s: 3 references that the kernel counts were seen by no hook.
         ");
     }
 }

@@ -169,7 +169,7 @@ async fn watch(
             () = signals.any() => break,
             () = &mut deadline => break,
             _ = tick.tick() => {
-                tracer.count_passed()?;
+                tracer.count_missed()?;
                 let counts = tracer.counts()?;
                 session.losses(&counts)?;
                 if let Some(found) = audit.as_mut().map(|audit| audit.look(tracer)).transpose()?
@@ -206,7 +206,7 @@ async fn watch(
         ),
         files => session.lapse(files)?,
     }
-    tracer.count_passed()?;
+    tracer.count_missed()?;
     session.losses(&tracer.counts()?)?;
     // The ledger knows the zombies, too, if the maps cannot be read any more.
     session.end(

@@ -267,7 +267,7 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
     unsafe { descriptor(BPF_OBJ_GET, &attr) }
 }
 
-/// The program's number, and how often its hooks were passed without it, since it was running on that CPU
+/// The program's number, and how often its hooks were missed, since it was running on that CPU
 /// already.
 pub fn recursion_misses(program: BorrowedFd) -> io::Result<(u32, u64)> {
     let info = info(program)?;

@@ -203,8 +203,8 @@ impl Tells {
     }
 }
 
-/// How often a link was passed without its program being asked: another kprobe was running, or there was
-/// no instance for a return. What the program itself was passed by is counted with the program. Of a link
+/// How often a link was missed, its program not asked: another kprobe was running, or there was
+/// no instance for a return. What the program itself missed is counted with the program. Of a link
 /// of another kind 0; `None` where this kernel does not tell.
 pub fn missed(link: BorrowedFd, tells: Tells) -> io::Result<Option<u64>> {
     let mut info = MultiInfo::default();

@@ -1,5 +1,5 @@
 //! Whether this kernel preempts a task inside a BPF program. A trampoline (fentry, fexit, fmod_ret) is then
-//! passed over by every other task of that CPU until the first one runs again; a kprobe runs with
+//! missed for every other task of that CPU until the first one runs again; a kprobe runs with
 //! preemption off, and is not.
 
 use std::{
@@ -56,7 +56,7 @@ impl Preemption {
         }
     }
 
-    /// Whether what is passed over by preempted tasks has to be avoided.
+    /// Whether what is missed where tasks are preempted has to be avoided.
     pub const fn may_miss(self) -> bool {
         !matches!(self, Self::Never)
     }

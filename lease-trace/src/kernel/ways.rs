@@ -45,7 +45,7 @@ const REMEDY: &str = "a newer kernel; 7.3 allows it";
 pub struct Ways {
     /// The ways that a hook of ours can deny, on some kernel: how, or why not on this one.
     deny: Vec<(Cause, Result<&'static str, String>)>,
-    /// fmod_ret may be passed over: a task is preempted inside. A program of the BPF LSM never is.
+    /// fmod_ret may be missed: a task is preempted inside. A program of the BPF LSM never is.
     misses: bool,
 }
 

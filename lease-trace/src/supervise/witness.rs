@@ -109,7 +109,7 @@ impl Witness {
 
     pub fn tick(&mut self) -> anyhow::Result<()> {
         if let Some(own) = &mut self.own {
-            own.tracer.count_passed()?;
+            own.tracer.count_missed()?;
             own.session.losses(&own.tracer.counts()?)?;
             own.proofs.run(&mut own.tracer, &mut own.session)?;
         }

@@ -1,4 +1,4 @@
-//! The programs in place, and how often their hooks were passed without them, as the kernel counts it. A
+//! The programs in place, and how often their hooks were missed, as the kernel counts it. A
 //! program runs once at a time on a CPU: a trampoline's leaves out what another task calls while its own
 //! is preempted inside, a kprobe's what an interrupt calls in the middle of any kprobe. And a return
 //! is left out for which there was no instance when its call began.
@@ -29,8 +29,8 @@ struct Hook {
     program: OwnedFd,
     /// What keeps it attached.
     link: OwnedFd,
-    /// How often it was passed when last asked; `None`: the kernel did not tell all of it.
-    passed: Option<u64>,
+    /// How often it was missed when last asked; `None`: the kernel did not tell all of it.
+    missed: Option<u64>,
 }
 
 impl Hooks {
@@ -77,38 +77,38 @@ impl Hooks {
                 name,
                 program,
                 link,
-                passed: Some(0),
+                missed: Some(0),
             })
         });
         let hooks = hooks.collect::<io::Result<_>>().map_err(failed)?;
         Ok(Self { hooks, tells })
     }
 
-    /// How often a hook was passed without its program, since they were put in place, as far as this
+    /// How often a hook was missed, since they were put in place, as far as this
     /// kernel tells.
-    pub fn passed(&mut self) -> Result<u64, Error> {
+    pub fn missed(&mut self) -> Result<u64, Error> {
         let mut sum = 0;
-        // What a program was passed by is counted with the program, which may have several links.
+        // What a program missed is counted with the program, which may have several links.
         let mut counted = HashSet::new();
         for hook in &mut self.hooks {
             let (id, recursions) = bpf::recursion_misses(hook.program.as_fd()).map_err(failed)?;
             let recursions = if counted.insert(id) { recursions } else { 0 };
-            let missed = link::missed(hook.link.as_fd(), self.tells).map_err(failed)?;
-            let passed = missed.map(|missed| recursions + missed);
-            if passed != hook.passed {
+            let by_link = link::missed(hook.link.as_fd(), self.tells).map_err(failed)?;
+            let missed = by_link.map(|by_link| recursions + by_link);
+            if missed != hook.missed {
                 let name = &hook.name;
-                match missed {
-                    Some(missed) => log::debug!(
-                        "{name}: passed {recursions} times while it ran, {missed} times by its link"
+                match by_link {
+                    Some(by_link) => log::debug!(
+                        "{name}: missed {recursions} times while it ran, {by_link} times by its link"
                     ),
                     None => log::debug!(
-                        "{name}: passed {recursions} times while it ran; what its link misses this \
+                        "{name}: missed {recursions} times while it ran; what its link misses this \
                          kernel does not tell"
                     ),
                 }
-                hook.passed = passed;
+                hook.missed = missed;
             }
-            sum += passed.unwrap_or(recursions);
+            sum += missed.unwrap_or(recursions);
         }
         Ok(sum)
     }

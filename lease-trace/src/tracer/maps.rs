@@ -79,7 +79,7 @@ impl<T: Borrow<MapData>> Maps<T> {
     /// All entries of a map that goes on changing.
     ///
     /// By whole buckets where that keeps no hook from running; key by key with kprobes, which are
-    /// passed by on this CPU for as long as the kernel looks for a bucket that has anything.
+    /// missed on this CPU for as long as the kernel looks for a bucket that has anything.
     pub fn entries<K, V>(
         &self,
         name: &'static str,

@@ -251,9 +251,9 @@ impl Tracer {
         self.notifications.drain()
     }
 
-    /// Enters among the counters how often hooks were passed without their program.
-    pub fn count_passed(&mut self) -> Result<(), Error> {
-        self.maps.set_lost_hooks(self.hooks.passed()?)
+    /// Enters among the counters how often hooks were missed.
+    pub fn count_missed(&mut self) -> Result<(), Error> {
+        self.maps.set_lost_hooks(self.hooks.missed()?)
     }
 
     /// Counters, indexed by `Count`.

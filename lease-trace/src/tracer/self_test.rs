@@ -21,7 +21,7 @@ use crate::kernel::{limits, uring::Ring};
 use aya::maps::MapData;
 
 const PAGE: usize = 4096;
-/// A hook may be passed without its program now and then, which is counted elsewhere.
+/// A hook may be missed now and then, which is counted elsewhere.
 const ATTEMPTS: u32 = 3;
 /// A ring may drop its pins a little later.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -47,7 +47,7 @@ pub fn run() -> Result<Option<String>, Error> {
         }
     }
     Ok(unseen.map(|(loss, functions)| {
-        format!("{loss}: a test of lease-trace's own passed the hooks on {functions}")
+        format!("{loss}: a test of lease-trace's own was missed by the hooks on {functions}")
     }))
 }
 

@@ -46,10 +46,10 @@ fn none_of_very_many_is_forgotten() {
             && zombie["pins"] == 1
     });
     let right = right.count() as i64;
-    let passed_by = passed(monitor.pid());
+    let misses = missed(monitor.pid());
     assert!(
         right <= PROCESSES && right + passed_by >= PROCESSES,
-        "{right} zombies, {passed_by} hooks passed"
+        "{right} zombies, {misses} hooks missed"
     );
 
     actor.ok_within(CROWD_PATIENCE, "crowd-end c");
@@ -61,12 +61,12 @@ fn none_of_very_many_is_forgotten() {
     // Where tasks are preempted inside a program, the next one passes its hook without it.
     let all_told = || {
         monitor.barrier();
-        lost(&monitor, "hooks were passed") == passed(monitor.pid())
+        lost(&monitor, "hooks were missed") == missed(monitor.pid())
     };
-    assert!(eventually(all_told), "{} passed", passed(monitor.pid()));
+    assert!(eventually(all_told), "{} missed", missed(monitor.pid()));
     let report = Tool::run(&["report", "zombies", "-J"]);
     let left = zombies(&report.json()).count() as i64;
-    assert!(left <= passed(monitor.pid()), "{left} left");
+    assert!(left <= missed(monitor.pid()), "{left} left");
     let told = monitor.all("zombie").len() as i64 - 1;
     let unheard = lost(&monitor, "notifications found no room");
     assert!(
@@ -90,8 +90,8 @@ fn lost(monitor: &Monitor, what: &str) -> i64 {
     meant.map(|lost| integer(lost, "count")).sum()
 }
 
-/// How often the kernel passed a program or a link of this process by, as it shows with each.
-pub fn passed(pid: i64) -> i64 {
+/// How often the kernel missed a program or a link of this process, as it shows with each.
+pub fn missed(pid: i64) -> i64 {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
     let counted = descriptors.flatten().filter_map(|descriptor| {
         let text = fs::read_to_string(descriptor.path()).ok()?;

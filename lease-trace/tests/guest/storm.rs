@@ -94,12 +94,12 @@ fn the_books_are_right_when_all_is_quiet() {
         about.count() as i64
     };
     (found.told, found.told_of_right) = (of("wrong-"), of("right-"));
-    found.passed = Some(crowd::passed(monitor.pid()));
+    found.missed = Some(crowd::missed(monitor.pid()));
     eprintln!(
-        "breaches told: {} of {}, told of right releases: {}, hooks passed: {:?}",
-        found.told, found.done.wrong, found.told_of_right, found.passed
+        "breaches told: {} of {}, told of right releases: {}, hooks missed: {:?}",
+        found.told, found.done.wrong, found.told_of_right, found.missed
     );
-    // Before it is judged: a failure is a failure, also where hooks were passed by.
+    // Before it is judged: a failure is a failure, also where hooks were missed.
     drop(monitor);
     let mut wrong = found.wrong_books();
     wrong.extend(found.wrong_events());

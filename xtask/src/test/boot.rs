@@ -35,7 +35,7 @@ impl Job<'_> {
     }
 }
 
-/// Runs the scenarios of one boot. Those that fail and say that the kernel passed hooks by, or that
+/// Runs the scenarios of one boot. Those that fail and say that the kernel missed hooks, or that
 /// a walk of the monitor's own held the last reference to a file (docs/verification.md), are run
 /// again, once; the row remarks on it.
 ///
@@ -47,7 +47,7 @@ pub fn boot(job: &Job<'_>, beside_others: bool, progress: &Arc<Count>) -> Result
         return Ok(row);
     }
     let remark = format!(
-        "hooks were passed by, or a walk held a file; once more: {}",
+        "hooks were missed, or a walk held a file; once more: {}",
         again.join(", ")
     );
     say(format!(

@@ -34,7 +34,7 @@ impl Feed {
         match self {
             Self::InPlace => look::look(),
             Self::Own(tracer) => {
-                tracer.count_passed()?;
+                tracer.count_missed()?;
                 tracer.snapshot().map(Some)
             }
         }

@@ -33,7 +33,7 @@ pub struct Figures<'a> {
     pub held: usize,
     /// Files that had fewer pins than are counted, when they were looked at last.
     pub doubtful: usize,
-    /// Pin references that passed no hook, where an audit runs.
+    /// Pin references that no hook saw, where an audit runs.
     pub escaped: Option<i64>,
     /// Now, on the kernel's clock.
     pub now_ns: u64,

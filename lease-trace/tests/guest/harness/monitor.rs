@@ -47,11 +47,11 @@ impl Stopped {
     }
 }
 
-/// Whether a loss is that of hooks which were passed without their program.
+/// Whether a loss is that of hooks which were missed.
 pub fn is_hook_passed(lost: &Value) -> bool {
     lost["what"]
         .as_str()
-        .is_some_and(|what| what.starts_with("hooks were passed"))
+        .is_some_and(|what| what.starts_with("hooks were missed"))
 }
 
 impl Monitor {
@@ -311,7 +311,7 @@ impl Monitor {
 
 impl Drop for Monitor {
     /// After a failure it says whether something came between that docs/verification.md names: the
-    /// kernel passed hooks by, or a walk of the monitor's own held the last reference to a file. The
+    /// kernel missed hooks, or a walk of the monitor's own held the last reference to a file. The
     /// scenario is then run again.
     fn drop(&mut self) {
         if matches!(self.process.try_wait(), Ok(None)) {

@@ -42,7 +42,7 @@ pub struct World {
     told_orphaned: BTreeSet<(i64, i64)>,
     /// An event, or a loss, that nothing accounts for.
     unexpected: Option<Value>,
-    /// The product said that the kernel passed hooks by: from then on it may be wrong.
+    /// The product said that the kernel missed hooks: from then on it may be wrong.
     pub passed_by: bool,
     /// By event, how many were told and agreed with; by state, how many rows.
     pub agreed: BTreeMap<String, u64>,

@@ -51,8 +51,8 @@ pub struct Found {
     pub told_of_right: i64,
     /// The report's list.
     pub lost: Value,
-    /// Hooks passed by, as the kernel counts them, where that is known.
-    pub passed: Option<i64>,
+    /// Hooks missed, as the kernel counts them, where that is known.
+    pub missed: Option<i64>,
 }
 
 /// Tables that are never full here: a few dozen files, processes and leases.
@@ -66,19 +66,19 @@ impl Found {
         }
     }
 
-    /// The books when all was quiet. Where the kernel passed hooks by, they are not known to be right, and
+    /// The books when all was quiet. Where the kernel missed hooks, they are not known to be right, and
     /// that must be told.
     pub fn wrong_books(&self) -> Vec<String> {
         if self.differences.is_empty() {
             return Vec::new();
         }
-        if self.passed.is_some_and(|passed| passed > 0) {
+        if self.missed.is_some_and(|missed| missed > 0) {
             let told = self.lost.as_array().expect("a list").iter();
             let mut told = told.filter_map(|lost| lost["what"].as_str());
-            return if told.any(|what| what.starts_with("hooks were passed")) {
+            return if told.any(|what| what.starts_with("hooks were missed")) {
                 Vec::new()
             } else {
-                vec!["hooks were passed by, which is not told".to_owned()]
+                vec!["hooks were missed, which is not told".to_owned()]
             };
         }
         let (wrong, looks) = (self.differences.len(), self.looks);
@@ -147,9 +147,9 @@ impl Found {
                 && ROOMY
                     .iter()
                     .any(|map| what.ends_with(&format!("{map} map")));
-            let passed = what.starts_with("hooks were passed")
-                && self.passed.is_some_and(|passed| count > passed);
-            if no_room || passed {
+            let missed = what.starts_with("hooks were missed")
+                && self.missed.is_some_and(|missed| count > missed);
+            if no_room || missed {
                 wrong.push(format!("told as lost, and was not: {count} {what}"));
             }
         }
