@@ -112,6 +112,21 @@ impl Count {
         Self::LostWait,
     ];
 
+    /// Whether many CPUs may add to it at once. Of the others one is enough, for a shorter program.
+    #[inline(always)]
+    pub const fn is_frequent(self) -> bool {
+        matches!(
+            self,
+            Self::Events
+                | Self::Pinned
+                | Self::Unpinned
+                | Self::Covered
+                | Self::Uncovered
+                | Self::AuditTaken
+                | Self::AuditDropped
+        )
+    }
+
     /// What a growing counter means, for those that mean a loss.
     pub const fn loss(self) -> Option<&'static str> {
         match self {
@@ -156,8 +171,8 @@ impl Count {
     }
 }
 
-/// The counters of all CPUs: one map of one value. Each CPU adds to cache lines of its own; beyond
-/// [`Self::CPUS`] several have the same, which costs time and no count.
+/// The counters of all CPUs: one map of one value. Each CPU adds what is frequent to cache lines of its own;
+/// beyond [`Self::CPUS`] several have the same, which costs time and no count.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 pub struct PerCpu(pub [[u64; Self::STRIDE]; Self::CPUS]);

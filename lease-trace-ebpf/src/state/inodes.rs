@@ -328,19 +328,13 @@ impl InodeRef {
             return;
         }
         // SAFETY: `record` is an element of an array, the hint a global of this object.
-        let places = unsafe {
-            [
-                (&raw mut (*self.record).mapping, mapping),
-                (hint(mapping as u32), u64::from(self.slot)),
-            ]
-        };
-        for (place, word) in places {
+        unsafe {
+            let (known, hint) = (&raw mut (*self.record).mapping, hint(mapping as u32));
+            let slot = u64::from(self.slot);
             // Mostly it is there already, and others read what lies beside it.
-            // SAFETY: as above.
-            unsafe {
-                if place.read_volatile() != word {
-                    place.write_volatile(word);
-                }
+            if (known.read_volatile() ^ mapping) | (hint.read_volatile() ^ slot) != 0 {
+                known.write_volatile(mapping);
+                hint.write_volatile(slot);
             }
         }
     }

@@ -255,7 +255,11 @@ pub fn owner_says(word: u32) -> bool {
 /// Adds to a counter of this CPU. A task may be preempted in between, so that is an atomic addition, too.
 #[inline(always)]
 pub fn count(which: Count, n: u64) {
-    let cpu = task::cpu() as usize & (PerCpu::CPUS - 1);
+    let cpu = if which.is_frequent() {
+        task::cpu() as usize & (PerCpu::CPUS - 1)
+    } else {
+        0
+    };
     // SAFETY: a global of this object, with an element for each counter of each CPU.
     let counter = unsafe {
         let counters = (&raw mut COUNTS).cast::<[u64; PerCpu::STRIDE]>().add(cpu);

@@ -87,9 +87,9 @@ fn it_agrees_with_the_product() {
                 listing(&shorter.ops),
                 shorter.difference
             ),
-            _ if was_passed_by => eprintln!(
-                "{found}: hooks were missed, and not again; there it was: {difference}"
-            ),
+            _ if was_passed_by => {
+                eprintln!("{found}: hooks were missed, and not again; there it was: {difference}")
+            }
             _ => panic!(
                 "{found}, and not again from its steps alone; the last of them:\n{}{difference}",
                 listing(&ops[ops.len().saturating_sub(50)..]),
