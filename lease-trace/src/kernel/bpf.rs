@@ -363,7 +363,7 @@ pub(super) unsafe fn descriptor<A>(command: libc::c_int, attr: &A) -> io::Result
 /// # Safety
 /// `A` is laid out as `union bpf_attr` is for `command`, without padding of its own; where it
 /// points to, the kernel may read and write as that command does.
-unsafe fn call<A>(command: libc::c_int, attr: &A) -> io::Result<libc::c_int> {
+pub(super) unsafe fn call<A>(command: libc::c_int, attr: &A) -> io::Result<libc::c_int> {
     // SAFETY: the caller's.
     unsafe { call_at(command, std::ptr::from_ref(attr)) }
 }

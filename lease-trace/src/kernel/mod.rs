@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod btf;
 pub mod clones;
 pub mod denials;
+pub mod globals;
 pub mod host;
 pub mod iter;
 pub mod limits;

@@ -11,7 +11,7 @@ use super::{
     AttachMode, Options, Tracer,
     attach::{self, Attachment},
     error::Error,
-    map, maps,
+    maps,
     object::{self, Purpose},
     raw::Link,
 };
@@ -103,7 +103,7 @@ impl Hooks {
         for loss in attachments.iter().filter_map(Attachment::loss) {
             log::warn!("{loss}");
         }
-        let counts = map(&mut object.ebpf, PerCpu::MAP)?;
+        let counts = object.maps.take(PerCpu::MAP)?;
         let counts = Array::try_from(counts)
             .map_err(|error| Error::maps("cannot open the map", PerCpu::MAP, error))?;
         Ok(Self {

@@ -3,7 +3,6 @@
 use std::io;
 
 use aya::{
-    EbpfError,
     maps::MapError,
     programs::{ProgramError, links::LinkError},
     sys::SyscallError,
@@ -123,11 +122,11 @@ impl From<Obstacle> for Error {
     }
 }
 
-impl From<EbpfError> for Error {
-    fn from(error: EbpfError) -> Self {
+impl From<MapError> for Error {
+    fn from(error: MapError) -> Self {
         if is_eperm(&error) {
             return Self::Refused {
-                call: "bpf(2) for loading maps and BTF".to_owned(),
+                call: "bpf(2) for making maps".to_owned(),
             };
         }
         Self::Load(chain(&error))

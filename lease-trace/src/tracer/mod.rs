@@ -24,6 +24,7 @@ mod maps;
 mod notifications;
 mod object;
 pub mod orphaned;
+mod own_maps;
 mod pinned;
 pub mod proof;
 mod raw;
@@ -38,10 +39,7 @@ mod words;
 
 use std::time::Duration;
 
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, Map, MapData},
-};
+use aya::maps::{Array, HashMap, Map, MapData};
 use lease_trace_common::{
     count::PerCpu,
     owner,
@@ -66,6 +64,7 @@ use self::{
     maps::{Counts, Maps},
     notifications::Notifications,
     object::Purpose,
+    own_maps::OwnMaps,
     proof::{Look, Prover},
     raw::Link,
     set_up::{Links, SetUp},
@@ -172,17 +171,17 @@ impl Tracer {
             .iter()
             .filter_map(Attachment::describe)
             .collect();
-        let mut policy = enforcement::from(|name| map(&mut object.ebpf, name))?;
+        let mut policy = enforcement::from(|name| object.maps.take(name))?;
         if let (Some(plan), Some(denials)) = (plan, &denials) {
             attached.extend_from_slice(&denials.attached);
             policy.put_in_force(plan, denials.deniable)?;
             pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
         }
-        let notifications = Notifications::of(map(&mut object.ebpf, "EVENTS")?)?;
+        let notifications = Notifications::of(object.maps.take("EVENTS")?)?;
         let hooks = Hooks::own(&object, denials.as_ref())?;
-        let maps = owned(&mut object.ebpf)?;
+        let maps = owned(&mut object.maps)?;
         let links = object.links;
-        drop((object.ebpf, object.raw, object.types));
+        drop((object.maps, object.raw, object.types));
         give_back();
         Ok(Self {
             notifications,
@@ -346,13 +345,8 @@ fn give_back() {
     }
 }
 
-fn map(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
-    ebpf.take_map(name)
-        .ok_or_else(|| Error::maps("cannot find the map", name, "not in the object"))
-}
-
-fn owned(ebpf: &mut Ebpf) -> Result<Maps<MapData>, Error> {
-    assemble(|name| map(ebpf, name))
+fn owned(maps: &mut OwnMaps) -> Result<Maps<MapData>, Error> {
+    assemble(|name| maps.take(name))
 }
 
 /// The maps of the running monitor, or of the enforcement in place.

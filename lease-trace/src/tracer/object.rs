@@ -1,12 +1,13 @@
 //! The compiled object: loaded with what this kernel's BTF says.
 
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::include_bytes_aligned;
 use lease_trace_common::config::Config;
 
 use super::{
     Options, cast,
     error::Error,
     kinds::Host,
+    own_maps::OwnMaps,
     raw::{Link, RawObject},
 };
 use crate::kernel::{btf, host, offsets};
@@ -14,20 +15,9 @@ use crate::kernel::{btf, host, offsets};
 pub(super) static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lease-trace.bpf.o"));
 
-/// The maps that have an entry for each lease, stake or file.
-const SIZED: [&str; 7] = [
-    "COVERS",
-    "FREE_SLOTS",
-    "INODES",
-    "LEASES",
-    "PATHS",
-    "SLOT_OF",
-    "STAKES",
-];
-
 /// The object with its maps made and its programs not yet loaded.
 pub struct Object {
-    pub ebpf: Ebpf,
+    pub maps: OwnMaps,
     /// The programs.
     pub raw: RawObject,
     /// The kernel's BTF.
@@ -81,18 +71,13 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         ..known
     };
     log::debug!("offsets read");
-    let mut loader = EbpfLoader::new();
-    for map in SIZED {
-        loader.map_max_entries(map, options.capacity);
-    }
-    let object = cast::complete(OBJECT, &types);
-    let ebpf = loader
-        .override_global("CONFIG", &config, true)
-        .load(&object)?;
+    let mut object = aya_obj::Object::parse(&cast::complete(OBJECT, &types))
+        .map_err(|error| Error::Load(error.to_string()))?;
+    let maps = OwnMaps::make(&mut object, &config, options.capacity)?;
     log::debug!("maps made");
     Ok(Object {
-        raw: RawObject::new(&object, &ebpf, purpose.judges)?,
-        ebpf,
+        raw: RawObject::new(object, &maps, purpose.judges)?,
+        maps,
         types,
         host: hooks,
         links: Vec::new(),

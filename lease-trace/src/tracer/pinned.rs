@@ -8,16 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Ebpf,
-    maps::{Array, Map, MapData},
-};
+use aya::maps::{Array, Map, MapData};
 use lease_trace_common::{count::PerCpu, owner, totals::Totals};
 
 pub use super::words::{Words, living_owner, set_words, started, word};
 use super::{
     error::{Error, chain},
     lock::{self, Lock},
+    own_maps::OwnMaps,
     snapshot::Source,
     walk::Walker,
     words::{OWNER, busy, cannot_claim, claim_in, write},
@@ -99,7 +97,7 @@ pub type Recovered = Option<String>;
 
 /// Makes the folder and pins the maps in it, unless a living monitor has done so or enforcement
 /// is in place. `state` is what the word `ENFORCED` says from the first moment on.
-pub fn create(ebpf: &mut Ebpf, state: u64) -> Result<(Folder, Recovered), Error> {
+pub fn create(maps: &mut OwnMaps, state: u64) -> Result<(Folder, Recovered), Error> {
     if let Some(obstacle) = host::bpffs(Path::new(BPFFS)) {
         return Err(obstacle.into());
     }
@@ -132,7 +130,7 @@ pub fn create(ebpf: &mut Ebpf, state: u64) -> Result<(Folder, Recovered), Error>
         inode: lock.inode,
         keep: false,
     };
-    let filled = fill(ebpf, &folder, state);
+    let filled = fill(maps, &folder, state);
     // The folder's end takes the lock again, if need be.
     drop(lock);
     filled.map(|()| (folder, recovered))
@@ -159,21 +157,15 @@ fn cannot_remove(error: io::Error) -> Error {
 }
 
 /// The map of the owner comes first, and says all that it is to say when it appears.
-fn fill(ebpf: &mut Ebpf, folder: &Folder, state: u64) -> Result<(), Error> {
+fn fill(maps: &mut OwnMaps, folder: &Folder, state: u64) -> Result<(), Error> {
     let path = folder.path();
     let words = [(owner::LAYOUT_OF, owner::LAYOUT), (owner::ENFORCED, state)];
-    let map = ebpf
-        .map_mut(OWNER)
-        .ok_or_else(|| Error::maps("cannot find the map", OWNER, "it is not in the object"))?;
-    let mut array = Array::<_, u64>::try_from(map).map_err(cannot_claim)?;
+    let mut array = Array::<_, u64>::try_from(maps.get_mut(OWNER)?).map_err(cannot_claim)?;
     write(&mut array, &words)?;
     claim_in(&mut array)?;
     for name in MAPS {
-        let map = ebpf
-            .map_mut(name)
-            .ok_or_else(|| Error::maps("cannot find the map", *name, "it is not in the object"))?;
         let at = path.join(file(name));
-        pin(map, &at)
+        pin(maps.get_mut(name)?, &at)
             .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
         fs::set_permissions(&at, fs::Permissions::from_mode(0o600))
             .map_err(|error| Error::maps("cannot restrict", at.display().to_string(), error))?;

@@ -1,6 +1,5 @@
 //! The programs. aya has no type for `fmod_ret` and none for kprobe.multi, and looks each function up by
-//! its name in all the kernel's types; so they are loaded here, from the same object and with the maps
-//! that aya made. Those that deny a call are in sections
+//! its name in all the kernel's types; so they are loaded here. Those that deny a call are in sections
 //! `lsm/NAME`; each may be loaded as `fmod_ret` or for the BPF LSM, for any function with the arguments
 //! it reads.
 
@@ -13,11 +12,13 @@ use std::{
     time::Instant,
 };
 
-use aya::{Ebpf, maps::Map};
 use aya_obj::{Function, Object, ProgramSection, generated::bpf_insn};
 use thiserror::Error as ThisError;
 
-use super::error::{Error, chain};
+use super::{
+    error::{Error, chain},
+    own_maps::OwnMaps,
+};
 use crate::kernel::{
     bpf::{self, Kind, Types},
     link::{self, End},
@@ -30,7 +31,7 @@ pub struct RawObject {
     shared: HashMap<(String, Kind), OwnedFd>,
     license: CString,
     btf: OwnedFd,
-    /// The instructions name these by number, so they stay open whatever becomes of aya's.
+    /// The instructions name these by number, so they stay open whatever becomes of the maps.
     _maps: HashMap<String, OwnedFd>,
 }
 
@@ -70,17 +71,15 @@ impl Refusal {
 const JUDGES: [&str; 2] = ["enforce_judge", "notes_note"];
 
 impl RawObject {
-    /// Reads the object that `ebpf` was loaded from, before any map is taken out of it. What was
-    /// set in the object's globals holds here, too: they are in those maps. Unless it `judges`,
-    /// [`JUDGES`] are left out, and so are the programs that deny.
-    pub fn new(object: &[u8], ebpf: &Ebpf, judges: bool) -> Result<Self, Error> {
-        let mut object = Object::parse(object).map_err(|error| failed(&error))?;
+    /// Of the object that these maps were made of, before any is taken out. Unless it `judges`, [`JUDGES`] are
+    /// left out, and so are the programs that deny.
+    pub fn new(mut object: Object, own: &OwnMaps, judges: bool) -> Result<Self, Error> {
         let btf = load_btf(&mut object)?;
         object
             .programs
             .retain(|_, program| judges || !matches!(program.section, ProgramSection::Lsm { .. }));
         let left_out: &[&str] = if judges { &[] } else { &JUDGES };
-        let maps = relocate(&mut object, ebpf, left_out)?;
+        let maps = relocate(&mut object, own, left_out)?;
         let programs = object
             .programs
             .iter()
@@ -242,18 +241,18 @@ fn load_btf(object: &mut Object) -> Result<OwnedFd, Error> {
     bpf::load_btf(&btf.to_bytes()).map_err(|error| failed(&error))
 }
 
-/// Puts the numbers of aya's maps into the instructions, and the functions called behind each
+/// Puts the numbers of the maps into the instructions, and the functions called behind each
 /// program; those that are left out as if they returned 0 at once.
 fn relocate(
     object: &mut Object,
-    ebpf: &Ebpf,
+    own: &OwnMaps,
     left_out: &[&str],
 ) -> Result<HashMap<String, OwnedFd>, Error> {
     let defined = mem::take(&mut object.maps);
     // Every map, used or not: in place of one that is missing, another one would be taken.
     let maps = defined
         .keys()
-        .map(|name| Ok((name.clone(), descriptor(ebpf, name)?)))
+        .map(|name| Ok((name.clone(), own.descriptor(name)?)))
         .collect::<Result<HashMap<_, _>, Error>>()?;
     let code = object
         .functions
@@ -286,19 +285,6 @@ fn empty(function: &mut Function) {
     function.line_info.line_info.truncate(1);
     // No relocation is that far behind: those of the instructions that were here are not for these.
     function.section_offset = usize::MAX / 2;
-}
-
-/// A descriptor of one of aya's maps; the globals are in maps named after their section.
-fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Error> {
-    let bad = |reason: &str| Error::maps("cannot share the map", name, reason);
-    let map = ebpf.map(name).ok_or_else(|| bad("it was taken out"))?;
-    let (Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) = map else {
-        return Err(bad("its type is not one of those expected"));
-    };
-    map.fd()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| bad(&error.to_string()))
 }
 
 fn failed(error: &dyn std::error::Error) -> Error {

@@ -65,7 +65,7 @@ fn walked() -> Result<Snapshot, Error> {
     };
     let mut object = object::load(Options::default(), purpose)?;
     let holders = Walker::load(&object)?.all()?;
-    read(&owned(&mut object.ebpf)?, holders, None)
+    read(&owned(&mut object.maps)?, holders, None)
 }
 
 impl Open {

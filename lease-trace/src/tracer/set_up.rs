@@ -68,7 +68,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         Links::Own => 0,
         Links::Pinned => owner::STARTING,
     };
-    let (folder, recovered) = pinned::create(&mut object.ebpf, state)?;
+    let (folder, recovered) = pinned::create(&mut object.maps, state)?;
     let pins = (links == Links::Pinned).then(|| folder.links());
     let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;

@@ -88,7 +88,7 @@ fn it_agrees_with_the_product() {
                 shorter.difference
             ),
             _ if was_passed_by => {
-                eprintln!("{found}: hooks were missed, and not again; there it was: {difference}")
+                eprintln!("{found}: hooks were missed, and not again; there it was: {difference}");
             }
             _ => panic!(
                 "{found}, and not again from its steps alone; the last of them:\n{}{difference}",

@@ -1,0 +1,97 @@
+//! The maps of the object, made in the kernel. aya could load the object as a whole, but reads all of the kernel's
+//! types for that, and relocates and loads what is relocated and loaded here once more (raw.rs).
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use aya::maps::{Map, MapData};
+use aya_obj::{EbpfSectionKind, Object};
+use lease_trace_common::config::Config;
+
+use super::error::Error;
+use crate::kernel::globals;
+
+/// The maps that have an entry for each lease, stake or file.
+const SIZED: [&str; 7] = [
+    "COVERS",
+    "FREE_SLOTS",
+    "INODES",
+    "LEASES",
+    "PATHS",
+    "SLOT_OF",
+    "STAKES",
+];
+
+/// Maps by name; those of globals are named after their section.
+pub struct OwnMaps(HashMap<String, Map>);
+
+impl OwnMaps {
+    /// Makes all that the object has; `config` is what its programs find in the global of that name, and
+    /// `capacity` the room for leases, stakes and files.
+    pub fn make(object: &mut Object, config: &Config, capacity: u32) -> Result<Self, Error> {
+        object
+            .patch_map_data(HashMap::from([("CONFIG", (bytes_of(config), true))]))
+            .map_err(|error| Error::Load(error.to_string()))?;
+        let made = object.maps.iter().map(|(name, defined)| {
+            let mut defined = defined.clone();
+            if SIZED.contains(&name.as_str()) {
+                defined.set_max_entries(capacity);
+            }
+            Ok((name.clone(), make(name, defined)?))
+        });
+        made.collect::<Result<_, Error>>().map(Self)
+    }
+
+    /// Takes a map out.
+    pub fn take(&mut self, name: &str) -> Result<Map, Error> {
+        self.0.remove(name).ok_or_else(|| missing(name))
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Result<&mut Map, Error> {
+        self.0.get_mut(name).ok_or_else(|| missing(name))
+    }
+
+    /// A descriptor of a map.
+    pub fn descriptor(&self, name: &str) -> Result<OwnedFd, Error> {
+        let map = self.0.get(name).ok_or_else(|| missing(name))?;
+        let bad = |reason: &str| Error::maps("cannot share the map", name, reason);
+        let (Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) = map
+        else {
+            return Err(bad("its type is not one of those expected"));
+        };
+        map.fd()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| bad(&error.to_string()))
+    }
+}
+
+fn make(name: &str, defined: aya_obj::Map) -> Result<Map, Error> {
+    let (section, kind) = (defined.data().to_vec(), defined.section_kind());
+    let map = MapData::create(defined, name, None)?;
+    // A new map is zeroes.
+    if section.iter().any(|byte| *byte != 0) {
+        globals::fill(map.fd().as_fd(), &section)
+            .map_err(|error| Error::maps("cannot fill the map", name, error))?;
+    }
+    if kind == EbpfSectionKind::Rodata {
+        globals::freeze(map.fd().as_fd())
+            .map_err(|error| Error::maps("cannot freeze the map", name, error))?;
+    }
+    Map::from_map_data(map).map_err(|error| Error::maps("cannot use the map", name, error))
+}
+
+fn missing(name: &str) -> Error {
+    Error::maps(
+        "cannot find the map",
+        name,
+        "it is not in the object, or was taken out",
+    )
+}
+
+fn bytes_of(config: &Config) -> &[u8] {
+    // SAFETY: `Config` is made of integers, without padding (asserted on the type): all its bytes are there.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
+}
