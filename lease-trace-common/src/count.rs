@@ -69,14 +69,16 @@ pub enum Count {
     LostHooks = 28,
     /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
     Joined = 29,
-    /// Records of inodes or stakes that another CPU was just making or deleting, and that were not to be
-    /// had in time.
+    /// Records of inodes or stakes that other CPUs were just making, changing or deleting, and that were not to
+    /// be had in time.
     LostWait = 30,
+    /// Pins that were counted and gone, and were taken out before a release was judged.
+    Healed = 31,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 31;
+    pub const LEN: usize = 32;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -110,6 +112,7 @@ impl Count {
         Self::LostHooks,
         Self::Joined,
         Self::LostWait,
+        Self::Healed,
     ];
 
     /// Whether many CPUs may add to it at once. Of the others one is enough, for a shorter program.
@@ -148,7 +151,10 @@ impl Count {
                 Some("leases or pins joined what an ended process of the same pid left")
             }
             Self::LostWait => {
-                Some("records were not to be had in time: another CPU made or deleted them")
+                Some("records were not to be had in time: other CPUs made, changed or deleted them")
+            }
+            Self::Healed => {
+                Some("pins were counted that were gone, and taken out before a release was judged")
             }
             Self::Events
             | Self::Pinned

@@ -138,10 +138,12 @@ pub struct Inode {
     /// `super_block.s_dev`, in the kernel's own encoding, see [`MINOR_BITS`].
     pub dev: u32,
     pub generation: u32,
-    /// What a proof found that says less than the words above, all of it in one number; 0: nothing.
+    /// How often pins were counted in it, and corrections made: who corrects sees by it that nothing came in
+    /// between.
+    pub turns: u64,
+    /// What a proof found that says less than the words above, mixed into the upper half, and since when it has
+    /// found the same (CLOCK_BOOTTIME, ms) in the lower; 0: nothing.
     pub doubt: u64,
-    /// Since when it has found the same (CLOCK_BOOTTIME, ns).
-    pub doubted_ns: u64,
     /// Who wanted a lease on this file broken last; all zeroes if nobody did.
     pub breaker: Task,
 }

@@ -16,7 +16,8 @@ use crate::{
     bpf::{
         atomic::At,
         config::{CONFIG, constant},
-        loops, mem, task,
+        loops::{self, Turn},
+        mem, task,
     },
     kernel::Pointer,
     state::maps::{
@@ -31,10 +32,37 @@ const SLOT_BITS: u32 = 20;
 /// How often a record is looked up again that is just being made or deleted.
 pub const TRIES: u32 = 6;
 
-/// How often, before each of these, it is looked whether whoever makes or deletes it is done. That takes it
-/// some hundred instructions, but its CPU may be a virtual one that gets no time on the host for a while: all
-/// looks together last some tens of milliseconds (storm.rs; with 4 of them, records were lost).
-pub const WAIT: u32 = 1 << 17;
+/// How long, before each of these, it is looked whether whoever makes or deletes it is done. That takes it some
+/// hundred instructions, but its CPU may be a virtual one that gets no time on the host for a while (storm.rs: with
+/// 4 ms in all, records were lost), or its task be preempted there, where a kernel preempts tasks in programs.
+const WAIT_NS: u64 = 8_000_000;
+/// Looks in that time at most.
+const LOOKS: u32 = 1 << 17;
+
+/// Looks at what `what` stands for until it is settled, or time is up.
+#[inline(always)]
+pub fn wait_until<T: Copy>(what: T, look: Turn) {
+    let mut waiting = Waiting {
+        what,
+        until: task::now() + WAIT_NS,
+    };
+    loops::repeat(LOOKS, look, &mut waiting);
+}
+
+/// What is waited for, and until when.
+#[derive(Clone, Copy)]
+pub struct Waiting<T> {
+    pub what: T,
+    until: u64,
+}
+
+impl<T> Waiting<T> {
+    /// Whether the wait goes on.
+    #[inline(always)]
+    pub fn goes_on(&self) -> bool {
+        task::now() < self.until
+    }
+}
 
 /// The record of an inode. The slot may become another inode's: a change through this one fails then.
 #[derive(Clone, Copy)]
@@ -66,7 +94,8 @@ impl InodeRef {
     /// mostly come in runs, and this spares the look-up.
     #[inline(always)]
     fn last(inode: u64) -> Option<Self> {
-        let last = word_of(&raw mut LAST).load();
+        // SAFETY: a global of this object.
+        let last = unsafe { word_of(&raw mut LAST) }.load();
         let found = Self::find_number(last)?;
         if found.is_of(inode) && found.is_live() {
             Some(found)
@@ -97,25 +126,26 @@ impl InodeRef {
     #[inline(always)]
     pub fn doubt_has_lasted(self, found: u64) -> bool {
         /// Longer than any change of the books is under way.
-        const LASTING_NS: u64 = 1_500_000_000;
-        let now = task::now();
+        const LASTING_MS: u32 = 1_500;
+        let now_ms = (task::now() / 1_000_000) as u32;
+        // Never 0.
+        let mark = u64::from((found ^ found >> 32) as u32 | 1);
         // SAFETY: `record` is an element of an array.
-        let (doubt, since) = unsafe {
-            (
-                At::new(&raw mut (*self.record).doubt),
-                &raw mut (*self.record).doubted_ns,
-            )
-        };
+        let doubt = unsafe { At::new(&raw mut (*self.record).doubt) };
         let before = doubt.load();
-        if before == found {
-            // SAFETY: as above. Before it was noted for the first time, this was set.
-            let lasting = now - unsafe { since.read_volatile() };
-            return lasting > LASTING_NS && doubt.swap_if(found, 0);
+        if before >> 32 == mark {
+            let lasting_ms = now_ms.wrapping_sub(before as u32);
+            return lasting_ms > LASTING_MS && doubt.swap_if(before, 0);
         }
-        // SAFETY: as above. Who is second to note it has the younger time, or none.
-        unsafe { since.write_volatile(now) };
-        doubt.swap_if(before, found);
+        doubt.swap_if(before, mark << 32 | u64::from(now_ms));
         false
+    }
+
+    /// How often pins were counted in it, and corrections made.
+    #[inline(always)]
+    pub fn turns(self) -> At {
+        // SAFETY: `record` is an element of an array.
+        unsafe { At::new(&raw mut (*self.record).turns) }
     }
 
     /// There is no doubt, or nothing to say of it.
@@ -448,30 +478,31 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
     }
 }
 
-/// Waits for another processor that is just making or deleting the record of the inode at this address:
-/// some hundred instructions of it, which nothing but an interrupt interrupts.
+/// Waits for another processor that is just making or deleting the record of the inode at this address.
 #[inline(always)]
 fn wait_until_settled(address: u64) {
-    let mut address = address;
-    loops::repeat(WAIT, is_settled, &mut address);
+    wait_until(address, is_settled);
 }
 
-unsafe extern "C" fn is_settled(_turn: u64, address: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `wait_until_settled` gave it.
-    let address = unsafe { *address.cast::<u64>() };
+unsafe extern "C" fn is_settled(_turn: u64, waiting: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `wait_until` gave it.
+    let waiting = unsafe { *waiting.cast::<Waiting<u64>>() };
+    let address = waiting.what;
     let Some(slot) = SLOT_OF.get_ptr(address) else {
         return 1;
     };
     // SAFETY: a live map value.
     let found = InodeRef::at(unsafe { *slot });
-    i64::from(found.is_none_or(|found| found.is_of(address) && found.is_live()))
+    let is_settled = found.is_none_or(|found| found.is_of(address) && found.is_live());
+    i64::from(is_settled || !waiting.goes_on())
 }
 
 /// A slot never used before, else the one given back longest ago.
 #[inline(always)]
 fn take_slot() -> Option<u32> {
     let slots = u64::from(constant(&CONFIG.capacity));
-    let used = word_of(&raw mut USED_SLOTS);
+    // SAFETY: a global of this object.
+    let used = unsafe { word_of(&raw mut USED_SLOTS) };
     if used.load() < slots {
         let slot = used.add(1);
         if slot < slots {
@@ -486,5 +517,6 @@ pub const EEXIST: i32 = -17;
 
 #[inline(always)]
 fn next_id() -> u64 {
-    word_of(&raw mut LAST_ID).add(1) + 1
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut LAST_ID) }.add(1) + 1
 }

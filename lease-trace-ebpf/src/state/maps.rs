@@ -162,37 +162,41 @@ pub static mut LAST_ID: Line = Line::new(0);
 pub static mut LAST_GENERATION: Line = Line::new(0);
 
 /// The word of a global in a cache line of its own.
+///
+/// # Safety
+/// `global` is a global of this object: it is there as long as the programs, and begins with its word.
 #[inline(always)]
-pub const fn word_of(global: *mut Line) -> At {
-    // SAFETY: the globals of this object are there as long as its programs, and begin with their word.
+pub const unsafe fn word_of(global: *mut Line) -> At {
+    // SAFETY: the caller's.
     unsafe { At::new(global.cast()) }
 }
 
 /// [`Totals::tracked`].
 #[inline(always)]
 pub fn tracked() -> At {
-    // SAFETY: only the address of a global is taken.
-    word_of(unsafe { &raw mut TOTALS.tracked })
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut TOTALS.tracked) }
 }
 
 /// [`Totals::pinned`].
 #[inline(always)]
 pub fn pinned() -> At {
-    // SAFETY: only the address of a global is taken.
-    word_of(unsafe { &raw mut TOTALS.pinned })
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut TOTALS.pinned) }
 }
 
 /// [`Totals::pinning`].
 #[inline(always)]
 pub fn pinning() -> At {
-    // SAFETY: only the address of a global is taken.
-    word_of(unsafe { &raw mut TOTALS.pinning })
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut TOTALS.pinning) }
 }
 
 /// [`DETACHINGS`].
 #[inline(always)]
 pub fn detachings() -> At {
-    word_of(&raw mut DETACHINGS)
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut DETACHINGS) }
 }
 
 /// There are no records: every hook that drops pins returns at once.

@@ -13,9 +13,9 @@ use lease_trace_common::{
 };
 
 use crate::{
-    bpf::{atomic::At, loops},
+    bpf::atomic::At,
     state::{
-        inodes::{EEXIST, InodeRef, TRIES, WAIT, no_record},
+        inodes::{EEXIST, InodeRef, TRIES, Waiting, no_record, wait_until},
         maps::{LAST_GENERATION, STAKES, count, word_of},
     },
 };
@@ -347,24 +347,25 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64, leases:
     made.leased_if(leases)
 }
 
-/// Waits for another processor that is just making or deleting this stake: some hundred instructions of
-/// it, which nothing but an interrupt interrupts.
+/// Waits for another processor that is just making or deleting this stake.
 #[inline(always)]
 fn wait_until_settled(key: StakeKey) {
-    let mut key = key;
-    loops::repeat(WAIT, is_settled, &mut key);
+    wait_until(key, is_settled);
 }
 
-unsafe extern "C" fn is_settled(_turn: u64, key: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `wait_until_settled` gave it.
-    let key = unsafe { *key.cast::<StakeKey>() };
-    match STAKES.get_ptr_mut(key) {
-        Some(record) => i64::from(StakeRef::of_walk(key, record).is_some()),
-        None => 1,
-    }
+unsafe extern "C" fn is_settled(_turn: u64, waiting: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `wait_until` gave it.
+    let waiting = unsafe { *waiting.cast::<Waiting<StakeKey>>() };
+    let key = waiting.what;
+    let is_settled = match STAKES.get_ptr_mut(key) {
+        Some(record) => StakeRef::of_walk(key, record).is_some(),
+        None => true,
+    };
+    i64::from(is_settled || !waiting.goes_on())
 }
 
 #[inline(always)]
 fn next_generation() -> u64 {
-    books::generation(word_of(&raw mut LAST_GENERATION).add(1))
+    // SAFETY: a global of this object.
+    books::generation(unsafe { word_of(&raw mut LAST_GENERATION) }.add(1))
 }

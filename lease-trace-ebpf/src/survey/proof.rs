@@ -6,12 +6,16 @@
 //! which a batch or what is owed is moved from one word to the next; at several looks they would have to be at
 //! the same point of that. Books that are too low say nothing: a pin may be on its way, or a short-term one, and
 //! 1,024 ordinary references look like one. So these are left as they are.
+//!
+//! Whoever is about to be judged cannot wait for several looks: then one has to do, which finds nothing pinned at all
+//! ([`heal`]).
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_printf;
 use lease_trace_common::{
     batch,
+    count::Count,
     stake::{Detached, detached_tag, pins},
     tagged,
     word::Word as _,
@@ -22,7 +26,7 @@ use crate::{
     kernel::{InodePtr, MapElement},
     state::{
         inodes::InodeRef,
-        maps::{detachings, walk_detached},
+        maps::{count, detachings, walk_detached},
     },
     track::release,
 };
@@ -91,6 +95,7 @@ struct Books {
     word: u64,
     owed: u64,
     batch: u64,
+    turns: u64,
 }
 
 impl Books {
@@ -101,13 +106,25 @@ impl Books {
             word: inode.word(),
             owed: tagged::get(words.owed, inode.generation()),
             batch: words.batch.load(),
+            turns: inode.turns().load(),
         }
     }
 
     /// All of it and a number in one word, to be compared with itself.
     #[inline(always)]
     fn mixed_with(self, found: u64) -> u64 {
-        self.word ^ self.owed.rotate_left(16) ^ self.batch.rotate_left(32) ^ found.rotate_left(48)
+        self.word
+            ^ self.owed.rotate_left(16)
+            ^ self.batch.rotate_left(32)
+            ^ found.rotate_left(48)
+            ^ self.turns.rotate_left(56)
+    }
+
+    /// These are to be corrected, by whoever is first to say so, and if no pins were counted since they were
+    /// read: then what is taken out are pins that they had.
+    #[inline(always)]
+    fn are_claimed(self, inode: InodeRef) -> bool {
+        inode.turns().swap_if(self.turns, self.turns + 1)
     }
 
     /// The pins that they say there are.
@@ -132,6 +149,7 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     proof.number = inode.number();
     proof.counted = counted;
     if counted == 0 {
+        inode.trust();
         return outcome::RIGHT as i64;
     }
     let Some(cached) = InodePtr(address).cached_pins(counted) else {
@@ -151,7 +169,7 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
         inode.trust();
         return outcome::DOUBTFUL as i64;
     }
-    if inode.doubt_has_lasted(books.mixed_with(found)) {
+    if inode.doubt_has_lasted(books.mixed_with(found)) && books.are_claimed(inode) {
         outcome::CORRECTED as i64
     } else {
         outcome::DOUBTFUL as i64
@@ -169,6 +187,7 @@ pub fn heal(address: u64) {
         found: loops::zero(),
     };
     if proof_of_none(address, &raw mut proof) != 0 {
+        count(Count::Healed, proof.counted);
         release::missed(proof.number, proof.counted);
     }
 }
@@ -184,10 +203,16 @@ extern "C" fn proof_of_none(address: u64, proof: *mut Proof) -> i64 {
     let books = Books::of(inode);
     proof.number = inode.number();
     proof.counted = books.pins();
+    // What is owed is on its way from one word to another.
     let is_none = proof.counted > 0
+        && books.owed == 0
         && InodePtr(address).cached_pins(1) == Some(0)
         && proof_detached(proof.number, address) == 0
-        && books == Books::of(inode);
+        && books == Books::of(inode)
+        && books.are_claimed(inode);
+    if is_none {
+        inode.trust();
+    }
     i64::from(is_none)
 }
 

@@ -161,7 +161,11 @@ extern "C" fn books_add_lease(address: u64) -> i64 {
 #[inline(never)]
 extern "C" fn books_enter(address: u64, n: u64) -> i64 {
     match InodeRef::find_or_make(address, || numbers(InodePtr(address))) {
-        Ok(found) => found.answer(books::enter(found, n)),
+        Ok(found) => {
+            // Before they are in the word: whoever corrects that has read both.
+            found.turns().add(1);
+            found.answer(books::enter(found, n))
+        }
         Err(answer) => answer,
     }
 }

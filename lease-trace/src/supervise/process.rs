@@ -36,6 +36,29 @@ impl Caller {
         Some(Self { tid, tgid: group })
     }
 
+    /// Whether it is known to have done with a call of this number: it has ended, or waits in another, or outside
+    /// of any.
+    pub fn has_done_with(self, number: u32) -> bool {
+        match self.waits_in() {
+            Ok(call) => call.is_some_and(|call| call != i64::from(number)),
+            Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+        }
+    }
+
+    /// Whether it is seen to wait in a call of this number.
+    pub fn is_inside(self, number: u32) -> bool {
+        self.waits_in().ok().flatten() == Some(i64::from(number))
+    }
+
+    /// The call it waits in, -1 for none; nothing while it runs (Documentation/filesystems/proc.rst, `syscall`).
+    fn waits_in(self) -> io::Result<Option<i64>> {
+        let text = fs::read_to_string(format!("/proc/{}/task/{}/syscall", self.tgid, self.tid))?;
+        Ok(text
+            .split(' ')
+            .next()
+            .and_then(|call| call.trim().parse().ok()))
+    }
+
     /// Whether it has this descriptor.
     pub fn has(self, fd: u32) -> bool {
         fs::symlink_metadata(format!("/proc/{}/fd/{fd}", self.tid)).is_ok()

@@ -37,6 +37,8 @@ struct Dropping {
     /// An address may soon be another file's.
     inode: u64,
     caller: Caller,
+    /// Which call it is.
+    number: u32,
     place: Place,
     since: Instant,
     /// When a walk missed the reference first.
@@ -44,11 +46,14 @@ struct Dropping {
 }
 
 /// A call let go takes no longer than this; it may have failed, too.
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Before this it is not asked whether a thread has done with its call.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// What is not found any more may still count: a walk reads a file's references at one moment and misses a
 /// descriptor at a later one, and close(2) takes the descriptor out before it drops the reference
-/// (fs/open.c, `filp_close`). It does not count for longer than this.
+/// (fs/open.c, `filp_close`). After so long it does no more, but where the call is still seen to be made.
 const SETTLING: Duration = Duration::from_millis(100);
 
 /// What a call does to a lease with pins.
@@ -72,60 +77,83 @@ impl InFlight {
         self.0.retain(|dropping| dropping.caller.tid != tid);
     }
 
-    /// Notes what this walk over a process shows to be gone, and forgets what has been for a while.
-    fn seen(&mut self, tgid: u32, over: Over, there: &[Reference]) {
-        self.0.retain_mut(|dropping| {
-            let is_of_walk = dropping.caller.tgid == tgid
-                && matches!(
-                    (dropping.place, over),
-                    (Place::Descriptor(_), Over::Descriptors)
-                        | (Place::Mapping(..), Over::Mappings)
-                );
-            let is_there = |found: &Reference| {
-                (found.file, found.inode, found.place)
-                    == (dropping.file, dropping.inode, dropping.place)
-            };
-            if is_of_walk && !there.iter().any(is_there) {
-                dropping.gone.get_or_insert_with(Instant::now);
-            }
-            dropping.since.elapsed() < LONGEST
-                && dropping.gone.is_none_or(|gone| gone.elapsed() < SETTLING)
+    /// Forgets calls that are known to be done: before a walk, whose counts are right for that.
+    fn forget_done(&mut self) {
+        self.0.retain(|dropping| {
+            let elapsed = dropping.since.elapsed();
+            elapsed < SHORT || elapsed < LONGEST && !dropping.caller.has_done_with(dropping.number)
         });
     }
 
-    /// How many of a file's references are about to go, those of this process at these places
-    /// aside; and how many are gone, and may have been counted when the file was looked at.
-    fn count(&self, of: &Reference, tgid: u32, but: &[Reference]) -> (u64, u64) {
-        let is_meant = |dropping: &Dropping| {
-            dropping.gone.is_none()
-                && dropping.caller.tgid == tgid
-                && but.iter().any(|found| found.place == dropping.place)
-        };
-        let others = self
-            .0
-            .iter()
-            .filter(|dropping| (dropping.file, dropping.inode) == (of.file, of.inode))
-            .filter(|dropping| !is_meant(dropping));
-        others.fold((0, 0), |(going, gone), dropping| match dropping.gone {
-            None => (going + 1, gone),
-            Some(_) => (going, gone + 1),
-        })
-    }
-
-    /// Threads that have ended have done with their calls, too.
-    fn see_who_has_ended(&mut self, file: u64) {
-        for dropping in &mut self.0 {
-            if dropping.file == file && Caller::of(dropping.caller.tid) != Some(dropping.caller) {
+    /// Notes what this walk over a process shows to be gone, and forgets what has been for a while.
+    fn seen(&mut self, tgid: u32, over: Over, there: &[Reference]) {
+        self.0.retain_mut(|dropping| {
+            if dropping.is_of(tgid, over) && !there.iter().any(|found| dropping.is_at(found)) {
                 dropping.gone.get_or_insert_with(Instant::now);
             }
+            let is_settled = dropping.gone.is_some_and(|gone| gone.elapsed() >= SETTLING);
+            !is_settled || dropping.caller.is_inside(dropping.number)
+        });
+    }
+
+    /// Which other references the file of `of` has beside those that a call of this process drops. `there` is what
+    /// was found in the process.
+    fn others(
+        &self,
+        of: &Reference,
+        tgid: u32,
+        dropped: &[Reference],
+        there: &[Reference],
+    ) -> Others {
+        let is_dropped = |place: Place| dropped.iter().any(|found| found.place == place);
+        let is_going = |found: &Reference| {
+            let mut mine = self.0.iter().filter(|going| going.caller.tgid == tgid);
+            mine.any(|going| going.gone.is_none() && going.is_at(found))
+        };
+        let stays = |found: &&Reference| {
+            (found.file, found.inode) == (of.file, of.inode)
+                && !is_dropped(found.place)
+                && !is_going(found)
+        };
+        if there.iter().any(|found| stays(&found)) {
+            return Others::Some;
+        }
+        let own = dropped.iter().filter(|found| found.file == of.file);
+        let own = own.count() as u64;
+        let (mut going, mut gone) = (0, 0);
+        for dropping in &self.0 {
+            let is_meant = dropping.caller.tgid == tgid && is_dropped(dropping.place);
+            match dropping.gone {
+                _ if (dropping.file, dropping.inode) != (of.file, of.inode) => {}
+                Some(_) => gone += 1,
+                // The same call again.
+                None if is_meant => {}
+                None => going += 1,
+            }
+        }
+        match of.references {
+            all if all <= own + going => Others::None,
+            all if all <= own + going + gone => Others::Unsettled,
+            _ => Others::Some,
         }
     }
 
-    fn add(&mut self, caller: Caller, dropped: &[Reference]) {
+    /// Which processes are letting go of this file, and where.
+    fn walks_of(&self, of: &Reference) -> Vec<(u32, Over)> {
+        let these = self.0.iter().filter(|dropping| {
+            dropping.gone.is_none() && (dropping.file, dropping.inode) == (of.file, of.inode)
+        });
+        these
+            .map(|dropping| (dropping.caller.tgid, over(dropping.place)))
+            .collect()
+    }
+
+    fn add(&mut self, caller: Caller, number: u32, dropped: &[Reference]) {
         self.0.extend(dropped.iter().map(|found| Dropping {
             file: found.file,
             inode: found.inode,
             caller,
+            number,
             place: found.place,
             since: Instant::now(),
             gone: None,
@@ -137,6 +165,35 @@ impl InFlight {
     }
 }
 
+impl Dropping {
+    fn is_of(&self, tgid: u32, over_what: Over) -> bool {
+        self.caller.tgid == tgid && over(self.place) == over_what
+    }
+
+    fn is_at(&self, found: &Reference) -> bool {
+        (found.file, found.inode, found.place) == (self.file, self.inode, self.place)
+    }
+}
+
+/// The walk that finds what is at this place.
+const fn over(place: Place) -> Over {
+    match place {
+        Place::Descriptor(_) => Over::Descriptors,
+        Place::Mapping(..) => Over::Mappings,
+    }
+}
+
+/// The references to a file that a call does not drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    /// There are some.
+    Some,
+    /// There are none, or they are about to go.
+    None,
+    /// There are none but what may be gone already.
+    Unsettled,
+}
+
 /// One look at the processes: each is walked over once, however many of its threads ask.
 pub struct Look<'a> {
     watch: &'a Watch,
@@ -146,6 +203,7 @@ pub struct Look<'a> {
 
 impl<'a> Look<'a> {
     pub fn new(watch: &'a Watch, in_flight: &'a mut InFlight) -> Self {
+        in_flight.forget_done();
         Self {
             watch,
             in_flight,
@@ -153,8 +211,15 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// What a call would release.
-    pub fn released(&mut self, call: &Call, caller: Caller) -> io::Result<Released> {
+    /// What a call with this number would release. If that is unsettled and nobody is patient any more, others have
+    /// come and gone all the time: there were some at each look.
+    pub fn released(
+        &mut self,
+        call: &Call,
+        number: u32,
+        caller: Caller,
+        is_patient: bool,
+    ) -> io::Result<Released> {
         let (cause, dropped) = match call {
             Call::Unlock { fd } => {
                 let found = self.at(caller, |at| at == Place::Descriptor(*fd))?;
@@ -197,7 +262,14 @@ impl<'a> Look<'a> {
             Call::Exec { .. } => (Cause::Exec, self.by_exec(caller)?),
             _ => return Ok(Released::Nothing),
         };
-        Ok(self.last_of(caller, &dropped, cause))
+        let released = match self.last_of(caller, &dropped, cause)? {
+            Released::Unsettled if !is_patient => Released::Nothing,
+            released => released,
+        };
+        if released == Released::Nothing {
+            self.let_go(caller, number, &dropped);
+        }
+        Ok(released)
     }
 
     fn at(
@@ -234,35 +306,56 @@ impl<'a> Look<'a> {
         Ok(&self.walked[&(tgid, over)])
     }
 
-    /// The first file of which these references are the last. Else they are on their way.
-    fn last_of(&mut self, caller: Caller, dropped: &[Reference], cause: Cause) -> Released {
+    /// The first file of which these references are the last.
+    fn last_of(
+        &mut self,
+        caller: Caller,
+        dropped: &[Reference],
+        cause: Cause,
+    ) -> io::Result<Released> {
         let mut unsettled = false;
         for found in dropped {
             let Some(breach) = breach(found, cause) else {
                 continue;
             };
-            let own = dropped.iter().filter(|other| other.file == found.file);
-            let own = own.count() as u64;
-            let (mut going, mut gone) = self.in_flight.count(found, caller.tgid, dropped);
-            if going > 0 && found.references <= own + going {
-                self.in_flight.see_who_has_ended(found.file);
-                (going, gone) = self.in_flight.count(found, caller.tgid, dropped);
+            if self.others(found, caller, dropped) == Others::None {
+                // Some may be gone from other processes, which were not looked at.
+                for (tgid, over) in self.in_flight.walks_of(found) {
+                    self.walk(tgid, over)?;
+                }
             }
-            if found.references <= own + going {
-                return Released::Lease(breach);
+            match self.others(found, caller, dropped) {
+                Others::Some => {}
+                Others::None => return Ok(Released::Lease(breach)),
+                Others::Unsettled => unsettled = true,
             }
-            unsettled |= found.references <= own + going + gone;
         }
-        if unsettled {
-            return Released::Unsettled;
-        }
+        Ok(if unsettled {
+            Released::Unsettled
+        } else {
+            Released::Nothing
+        })
+    }
+
+    fn others(&self, found: &Reference, caller: Caller, dropped: &[Reference]) -> Others {
+        let walks = [Over::Descriptors, Over::Mappings].map(|over| (caller.tgid, over));
+        let there: Vec<Reference> = walks
+            .iter()
+            .filter_map(|walk| self.walked.get(walk))
+            .flatten()
+            .copied()
+            .collect();
+        self.in_flight.others(found, caller.tgid, dropped, &there)
+    }
+
+    /// The call is let go: what it drops is on its way.
+    fn let_go(&mut self, caller: Caller, number: u32, dropped: &[Reference]) {
         let matter: Vec<_> = dropped
             .iter()
             .filter(|found| found.uncovers != 0)
             .copied()
             .collect();
-        self.in_flight.add(caller, &matter);
-        Released::Nothing
+        self.in_flight.add(caller, number, &matter);
     }
 }
 
@@ -293,25 +386,41 @@ mod tests {
         tgid: 4711,
     };
 
+    const CLOSE: u32 = libc::SYS_close as u32;
+
+    /// What closing descriptor 4 of two leaves, where these are found.
+    fn others(going: &InFlight, tgid: u32, there: &[Reference]) -> Others {
+        going.others(&at(4), tgid, &[at(4)], there)
+    }
+
     #[test]
     fn what_is_about_to_go_counts_until_it_is_gone() {
         let mut going = InFlight::default();
-        going.add(CALLER, &[at(3)]);
-        assert_eq!(going.count(&at(4), 4711, &[at(4)]), (1, 0));
+        assert_eq!(others(&going, 4711, &[at(4)]), Others::Some, "elsewhere");
+        going.add(CALLER, CLOSE, &[at(3)]);
+        assert_eq!(others(&going, 4711, &[at(3), at(4)]), Others::None);
         assert_eq!(
-            going.count(&at(3), 4711, &[at(3)]),
-            (0, 0),
+            others(&going, 99, &[at(4)]),
+            Others::None,
+            "another process"
+        );
+        let one = Reference {
+            references: 2,
+            ..at(3)
+        };
+        assert_eq!(
+            going.others(&one, 4711, &[one], &[one]),
+            Others::Some,
             "the same call again"
         );
-        assert_eq!(going.count(&at(3), 99, &[at(3)]), (1, 0), "another process");
         going.seen(4711, Over::Mappings, &[]);
         going.seen(99, Over::Descriptors, &[]);
         going.seen(4711, Over::Descriptors, &[at(3), at(4)]);
-        assert_eq!(going.count(&at(4), 4711, &[at(4)]), (1, 0));
+        assert_eq!(others(&going, 4711, &[at(3), at(4)]), Others::None);
         let other = Reference { inode: 8, ..at(4) };
         assert_eq!(
-            going.count(&other, 4711, &[other]),
-            (0, 0),
+            going.others(&other, 4711, &[other], &[other]),
+            Others::Some,
             "the same address"
         );
         going.done(CALLER.tgid);
@@ -324,17 +433,41 @@ mod tests {
     #[test]
     fn what_is_just_gone_may_still_be_counted() {
         let mut going = InFlight::default();
-        going.add(CALLER, &[at(5)]);
+        going.add(CALLER, CLOSE, &[at(5)]);
         going.seen(4711, Over::Descriptors, &[at(4)]);
-        assert_eq!(going.count(&at(4), 4711, &[at(4)]), (0, 1));
+        assert_eq!(others(&going, 4711, &[at(4)]), Others::Unsettled);
+        let three = Reference {
+            references: 3,
+            ..at(4)
+        };
         assert_eq!(
-            going.count(&at(5), 4711, &[at(5)]),
-            (0, 1),
-            "the descriptor is another's by now"
+            going.others(&three, 4711, &[three], &[three]),
+            Others::Some,
+            "more than can be gone"
         );
         going.0[0].gone = Instant::now().checked_sub(SETTLING);
         going.seen(4711, Over::Descriptors, &[at(4)]);
         assert!(going.is_empty());
+    }
+
+    /// What is found, and not on its way, is enough, whatever else is said to go.
+    #[test]
+    fn a_reference_that_stays_is_one() {
+        let mut going = InFlight::default();
+        going.add(CALLER, CLOSE, &[at(5)]);
+        assert_eq!(others(&going, 4711, &[at(3), at(4)]), Others::Some);
+        going.seen(4711, Over::Descriptors, &[at(3), at(4)]);
+        assert_eq!(others(&going, 4711, &[at(3), at(4)]), Others::Some);
+        assert_eq!(others(&going, 4711, &[at(4)]), Others::Unsettled);
+    }
+
+    #[test]
+    fn other_processes_that_let_go_are_looked_at() {
+        let mut going = InFlight::default();
+        going.add(CALLER, CLOSE, &[at(5)]);
+        assert_eq!(going.walks_of(&at(4)), [(4711, Over::Descriptors)]);
+        going.seen(4711, Over::Descriptors, &[]);
+        assert_eq!(going.walks_of(&at(4)), []);
     }
 
     #[test]

@@ -37,12 +37,17 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long it takes until it is looked again whether calls that were let go are done.
 const SOON: Duration = Duration::from_millis(20);
 
+/// For so long at most.
+const UNSETTLED: Duration = Duration::from_secs(1);
+
 /// Questions taken in one go: those of one process are answered by one walk over it.
 const BATCH: usize = 4096;
 
 /// A call that is to be answered.
 struct Pending {
     asked: Asked,
+    /// Since when it cannot be said whether other references remain.
+    unsettled: Option<Instant>,
     ticket: Ticket,
     /// Once it was told that it waits.
     waits: Option<Waiting>,
@@ -162,6 +167,7 @@ impl Supervisor {
                         if let Some(ticket) = self.outstanding.enter(asked.id, asked.tid) {
                             batch.push(Pending {
                                 asked,
+                                unsettled: None,
                                 ticket,
                                 waits: None,
                             });
@@ -277,15 +283,22 @@ impl Supervisor {
         let (Some(look), Some(watch)) = (look, watch) else {
             return Ok(GO);
         };
-        let released = look.released(&call, caller);
+        let is_patient = one
+            .unsettled
+            .is_none_or(|since| since.elapsed() < UNSETTLED);
+        let released = look.released(&call, one.asked.number, caller, is_patient);
         // What was read may have been another thread's that came to have the same id.
         if !self.listener.get_ref().is_waiting(one.asked.id) {
             return Ok(GO);
         }
         let breach = match released? {
             Released::Nothing => return Ok(GO),
-            Released::Lease(breach) => breach,
+            Released::Lease(breach) => {
+                one.unsettled = None;
+                breach
+            }
             Released::Unsettled => {
+                one.unsettled.get_or_insert_with(Instant::now);
                 self.unsettled.get_or_insert_with(|| Instant::now() + SOON);
                 return Ok(Verdict::Wait);
             }

@@ -37,7 +37,7 @@ pub use follower::Follower;
 pub use leftovers::Leftovers;
 pub use locks::{leases_in, leases_on};
 pub use metrics::{Metrics, get};
-pub use monitor::{Monitor, integer, is_hook_passed, text};
+pub use monitor::{Monitor, integer, is_hook_missed, text};
 pub use mounts::{BindMount, Filesystem, LoopMount, MemoryDisk, Overlay, PmemMount, hide};
 pub use nfs::Nfs;
 pub use outcome::{Outcome, Trial};

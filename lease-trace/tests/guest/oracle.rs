@@ -75,19 +75,19 @@ fn it_agrees_with_the_product() {
         };
         done += failure.ops.len();
         // The product has said that it may be wrong: a monitor that has missed nothing decides.
-        let was_passed_by = world.passed_by;
-        if was_passed_by {
+        let was_missed = world.missed_by;
+        if was_missed {
             world = world.renew();
         }
         let found = format!("seed {seed}, step {done}");
         let Failure { ops, difference } = &failure;
         match shorten(&mut world, ops, None, PATIENCE) {
-            Some(shorter) if !world.passed_by => panic!(
+            Some(shorter) if !world.missed_by => panic!(
                 "{found}: {difference}\nThese steps are enough:\n{}{}",
                 listing(&shorter.ops),
                 shorter.difference
             ),
-            _ if was_passed_by => {
+            _ if was_missed => {
                 eprintln!("{found}: hooks were missed, and not again; there it was: {difference}");
             }
             _ => panic!(

@@ -42,13 +42,13 @@ impl Stopped {
     /// can help.
     #[track_caller]
     pub fn assert_nothing_lost(&self) {
-        let mut lost = self.lost.iter().filter(|lost| !is_hook_passed(lost));
+        let mut lost = self.lost.iter().filter(|lost| !is_hook_missed(lost));
         assert!(lost.next().is_none(), "{self:?}");
     }
 }
 
 /// Whether a loss is that of hooks which were missed.
-pub fn is_hook_passed(lost: &Value) -> bool {
+pub fn is_hook_missed(lost: &Value) -> bool {
     lost["what"]
         .as_str()
         .is_some_and(|what| what.starts_with("hooks were missed"))
@@ -326,7 +326,7 @@ impl Drop for Monitor {
             while self.hear(until).is_ok() {}
             let seen = self.seen.borrow();
             let came_between = |(event, _): &(Value, bool)| {
-                event["event"] == "lost" && is_hook_passed(event)
+                event["event"] == "lost" && is_hook_missed(event)
                     || event["releaser"]["pid"] == self.pid()
             };
             if seen.iter().any(came_between) {

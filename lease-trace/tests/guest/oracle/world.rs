@@ -12,7 +12,7 @@ use super::model::{Answer, Model};
 use super::op::{FILES, Op, PROCESSES, name};
 use super::told::{Row, Told};
 use crate::harness::{
-    Actor, Follower, Monitor, Pinned, Scratch, Setting, Subject, eventually, is_hook_passed,
+    Actor, Follower, Monitor, Pinned, Scratch, Setting, Subject, eventually, is_hook_missed,
     leases_in,
 };
 
@@ -43,7 +43,7 @@ pub struct World {
     /// An event, or a loss, that nothing accounts for.
     unexpected: Option<Value>,
     /// The product said that the kernel missed hooks: from then on it may be wrong.
-    pub passed_by: bool,
+    pub missed_by: bool,
     /// By event, how many were told and agreed with; by state, how many rows.
     pub agreed: BTreeMap<String, u64>,
     /// What the kernel is told for as long as this is there.
@@ -95,7 +95,7 @@ impl World {
             orphaned: BTreeMap::new(),
             told_orphaned: BTreeSet::new(),
             unexpected: None,
-            passed_by: false,
+            missed_by: false,
             agreed: BTreeMap::new(),
             _settings: [
                 break_time("0"),
@@ -355,8 +355,8 @@ impl World {
     }
 
     fn check_loss(&mut self, lost: &Value) {
-        if is_hook_passed(lost) {
-            self.passed_by = true;
+        if is_hook_missed(lost) {
+            self.missed_by = true;
         } else {
             self.unexpected = Some(lost.clone());
         }
