@@ -1,7 +1,7 @@
 //! What a file has pinned, by the folios in its page cache: the kernel's own count.
 //!
 //! They are found in the tree of `address_space.i_pages` (include/linux/xarray.h). The programs that do it
-//! are iterators, which run under RCU, so its nodes stay. It is read without its lock: what changes
+//! run under RCU, as all do that cannot sleep, so its nodes stay. It is read without its lock: what changes
 //! meanwhile is the caller's business.
 
 use core::ffi::c_void;

@@ -1,5 +1,5 @@
 //! Where the globals of the programs lie: none that is written while programs run shares a cache line with
-//! another.
+//! another. The maps that they are in begin with a page (own_maps.rs).
 
 use lease_trace_common::line;
 use object::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData};
-use aya_obj::{EbpfSectionKind, Object};
+use aya_obj::{EbpfSectionKind, Object, generated::BPF_F_MMAPABLE};
 use lease_trace_common::config::Config;
 
 use super::error::Error;
@@ -68,7 +68,13 @@ impl OwnMaps {
     }
 }
 
-fn make(name: &str, defined: aya_obj::Map) -> Result<Map, Error> {
+fn make(name: &str, mut defined: aya_obj::Map) -> Result<Map, Error> {
+    // The value of such a map begins with a page, so that cache lines are where the object has them.
+    if let (EbpfSectionKind::Bss, aya_obj::Map::Legacy(map)) =
+        (defined.section_kind(), &mut defined)
+    {
+        map.def.map_flags |= BPF_F_MMAPABLE;
+    }
     let (section, kind) = (defined.data().to_vec(), defined.section_kind());
     let map = MapData::create(defined, name, None)?;
     // A new map is zeroes.

@@ -47,6 +47,8 @@ pub struct Prover {
     doubtful: HashMap<u64, InodeView>,
     /// Those of the walk under way.
     doubted: HashMap<u64, InodeView>,
+    /// How many there were in the last whole walk.
+    doubts: usize,
 }
 
 /// Books that were put right.
@@ -75,6 +77,7 @@ impl Prover {
             walk: None,
             doubtful: HashMap::new(),
             doubted: HashMap::new(),
+            doubts: 0,
         })
     }
 
@@ -117,6 +120,7 @@ impl Prover {
             }
         }
         self.doubtful = std::mem::take(&mut self.doubted);
+        self.doubts = self.doubtful.len();
         Ok(Look {
             corrected,
             is_whole: true,
@@ -124,8 +128,8 @@ impl Prover {
     }
 
     /// Files that had fewer pins in their page cache than are counted, in the last whole walk.
-    pub fn doubtful(&self) -> usize {
-        self.doubtful.len()
+    pub const fn doubtful(&self) -> usize {
+        self.doubts
     }
 
     fn enter(&mut self, maps: &Maps<MapData>, line: Line) -> Option<Correction> {

@@ -90,6 +90,15 @@ fn whose_pins_are_gone_is_doubtful() {
         let rest = monitor.expect_of("at-rest", pid);
         assert_eq!(rest["path"], file.path.as_str(), "{rest}");
     }
+    actor.ok("register-buffers ring m");
+    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
+    let rows = report.rows("stakes", actor.pid());
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(
+        (&rows[0]["pins"], &rows[0]["doubtful"]),
+        (&PAGES.into(), &Value::Null)
+    );
+    actor.ok("unregister-buffers ring");
     pinned.assert_balanced();
 }
 
