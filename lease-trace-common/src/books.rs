@@ -274,11 +274,17 @@ pub fn owe<B: Books>(books: B, n: u64) -> u64 {
     owed.count_up(generation(id), n, pins(now))
 }
 
+/// Releases that nobody was credited with.
+#[inline(always)]
+pub fn how_much_is_owed<B: Books>(books: B) -> u64 {
+    let Words { owed, id, .. } = books.words();
+    tagged::get(owed, generation(id))
+}
+
 /// Whether anything is owed.
 #[inline(always)]
 pub fn is_owed<B: Books>(books: B) -> bool {
-    let Words { owed, id, .. } = books.words();
-    tagged::get(owed, generation(id)) != 0
+    how_much_is_owed(books) != 0
 }
 
 /// Whose pins a release in this inode is if there is but one owner.

@@ -21,7 +21,8 @@ use crate::{plot::timeline, policy, sinks::metrics};
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done (a closed pipe on stdout included)
-  1  there are zombies (`report` and `report zombies`); pins escape (`doctor --audit`)
+  1  there are zombies (`report` and `report zombies`); pins escape (`doctor --audit`); the books are
+     wrong (`doctor --check`)
   2  error
   3  this kernel cannot do it";
 

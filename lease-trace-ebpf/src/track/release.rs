@@ -301,10 +301,15 @@ extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
         inode.be_found_by(mapping);
         return 0;
     }
+    let owed = common::how_much_is_owed(inode);
     let uncounted = common::release(inode, n, Term::Unknown);
     count(Count::Unpinned, n - uncounted);
     if uncounted > 0 {
         count(Count::Excess, uncounted);
+    }
+    let owed_now = common::how_much_is_owed(inode);
+    if owed_now > owed {
+        count(Count::Unattributed, owed_now - owed);
     }
     let number = inode.number();
     books::open_batch(number, mapping);

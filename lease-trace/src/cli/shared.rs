@@ -35,7 +35,7 @@ impl FilterFlags {
 
 #[derive(Clone, Debug, Args)]
 pub struct AttachFlags {
-    /// How to attach to the kernel: auto takes, for each function, what this kernel passes over least
+    /// How to attach to the kernel: auto takes, for each function, the kind of hook that misses least here
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 }

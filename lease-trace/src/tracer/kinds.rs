@@ -1,4 +1,4 @@
-//! The kinds of hooks, and which one a point gets: the one that this kernel passes over least.
+//! The kinds of hooks, and which one a point gets: the one that misses least on this kernel.
 
 use super::AttachMode;
 use crate::kernel::{

@@ -75,7 +75,7 @@ use crate::kernel::host::Obstacle;
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachMode {
-    /// For each function what this kernel passes over least, and of that what costs least; the next where it is
+    /// For each function what misses least on this kernel, and of that what costs least; the next where it is
     /// refused.
     #[default]
     Auto,

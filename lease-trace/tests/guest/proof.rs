@@ -68,6 +68,10 @@ fn whose_pins_are_gone_is_doubtful() {
         actor.ok("unregister-buffers ring");
     }
     expect_corrected(&monitor, &file, 2 * PAGES, PAGES);
+    let lost = monitor.expect("lost", |lost| {
+        lost["what"] == "pin releases could not be credited to one owner"
+    });
+    assert_eq!(lost["count"], PAGES, "{lost}");
     let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
     for pid in [actor.pid(), child] {
         let rows = report.rows("stakes", pid);
