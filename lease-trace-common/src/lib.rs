@@ -19,6 +19,7 @@ pub mod count;
 pub mod event;
 pub mod lease;
 pub mod line;
+pub mod logged;
 pub mod offsets;
 pub mod owner;
 pub mod policy;

@@ -6,7 +6,10 @@ use lease_trace_common::{count::Count, word::Word as _};
 use crate::bpf::config::{self, CONFIG, constant};
 use crate::{
     bpf::task,
-    state::maps::{CALLS, Call, count, detachings, nothing_pinned, pinning},
+    state::{
+        losses::lost,
+        maps::{CALLS, Call, detachings, nothing_pinned, pinning},
+    },
 };
 
 /// Whether pins with these FOLL flags are wanted as pins of their own.
@@ -65,7 +68,7 @@ pub fn keep(call: &Call) {
         // under way) is over, now that the next begins; else there is no room.
         forget_unreturned(thread);
         if CALLS.insert(thread, call, BPF_ANY.into()).is_err() {
-            count(Count::LostCalls, 1);
+            lost(Count::LostCalls, 1, call.start);
             return;
         }
     }
@@ -82,7 +85,7 @@ fn forget_unreturned(thread: u64) {
         .get_ptr(thread)
         .is_some_and(|call| unsafe { (*call).pinning != 0 });
     if is_counted {
-        count(Count::LostCalls, 1);
+        lost(Count::LostCalls, 1, 0);
         pinning().add(1_u64.wrapping_neg());
     }
 }

@@ -20,9 +20,12 @@ use crate::{
         mem, task,
     },
     kernel::Pointer,
-    state::maps::{
-        FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, SLOT_OF, USED_SLOTS, count,
-        tracked, word_of,
+    state::{
+        losses::lost,
+        maps::{
+            FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, SLOT_OF, USED_SLOTS, tracked,
+            word_of,
+        },
     },
 };
 
@@ -194,9 +197,9 @@ impl InodeRef {
         Some(Self { slot, id, record })
     }
 
-    /// Calls `change`, which answers as [`Self::answer`] has it, until it is made or cannot be.
+    /// Calls `change`, which is one of the inode at this address and answers as [`Self::answer`] has it, until it is made or cannot be.
     #[inline(always)]
-    pub fn until_made(change: impl Fn() -> i64) -> Option<Self> {
+    pub fn until_made(address: u64, change: impl Fn() -> i64) -> Option<Self> {
         let mut made = AGAIN;
         for _ in 0..TRIES {
             made = change();
@@ -207,7 +210,7 @@ impl InodeRef {
         if made > 0 {
             return Self::find_number(made as u64);
         }
-        count(no_record(made, Count::LostInodes), 1);
+        lost(no_record(made, Count::LostInodes), 1, address);
         None
     }
 

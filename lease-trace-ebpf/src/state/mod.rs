@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod calls;
 pub mod inodes;
+pub mod losses;
 pub mod maps;
 pub mod policy;
 pub mod stakes;

@@ -16,7 +16,8 @@ use crate::{
     bpf::atomic::At,
     state::{
         inodes::{EEXIST, InodeRef, TRIES, Waiting, no_record, wait_until},
-        maps::{LAST_GENERATION, STAKES, count, word_of},
+        losses::lost,
+        maps::{LAST_GENERATION, STAKES, word_of},
     },
 };
 
@@ -104,7 +105,7 @@ impl StakeRef {
     fn count_same_pid(self, started_ns: u64) {
         let known = self.get().started_ns;
         if known != 0 && started_ns != 0 && known != started_ns {
-            count(Count::Joined, 1);
+            lost(Count::Joined, 1, self.key.inode);
         }
     }
 
@@ -295,7 +296,7 @@ fn make(who: &Task, started_ns: u64, inode: InodeRef, leases: u64) -> i64 {
         }
     }
     if made <= 0 {
-        count(no_record(made, Count::LostStakes), 1);
+        lost(no_record(made, Count::LostStakes), 1, inode.id);
     }
     made
 }

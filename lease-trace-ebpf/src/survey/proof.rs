@@ -16,6 +16,7 @@ use aya_ebpf::helpers::generated::bpf_seq_printf;
 use lease_trace_common::{
     batch,
     count::Count,
+    logged::Logged,
     stake::{Detached, detached_tag, pins},
     tagged,
     word::Word as _,
@@ -26,7 +27,8 @@ use crate::{
     kernel::{InodePtr, MapElement},
     state::{
         inodes::InodeRef,
-        maps::{count, detachings, walk_detached},
+        losses::{logged, lost},
+        maps::{detachings, walk_detached},
     },
     track::release,
 };
@@ -69,7 +71,19 @@ pub fn inode(ctx: *const MapElement) {
     if proof.counted == 0 {
         return;
     }
+    if outcome == outcome::DOUBTFUL {
+        logged(
+            Logged::Doubt,
+            proof.counted.saturating_sub(proof.found),
+            proof.number,
+        );
+    }
     if outcome == outcome::CORRECTED {
+        logged(
+            Logged::Correction,
+            proof.counted - proof.found,
+            proof.number,
+        );
         release::missed(proof.number, proof.counted - proof.found);
     }
     let (seq, _) = MapElement::reader(ctx);
@@ -187,7 +201,7 @@ pub fn heal(address: u64) {
         found: loops::zero(),
     };
     if proof_of_none(address, &raw mut proof) != 0 {
-        count(Count::Healed, proof.counted);
+        lost(Count::Healed, proof.counted, proof.number);
         release::missed(proof.number, proof.counted);
     }
 }

@@ -128,13 +128,13 @@ unsafe extern "C" fn pay_one(
 /// Counts `n` pins in the record of this inode, made if there is none.
 #[inline(always)]
 pub fn enter(inode: InodePtr, n: u64) -> Option<InodeRef> {
-    InodeRef::until_made(|| books_enter(inode.0, n))
+    InodeRef::until_made(inode.0, || books_enter(inode.0, n))
 }
 
 /// The record of this inode, made if there is none, with a lease added.
 #[inline(always)]
 pub fn add_lease(inode: InodePtr) -> Option<InodeRef> {
-    InodeRef::until_made(|| books_add_lease(inode.0))
+    InodeRef::until_made(inode.0, || books_add_lease(inode.0))
 }
 
 /// What tells the inode from others, as its record wants it.

@@ -20,7 +20,8 @@ use crate::{
     kernel::{File, FileLease, TaskPtr, current, leases},
     state::{
         inodes::{EEXIST, InodeRef},
-        maps::{COVERS, CoverKey, LEASES, count, walk_stakes},
+        losses::lost,
+        maps::{COVERS, CoverKey, LEASES, walk_stakes},
         stakes::StakeRef,
     },
     track::{counts, inherited, react},
@@ -67,7 +68,7 @@ extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
     let added = COVERS.insert(key, id, BPF_NOEXIST.into());
     if let Err(error) = added {
         if error != EEXIST {
-            count(Count::LostCovers, 1);
+            lost(Count::LostCovers, 1, lease);
         }
     } else {
         stake.inherit();

@@ -17,7 +17,8 @@ use crate::{
     kernel::{File, FileLease, TaskPtr, current, leases},
     state::{
         inodes::InodeRef,
-        maps::{Call, LEASES, count, owner_says, walk_stakes},
+        losses::lost,
+        maps::{Call, LEASES, owner_says, walk_stakes},
         stakes::{StakeRef, has_other_owners},
     },
     track::{books, counts, coverage, inherited, path, react},
@@ -143,7 +144,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     if LEASES.insert(lease.0, &record, BPF_NOEXIST.into()).is_err() {
         // Entered by another CPU in the meantime, or no room.
         if LEASES.get_ptr(lease.0).is_none() {
-            count(Count::LostLeases, 1);
+            lost(Count::LostLeases, 1, lease.0);
         }
         lease_take_back(setter_if_counted(&record), record.slot, id);
         return 0;

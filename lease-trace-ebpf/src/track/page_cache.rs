@@ -13,7 +13,8 @@ use crate::{
     kernel::{self, Backing, Folio, InodePtr},
     state::{
         inodes::InodeRef,
-        maps::{DETACHED, count, detachings, nothing_tracked, pinning},
+        losses::lost,
+        maps::{DETACHED, detachings, nothing_tracked, pinning},
     },
 };
 
@@ -56,7 +57,7 @@ fn detach_one(folio: Folio) -> i64 {
         pins: tagged::fresh(detached_tag(folio.0)) + held,
     };
     if DETACHED.insert(folio.0, &record, BPF_ANY.into()).is_err() {
-        count(Count::LostDetached, held);
+        lost(Count::LostDetached, held, folio.0);
     }
     0
 }

@@ -16,7 +16,7 @@ use lease_trace_common::{
 use crate::{
     bpf::loops,
     kernel::{Dentry, File, InodePtr, VfsMount, opaque},
-    state::maps::{PATHS, count},
+    state::{losses::lost, maps::PATHS},
 };
 
 const MAX_COMPONENTS: u32 = 96;
@@ -52,7 +52,7 @@ pub fn record(id: u64, file: Option<File>, inode: InodePtr) {
     };
     match start {
         Some((Dentry(dentry), mount, flags)) => _ = path_walk(id, dentry, mount, u64::from(flags)),
-        None => count(Count::LostPaths, 1),
+        None => lost(Count::LostPaths, 1, inode.0),
     }
 }
 
@@ -62,7 +62,7 @@ extern "C" fn path_walk(id: u64, dentry: u64, mount: u64, flags: u64) -> i64 {
     let dentry = Dentry(dentry);
     let flags = flags as u32;
     if PATHS.insert(id, &BLANK, BPF_ANY.into()).is_err() {
-        count(Count::LostPaths, 1);
+        lost(Count::LostPaths, 1, dentry.0);
         return 0;
     }
     let Some(path) = PATHS.get_ptr_mut(id) else {

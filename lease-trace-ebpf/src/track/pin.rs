@@ -17,6 +17,7 @@ use crate::{
     state::{
         audit, calls,
         inodes::{InodeRef, TRIES},
+        losses::lost,
         maps::{Call, count},
         stakes::{NO_LEASE, StakeRef},
     },
@@ -190,7 +191,7 @@ unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
         Owner::Nobody => 0,
         Owner::Unknown => pin_before(pins.array, index, pins.since) as u64,
         Owner::Unreadable => {
-            count(Count::LostPages, 1);
+            lost(Count::LostPages, 1, pins.array);
             return 0;
         }
     };

@@ -16,6 +16,7 @@ use crate::{
     state::{
         audit, calls,
         inodes::InodeRef,
+        losses::lost,
         maps::{DETACHED, count, nothing_tracked},
     },
     track::{
@@ -192,7 +193,7 @@ unsafe extern "C" fn one_page(index: u64, drops: *mut c_void) -> i64 {
     // The kernel leaves out what it has dealt with already (mm/gup.c, unpin_user_pages).
     let Some(page) = page else { return 0 };
     let Some(head) = Head::of(page) else {
-        count(Count::LostPages, 1);
+        lost(Count::LostPages, 1, page.0);
         return 0;
     };
     let key = match head.mapping() {
@@ -305,11 +306,11 @@ extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
     let uncounted = common::release(inode, n, Term::Unknown);
     count(Count::Unpinned, n - uncounted);
     if uncounted > 0 {
-        count(Count::Excess, uncounted);
+        lost(Count::Excess, uncounted, key);
     }
     let owed_now = common::how_much_is_owed(inode);
     if owed_now > owed {
-        count(Count::Unattributed, owed_now - owed);
+        lost(Count::Unattributed, owed_now - owed, key);
     }
     let number = inode.number();
     books::open_batch(number, mapping);

@@ -10,6 +10,7 @@ use crate::{
     state::{
         audit,
         inodes::InodeRef,
+        losses::lost,
         maps::{count, nothing_pinned},
     },
     track::runs::{self, Run},
@@ -43,7 +44,7 @@ pub fn leave_short_term(array: u64, returned: i64) {
 extern "C" fn join_page(array: u64) -> i64 {
     match kernel::element(array, 0) {
         Some(page) => join_backing(Page(page).folio(), 1),
-        None => count(Count::LostPages, 1),
+        None => lost(Count::LostPages, 1, array),
     }
     0
 }
@@ -82,7 +83,7 @@ unsafe extern "C" fn one_page(index: u64, joins: *mut c_void) -> i64 {
         Owner::Inode(inode) => inode,
         Owner::Nobody | Owner::Unknown => 0,
         Owner::Unreadable => {
-            count(Count::LostPages, 1);
+            lost(Count::LostPages, 1, joins.array);
             return 0;
         }
     };

@@ -84,6 +84,12 @@ impl Hooks {
         Ok(Self { hooks, tells })
     }
 
+    /// The numbers of the programs.
+    pub fn programs(&self) -> impl Iterator<Item = u32> {
+        let programs = self.hooks.iter();
+        programs.filter_map(|hook| Some(bpf::recursion_misses(hook.program.as_fd()).ok()?.0))
+    }
+
     /// How often a hook was missed, since they were put in place, as far as this
     /// kernel tells.
     pub fn missed(&mut self) -> Result<u64, Error> {

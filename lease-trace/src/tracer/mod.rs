@@ -19,6 +19,7 @@ mod kinds;
 #[cfg(test)]
 mod layout;
 mod lock;
+mod logs;
 pub mod look;
 mod maps;
 mod notifications;
@@ -61,6 +62,7 @@ use self::{
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
+    logs::Logs,
     maps::{Counts, Maps},
     notifications::Notifications,
     object::Purpose,
@@ -127,6 +129,7 @@ pub struct Tracer {
     recovered: Option<String>,
     walker: Walker,
     hooks: Hooks,
+    logs: Logs,
     prover: Option<Prover>,
     keeper: Keeper,
 }
@@ -191,6 +194,7 @@ impl Tracer {
             cannot,
             recovered,
             walker,
+            logs: Logs::of(&hooks),
             hooks,
             prover: Prover::open(),
             keeper: Keeper::Own(folder, denials, links),
@@ -200,6 +204,7 @@ impl Tracer {
     fn take_over(options: Options) -> Result<Self, Error> {
         let claim = pinned::claim()?;
         pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
+        let hooks = Hooks::in_place()?;
         let hindered = options.files.map(files::set_mode).transpose()?.flatten();
         Ok(Self {
             notifications: Notifications::of(of_folder("EVENTS")?)?,
@@ -214,7 +219,8 @@ impl Tracer {
                 .collect(),
             recovered: None,
             walker: pinned::walker()?,
-            hooks: Hooks::in_place()?,
+            logs: Logs::of(&hooks),
+            hooks,
             prover: Prover::open(),
             keeper: Keeper::InPlace(claim),
         })
@@ -250,8 +256,9 @@ impl Tracer {
         self.notifications.drain()
     }
 
-    /// Enters among the counters how often hooks were missed.
+    /// Enters among the counters how often hooks were missed, and logs what the programs have to say of losses.
     pub fn count_missed(&mut self) -> Result<(), Error> {
+        self.logs.flush();
         self.maps.set_lost_hooks(self.hooks.missed()?)
     }
 

@@ -10,7 +10,7 @@ use aya::maps::{Map, MapData};
 use aya_obj::{EbpfSectionKind, Object, generated::BPF_F_MMAPABLE};
 use lease_trace_common::config::Config;
 
-use super::error::Error;
+use super::{error::Error, logs};
 use crate::kernel::globals;
 
 /// The maps that have an entry for each lease, stake or file.
@@ -38,6 +38,8 @@ impl OwnMaps {
             let mut defined = defined.clone();
             if SIZED.contains(&name.as_str()) {
                 defined.set_max_entries(capacity);
+            } else if name == logs::MAP {
+                defined.set_max_entries(logs::RING);
             }
             Ok((name.clone(), make(name, defined)?))
         });

@@ -17,6 +17,7 @@ use thiserror::Error as ThisError;
 
 use super::{
     error::{Error, chain},
+    logs,
     own_maps::OwnMaps,
 };
 use crate::kernel::{
@@ -78,8 +79,11 @@ impl RawObject {
         object
             .programs
             .retain(|_, program| judges || !matches!(program.section, ProgramSection::Lsm { .. }));
-        let left_out: &[&str] = if judges { &[] } else { &JUDGES };
-        let maps = relocate(&mut object, own, left_out)?;
+        let mut left_out = if judges { Vec::new() } else { JUDGES.to_vec() };
+        if !logs::are_wanted() {
+            left_out.push(logs::FUNCTION);
+        }
+        let maps = relocate(&mut object, own, &left_out)?;
         let programs = object
             .programs
             .iter()
@@ -299,7 +303,7 @@ mod tests {
     #[test]
     fn what_is_left_out_is_in_the_object_and_does_nothing() {
         let mut object = Object::parse(OBJECT).expect("an object");
-        for name in JUDGES {
+        for name in JUDGES.into_iter().chain([logs::FUNCTION]) {
             let mut functions = object.functions.values_mut();
             let function = functions.find(|function| function.name == name);
             let function = function.unwrap_or_else(|| panic!("no {name}"));

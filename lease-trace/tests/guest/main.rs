@@ -46,6 +46,7 @@ mod huge;
 mod killed;
 mod lease;
 mod lockdown;
+mod logs;
 mod message;
 mod metrics;
 mod monitor;

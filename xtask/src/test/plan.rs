@@ -59,6 +59,7 @@ pub const ATTACH: [Attach; 3] = [
             "huge::",
             "lease::one_that_is_older",
             "lockdown::",
+            "logs::",
             "message::",
             "metrics::",
             "monitor::",
@@ -114,7 +115,7 @@ const NEWEST: usize = 2;
 
 /// What the names of scenarios begin with that the short form runs on the newest kernel alone: they are
 /// about what is printed, asked for or kept in userspace, and most of them start the tool anew.
-const NEWEST_ALONE: [&str; 17] = [
+const NEWEST_ALONE: [&str; 18] = [
     "book::",
     "crowd::",
     "descriptors::",
@@ -123,6 +124,7 @@ const NEWEST_ALONE: [&str; 17] = [
     "enforce_monitor::",
     "files::",
     "folder::",
+    "logs::",
     "metrics::",
     "monitor::",
     "oracle::a",

@@ -70,6 +70,12 @@ impl Monitor {
         Self::of(Tool::new(&[&["monitor", "-o", "json"], arguments].concat()))
     }
 
+    /// The same, and the programs log.
+    pub fn that_logs(arguments: &[&str]) -> Self {
+        let tool = Tool::new(&[&["monitor", "-o", "json"], arguments].concat());
+        Self::of(tool.env("LEASE_TRACE_LOG", "lease_trace::programs=debug"))
+    }
+
     /// One that takes over the enforcement in place, and sees everything of everybody.
     pub fn of_enforcement() -> Self {
         Self::of(Tool::beside(&["monitor", "-o", "json", "--all-events"]))
