@@ -34,7 +34,7 @@ impl Logged {
             Count::LostPages | Count::LostDetached => "page or array",
             Count::LostLeases | Count::LostCovers => "lease",
             Count::LostCalls => "call at",
-            _ => "inode",
+            _ => "inode or its record",
         };
         Some((count.loss()?, subject))
     }

@@ -127,11 +127,7 @@ impl Books {
     /// All of it and a number in one word, to be compared with itself.
     #[inline(always)]
     fn mixed_with(self, found: u64) -> u64 {
-        self.word
-            ^ self.owed.rotate_left(16)
-            ^ self.batch.rotate_left(32)
-            ^ found.rotate_left(48)
-            ^ self.turns.rotate_left(56)
+        self.word ^ self.owed.rotate_left(16) ^ self.batch.rotate_left(32) ^ found.rotate_left(48)
     }
 
     /// These are to be corrected, by whoever is first to say so, and if no pins were counted since they were

@@ -281,8 +281,11 @@ fn credit(key: u64, n: u64, mapping: u64) {
 /// `n` pins of the inode with this number were dropped, and no hook saw it.
 #[inline(always)]
 pub fn missed(number: u64, n: u64) {
-    release_credit(number, n, 0);
+    release_credit(number, n, MISSED);
 }
+
+/// In the place of a mapping: these are gone, whatever the thread is inside of by the records.
+const MISSED: u64 = u64::MAX;
 
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
@@ -294,9 +297,11 @@ extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
         InodeRef::find_number(key)
     };
     let Some(inode) = inode else { return 0 };
-    if pins(inode.word()) == 0 || calls::under_way() {
+    let is_missed = mapping == MISSED;
+    if pins(inode.word()) == 0 || !is_missed && calls::under_way() {
         return 0;
     }
+    let mapping = if is_missed { 0 } else { mapping };
     if inode.drop_by_batch(n) {
         // Another file had the hint.
         inode.be_found_by(mapping);
@@ -310,7 +315,12 @@ extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {
     }
     let owed_now = common::how_much_is_owed(inode);
     if owed_now > owed {
-        lost(Count::Unattributed, owed_now - owed, key);
+        // Others may owe at the same time.
+        lost(
+            Count::Unattributed,
+            (owed_now - owed).min(n - uncounted),
+            key,
+        );
     }
     let number = inode.number();
     books::open_batch(number, mapping);

@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::{books as common, count::Count};
+use lease_trace_common::{books as common, count::Count, word::Word as _};
 
 use crate::{
     kernel::{self, Backing, Folio, InodePtr, Owner, Page},
@@ -109,9 +109,12 @@ extern "C" fn short_term_join(inode: u64, n: u64) -> i64 {
 /// Counts pins of unknown term if the inode is tracked.
 #[inline(always)]
 pub fn join(inode: InodePtr, n: u64) {
-    if let Some(inode) = InodeRef::find(inode.0)
-        && common::enter(inode, n).is_made()
-    {
+    let Some(inode) = InodeRef::find(inode.0) else {
+        return;
+    };
+    // As for others, before they are in the word.
+    inode.turns().add(1);
+    if common::enter(inode, n).is_made() {
         common::leave_unowned(inode, n);
         // Whether a pin that goes from now on is the owner's is not known.
         common::close_batch(inode);

@@ -81,7 +81,9 @@ impl InFlight {
     fn forget_done(&mut self) {
         self.0.retain(|dropping| {
             let elapsed = dropping.since.elapsed();
-            elapsed < SHORT || elapsed < LONGEST && !dropping.caller.has_done_with(dropping.number)
+            elapsed < SHORT
+                || elapsed < LONGEST && !dropping.caller.has_done_with(dropping.number)
+                || dropping.caller.is_inside(dropping.number)
         });
     }
 
@@ -92,7 +94,11 @@ impl InFlight {
                 dropping.gone.get_or_insert_with(Instant::now);
             }
             let is_settled = dropping.gone.is_some_and(|gone| gone.elapsed() >= SETTLING);
-            !is_settled || dropping.caller.is_inside(dropping.number)
+            // munmap(2) and execve(2) take a mapping out first, and clear its pages before they drop the file.
+            let is_long = matches!(dropping.place, Place::Mapping(..));
+            !is_settled
+                || is_long && !dropping.caller.has_done_with(dropping.number)
+                || dropping.caller.is_inside(dropping.number)
         });
     }
 
@@ -106,9 +112,10 @@ impl InFlight {
         there: &[Reference],
     ) -> Others {
         let is_dropped = |place: Place| dropped.iter().any(|found| found.place == place);
+        // Whoever lets it go: processes may share their descriptors.
         let is_going = |found: &Reference| {
-            let mut mine = self.0.iter().filter(|going| going.caller.tgid == tgid);
-            mine.any(|going| going.gone.is_none() && going.is_at(found))
+            let mut all = self.0.iter();
+            all.any(|going| going.gone.is_none() && going.is_at(found))
         };
         let stays = |found: &&Reference| {
             (found.file, found.inode) == (of.file, of.inode)
@@ -158,10 +165,6 @@ impl InFlight {
             since: Instant::now(),
             gone: None,
         }));
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -297,6 +300,11 @@ impl<'a> Look<'a> {
         Ok(dropped)
     }
 
+    /// The call is not made after all.
+    pub fn forget(&mut self, tid: u32) {
+        self.in_flight.done(tid);
+    }
+
     fn walk(&mut self, tgid: u32, over: Over) -> io::Result<&[Reference]> {
         if !self.walked.contains_key(&(tgid, over)) {
             let found = self.watch.references(tgid, over)?;
@@ -319,8 +327,10 @@ impl<'a> Look<'a> {
                 continue;
             };
             if self.others(found, caller, dropped) == Others::None {
-                // Some may be gone from other processes, which were not looked at.
+                // Some may be gone by now, or from processes that were not looked at. What is found after the
+                // count was read was in it.
                 for (tgid, over) in self.in_flight.walks_of(found) {
+                    self.walked.remove(&(tgid, over));
                     self.walk(tgid, over)?;
                 }
             }
@@ -424,9 +434,9 @@ mod tests {
             "the same address"
         );
         going.done(CALLER.tgid);
-        assert!(!going.is_empty());
+        assert!(!going.0.is_empty());
         going.done(CALLER.tid);
-        assert!(going.is_empty());
+        assert!(going.0.is_empty());
     }
 
     /// The file was looked at before the other descriptor was missed.
@@ -447,7 +457,7 @@ mod tests {
         );
         going.0[0].gone = Instant::now().checked_sub(SETTLING);
         going.seen(4711, Over::Descriptors, &[at(4)]);
-        assert!(going.is_empty());
+        assert!(going.0.is_empty());
     }
 
     /// What is found, and not on its way, is enough, whatever else is said to go.

@@ -289,6 +289,7 @@ impl Supervisor {
         let released = look.released(&call, one.asked.number, caller, is_patient);
         // What was read may have been another thread's that came to have the same id.
         if !self.listener.get_ref().is_waiting(one.asked.id) {
+            look.forget(one.asked.tid);
             return Ok(GO);
         }
         let breach = match released? {
@@ -391,7 +392,7 @@ impl Supervisor {
             self.look_again()?;
         }
         // A call that was let go may have failed: then another waits for nothing.
-        if !self.in_flight.is_empty() {
+        if !self.waiting.is_empty() {
             self.look_again()?;
         }
         Ok(())

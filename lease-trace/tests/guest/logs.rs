@@ -26,6 +26,8 @@ fn each_loss_is_logged_with_what_it_is_about() {
         .expect("a list")
         .iter()
         .map(|lost| (text(lost, "what").to_owned(), integer(lost, "count")))
+        // The kernel counts these, and nobody sees them.
+        .filter(|(what, _)| !what.starts_with("hooks were missed"))
         .collect();
     assert!(
         counted.keys().any(|what| what.contains("no room in the")),

@@ -14,7 +14,10 @@ use crate::harness::{Monitor, Setting, Tool};
 pub fn start() -> (Monitor, f64) {
     let talking = ["monitor", "-o", "json", "-d", "1s"];
     let ran = Tool::new(&talking)
-        .env("LEASE_TRACE_LOG", "lease_trace=debug")
+        .env(
+            "LEASE_TRACE_LOG",
+            "lease_trace=debug,lease_trace::programs=off",
+        )
         .finish();
     for line in ran.stderr.lines() {
         let Some((head, rest)) = line.rsplit_once(": ") else {
