@@ -5,7 +5,7 @@
 //! mappings; a lease ends with the last reference of all.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     time::{Duration, Instant},
 };
@@ -145,8 +145,8 @@ impl InFlight {
         }
     }
 
-    /// Which processes are letting go of this file, and where.
-    fn walks_of(&self, of: &Reference) -> Vec<(u32, Over)> {
+    /// Which processes are letting go of this file, and where: each once, however many of its threads do.
+    fn walks_of(&self, of: &Reference) -> HashSet<(u32, Over)> {
         let these = self.0.iter().filter(|dropping| {
             dropping.gone.is_none() && (dropping.file, dropping.inode) == (of.file, of.inode)
         });
@@ -475,9 +475,11 @@ mod tests {
     fn other_processes_that_let_go_are_looked_at() {
         let mut going = InFlight::default();
         going.add(CALLER, CLOSE, &[at(5)]);
-        assert_eq!(going.walks_of(&at(4)), [(4711, Over::Descriptors)]);
+        going.add(CALLER, CLOSE, &[at(6)]);
+        let once = HashSet::from([(4711, Over::Descriptors)]);
+        assert_eq!(going.walks_of(&at(4)), once);
         going.seen(4711, Over::Descriptors, &[]);
-        assert_eq!(going.walks_of(&at(4)), []);
+        assert_eq!(going.walks_of(&at(4)), HashSet::new());
     }
 
     #[test]
