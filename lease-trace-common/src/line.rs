@@ -1,6 +1,6 @@
 //! Memory laid out by who writes it.
 
-use core::ops::{Deref, DerefMut};
+use core::ops::Deref;
 
 /// Bytes of a cache line (`L1_CACHE_BYTES` of x86-64 and arm64).
 pub const BYTES: usize = 64;
@@ -30,12 +30,5 @@ impl Deref for Line {
     #[inline(always)]
     fn deref(&self) -> &u64 {
         &self.word
-    }
-}
-
-impl DerefMut for Line {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut u64 {
-        &mut self.word
     }
 }

@@ -197,7 +197,8 @@ impl InodeRef {
         Some(Self { slot, id, record })
     }
 
-    /// Calls `change`, which is one of the inode at this address and answers as [`Self::answer`] has it, until it is made or cannot be.
+    /// Calls `change`, which is one of the inode at this address and answers as [`Self::answer`] has it, until it
+    /// is made or cannot be.
     #[inline(always)]
     pub fn until_made(address: u64, change: impl Fn() -> i64) -> Option<Self> {
         let mut made = AGAIN;

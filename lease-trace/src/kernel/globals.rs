@@ -26,7 +26,10 @@ struct Freeze {
 }
 
 /// Writes the section's bytes into its map.
-pub fn fill(map: BorrowedFd, section: &[u8]) -> io::Result<()> {
+///
+/// # Safety
+/// `section` is as long as the map's value.
+pub unsafe fn fill(map: BorrowedFd, section: &[u8]) -> io::Result<()> {
     const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
     let key = 0_u32;
     let attr = Update {
@@ -36,7 +39,7 @@ pub fn fill(map: BorrowedFd, section: &[u8]) -> io::Result<()> {
         ..Update::default()
     };
     // SAFETY: `Update` is this command's attribute. It points to a key of four bytes, as arrays have it, and to
-    // the section, which is as long as the map's value; both outlive the call.
+    // the section, whose length the caller vouches for; both outlive the call.
     unsafe { call(BPF_MAP_UPDATE_ELEM, &attr) }.map(drop)
 }
 

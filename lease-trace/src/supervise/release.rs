@@ -103,28 +103,15 @@ impl InFlight {
     }
 
     /// Which other references the file of `of` has beside those that a call of this process drops. `there` is what
-    /// was found in the process.
-    fn others(
+    /// was found in the process: one of these that stays is enough, whatever was counted.
+    fn others<'a>(
         &self,
         of: &Reference,
         tgid: u32,
         dropped: &[Reference],
-        there: &[Reference],
+        mut there: impl Iterator<Item = &'a Reference>,
     ) -> Others {
         let is_dropped = |place: Place| dropped.iter().any(|found| found.place == place);
-        // Whoever lets it go: processes may share their descriptors.
-        let is_going = |found: &Reference| {
-            let mut all = self.0.iter();
-            all.any(|going| going.gone.is_none() && going.is_at(found))
-        };
-        let stays = |found: &&Reference| {
-            (found.file, found.inode) == (of.file, of.inode)
-                && !is_dropped(found.place)
-                && !is_going(found)
-        };
-        if there.iter().any(|found| stays(&found)) {
-            return Others::Some;
-        }
         let own = dropped.iter().filter(|found| found.file == of.file);
         let own = own.count() as u64;
         let (mut going, mut gone) = (0, 0);
@@ -138,10 +125,25 @@ impl InFlight {
                 None => going += 1,
             }
         }
-        match of.references {
-            all if all <= own + going => Others::None,
-            all if all <= own + going + gone => Others::Unsettled,
-            _ => Others::Some,
+        if of.references > own + going + gone {
+            return Others::Some;
+        }
+        // Whoever lets it go: processes may share their descriptors.
+        let is_going = |found: &Reference| {
+            let mut all = self.0.iter();
+            all.any(|going| going.gone.is_none() && going.is_at(found))
+        };
+        let stays = |found: &Reference| {
+            (found.file, found.inode) == (of.file, of.inode)
+                && !is_dropped(found.place)
+                && !is_going(found)
+        };
+        if there.any(stays) {
+            Others::Some
+        } else if of.references <= own + going {
+            Others::None
+        } else {
+            Others::Unsettled
         }
     }
 
@@ -155,8 +157,10 @@ impl InFlight {
             .collect()
     }
 
+    /// The call is let go: what it drops is on its way, as far as it matters to pins.
     fn add(&mut self, caller: Caller, number: u32, dropped: &[Reference]) {
-        self.0.extend(dropped.iter().map(|found| Dropping {
+        let matter = dropped.iter().filter(|found| found.uncovers != 0);
+        self.0.extend(matter.map(|found| Dropping {
             file: found.file,
             inode: found.inode,
             caller,
@@ -270,7 +274,7 @@ impl<'a> Look<'a> {
             released => released,
         };
         if released == Released::Nothing {
-            self.let_go(caller, number, &dropped);
+            self.in_flight.add(caller, number, &dropped);
         }
         Ok(released)
     }
@@ -349,23 +353,9 @@ impl<'a> Look<'a> {
 
     fn others(&self, found: &Reference, caller: Caller, dropped: &[Reference]) -> Others {
         let walks = [Over::Descriptors, Over::Mappings].map(|over| (caller.tgid, over));
-        let there: Vec<Reference> = walks
-            .iter()
-            .filter_map(|walk| self.walked.get(walk))
-            .flatten()
-            .copied()
-            .collect();
-        self.in_flight.others(found, caller.tgid, dropped, &there)
-    }
-
-    /// The call is let go: what it drops is on its way.
-    fn let_go(&mut self, caller: Caller, number: u32, dropped: &[Reference]) {
-        let matter: Vec<_> = dropped
-            .iter()
-            .filter(|found| found.uncovers != 0)
-            .copied()
-            .collect();
-        self.in_flight.add(caller, number, &matter);
+        let there = walks.iter().filter_map(|walk| self.walked.get(walk));
+        self.in_flight
+            .others(found, caller.tgid, dropped, there.flatten())
     }
 }
 
@@ -400,7 +390,7 @@ mod tests {
 
     /// What closing descriptor 4 of two leaves, where these are found.
     fn others(going: &InFlight, tgid: u32, there: &[Reference]) -> Others {
-        going.others(&at(4), tgid, &[at(4)], there)
+        going.others(&at(4), tgid, &[at(4)], there.iter())
     }
 
     #[test]
@@ -414,12 +404,8 @@ mod tests {
             Others::None,
             "another process"
         );
-        let one = Reference {
-            references: 2,
-            ..at(3)
-        };
         assert_eq!(
-            going.others(&one, 4711, &[one], &[one]),
+            going.others(&at(3), 4711, &[at(3)], [at(3)].iter()),
             Others::Some,
             "the same call again"
         );
@@ -429,7 +415,7 @@ mod tests {
         assert_eq!(others(&going, 4711, &[at(3), at(4)]), Others::None);
         let other = Reference { inode: 8, ..at(4) };
         assert_eq!(
-            going.others(&other, 4711, &[other], &[other]),
+            going.others(&other, 4711, &[other], [other].iter()),
             Others::Some,
             "the same address"
         );
@@ -451,7 +437,7 @@ mod tests {
             ..at(4)
         };
         assert_eq!(
-            going.others(&three, 4711, &[three], &[three]),
+            going.others(&three, 4711, &[three], [three].iter()),
             Others::Some,
             "more than can be gone"
         );

@@ -389,9 +389,8 @@ impl Supervisor {
             self.watch = None;
             self.witness.stand_in()?;
             self.watch = Watch::open()?;
-            self.look_again()?;
         }
-        // A call that was let go may have failed: then another waits for nothing.
+        // Somebody else watches now, or a call that was let go has failed: then another waits for nothing.
         if !self.waiting.is_empty() {
             self.look_again()?;
         }

@@ -81,7 +81,8 @@ fn make(name: &str, mut defined: aya_obj::Map) -> Result<Map, Error> {
     let map = MapData::create(defined, name, None)?;
     // A new map is zeroes.
     if section.iter().any(|byte| *byte != 0) {
-        globals::fill(map.fd().as_fd(), &section)
+        // SAFETY: the map was made for values as long as the section.
+        unsafe { globals::fill(map.fd().as_fd(), &section) }
             .map_err(|error| Error::maps("cannot fill the map", name, error))?;
     }
     if kind == EbpfSectionKind::Rodata {

@@ -83,8 +83,14 @@ fn each_rule_is_held() {
         [Rule::Batch]
     );
     assert_eq!(with(|look| look.stakes[0].1.word += 1 << 30), [Rule::Told]);
-    assert_eq!(with(|look| *look.totals.tracked = 2), [Rule::Totals]);
-    assert_eq!(with(|look| *look.totals.pinned = 0), [Rule::Totals]);
+    assert_eq!(
+        with(|look| look.totals.tracked = Line::new(2)),
+        [Rule::Totals]
+    );
+    assert_eq!(
+        with(|look| look.totals.pinned = Line::new(0)),
+        [Rule::Totals]
+    );
     assert_eq!(rules(&right(), false), [Rule::Calls]);
 }
 
