@@ -8,7 +8,7 @@ use std::{
 
 use aya::Pod;
 
-use super::bpf::call_mut;
+use super::{bpf::call_mut, undisturbed::Undisturbed};
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 
@@ -48,6 +48,7 @@ pub fn entries<K: Pod, V: Pod>(map: BorrowedFd) -> io::Result<Vec<(K, V)>> {
             map_fd: map.as_raw_fd() as u32,
             ..Batch::default()
         };
+        let undisturbed = Undisturbed::claim();
         // SAFETY: `Batch` is this command's attribute. It points to two numbers, and to room for as
         // many keys and values of the map's types as it says; all outlive the call.
         let end = match unsafe { call_mut(BPF_MAP_LOOKUP_BATCH, &mut attr) } {
@@ -55,6 +56,7 @@ pub fn entries<K: Pod, V: Pod>(map: BorrowedFd) -> io::Result<Vec<(K, V)>> {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) => return Err(error),
         };
+        drop(undisturbed);
         let count = attr.count as usize;
         // SAFETY: the kernel has written so many of them; any bit pattern is a value of a `Pod`.
         unsafe {

@@ -15,6 +15,7 @@ pub mod offsets;
 pub mod points;
 pub mod preemption;
 mod trial;
+pub mod undisturbed;
 pub mod uring;
 pub mod vmstat;
 pub mod wake;

@@ -18,7 +18,7 @@ use lease_trace_common::{
 use serde::Serialize;
 
 use super::{error::Error, of_folder, of_monitor, pinned::Words};
-use crate::kernel::batch as entries;
+use crate::kernel::{batch as entries, undisturbed::Undisturbed};
 
 /// A rule that the books are to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -111,7 +111,13 @@ impl Books {
         let cannot_read =
             |name: &'static str| move |error| Error::maps("cannot read the map", name, error);
         let mut inodes = BTreeMap::new();
-        for inode in self.inodes.iter() {
+        let mut slots = self.inodes.iter();
+        loop {
+            let undisturbed = Undisturbed::claim();
+            let Some(inode) = slots.next() else {
+                break;
+            };
+            drop(undisturbed);
             let inode =
                 inode.map_err(|error| Error::maps("cannot read the map", "INODES", error))?;
             if word::is_of(inode.word, books::generation(inode.id)) {

@@ -7,6 +7,7 @@ use aya::maps::{IterableMap, MapData};
 use lease_trace_common::{lease::Lease, stake::Stake};
 
 use super::{error::Error, maps::Maps};
+use crate::kernel::undisturbed::Undisturbed;
 
 /// What all processes have in all files at one moment.
 #[derive(Default)]
@@ -41,7 +42,9 @@ impl<T: Borrow<MapData>> Maps<T> {
             .chain(stakes.iter().map(|(key, _)| key.inode))
             .collect();
         // A deletion can throw this walk back to the start: no more steps than the map holds.
+        let undisturbed = Undisturbed::claim();
         let paths = self.paths.keys().take(self.max_paths()?).count();
+        drop(undisturbed);
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
             ("INODES", inodes.len(), self.inodes.map()),

@@ -13,6 +13,7 @@ use lease_trace_common::policy::{
 use lease_trace_common::verdict::Outcome;
 
 use super::error::Error;
+use crate::kernel::undisturbed::Undisturbed;
 
 /// A policy, compiled and not yet in force.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,7 @@ pub struct PolicyMaps<T> {
 
 impl<T: Borrow<MapData>> PolicyMaps<T> {
     pub fn header(&self) -> Result<Header, Error> {
+        let _undisturbed = Undisturbed::claim();
         let word = self
             .policy
             .get(&index::HEADER, 0)
@@ -69,6 +71,7 @@ impl<T: Borrow<MapData>> PolicyMaps<T> {
     }
 
     fn rule(&self, bank: u32, number: u32) -> Result<RuleInForce, Error> {
+        let _undisturbed = Undisturbed::claim();
         let rule = self.record(bank, number)?;
         let mut hits = Vec::new();
         for action in Action::ALL {
@@ -113,6 +116,7 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
     pub fn put_in_force(&mut self, plan: &Plan, deniable: u32) -> Result<Header, Error> {
         let failed =
             |name: &'static str| move |error| Error::maps("cannot write the map", name, error);
+        let _undisturbed = Undisturbed::claim();
         let before = self.header()?;
         let bank = (before.bank() + 1) % BANKS;
         // A rule goes on counting where it was counted before. No program reads this bank any more.

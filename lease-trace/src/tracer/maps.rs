@@ -18,7 +18,7 @@ use super::{
     error::Error,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
-use crate::kernel::batch;
+use crate::kernel::{batch, undisturbed::Undisturbed};
 
 /// The counters, indexed by [`Count`].
 pub type Counts = [u64; Count::LEN];
@@ -52,7 +52,10 @@ impl<T: Borrow<MapData>> Maps<T> {
 
     /// One stake; nothing if there is none.
     pub fn stake(&self, key: StakeKey) -> Result<Option<StakeView>, Error> {
-        match self.stakes.get(&key, 0) {
+        let undisturbed = Undisturbed::claim();
+        let stake = self.stakes.get(&key, 0);
+        drop(undisturbed);
+        match stake {
             Ok(stake) => Ok(Some(self.view(key, &stake))),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(Error::maps("cannot read the map", "STAKES", error)),
@@ -127,6 +130,7 @@ impl<T: Borrow<MapData>> Maps<T> {
     }
 
     fn record(&self, slot: u64, id: u64) -> Option<Inode> {
+        let _undisturbed = Undisturbed::claim();
         u32::try_from(slot)
             .ok()
             .and_then(|slot| self.inodes.get(&slot, 0).ok())
@@ -134,6 +138,7 @@ impl<T: Borrow<MapData>> Maps<T> {
     }
 
     pub fn inode(&self, slot: u64, id: u64) -> InodeView {
+        let _undisturbed = Undisturbed::claim();
         InodeView {
             inode: self.record(slot, id),
             path: self.paths.get(&id, 0).ok().map(Box::new),
@@ -142,6 +147,7 @@ impl<T: Borrow<MapData>> Maps<T> {
 
     /// How many inodes have pins.
     pub fn pinned(&self) -> Result<u64, Error> {
+        let _undisturbed = Undisturbed::claim();
         let totals = self.totals.get(&0, 0);
         let totals =
             totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?;
@@ -149,6 +155,7 @@ impl<T: Borrow<MapData>> Maps<T> {
     }
 
     pub fn counts(&self) -> Result<Counts, Error> {
+        let _undisturbed = Undisturbed::claim();
         let mut counts = counts(&self.counts)?;
         let hooks = self.owner.get(&owner::LOST_HOOKS, 0);
         counts[Count::LostHooks as usize] =
@@ -170,6 +177,7 @@ fn settled(key: &StakeKey, stake: &Stake, inode: Option<&Inode>) -> Stake {
 impl Maps<MapData> {
     /// Sets the counter that no program adds to.
     pub fn set_lost_hooks(&mut self, hooks: u64) -> Result<(), Error> {
+        let _undisturbed = Undisturbed::claim();
         self.owner
             .set(owner::LOST_HOOKS, hooks, 0)
             .map_err(|error| Error::maps("cannot write the map", "OWNER", error))
@@ -194,7 +202,12 @@ where
     const MOST_READ_AGAIN: usize = 1 << 12;
     let mut found = std::collections::HashMap::new();
     let mut again = 0;
-    for key in map.keys() {
+    let mut keys = map.keys();
+    loop {
+        let _undisturbed = Undisturbed::claim();
+        let Some(key) = keys.next() else {
+            break;
+        };
         let key = key.ok()?;
         if let Ok(value) = map.get(&key, 0)
             && found.insert(key, value).is_some()

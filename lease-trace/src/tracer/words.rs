@@ -6,6 +6,7 @@ use aya::maps::{Array, Map, MapData};
 use lease_trace_common::owner;
 
 use super::{error::Error, lock, pinned::folder, snapshot::Source};
+use crate::kernel::undisturbed::Undisturbed;
 
 /// The map's name.
 pub const OWNER: &str = "OWNER";
@@ -51,6 +52,7 @@ pub fn write<T>(array: &mut Array<T, u64>, words: &[(u32, u64)]) -> Result<(), E
 where
     T: std::borrow::BorrowMut<MapData>,
 {
+    let _undisturbed = Undisturbed::claim();
     words
         .iter()
         .try_for_each(|(index, value)| array.set(*index, *value, 0))
@@ -83,6 +85,7 @@ impl Words {
     }
 
     pub fn get(&self, index: u32) -> u64 {
+        let _undisturbed = Undisturbed::claim();
         self.0.get(&index, 0).unwrap_or(0)
     }
 

@@ -8,6 +8,8 @@ mod found;
 mod quiet;
 
 use std::env;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::crowd;
@@ -71,14 +73,24 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
     found
 }
 
-/// A monitor alone: its books are right whenever all is quiet, each breach is told, and nothing else
-/// is.
+/// A monitor, and reports that read its maps all the time: its books are right whenever all is quiet,
+/// each breach is told, and nothing else is.
 #[test]
 fn the_books_are_right_when_all_is_quiet() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let pinned = Pinned::now();
     let monitor = Monitor::start();
-    let mut found = storm(&scratch, &ALL_KINDS, pinned);
+    let is_over = AtomicBool::new(false);
+    let mut found = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                Tool::run(&["report", "zombies", "-J"]);
+            }
+        });
+        let found = storm(&scratch, &ALL_KINDS, pinned);
+        is_over.store(true, Ordering::Relaxed);
+        found
+    });
     // Events come in order: behind this one there is none of the storm's.
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &other.file("sentinel"));
