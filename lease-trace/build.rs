@@ -1,4 +1,4 @@
-//! Compiles the eBPF crate and leaves the object in `OUT_DIR`.
+//! Compiles the eBPF crate and leaves its objects in `OUT_DIR`.
 //!
 //! The target is built with the same rustc as everything else. What it needs of unstable features
 //! (`build-std`, BPF atomics as intrinsics) is unlocked for that one command only.
@@ -12,6 +12,7 @@ use std::{
 
 const PACKAGE: &str = "lease-trace-ebpf";
 const TARGET: &str = "bpfel-unknown-none";
+const OBJECTS: [&str; 2] = ["lease-trace", "pins"];
 /// Atomics that return the old value need v3; BTF needs debug info. With memcpy in order (the linker's
 /// choice, for kernels that look at it) even three bytes are set by a call of memset, byte by byte.
 const FLAGS: [&str; 5] = [
@@ -82,8 +83,11 @@ fn build() -> Result<(), String> {
             workspace.display()
         ));
     }
-    let object = target_dir.join(TARGET).join("release/lease-trace");
-    copy(&object, &out.join("lease-trace.bpf.o"))
+    let built = target_dir.join(TARGET).join("release");
+    for object in OBJECTS {
+        copy(&built.join(object), &out.join(format!("{object}.bpf.o")))?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {

@@ -24,6 +24,7 @@ pub mod offsets;
 pub mod owner;
 pub mod policy;
 pub mod stake;
+pub mod survey;
 pub mod tagged;
 pub mod totals;
 pub mod verdict;

@@ -37,13 +37,13 @@ macro_rules! source {
     };
 }
 
+/// A table of them.
 macro_rules! offsets {
-    ($($(#[$note:meta])* $field:ident: $kind:ident $names:tt,)+) => {
-        /// Offsets in bytes into kernel structures and what else depends on how a kernel was built,
-        /// read from BTF. [`ABSENT`] where a structure of this kernel has no such field.
+    ($(#[$doc:meta])* $table:ident $($(#[$note:meta])* $field:ident: $kind:ident $names:tt,)+) => {
+        $(#[$doc])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Offsets {
+        pub struct $table {
             $(
                 #[doc = concat!("`", stringify!($kind $names), "`")]
                 $(#[$note])*
@@ -51,7 +51,7 @@ macro_rules! offsets {
             )+
         }
 
-        impl Offsets {
+        impl $table {
             /// All of them, each as `look_up` finds it.
             ///
             /// # Errors
@@ -65,7 +65,12 @@ macro_rules! offsets {
     };
 }
 
+pub(crate) use {offsets, source};
+
 offsets! {
+    /// Offsets in bytes into kernel structures and what else depends on how a kernel was built,
+    /// read from BTF. [`ABSENT`] where a structure of this kernel has no such field.
+    Offsets
     file_inode: Field [file.f_inode],
     file_mapping: Field [file.f_mapping],
     file_dentry: Field [file.f_path.dentry],

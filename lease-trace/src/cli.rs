@@ -2,6 +2,7 @@
 //! settings of each command check these values and say what is wrong with them.
 
 mod enforce;
+mod pins;
 mod report;
 mod run;
 mod shared;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     enforce::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
+    pins::PinsFlags,
     report::ReportFlags,
     run::RunFlags,
     shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
@@ -22,7 +24,7 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0  done (a closed pipe on stdout included)
   1  there are zombies (`report` and `report zombies`); pins escape (`doctor --audit`); the books are
-     wrong (`doctor --check`)
+     wrong (`doctor --check`); the owner of some pins is not found (`pins --check`)
   2  error
   3  this kernel cannot do it";
 
@@ -41,6 +43,8 @@ pub enum Command {
     Monitor(MonitorFlags),
     /// Show the zombies, leases or stakes there are now
     Report(ReportFlags),
+    /// Show what is pinned now and who has it, without having watched
+    Pins(PinsFlags),
     /// Watch all stakes on a live screen, zombies first
     Top(TopFlags),
     /// Write all that happens to a file, for `plot` and for later

@@ -16,7 +16,7 @@ pub enum Exit {
     Zombies,
     /// It did, and pins escape what lease-trace watches (`doctor --audit` only).
     Escaped,
-    /// It did, and the books are not right (`doctor --check` only).
+    /// It did, and the books are not right (`doctor --check`), or not all pins were found (`pins --check`).
     Wrong,
     /// It could not: wrong usage, no permission, a full disk.
     Error,

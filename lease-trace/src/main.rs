@@ -16,6 +16,7 @@ mod fixtures;
 mod kernel;
 mod ledger;
 mod orphans;
+mod pinned;
 mod plot;
 mod policy;
 mod proofs;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Monitor(flags) => commands::monitor::run(&flags),
+        Command::Pins(flags) => commands::pins::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),
         Command::Top(flags) => commands::top::run(&flags),
         Command::Record(flags) => commands::record::run(&flags),

@@ -65,7 +65,12 @@ pub fn call(regs: Typed, is_compat: bool) -> Call {
 /// `io_ring_ctx.mm_account` of the ring whose `exit_work` this is.
 #[inline(always)]
 pub fn ring_mm(work: u64) -> Option<u64> {
-    let ring = work - u64::from(offset_if_any!(ring_exit_work)?);
+    ring_account(work - u64::from(offset_if_any!(ring_exit_work)?))
+}
+
+/// `io_ring_ctx.mm_account`: the address space that a ring's memory is accounted to.
+#[inline(always)]
+pub fn ring_account(ring: u64) -> Option<u64> {
     pointer(ring, offset_if_any!(ring_mm)?)
 }
 

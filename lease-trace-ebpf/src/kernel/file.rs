@@ -27,12 +27,18 @@ impl File {
         pointer(mapping, offset!(mapping_host)).map(InodePtr)
     }
 
+    /// `private_data`: what the file stands for, where it is no file of a file system.
+    #[inline(always)]
+    pub fn private(self) -> Option<u64> {
+        pointer(self.0, offset!(file_private))
+    }
+
     /// The file that overlayfs opened beneath this one of its own: `private_data`, or the first
     /// member of what that points to (fs/overlayfs/file.c, `struct ovl_file`, from 6.13 on). BTF of
     /// the module may not be there yet, so each is tried for being a file.
     #[inline(always)]
     fn beneath(self) -> Option<Self> {
-        let private = pointer(self.0, offset!(file_private))?;
+        let private = self.private()?;
         let is_file = |file: &Self| file.mapped_inode().is_some_and(|host| file.maps(host));
         Some(Self(private))
             .filter(is_file)

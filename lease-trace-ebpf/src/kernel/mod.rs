@@ -18,12 +18,12 @@ macro_rules! offset_if_any {
 }
 
 pub mod args;
-mod call;
+pub mod call;
 pub mod current;
 mod file;
 mod iterator;
 pub mod leases;
-mod memory;
+pub mod memory;
 mod name;
 mod page;
 mod page_cache;

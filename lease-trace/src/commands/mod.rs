@@ -7,6 +7,7 @@ pub mod enforce;
 pub mod generate;
 mod metrics;
 pub mod monitor;
+pub mod pins;
 pub mod plan;
 pub mod plot;
 pub mod policy;

@@ -135,7 +135,8 @@ fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-fn of_process(pid: u32) -> Option<String> {
+/// The path in the unified hierarchy of the cgroup that a process is in.
+pub fn of_process(pid: u32) -> Option<String> {
     let text = fs::read_to_string(process::file(pid, "cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some(path.to_owned())

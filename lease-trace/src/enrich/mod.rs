@@ -6,6 +6,7 @@ pub mod consumer;
 pub mod context;
 pub mod device;
 pub mod locks;
+pub mod mapped;
 pub mod process;
 pub mod size;
 pub mod symbols;

@@ -7,6 +7,7 @@
 use std::{
     ffi::CStr,
     hash::{BuildHasher as _, RandomState},
+    ops::Range,
     path::Path,
 };
 
@@ -64,6 +65,44 @@ struct Names {
     hasher: RandomState,
 }
 
+const MAGIC: u16 = 0xeb9f;
+
+/// Where the sections are.
+struct Sections {
+    types: Range<usize>,
+    strings: Range<usize>,
+}
+
+impl Sections {
+    /// Length of the header, in bytes.
+    const HEADER: usize = 24;
+
+    fn of(data: &[u8]) -> Result<Self, Error> {
+        let bad = Error::Malformed;
+        let word = |at: usize| {
+            let bytes = data.get(at..at + 4).ok_or(bad("header"))?;
+            let bytes = bytes.try_into().map_err(|_| bad("header"))?;
+            Ok::<_, Error>(u32::from_le_bytes(bytes) as usize)
+        };
+        if data.get(..2) != Some(MAGIC.to_le_bytes().as_slice()) {
+            return Err(bad("magic"));
+        }
+        let base = word(4)?;
+        let section = |at| {
+            let start = base + word(at)?;
+            let end = start + word(at + 4)?;
+            if end > data.len() {
+                return Err(bad("section sizes"));
+            }
+            Ok(start..end)
+        };
+        Ok(Self {
+            types: section(8)?,
+            strings: section(16)?,
+        })
+    }
+}
+
 /// A type's head.
 #[derive(Clone, Copy)]
 struct Head {
@@ -92,22 +131,9 @@ impl Btf {
     }
 
     pub fn parse(data: Vec<u8>) -> Result<Self, Error> {
-        const MAGIC: u16 = 0xeb9f;
         let bad = Error::Malformed;
-        let word = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(data.get(at..at + 4)?.try_into().ok()?))
-        };
-        let header = |at| word(at).map(|value| value as usize).ok_or(bad("header"));
-        if data.get(..2) != Some(MAGIC.to_le_bytes().as_slice()) {
-            return Err(bad("magic"));
-        }
-        let base = header(4)?;
-        let first = base + header(8)?;
-        let end = first + header(12)?;
-        let strings = base + header(16)?;
-        if end > data.len() || strings > data.len() {
-            return Err(bad("section sizes"));
-        }
+        let Sections { types, strings } = Sections::of(&data)?;
+        let (first, end, strings) = (types.start, types.end, strings.start);
         let mut btf = Self {
             data,
             strings,
@@ -135,9 +161,32 @@ impl Btf {
         Ok(btf)
     }
 
+    /// These with the types of a module behind them, whose ids and strings go on where these end
+    /// (Documentation/bpf/btf.rst, "split BTF").
+    pub fn with_module(&self, module: &[u8]) -> Result<Self, Error> {
+        let (own, its) = (Sections::of(&self.data)?, Sections::of(module)?);
+        let types = [&self.data[own.types], &module[its.types]].concat();
+        let strings = [&self.data[own.strings], &module[its.strings]].concat();
+        let header = [
+            u32::from(MAGIC) | 1 << 16,
+            Sections::HEADER as u32,
+            0,
+            types.len() as u32,
+            types.len() as u32,
+            strings.len() as u32,
+        ];
+        let header = header.map(u32::to_le_bytes).concat();
+        Self::parse([header, types, strings].concat())
+    }
+
     /// Offset in bytes of a field; `path` may go through embedded structures (`"f_path.dentry"`)
     /// and finds members of anonymous ones by their own name.
     pub fn offset(&self, of: &str, path: &str) -> Result<u32, Error> {
+        self.bits(of, path).map(|bits| bits / 8)
+    }
+
+    /// The same in bits, for a field that is but some.
+    pub fn bits(&self, of: &str, path: &str) -> Result<u32, Error> {
         let no_field = || Error::NoField(of.to_owned(), path.to_owned());
         let mut id = self
             .structure(of)
@@ -148,7 +197,7 @@ impl Btf {
             bits += offset;
             id = self.resolve(of_type);
         }
-        Ok(bits / 8)
+        Ok(bits)
     }
 
     /// Size in bytes of a structure.

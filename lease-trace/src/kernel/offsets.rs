@@ -8,7 +8,7 @@ use lease_trace_common::{
 use super::btf::{Btf, Error};
 
 /// What this kernel's BTF says.
-fn look_up(btf: &Btf, source: Source) -> Result<u32, Error> {
+pub fn look_up(btf: &Btf, source: Source) -> Result<u32, Error> {
     match source {
         Source::Field(names) => any(btf, names),
         Source::IfAny(names) => Ok(any(btf, names).unwrap_or(ABSENT)),

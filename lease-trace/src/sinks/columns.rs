@@ -1,6 +1,9 @@
 //! The columns of a report: names in the manner of lslocks, and what stands in them.
 
-use super::text;
+use super::{
+    grid::{self, Unknown},
+    text,
+};
 use crate::{
     entries::Subject,
     record::{self, Entry},
@@ -42,11 +45,17 @@ use Column::{
     Holders, Inode, Kind, Leases, Mode, Path, Peak, Pid, Pins, Releaser, Size, State, Uid, Unit,
 };
 
-/// A name that no column has.
-#[derive(Debug, thiserror::Error)]
-#[error("-o: there is no column {wrong:?}; there are {}", names())]
-pub struct Unknown {
-    wrong: String,
+impl grid::Column for Column {
+    const PATH: Self = Path;
+    const DISPENSABLE: &'static [Self] = &[Dev, Inode, Kind, Context];
+
+    fn name(self) -> &'static str {
+        self.name()
+    }
+
+    fn is_figure(self) -> bool {
+        self.is_figure()
+    }
 }
 
 impl Column {
@@ -112,21 +121,9 @@ impl Column {
         }
     }
 
-    /// Reads `-o`: names with commas between them; with a `+` in front, beside the usual ones.
+    /// Reads `-o`, see [`grid::Column::choose`].
     pub fn choose(typed: &str, subject: Subject) -> Result<Vec<Self>, Unknown> {
-        let (mut columns, names) = match typed.strip_prefix('+') {
-            Some(more) => (Self::usual(subject).to_vec(), more),
-            None => (Vec::new(), typed),
-        };
-        for wanted in names.split(',').map(str::trim) {
-            let column = Self::ALL
-                .into_iter()
-                .find(|column| column.name().eq_ignore_ascii_case(wanted));
-            columns.push(column.ok_or_else(|| Unknown {
-                wrong: wanted.to_owned(),
-            })?);
-        }
-        Ok(columns)
+        <Self as grid::Column>::choose(typed, Self::usual(subject), &Self::ALL)
     }
 
     /// What stands in this column: `-` where it does not apply, `?` where it is not known.
@@ -233,10 +230,6 @@ fn comm(name: &str) -> String {
     } else {
         text::escape(name.as_bytes())
     }
-}
-
-fn names() -> String {
-    Column::ALL.map(Column::name).join(", ")
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Sinks: what becomes of records. They write what they are given and decide nothing.
 
 pub mod columns;
+mod grid;
 pub mod journal;
 pub mod json;
 pub mod metrics;
+pub mod pins;
 pub mod report;
 pub mod sentence;
 pub mod table;

@@ -2,32 +2,17 @@
 
 use std::io::Write;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{WriteError, columns::Column, json, terminal::Look, text};
+use super::{WriteError, columns::Column, grid, json};
 use crate::{
     entries::Subject,
     record::{Entry, Lost},
     tracer::snapshot::Source,
 };
 
-/// On a terminal too narrow for all the usual columns, these go first, in this order.
-const DISPENSABLE: [Column; 4] = [Column::Dev, Column::Inode, Column::Kind, Column::Context];
-/// What a path should have before columns go.
-const GOOD_PATH: usize = 24;
-/// What it is never squeezed below.
-const LEAST_PATH: usize = 12;
-
 /// How to lay out a table.
-#[derive(Debug)]
-pub struct Layout {
-    /// The columns asked for; `None`: the usual ones.
-    pub columns: Option<Vec<Column>>,
-    pub headings: bool,
-    pub raw: bool,
-    pub look: Look,
-}
+pub type Layout = grid::Layout<Column>;
 
 /// What is reported.
 pub struct Report {
@@ -62,33 +47,7 @@ impl Report {
 
     /// Columns, `layout` as asked for.
     pub fn table(&self, layout: &Layout, out: &mut impl Write) -> Result<(), WriteError> {
-        let columns = layout.columns.clone().unwrap_or_else(|| self.usual());
-        let mut rows: Vec<Vec<String>> = self
-            .entries
-            .iter()
-            .map(|entry| columns.iter().map(|column| column.cell(entry)).collect())
-            .collect();
-        if layout.headings {
-            rows.insert(
-                0,
-                columns
-                    .iter()
-                    .map(|column| column.name().to_owned())
-                    .collect(),
-            );
-        }
-        if layout.raw {
-            for row in rows {
-                let words: Vec<_> = row.iter().map(|cell| text::raw_word(cell)).collect();
-                writeln!(out, "{}", words.join(" "))?;
-            }
-            return Ok(out.flush()?);
-        }
-        let columns = fit(layout, columns, &mut rows);
-        if !rows.is_empty() {
-            writeln!(out, "{}", align(&columns, rows))?;
-        }
-        Ok(out.flush()?)
+        layout.write(self.usual(), &self.entries, Column::cell, out)
     }
 }
 
@@ -113,71 +72,17 @@ impl Serialize for Report {
     }
 }
 
-/// Makes the rows fit a terminal: drops what is dispensable (if nobody asked for it by name),
-/// then shortens paths.
-fn fit(layout: &Layout, mut columns: Vec<Column>, rows: &mut [Vec<String>]) -> Vec<Column> {
-    let Some(limit) = layout.look.width else {
-        return columns;
-    };
-    let room = |columns: &[Column], rows: &[Vec<String>]| {
-        let others = columns
-            .iter()
-            .enumerate()
-            .filter(|(_, column)| **column != Column::Path)
-            .map(|(at, _)| widest(rows, at) + 1);
-        limit.saturating_sub(others.sum())
-    };
-    if layout.columns.is_none() {
-        for dispensable in DISPENSABLE {
-            let at = columns.iter().position(|column| *column == dispensable);
-            if let Some(at) = at
-                && room(&columns, rows) < GOOD_PATH
-            {
-                columns.remove(at);
-                for row in &mut *rows {
-                    row.remove(at);
-                }
-            }
-        }
-    }
-    let room = room(&columns, rows).max(LEAST_PATH);
-    if let Some(at) = columns.iter().position(|column| *column == Column::Path) {
-        for cell in rows.iter_mut().filter_map(|row| row.get_mut(at)) {
-            *cell = text::shorten_path(cell, room);
-        }
-    }
-    columns
-}
-
-fn widest(rows: &[Vec<String>], at: usize) -> usize {
-    let cells = rows.iter().filter_map(|row| row.get(at));
-    cells
-        .flat_map(|cell| cell.lines().map(text::width))
-        .max()
-        .unwrap_or(0)
-}
-
-fn align(columns: &[Column], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    for row in rows {
-        table.add_row(row.into_iter().map(Cell::new));
-    }
-    for (column, name) in table.column_iter_mut().zip(columns) {
-        column.set_padding((0, 1));
-        if name.is_figure() {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
-}
-
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::{fixtures, record::Holder, schema};
+    use crate::{
+        fixtures,
+        record::Holder,
+        schema,
+        sinks::{terminal::Look, text},
+    };
 
     fn report(subject: Subject) -> Report {
         let zombie = fixtures::entry();

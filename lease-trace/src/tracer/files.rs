@@ -79,8 +79,8 @@ pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
 
 /// Pins an iterator over a map as a file: each reader makes the program go over all of it.
 pub fn pin(object: &Object, program: &str, map: &Path, at: &Path) -> Result<(), String> {
-    let program =
-        iterator::load(object, program, "bpf_map_elem").map_err(|error| error.to_string())?;
+    let program = iterator::load(&object.raw, &object.types, program, "bpf_map_elem")
+        .map_err(|error| error.to_string())?;
     let map = bpf::open(map).map_err(|error| format!("{}: {error}", map.display()))?;
     let link = iter::over_map(program.as_fd(), map.as_fd()).map_err(|error| error.to_string())?;
     bpf::pin(link.as_fd(), at).map_err(|error| error.to_string())

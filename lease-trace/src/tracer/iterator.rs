@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{error::chain, object::Object};
-use crate::kernel::bpf::Kind;
+use super::{error::chain, raw::RawObject};
+use crate::kernel::{bpf::Kind, btf::Btf};
 
 /// Why an iterator is not there.
 pub enum Failure {
@@ -22,10 +22,15 @@ impl std::fmt::Display for Failure {
 }
 
 /// The program of this name, which walks over all of `target`.
-pub fn load(object: &Object, name: &str, target: &str) -> Result<OwnedFd, Failure> {
-    let id = object.types.function_id(&format!("bpf_iter_{target}"));
+pub fn load(
+    programs: &RawObject,
+    types: &Btf,
+    name: &str,
+    target: &str,
+) -> Result<OwnedFd, Failure> {
+    let id = types.function_id(&format!("bpf_iter_{target}"));
     let id = id.ok_or_else(|| Failure::Other("this kernel has none".to_owned()))?;
-    match object.raw.load(name, Kind::Iterator, id) {
+    match programs.load(name, Kind::Iterator, id) {
         Ok(loaded) => Ok(loaded.into_program()),
         Err(refusal) if refusal.is_eperm() => Err(Failure::Refused),
         Err(refusal) => Err(Failure::Other(chain(&refusal))),

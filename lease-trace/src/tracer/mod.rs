@@ -34,6 +34,7 @@ mod references;
 mod self_test;
 mod set_up;
 pub mod snapshot;
+pub mod survey;
 mod walk;
 pub mod watch;
 mod words;

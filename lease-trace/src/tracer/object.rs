@@ -37,8 +37,8 @@ pub struct Purpose {
     pub judges: bool,
 }
 
-/// Checks what can be checked beforehand, then makes the maps.
-pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
+/// The kernel's types, and what programs of any object are told of them; checked beforehand is what can be.
+pub fn ask_kernel() -> Result<(btf::Btf, Config), Error> {
     if let Some(obstacle) = host::capabilities() {
         return Err(obstacle.into());
     }
@@ -58,6 +58,13 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         remedy: "this kernel is not supported yet; please report it with its BTF".to_owned(),
         kernel: true,
     })?;
+    log::debug!("offsets read");
+    Ok((types, known))
+}
+
+/// Asks the kernel, then makes the maps.
+pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
+    let (types, known) = ask_kernel()?;
     let hooks = Host::ask(&types);
     log::debug!("{hooks:?}");
     let config = Config {
@@ -70,7 +77,6 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         plain: known.plain & u32::from(!options.audit),
         ..known
     };
-    log::debug!("offsets read");
     let mut object = aya_obj::Object::parse(&cast::complete(OBJECT, &types))
         .map_err(|error| Error::Load(error.to_string()))?;
     let maps = OwnMaps::make(&mut object, &config, options.capacity)?;

@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use aya::maps::{Map, MapData};
+use aya::{
+    Pod,
+    maps::{Map, MapData},
+};
 use aya_obj::{EbpfSectionKind, Object, generated::BPF_F_MMAPABLE};
 use lease_trace_common::config::Config;
 
@@ -31,8 +34,19 @@ impl OwnMaps {
     /// Makes all that the object has; `config` is what its programs find in the global of that name, and
     /// `capacity` the room for leases, stakes and files.
     pub fn make(object: &mut Object, config: &Config, capacity: u32) -> Result<Self, Error> {
+        let config = [("CONFIG", bytes_of(config))];
+        Self::make_with(object, config, capacity)
+    }
+
+    /// The same with what more the object's globals are to have, by name.
+    pub fn make_with<'a>(
+        object: &mut Object,
+        globals: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        capacity: u32,
+    ) -> Result<Self, Error> {
+        let globals = globals.into_iter();
         object
-            .patch_map_data(HashMap::from([("CONFIG", (bytes_of(config), true))]))
+            .patch_map_data(globals.map(|(name, bytes)| (name, (bytes, true))).collect())
             .map_err(|error| Error::Load(error.to_string()))?;
         let made = object.maps.iter().map(|(name, defined)| {
             let mut defined = defined.clone();
@@ -100,7 +114,8 @@ fn missing(name: &str) -> Error {
     )
 }
 
-fn bytes_of(config: &Config) -> &[u8] {
-    // SAFETY: `Config` is made of integers, without padding (asserted on the type): all its bytes are there.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(config).cast(), size_of::<Config>()) }
+/// What programs are told, as bytes.
+pub fn bytes_of<T: Pod>(told: &T) -> &[u8] {
+    // SAFETY: a `Pod` of ours is made of integers, without padding (asserted on the type): all its bytes are there.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(told).cast(), size_of::<T>()) }
 }

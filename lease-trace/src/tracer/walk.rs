@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::Pod;
 use lease_trace_common::event::{Found, MAPPING};
 
 use super::{
@@ -33,12 +34,14 @@ impl Walker {
     /// Loads the programs of an object.
     pub fn load(object: &Object) -> Result<Self, Error> {
         let [files, mappings] = WALKS.map(|(name, target)| {
-            iterator::load(object, name, target).map_err(|failure| match failure {
-                Failure::Refused => Error::Refused {
-                    call: "bpf(2) for loading an iterator".to_owned(),
+            iterator::load(&object.raw, &object.types, name, target).map_err(
+                |failure| match failure {
+                    Failure::Refused => Error::Refused {
+                        call: "bpf(2) for loading an iterator".to_owned(),
+                    },
+                    Failure::Other(reason) => failed(target, reason),
                 },
-                Failure::Other(reason) => failed(target, reason),
-            })
+            )
         });
         Ok(Self([files?, mappings?]))
     }
@@ -119,7 +122,7 @@ impl Walker {
         let bytes = bytes(&self.0[over as usize], Some(tgid))?;
         // 6.1 goes through the table that threads share once for each of them.
         let mut seen = HashSet::new();
-        Ok(records(&bytes)
+        Ok(records::<Found>(&bytes)
             .filter(|found| found.lease != 0)
             .map(|found| reference(&found))
             .filter(|found| seen.insert((found.place, found.file)))
@@ -147,10 +150,13 @@ fn failed(target: &str, reason: impl std::fmt::Display) -> Error {
 
 fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
     let bytes = bytes(program, tgid)?;
-    Ok(records(&bytes).map(|found| holder(&found)).collect())
+    Ok(records::<Found>(&bytes)
+        .map(|found| holder(&found))
+        .collect())
 }
 
-fn bytes(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<u8>> {
+/// All that a program writes while it walks: over everything, or over one process.
+pub fn bytes(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<u8>> {
     let mut file: File = iter::over_tasks(program.as_fd(), tgid)?.into();
     let mut bytes = Vec::new();
     let mut patience = Patience::new();
@@ -203,11 +209,12 @@ impl Patience {
     }
 }
 
-fn records(bytes: &[u8]) -> impl Iterator<Item = Found> {
-    bytes.chunks_exact(size_of::<Found>()).map(|record| {
-        // SAFETY: `record` has exactly the size of a `Found`, for which every bit pattern is a
+/// What a program has written, record by record.
+pub fn records<T: Pod>(bytes: &[u8]) -> impl Iterator<Item = T> {
+    bytes.chunks_exact(size_of::<T>()).map(|record| {
+        // SAFETY: `record` has exactly the size of a `T`, for which every bit pattern is a
         // value; the read does not assume alignment.
-        unsafe { record.as_ptr().cast::<Found>().read_unaligned() }
+        unsafe { record.as_ptr().cast::<T>().read_unaligned() }
     })
 }
 
@@ -222,7 +229,8 @@ fn holder(found: &Found) -> Holder {
     }
 }
 
-fn comm(bytes: &[u8]) -> String {
+/// The name of a process, as the kernel has it.
+pub fn comm(bytes: &[u8]) -> String {
     let end = bytes
         .iter()
         .position(|byte| *byte == 0)

@@ -75,6 +75,8 @@ mod service;
 mod span;
 mod squatter;
 mod storm;
+mod survey;
+mod survey_rdma;
 mod table;
 mod thread;
 mod top;

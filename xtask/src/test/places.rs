@@ -41,7 +41,13 @@ pub const PLACES: [Place; 15] = [
         cpus: 2,
         devices: &[],
         once: false,
-        prefixes: &["rdma::", "enforce_rdma::", "reuse::", "run_rdma::"],
+        prefixes: &[
+            "rdma::",
+            "enforce_rdma::",
+            "reuse::",
+            "run_rdma::",
+            "survey_rdma::",
+        ],
     },
     Place {
         name: "storage",

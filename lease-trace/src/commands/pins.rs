@@ -1,0 +1,237 @@
+//! `lease-trace pins`: what is pinned now and by whom, without having watched.
+
+use std::{
+    fs,
+    io::{self, BufWriter, Write as _},
+    os::linux::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+
+use super::say;
+use crate::{
+    cli::PinsFlags,
+    enrich::{
+        cgroup::{self, Cgroups},
+        process,
+    },
+    exit::Exit,
+    kernel::limits,
+    pinned::{self, Memory, Row},
+    record::Dev,
+    sinks::{
+        WriteError,
+        pins::{Column, Layout, Pins},
+        terminal::Look,
+        text,
+    },
+    tracer::survey::{self, Survey},
+};
+
+pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
+    let layout = layout(flags)?;
+    let wanted = Wanted::of(flags)?;
+    let survey = survey::take()?;
+    let mut rows = pinned::rows(&survey);
+    let memory = hidden(&rows, flags);
+    rows.retain(|row| wanted.admits(row) && (flags.all_memory || row.memory == Memory::File));
+    let pins = Pins {
+        pins: rows,
+        held: survey.held[1],
+        found: survey.found(),
+        not_found: not_found(&survey),
+    };
+    explain(&survey, &pins, memory);
+    let mut out = BufWriter::new(io::stdout().lock());
+    if flags.check {
+        writeln!(out, "{}", verdict(&pins)).map_err(WriteError)?;
+        out.flush().map_err(WriteError)?;
+    } else if flags.json {
+        pins.json(&mut out)?;
+    } else {
+        pins.table(&layout, &mut out)?;
+    }
+    Ok(if flags.check && pins.not_found != 0 {
+        Exit::Wrong
+    } else {
+        Exit::Done
+    })
+}
+
+/// Pins that nobody was found for. What came or went meanwhile makes it uncertain: then the least.
+fn not_found(survey: &Survey) -> i64 {
+    let found = survey.found() as i64;
+    let [first, last] = survey.held.map(|held| held - found);
+    if first.signum() != last.signum() {
+        return 0;
+    }
+    if first.abs() < last.abs() {
+        first
+    } else {
+        last
+    }
+}
+
+/// What is left out, since it is no file.
+fn hidden(rows: &[Row], flags: &PinsFlags) -> u64 {
+    let others = rows
+        .iter()
+        .filter(|row| row.memory != Memory::File && !row.shared);
+    if flags.all_memory {
+        0
+    } else {
+        others.map(|row| row.pins).sum()
+    }
+}
+
+fn layout(flags: &PinsFlags) -> anyhow::Result<Layout> {
+    Ok(Layout {
+        columns: flags.columns.as_deref().map(Column::choose).transpose()?,
+        headings: !flags.noheadings,
+        raw: flags.raw,
+        look: if flags.notruncate {
+            Look::PLAIN
+        } else {
+            Look::of_stdout()
+        },
+    })
+}
+
+fn verdict(pins: &Pins) -> String {
+    let Pins {
+        held,
+        found,
+        not_found,
+        ..
+    } = pins;
+    match not_found {
+        0 => format!("{held} pins, all of them found"),
+        1.. => format!("{held} pins, {found} of them found; the owner of {not_found} is not"),
+        _ => format!("{held} pins, and {found} found: more than there are"),
+    }
+}
+
+/// What the figures leave out.
+fn explain(survey: &Survey, pins: &Pins, memory: u64) {
+    if !limits::sees_all_processes() {
+        say(
+            "lease-trace runs in a pid namespace of a container: only what its processes have is found",
+        );
+    }
+    for reason in &survey.unreadable {
+        say(&format!("cannot read {reason}"));
+    }
+    if memory > 0 {
+        let counted = text::counted(memory, "pin");
+        say(&format!(
+            "{counted} in memory that is no file: --all-memory shows them"
+        ));
+    }
+    if pins.not_found > 0 {
+        let counted = text::counted(pins.not_found as u64, "pin");
+        say(&format!(
+            "{counted} by the kernel's own count, of which the owner is not found (vfio and iommufd are not \
+             looked into, nor are rings and sockets that only a message or a registered descriptor keeps)"
+        ));
+    }
+}
+
+/// What was asked for.
+struct Wanted<'a> {
+    places: Vec<Place>,
+    pids: &'a [u32],
+    cgroup: Option<PathBuf>,
+    consumer: Option<&'a str>,
+}
+
+/// Files that were asked for.
+enum Place {
+    /// One file, by any of its names.
+    File(Dev, u64),
+    /// All below this folder.
+    Below(PathBuf),
+    /// All of this file system.
+    On(Dev),
+}
+
+impl<'a> Wanted<'a> {
+    fn of(flags: &'a PinsFlags) -> anyhow::Result<Self> {
+        for pid in &flags.pids {
+            match process::thread_group(*pid) {
+                Some(group) if group == *pid => {}
+                Some(group) => {
+                    bail!("-p {pid}: this is a thread of process {group}; give -p {group}")
+                }
+                None => bail!(
+                    "-p {pid}: there is no process with this pid; give one that runs, or leave -p out"
+                ),
+            }
+        }
+        let cgroup = flags.cgroup.as_deref().map(|typed| {
+            let found = Cgroups::of_host()
+                .locate(typed)
+                .map(|found| found.path.into());
+            found.with_context(|| format!("-c {}", typed.display()))
+        });
+        Ok(Self {
+            places: flags
+                .paths
+                .iter()
+                .map(|path| Place::of(path))
+                .collect::<Result<_, _>>()?,
+            pids: &flags.pids,
+            cgroup: cgroup.transpose()?,
+            consumer: flags.consumer.as_deref(),
+        })
+    }
+
+    fn admits(&self, row: &Row) -> bool {
+        let pid = row.owner.as_ref().map(|owner| owner.pid);
+        (self.places.is_empty() || self.places.iter().any(|place| place.has(row)))
+            && (self.pids.is_empty() || pid.is_some_and(|pid| self.pids.contains(&pid)))
+            && self.consumer.is_none_or(|name| name == row.consumer)
+            && self.cgroup.as_deref().is_none_or(|wanted| {
+                pid.and_then(cgroup::of_process)
+                    .is_some_and(|path| Path::new(&path).starts_with(wanted))
+            })
+    }
+}
+
+impl Place {
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        let cannot = || {
+            format!(
+                "cannot look at {}; give a file, a folder or a mount point",
+                path.display()
+            )
+        };
+        let path = fs::canonicalize(path).with_context(cannot)?;
+        let found = fs::metadata(&path).with_context(cannot)?;
+        let dev = Dev::new(libc::major(found.st_dev()), libc::minor(found.st_dev()));
+        if !found.is_dir() {
+            return Ok(Self::File(dev, found.st_ino()));
+        }
+        let above = path
+            .parent()
+            .map(fs::metadata)
+            .transpose()
+            .with_context(cannot)?;
+        Ok(match above {
+            Some(above) if above.st_dev() == found.st_dev() => Self::Below(path),
+            _ => Self::On(dev),
+        })
+    }
+
+    /// A file whose name is not known is in no folder.
+    fn has(&self, row: &Row) -> bool {
+        match self {
+            Self::File(dev, ino) => (row.file.dev, row.file.ino) == (Some(*dev), Some(*ino)),
+            Self::On(dev) => row.file.dev == Some(*dev),
+            Self::Below(folder) => row.file.path.as_ref().is_some_and(|path| {
+                use std::os::unix::ffi::OsStrExt as _;
+                Path::new(std::ffi::OsStr::from_bytes(&path.bytes)).starts_with(folder)
+            }),
+        }
+    }
+}

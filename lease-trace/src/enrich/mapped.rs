@@ -1,0 +1,185 @@
+//! Names of files that processes have mapped or open, by inode: /proc/PID/maps and /proc/PID/fd.
+
+use std::{
+    collections::HashMap,
+    fs,
+    ops::Range,
+    os::{linux::fs::MetadataExt as _, unix::ffi::OsStringExt as _},
+};
+
+use super::process;
+use crate::record::{Dev, FilePath};
+
+/// What marks a file without a name behind its last one (fs/d_path.c).
+const DELETED: &[u8] = b" (deleted)";
+
+/// Names, with the mappings that were read before.
+#[derive(Default)]
+pub struct Mapped {
+    mappings: HashMap<u32, Vec<Mapping>>,
+    open: HashMap<u32, Vec<(Dev, u64, Vec<u8>)>>,
+}
+
+/// One line of /proc/PID/maps.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping {
+    addresses: Range<u64>,
+    dev: Dev,
+    ino: u64,
+    path: Vec<u8>,
+}
+
+impl Mapped {
+    /// The name of this inode by which one of these processes has it at `address`, mapped elsewhere, or open;
+    /// the first that knows it.
+    pub fn path(&mut self, pids: &[u32], address: u64, dev: Dev, ino: u64) -> Option<FilePath> {
+        let at_address = |mapping: &&Mapping| mapping.addresses.contains(&address);
+        for pid in pids {
+            let mappings = self.mappings(*pid);
+            let here = || {
+                mappings
+                    .iter()
+                    .filter(|known| (known.dev, known.ino) == (dev, ino))
+            };
+            if let Some(found) = here().find(at_address).or_else(|| here().next()) {
+                return Some(named(&found.path));
+            }
+        }
+        pids.iter().find_map(|pid| {
+            let open = self.open.entry(*pid).or_insert_with(|| open(*pid));
+            let mut here = open.iter().filter(|known| (known.0, known.1) == (dev, ino));
+            here.next().map(|(.., path)| named(path))
+        })
+    }
+
+    /// The name of whatever a process has mapped at an address: of memory that is no file what the kernel calls it.
+    pub fn at(&mut self, pid: u32, address: u64) -> Option<FilePath> {
+        let mut mappings = self.mappings(pid).iter();
+        let found = mappings.find(|mapping| mapping.addresses.contains(&address))?;
+        (!found.path.is_empty()).then(|| named(&found.path))
+    }
+
+    fn mappings(&mut self, pid: u32) -> &[Mapping] {
+        self.mappings.entry(pid).or_insert_with(|| {
+            let text = fs::read(process::file(pid, "maps")).unwrap_or_default();
+            text.split(|byte| *byte == b'\n')
+                .filter_map(Mapping::parse)
+                .collect()
+        })
+    }
+}
+
+impl Mapping {
+    /// `START-END PERMISSIONS OFFSET MAJOR:MINOR INODE   PATH`
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut rest = line;
+        let mut word = || {
+            let end = rest
+                .iter()
+                .position(|byte| *byte == b' ')
+                .unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            rest = after.strip_prefix(b" ").unwrap_or(after);
+            std::str::from_utf8(word).ok()
+        };
+        let (start, end) = word()?.split_once('-')?;
+        word()?;
+        word()?;
+        let (major, minor) = word()?.split_once(':')?;
+        let ino = word()?.parse().ok()?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        let path = rest.trim_ascii_start();
+        Some(Self {
+            addresses: hex(start)?..hex(end)?,
+            dev: Dev::new(hex(major)? as u32, hex(minor)? as u32),
+            ino,
+            path: unescape(path),
+        })
+    }
+}
+
+/// The kernel writes a line's end in a name as `\012`.
+fn unescape(path: &[u8]) -> Vec<u8> {
+    const END: &[u8] = b"\\012";
+    let mut name = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(END) {
+            name.push(b'\n');
+            rest = after;
+        } else {
+            name.push(*first);
+            rest = after;
+        }
+    }
+    name
+}
+
+/// What a process has open that is a file: device, inode and name.
+fn open(pid: u32) -> Vec<(Dev, u64, Vec<u8>)> {
+    let Ok(descriptors) = fs::read_dir(process::file(pid, "fd")) else {
+        return Vec::new();
+    };
+    let of = |descriptor: fs::DirEntry| {
+        let found = fs::metadata(descriptor.path()).ok()?;
+        let name = fs::read_link(descriptor.path())
+            .ok()?
+            .into_os_string()
+            .into_vec();
+        let dev = found.st_dev();
+        let dev = Dev::new(libc::major(dev), libc::minor(dev));
+        name.starts_with(b"/").then(|| (dev, found.st_ino(), name))
+    };
+    descriptors.flatten().filter_map(of).collect()
+}
+
+fn named(name: &[u8]) -> FilePath {
+    let kept = name.strip_suffix(DELETED);
+    FilePath {
+        bytes: kept.unwrap_or(name).to_vec(),
+        partial: false,
+        deleted: kept.is_some(),
+    }
+}
+
+/// Whether this is memory that the kernel keeps in a file of its own: no process can open or lease it
+/// (mm/shmem.c, ipc/shm.c).
+pub fn is_memory(path: &FilePath) -> bool {
+    let begins = |with: &[u8]| path.bytes.starts_with(with);
+    path.deleted && (begins(b"/SYSV") || begins(b"/dev/zero")) || begins(b"[")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_mapping() {
+        let line = b"7f3c00000000-7f3c00100000 rw-s 00000000 00:2d 131090                     /srv/a\\012b (deleted)";
+        let found = Mapping::parse(line).expect("a mapping");
+        assert_eq!(found.addresses, 0x7f3c_0000_0000..0x7f3c_0010_0000);
+        assert_eq!((found.dev, found.ino), (Dev::new(0, 0x2d), 131_090));
+        let path = named(&found.path);
+        assert_eq!(
+            (path.bytes.as_slice(), path.deleted),
+            (b"/srv/a\nb".as_slice(), true)
+        );
+    }
+
+    #[test]
+    fn a_mapping_need_not_have_a_name() {
+        let found = Mapping::parse(b"7f3c00000000-7f3c00100000 rw-p 00000000 00:00 0 ");
+        assert_eq!(found.expect("a mapping").path, b"");
+        assert_eq!(Mapping::parse(b""), None);
+    }
+
+    #[test]
+    fn memory_of_the_kernels_is_told_from_files() {
+        for name in ["/SYSV00000000 (deleted)", "/dev/zero (deleted)", "[heap]"] {
+            assert!(is_memory(&named(name.as_bytes())), "{name}");
+        }
+        for name in ["/SYSVx", "/memfd:pool (deleted)", "/srv/a"] {
+            assert!(!is_memory(&named(name.as_bytes())), "{name}");
+        }
+    }
+}

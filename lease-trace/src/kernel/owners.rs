@@ -1,0 +1,198 @@
+//! What the survey's programs are told: where the structures of those who pin have what they keep. Those of
+//! modules are as they are now, so this is asked when a survey begins.
+
+use std::{fs, io, path::Path};
+
+use lease_trace_common::survey::{DRIVERS, Driver, Own, Survey, Verbs};
+
+use super::{
+    btf::{Btf, Error},
+    kallsyms,
+    offsets::look_up,
+};
+
+/// A driver of RDMA devices: its module, its number, its structure of a region, and in that `struct ib_mr` and the
+/// pointer to `struct ib_umem`.
+struct Known {
+    module: &'static str,
+    id: &'static str,
+    region: &'static str,
+    at: &'static str,
+    umem: &'static str,
+}
+
+const fn known(
+    module: &'static str,
+    id: &'static str,
+    region: &'static str,
+    at: &'static str,
+    umem: &'static str,
+) -> Known {
+    Known {
+        module,
+        id,
+        region,
+        at,
+        umem,
+    }
+}
+
+const KNOWN: [Known; 8] = [
+    known("rdma_rxe", "RDMA_DRIVER_RXE", "rxe_mr", "ibmr", "umem"),
+    known("mlx5_ib", "RDMA_DRIVER_MLX5", "mlx5_ib_mr", "ibmr", "umem"),
+    known("mlx4_ib", "RDMA_DRIVER_MLX4", "mlx4_ib_mr", "ibmr", "umem"),
+    known("irdma", "RDMA_DRIVER_IRDMA", "irdma_mr", "ibmr", "region"),
+    known(
+        "bnxt_re",
+        "RDMA_DRIVER_BNXT_RE",
+        "bnxt_re_mr",
+        "ib_mr",
+        "ib_umem",
+    ),
+    known("efa", "RDMA_DRIVER_EFA", "efa_mr", "ibmr", "umem"),
+    known("mana_ib", "RDMA_DRIVER_MANA", "mana_ib_mr", "ibmr", "umem"),
+    known("erdma", "RDMA_DRIVER_ERDMA", "erdma_mr", "ibmr", "mem.umem"),
+];
+
+const _: () = assert!(KNOWN.len() == DRIVERS);
+
+/// What there is to know, and by number the modules of the drivers whose regions can be read.
+pub struct Owners {
+    pub survey: Survey,
+    pub drivers: Vec<(u32, &'static str)>,
+    /// Drivers that are loaded and whose regions cannot be read, with the reason.
+    pub unreadable: Vec<(&'static str, Error)>,
+}
+
+/// Why it cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Types(#[from] Error),
+    #[error(
+        "cannot read addresses in /proc/kallsyms: {0}; run it as root, or with CAP_SYSLOG and \
+         kernel.kptr_restrict at 1 or 0"
+    )]
+    Symbols(io::Error),
+}
+
+/// Asks the running kernel.
+pub fn ask(types: &Btf) -> Result<Owners, Failure> {
+    let names = [
+        "io_uring_fops",
+        "socket_file_ops",
+        "xsk_proto_ops",
+        "dma_buf_fops",
+        "udmabuf_ops",
+        "uverbs_fops",
+        "uverbs_mmap_fops",
+    ];
+    let [ring, socket, xsk, dmabuf, udmabuf, verbs, verbs_mmap] =
+        kallsyms::addresses(names).map_err(Failure::Symbols)?;
+    // Tables whose kind is not there are told by an address that nothing has.
+    let or_none = |address| if address == 0 { u64::MAX } else { address };
+    let mut owners = Owners {
+        survey: Survey {
+            ring_fops: or_none(ring),
+            socket_fops: or_none(socket),
+            xsk_ops: or_none(xsk),
+            dmabuf_fops: or_none(dmabuf),
+            udmabuf_ops: or_none(udmabuf),
+            verbs_fops: or_none(verbs),
+            verbs_mmap_fops: or_none(verbs_mmap),
+            own: Own::find(|source| look_up(types, source))?,
+            verbs: Verbs::find(|source| look_up(types, source))?,
+            ..Survey::default()
+        },
+        drivers: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    if verbs != 0 {
+        owners.ask_verbs(types)?;
+    }
+    Ok(owners)
+}
+
+impl Owners {
+    /// The module of a driver.
+    pub fn driver(&self, id: u32) -> Option<&'static str> {
+        let mut drivers = self.drivers.iter();
+        drivers.find_map(|(known, module)| (*known == id).then_some(*module))
+    }
+
+    /// What modules say of RDMA. A structure that only drivers use may be in their types alone.
+    fn ask_verbs(&mut self, types: &Btf) -> Result<(), Error> {
+        let Some(core) = of_module(types, "ib_uverbs")? else {
+            return Ok(());
+        };
+        let mut sources = Vec::new();
+        let mut readable = self.survey.drivers.iter_mut();
+        for known in &KNOWN {
+            let Some(driver) = of_module(types, known.module)? else {
+                continue;
+            };
+            match read_driver(&core, &driver, known) {
+                Ok(found) => {
+                    self.drivers.push((found.id, known.module));
+                    if let Some(place) = readable.next() {
+                        *place = found;
+                    }
+                }
+                Err(error) => self.unreadable.push((known.module, error)),
+            }
+            sources.push(driver);
+        }
+        sources.push(core);
+        let any = |source| {
+            let mut found = sources.iter().map(|types| look_up(types, source));
+            let first = found.next().unwrap_or_else(|| look_up(types, source));
+            found.fold(first, |found, next| match found {
+                Ok(offset) if offset != lease_trace_common::offsets::ABSENT => Ok(offset),
+                _ => next,
+            })
+        };
+        self.survey.verbs = Verbs::find(any)?;
+        self.survey.region_id = sources
+            .iter()
+            .find_map(|types| types.enumerator("UVERBS_OBJECT_MR"))
+            .map_or(u32::MAX, |value| value as u32);
+        let bit = |name| {
+            sources
+                .iter()
+                .find_map(|types| types.bits("ib_umem", name).ok())
+        };
+        if let Some(first) = bit("is_odp") {
+            self.survey.unpinned_byte = first / 8;
+            for bit in [Some(first), bit("is_dmabuf")].into_iter().flatten() {
+                if bit / 8 == first / 8 {
+                    self.survey.unpinned_bits |= 1 << (bit % 8);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_driver(core: &Btf, driver: &Btf, known: &Known) -> Result<Driver, Error> {
+    let id = core
+        .enumerator(known.id)
+        .or_else(|| driver.enumerator(known.id));
+    Ok(Driver {
+        id: id.ok_or_else(|| Error::NoType(known.id.to_owned()))? as u32,
+        region: driver.offset(known.region, known.at)?,
+        umem: driver.offset(known.region, known.umem)?,
+    })
+}
+
+/// The types of a module behind the kernel's own; `None` if it is not loaded.
+fn of_module(types: &Btf, module: &str) -> Result<Option<Btf>, Error> {
+    let path = Path::new("/sys/kernel/btf").join(module);
+    match fs::read(&path) {
+        Ok(data) => types.with_module(&data).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::Read {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,332 @@
+//! The survey: who has what pinned now, without having watched. Loads two iterators for a moment, beside whatever
+//! else is in place, and leaves nothing behind.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    os::fd::OwnedFd,
+};
+
+use aya::{
+    include_bytes_aligned,
+    maps::{Array, Map, MapData},
+};
+use aya_obj::Object;
+use lease_trace_common::survey::{Found, Kind, MAPPED, Part, Walk, by};
+
+use super::{
+    cast,
+    error::Error,
+    iterator::{self, Failure},
+    object,
+    own_maps::{OwnMaps, bytes_of},
+    raw::RawObject,
+    walk,
+};
+use crate::kernel::{
+    host::Obstacle,
+    owners::{self, Owners},
+    undisturbed::Undisturbed,
+    vmstat,
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pins.bpf.o"));
+
+/// The programs and what they walk over.
+const WALKS: [(&str, &str); 2] = [
+    ("owners_of_files", "task_file"),
+    ("owners_of_mappings", "task_vma"),
+];
+
+/// Looks at one object until two in a row are alike.
+const LOOKS: usize = 4;
+/// Runs of the program for one object: each looks at 65,536 pages, or entries.
+const RUNS: usize = 1 << 14;
+
+/// What was found.
+pub struct Survey {
+    pub objects: Vec<Owner>,
+    /// Pins held by the kernel's own count when the survey began and when it ended.
+    pub held: [i64; 2],
+    /// What cannot be read, with the reason.
+    pub unreadable: Vec<String>,
+}
+
+impl Survey {
+    /// Pins that were found, those that several objects share once.
+    pub fn found(&self) -> u64 {
+        let parts = self.objects.iter().flat_map(|object| &object.parts);
+        parts
+            .filter(|part| !part.is_shared)
+            .map(|part| part.part.pins)
+            .sum()
+    }
+}
+
+/// An object that keeps pins, and who keeps it.
+pub struct Owner {
+    pub kind: Kind,
+    /// The process whose pins they are; `None`: nobody who is there.
+    pub tgid: Option<u32>,
+    /// Who has it open or mapped, in the order of the walk.
+    pub holders: Vec<Holder>,
+    /// Inode number of its file.
+    pub ino: u64,
+    pub parts: Vec<Pinned>,
+    /// It changed at every look.
+    pub is_doubtful: bool,
+}
+
+/// A descriptor or a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    pub tgid: u32,
+    pub comm: String,
+    /// `None`: a mapping.
+    pub fd: Option<u32>,
+}
+
+/// Pins of one entry in one file.
+pub struct Pinned {
+    pub part: Part,
+    /// The module of the driver, for a memory region.
+    pub driver: Option<&'static str>,
+    /// Another object has the same pins, and comes before.
+    pub is_shared: bool,
+}
+
+/// The programs, loaded.
+struct Surveyor {
+    programs: [OwnedFd; 2],
+    walk: Array<MapData, Walk>,
+    found: Array<MapData, Part>,
+}
+
+/// Takes the survey. Where the kernel's own count says that nothing is pinned, nothing is looked for.
+pub fn take() -> Result<Survey, Error> {
+    let held = || {
+        vmstat::pins()
+            .map_err(Error::Vmstat)
+            .map(vmstat::Flow::held)
+    };
+    let before = held()?;
+    if before == 0 {
+        return Ok(Survey {
+            objects: Vec::new(),
+            held: [0, 0],
+            unreadable: Vec::new(),
+        });
+    }
+    let (mut surveyor, owners) = Surveyor::load()?;
+    let mut objects = surveyor.objects()?;
+    let mut seen = HashSet::new();
+    for (first, object) in &mut objects {
+        let (parts, is_doubtful) = surveyor.settled(first)?;
+        object.is_doubtful = is_doubtful;
+        object.parts = parts
+            .into_iter()
+            .map(|part| Pinned {
+                part,
+                driver: owners.driver(part.driver),
+                is_shared: false,
+            })
+            .collect();
+        let ids: HashSet<u64> = object.parts.iter().map(|part| part.part.id).collect();
+        for part in &mut object.parts {
+            part.is_shared = seen.contains(&part.part.id);
+        }
+        seen.extend(ids);
+        object.find_owner();
+    }
+    let unreadable = owners.unreadable.iter();
+    Ok(Survey {
+        objects: objects.into_iter().map(|(_, object)| object).collect(),
+        held: [before, held()?],
+        unreadable: unreadable
+            .map(|(module, error)| format!("regions of {module}: {error}"))
+            .collect(),
+    })
+}
+
+impl Owner {
+    /// Where the file does not say it, an entry may, or whoever has it open first.
+    fn find_owner(&mut self) {
+        let by_entry = self.parts.iter().find_map(|part| match part.part.owner {
+            0 => None,
+            tgid => Some(tgid),
+        });
+        let by_holder = match self.kind {
+            // By the kernel's account it is somebody's who is gone.
+            Kind::Ring => None,
+            _ => self.holders.first().map(|holder| holder.tgid),
+        };
+        self.tgid = self.tgid.or(by_entry).or(by_holder);
+    }
+}
+
+impl Surveyor {
+    fn load() -> Result<(Self, Owners), Error> {
+        let (types, config) = object::ask_kernel()?;
+        let owners = owners::ask(&types).map_err(|error| {
+            let kernel = matches!(error, owners::Failure::Types(_));
+            Obstacle {
+                what: error.to_string(),
+                remedy: "`lease-trace doctor` shows what else is missing".to_owned(),
+                kernel,
+            }
+        })?;
+        let mut object = Object::parse(&cast::complete(OBJECT, &types))
+            .map_err(|error| Error::Load(error.to_string()))?;
+        let globals = [
+            ("CONFIG", bytes_of(&config)),
+            ("SURVEY", bytes_of(&owners.survey)),
+        ];
+        let mut maps = OwnMaps::make_with(&mut object, globals, 1)?;
+        let raw = RawObject::new(object, &maps, true)?;
+        let load = |(name, target)| {
+            iterator::load(&raw, &types, name, target).map_err(|failure| match failure {
+                Failure::Refused => Error::Refused {
+                    call: "bpf(2) for loading an iterator".to_owned(),
+                },
+                Failure::Other(reason) => Error::Walk(format!("{target} iterator: {reason}")),
+            })
+        };
+        let [files, mappings] = WALKS;
+        let surveyor = Self {
+            programs: [load(files)?, load(mappings)?],
+            walk: array(&mut maps, "WALK")?,
+            found: array(&mut maps, "FOUND")?,
+        };
+        Ok((surveyor, owners))
+    }
+
+    /// Everything with which something may be pinned, and by which descriptor or mapping to get at it.
+    fn objects(&mut self) -> Result<Vec<(Found, Owner)>, Error> {
+        self.begin(Walk::default())?;
+        let mut found = BTreeMap::<(u64, u64), (usize, Found, Owner)>::new();
+        for program in &self.programs {
+            let bytes =
+                walk::bytes(program, None).map_err(|error| Error::Walk(error.to_string()))?;
+            for record in walk::records::<Found>(&bytes) {
+                let Some(kind) = Kind::from_raw(record.kind) else {
+                    continue;
+                };
+                let order = found.len();
+                let (_, _, object) =
+                    found
+                        .entry((record.object, record.file))
+                        .or_insert_with(|| {
+                            let object = Owner {
+                                kind,
+                                tgid: (record.owner != 0).then_some(record.owner),
+                                holders: Vec::new(),
+                                ino: record.ino,
+                                parts: Vec::new(),
+                                is_doubtful: false,
+                            };
+                            (order, record, object)
+                        });
+                let holder = Holder {
+                    tgid: record.tgid,
+                    comm: walk::comm(&record.comm),
+                    fd: (record.fd != MAPPED).then_some(record.fd),
+                };
+                if !object.holders.contains(&holder) {
+                    object.holders.push(holder);
+                }
+            }
+        }
+        let mut found: Vec<_> = found.into_values().collect();
+        found.sort_unstable_by_key(|(order, ..)| *order);
+        Ok(found
+            .into_iter()
+            .map(|(_, first, object)| (first, object))
+            .collect())
+    }
+
+    /// What an object has pinned: as two looks in a row have it, or else as the last has, and true.
+    fn settled(&mut self, at: &Found) -> Result<(Vec<Part>, bool), Error> {
+        let mut last = self.look(at)?;
+        for _ in 1..LOOKS {
+            let next = self.look(at)?;
+            if next == last {
+                return Ok((next, false));
+            }
+            last = next;
+        }
+        Ok((last, true))
+    }
+
+    /// What it has pinned now; nothing if it is gone.
+    fn look(&mut self, at: &Found) -> Result<Vec<Part>, Error> {
+        let program = &self.programs[usize::from(at.fd == MAPPED)];
+        let failed = |error| Error::maps("cannot read the map", "WALK", error);
+        let mut parts: Vec<Part> = Vec::new();
+        let mut next = Walk {
+            file: at.file,
+            ..Walk::default()
+        };
+        for _ in 0..RUNS {
+            begin(&mut self.walk, next)?;
+            walk::bytes(program, Some(at.tgid)).map_err(|error| Error::Walk(error.to_string()))?;
+            let undisturbed = Undisturbed::claim();
+            let walk = self.walk.get(&0, 0).map_err(failed)?;
+            for n in 0..walk.parts as u32 {
+                let part = self.found.get(&n, 0).map_err(failed)?;
+                match parts.last_mut() {
+                    Some(last) if goes_on(last, &part) => last.pins += part.pins,
+                    _ => parts.push(part),
+                }
+            }
+            drop(undisturbed);
+            if walk.is_found == 0 || walk.is_done != 0 {
+                return Ok(parts);
+            }
+            next = from_here(&walk, at);
+        }
+        Ok(parts)
+    }
+
+    fn begin(&mut self, walk: Walk) -> Result<(), Error> {
+        begin(&mut self.walk, walk)
+    }
+}
+
+fn begin(map: &mut Array<MapData, Walk>, walk: Walk) -> Result<(), Error> {
+    let _undisturbed = Undisturbed::claim();
+    map.set(0, walk, 0)
+        .map_err(|error| Error::maps("cannot write the map", "WALK", error))
+}
+
+/// Whether this is the rest of the same pins, which two runs have found.
+fn goes_on(last: &Part, next: &Part) -> bool {
+    let pins = last.pins;
+    *last == Part { pins, ..*next }
+}
+
+/// The walk that goes on where one has stopped.
+fn from_here(walk: &Walk, at: &Found) -> Walk {
+    let skip = if walk.by == by::NOTHING {
+        walk.skip
+    } else {
+        walk.at.max(walk.skip)
+    };
+    // A list is gone through from its beginning.
+    let entry = match Kind::from_raw(at.kind) {
+        Some(Kind::Verbs) => 0,
+        _ => walk.entry,
+    };
+    Walk {
+        file: at.file,
+        entry,
+        seek: walk.entry,
+        skip,
+        mapping: walk.mapping,
+        part: walk.part,
+        ..Walk::default()
+    }
+}
+
+fn array<T: aya::Pod>(maps: &mut OwnMaps, name: &'static str) -> Result<Array<MapData, T>, Error> {
+    let map: Map = maps.take(name)?;
+    Array::try_from(map).map_err(|error| Error::maps("cannot open the map", name, error))
+}

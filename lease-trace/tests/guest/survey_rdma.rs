@@ -1,0 +1,67 @@
+//! `pins` over memory regions of rdma_rxe, registered before anything of ours is loaded.
+
+use std::process::Command;
+
+use crate::harness::{Actor, Rxe, Scratch, Subject, integer, no_monitor};
+use crate::rdma::{MODES, lease_and_register};
+use crate::survey::{assert_all_found, assert_row, only_row, pins};
+
+#[test]
+fn a_region_is_found_by_the_number_that_rdma_has_for_it() {
+    no_monitor();
+    let _rxe = Rxe::ready();
+    let scratch = Scratch::new();
+    let mut tried = 0;
+    for mode in MODES {
+        let actor = Actor::start();
+        let path = scratch.file(mode);
+        if !lease_and_register(&actor, &path, mode) {
+            continue;
+        }
+        tried += 1;
+        let ran = pins(&[]);
+        let row = only_row(&ran, actor.pid());
+        let listed = Command::new("rdma")
+            .args(["-j", "resource", "show", "mr"])
+            .output();
+        let listed = listed.expect("rdma runs");
+        let listed: serde_json::Value =
+            serde_json::from_slice(&listed.stdout).expect("rdma writes JSON");
+        let mine = listed.as_array().expect("a list").iter();
+        let mine: Vec<_> = mine.filter(|mr| mr["pid"] == actor.pid()).collect();
+        assert_eq!(mine.len(), 1, "{listed}");
+        let object = format!("{} mr {}", Rxe::DEVICE, integer(mine[0], "mrn"));
+        assert_row(&row, actor.pid(), &Subject::at(&path), &object, "rdma_rxe");
+        assert_eq!(row["size_bytes"], mine[0]["mrlen"], "{row} {listed}");
+        assert_eq!(row["leased"], "write", "{row}");
+        assert_all_found();
+    }
+    assert!(tried > 0, "no sort of region works");
+}
+
+/// Two processes with regions over one file, of which one is then killed.
+#[test]
+fn of_two_owners_each_has_its_own() {
+    no_monitor();
+    let _rxe = Rxe::ready();
+    let scratch = Scratch::new();
+    let path = scratch.file("f");
+    let mut first = Actor::start();
+    assert!(lease_and_register(&first, &path, "rw"));
+    first.ok("setlease f u");
+    let second = Actor::start();
+    second.ok(&format!("rdma-open d {}", Rxe::DEVICE));
+    second.ok(&format!("open f {path} rw,cloexec"));
+    second.all(&["mmap m f 1M shared rw", "reg-mr mr d m rw"]);
+    let ran = pins(&[&path]);
+    for actor in [&first, &second] {
+        let row = only_row(&ran, actor.pid());
+        assert_eq!(row["path"], path, "{row}");
+    }
+    assert_all_found();
+    let pid = first.pid();
+    first.end("kill-self KILL");
+    assert!(pins(&[&path]).rows("pins", pid).is_empty());
+    only_row(&pins(&[&path]), second.pid());
+    assert_all_found();
+}
