@@ -11,9 +11,35 @@
 )]
 #![feature(asm_experimental_arch, core_intrinsics)]
 
+use core::ffi::c_void;
+
+use owners::files;
+
 mod bpf;
 mod kernel;
 mod owners;
+
+macro_rules! on_walk {
+    ($(#[$doc:meta])* $section:literal, $name:ident, $body:path) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        pub extern "C" fn $name(ctx: *mut c_void) -> i32 {
+            $body(ctx.cast());
+            0
+        }
+    };
+}
+
+on_walk!(
+    /// `bpf_iter_task_file`: every open file of every task.
+    "iter/task_file", owners_of_files, files::task_file
+);
+
+on_walk!(
+    /// `bpf_iter_task_vma`: every mapping of every task.
+    "iter/task_vma", owners_of_mappings, files::task_vma
+);
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -94,13 +94,13 @@ fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
             |own| own.comm.clone(),
         ),
     });
-    let fds = object
+    let mut fds = object
         .holders
         .iter()
         .filter(|holder| Some(holder.tgid) == tgid);
     let (file, memory) = file(object, pinned, tgid, mapped);
     Row {
-        fd: fds.filter_map(|holder| holder.fd).next(),
+        fd: fds.find_map(|holder| holder.fd),
         object: name(object, pinned),
         address: (part.start != 0).then_some(part.start),
         size_bytes: (part.len != 0).then_some(part.len),

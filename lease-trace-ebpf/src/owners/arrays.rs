@@ -3,7 +3,7 @@
 
 use lease_trace_common::survey::{Walk, by};
 
-use super::told_if_any;
+use super::told::told_if_any;
 use crate::kernel::memory::{at, pointer};
 
 #[inline(always)]

@@ -6,7 +6,11 @@ use lease_trace_common::{
     survey::{Found, Kind, MAPPED},
 };
 
-use super::{rings, told, told_if_any, walk};
+use super::{
+    rings,
+    told::{told, told_if_any},
+    walk,
+};
 use crate::kernel::{self, File, Meta, TaskPtr, Vma, memory::pointer};
 
 /// Start of `struct bpf_iter__task_file` and of `struct bpf_iter__task_vma` (kernel/bpf/task_iter.c).

@@ -3,7 +3,7 @@
 
 use lease_trace_common::survey::{DRIVERS, Driver, Walk, by};
 
-use super::{told, told_if_any};
+use super::told::{told, told_if_any};
 use crate::kernel::{
     Page, TaskPtr,
     memory::{at, pointer},

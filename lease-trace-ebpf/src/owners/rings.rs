@@ -2,7 +2,7 @@
 
 use lease_trace_common::survey::{Walk, by};
 
-use super::{told, told_if_any};
+use super::told::{told, told_if_any};
 use crate::kernel::{
     TaskPtr,
     call::ring_account,

@@ -5,7 +5,10 @@ use core::ffi::c_void;
 
 use lease_trace_common::survey::{Kind, PARTS, Part, Walk, backing, by};
 
-use super::{FOUND, WALK, arrays, regions, rings};
+use super::{
+    arrays, regions, rings,
+    told::{FOUND, WALK},
+};
 use crate::{
     bpf::{loops, mem},
     kernel::{Backing, FileLease, InodePtr, Page, memory::pointer},

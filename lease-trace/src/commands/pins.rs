@@ -37,7 +37,7 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let memory = hidden(&rows, flags);
     rows.retain(|row| wanted.admits(row) && (flags.all_memory || row.memory == Memory::File));
     let pins = Pins {
-        pins: rows,
+        rows,
         held: survey.held[1],
         found: survey.found(),
         not_found: not_found(&survey),
@@ -169,9 +169,7 @@ impl<'a> Wanted<'a> {
             }
         }
         let cgroup = flags.cgroup.as_deref().map(|typed| {
-            let found = Cgroups::of_host()
-                .locate(typed)
-                .map(|found| found.path.into());
+            let found = Cgroups::of_host().locate(typed).map(|found| found.path);
             found.with_context(|| format!("-c {}", typed.display()))
         });
         Ok(Self {

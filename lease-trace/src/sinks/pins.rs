@@ -18,7 +18,8 @@ pub type Layout = grid::Layout<Column>;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Serialize)]
 pub struct Pins {
-    pub pins: Vec<Row>,
+    #[serde(rename = "pins")]
+    pub rows: Vec<Row>,
     /// Pins by the kernel's own count, of anything on this host.
     pub held: i64,
     /// Those of them whose owner was found.
@@ -173,6 +174,6 @@ impl Pins {
     /// Columns, `layout` as asked for.
     pub fn table(&self, layout: &Layout, out: &mut impl Write) -> Result<(), WriteError> {
         let cell = |column: Column, row: &Row| column.cell(row, layout.raw);
-        layout.write(Column::USUAL.to_vec(), &self.pins, cell, out)
+        layout.write(Column::USUAL.to_vec(), &self.rows, cell, out)
     }
 }

@@ -157,7 +157,11 @@ fn pages_that_left_their_file_are_told_apart() {
 fn anonymous_memory_is_asked_for() {
     no_monitor();
     let actor = Actor::start();
-    actor.all(&["uring ring", "mmap-anon m 1M private", "register-buffers ring m"]);
+    actor.all(&[
+        "uring ring",
+        "mmap-anon m 1M private",
+        "register-buffers ring m",
+    ]);
     let row = only_row(&pins(&["--all-memory"]), actor.pid());
     assert_eq!(row["memory"], "anonymous", "{row}");
     assert!(row["path"].is_null(), "{row}");

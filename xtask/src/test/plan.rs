@@ -80,6 +80,7 @@ pub const ATTACH: [Attach; 3] = [
             "span::",
             "squatter::",
             "storm::",
+            "survey",
             "thread::",
             "umem::",
         ],
