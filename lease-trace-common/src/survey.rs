@@ -113,6 +113,8 @@ pub struct Survey {
     pub verbs_fops: u64,
     /// The same of a device that can be mapped.
     pub verbs_mmap_fops: u64,
+    /// Address of `vmemmap_base`, which says where `struct page` of the first page frame is.
+    pub memmap: u64,
     pub own: Own,
     pub verbs: Verbs,
     pub drivers: [Driver; DRIVERS],
@@ -208,6 +210,9 @@ pub struct Walk {
     pub is_done: u64,
     /// Parts that were found.
     pub parts: u64,
+    /// Page frames that count: the first, and the one behind the last; 0: all do.
+    pub first_frame: u64,
+    pub end_frame: u64,
     pub kind: u64,
     pub object: u64,
     /// How many entries there are; of regions, a bound.
@@ -246,7 +251,7 @@ pub mod by {
 
 const _: () = assert!(size_of::<Found>() == 56);
 const _: () = assert!(size_of::<Part>() == 72);
-const _: () = assert!(size_of::<Walk>() == 19 * 8 + size_of::<Part>());
+const _: () = assert!(size_of::<Walk>() == 21 * 8 + size_of::<Part>());
 const _: () = assert!(size_of::<Survey>().is_multiple_of(8));
 
 crate::pod!(Survey, Found, Part, Walk);

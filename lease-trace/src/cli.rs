@@ -6,6 +6,7 @@ mod pins;
 mod report;
 mod run;
 mod shared;
+mod why;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -17,6 +18,7 @@ pub use self::{
     report::ReportFlags,
     run::RunFlags,
     shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
+    why::WhyFlags,
 };
 use crate::{plot::timeline, policy, sinks::metrics};
 
@@ -45,6 +47,8 @@ pub enum Command {
     Report(ReportFlags),
     /// Show what is pinned now and who has it, without having watched
     Pins(PinsFlags),
+    /// Say in a few sentences what keeps a file, a file system, memory or a process busy
+    Why(WhyFlags),
     /// Watch all stakes on a live screen, zombies first
     Top(TopFlags),
     /// Write all that happens to a file, for `plot` and for later

@@ -17,6 +17,7 @@ mod kernel;
 mod ledger;
 mod orphans;
 mod pinned;
+mod place;
 mod plot;
 mod policy;
 mod proofs;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Monitor(flags) => commands::monitor::run(&flags),
         Command::Pins(flags) => commands::pins::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),
+        Command::Why(flags) => commands::why::run(&flags),
         Command::Top(flags) => commands::top::run(&flags),
         Command::Record(flags) => commands::record::run(&flags),
         Command::Plot(flags) => commands::plot::run(&flags),

@@ -2,20 +2,21 @@
 
 use std::{fs, path::Path};
 
-use lease_trace_common::survey::{Kind, backing};
+use lease_trace_common::survey::{Kind, Part, backing};
 use serde::Serialize;
 
 use crate::{
     enrich::{
+        locks,
         mapped::{self, Mapped},
         process,
     },
-    record::{Dev, File, FilePath, Holder, Person},
+    record::{Dev, File, Holder, Person},
     tracer::survey::{self, Owner, Pinned, Survey},
 };
 
 /// One object's pins in one file.
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PinsOfObject"))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// Whose pins they are; absent: nobody's who is there any more.
@@ -108,11 +109,7 @@ fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
         shared: pinned.is_shared,
         doubtful: object.is_doubtful,
         consumer: consumer(object.kind, pinned),
-        leased: match part.leased {
-            0 => None,
-            1 => Some("read"),
-            _ => Some("write"),
-        },
+        leased: leased(part, &file),
         memory,
         file,
         holders: object.holders.iter().map(holder).collect(),
@@ -145,10 +142,16 @@ fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped)
     }
     let mut pids: Vec<u32> = tgid.into_iter().collect();
     pids.extend(object.holders.iter().map(|holder| holder.tgid));
-    let dev = Dev(part.dev);
-    let path = mapped
-        .path(&pids, part.start, dev, part.ino)
-        .or_else(|| overlaid(&pids, part.start, mapped));
+    let (mut dev, mut ino) = (Dev(part.dev), part.ino);
+    let mut path = mapped.path(&pids, part.start, dev, ino);
+    if path.is_none() && part.start != 0 {
+        path = tgid.and_then(|tgid| mapped.at(tgid, part.start));
+    }
+    // There the pages are those of another inode than the one that people know, and lease.
+    let over = tgid.zip(path.as_ref());
+    if let Some(over) = over.and_then(|(tgid, path)| mapped.over(tgid, path)) {
+        (dev, ino) = over;
+    }
     let memory = match &path {
         Some(path) if mapped::is_memory(path) => Memory::Shared,
         _ => Memory::File,
@@ -156,15 +159,25 @@ fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped)
     let file = File {
         path,
         dev: Some(dev),
-        ino: Some(part.ino),
+        ino: Some(ino),
     };
     (file, memory)
 }
 
-/// A file of overlayfs has another inode than its pages: then by what is mapped where the object begins.
-fn overlaid(pids: &[u32], address: u64, mapped: &mut Mapped) -> Option<FilePath> {
-    let pid = *pids.first()?;
-    mapped.at(pid, address).filter(|_| address != 0)
+/// The mode of a lease on it. The kernel's list of locks is read only for a file whose lease is not its pages'.
+fn leased(part: &Part, file: &File) -> Option<&'static str> {
+    let is_write = match part.leased {
+        0 if (file.dev, file.ino) == (Some(Dev(part.dev)), Some(part.ino)) => return None,
+        0 => {
+            let mut listed = locks::leases().unwrap_or_default().into_iter();
+            let here = |lease: &locks::LockLine| {
+                (Some(lease.dev), Some(lease.ino)) == (file.dev, file.ino)
+            };
+            listed.find(here)?.write
+        }
+        mode => mode > 1,
+    };
+    Some(if is_write { "write" } else { "read" })
 }
 
 /// What has to be closed or deregistered.

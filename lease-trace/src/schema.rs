@@ -21,6 +21,7 @@ pub use self::words::{
 use crate::{
     clock::Timestamp,
     record::{Corrected, End, Entry, Lost, Name, Start, Transition},
+    sinks::pins::Pins,
 };
 
 /// Where it is, from the crate.
@@ -64,6 +65,7 @@ fn generate() -> Value {
     }
     let entry = generator.subschema_for::<Entry>();
     let lost = generator.subschema_for::<Lost>();
+    let pins = generator.subschema_for::<Pins>();
     let names = names(&Name::json_schema(&mut generator));
     let mut definitions = generator.take_definitions(true);
     for schema in definitions.values_mut().chain(&mut events) {
@@ -89,12 +91,18 @@ fn generate() -> Value {
         }),
     );
     definitions.insert("report".to_owned(), report(&entry, &lost));
+    definitions.insert("pins".to_owned(), pins.to_value());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Output of lease-trace",
         "description": "Each line of `lease-trace monitor -o json` is an event; the whole output of \
-                        `lease-trace report -J` is a report. Members that do not apply are absent.",
-        "oneOf": [{ "$ref": "#/$defs/event" }, { "$ref": "#/$defs/report" }],
+                        `lease-trace report -J` is a report, that of `lease-trace pins -J` is pins. Members \
+                        that do not apply are absent.",
+        "oneOf": [
+            { "$ref": "#/$defs/event" },
+            { "$ref": "#/$defs/report" },
+            { "$ref": "#/$defs/pins" },
+        ],
         "$defs": definitions,
     })
 }

@@ -7,11 +7,14 @@ use lease_trace_common::survey::{Kind, PARTS, Part, Walk, backing, by};
 
 use super::{
     arrays, regions, rings,
-    told::{FOUND, WALK},
+    told::{FOUND, WALK, told},
 };
 use crate::{
     bpf::{loops, mem},
-    kernel::{Backing, FileLease, InodePtr, Page, memory::pointer},
+    kernel::{
+        Backing, FileLease, InodePtr, Page,
+        memory::{at, pointer},
+    },
 };
 
 /// Turns in one run: some ten milliseconds at most, in which the kernel gives nobody else this CPU where it does
@@ -92,7 +95,7 @@ unsafe extern "C" fn turn(_turn: u64, _nothing: *mut c_void) -> i64 {
         return 0;
     };
     // The run before had these.
-    if walk.at <= walk.skip {
+    if walk.at <= walk.skip || walk.end_frame != 0 && !is_among(walk, page) {
         return 0;
     }
     let mapping = page.folio().mapping();
@@ -105,6 +108,15 @@ unsafe extern "C" fn turn(_turn: u64, _nothing: *mut c_void) -> i64 {
     }
     walk.part.pins += 1;
     0
+}
+
+/// Whether the page is one of the frames that count: by the place of its `struct page`
+/// (include/asm-generic/memory_model.h, `page_to_pfn`).
+#[inline(always)]
+fn is_among(walk: &Walk, page: Page) -> bool {
+    let first = at::<u64>(told!(memmap), 0);
+    let frame = page.0.wrapping_sub(first).checked_div(Page(0).nth(1).0);
+    frame.is_some_and(|frame| frame >= walk.first_frame && frame < walk.end_frame)
 }
 
 /// Opens the entry that is next. A function of its own for the verifier, and its stack is free again for what

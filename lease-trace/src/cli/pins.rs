@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::EXIT_STATUS;
+use crate::kernel::memory;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
@@ -29,12 +30,21 @@ pub struct PinsFlags {
     #[arg(long, value_name = "NAME")]
     pub consumer: Option<String>,
 
+    /// Only on this page frame
+    #[arg(long, value_name = "N", conflicts_with = "memory_block")]
+    pub pfn: Option<u64>,
+
+    /// Only in this block of memory, as /sys/devices/system/memory has them, e.g. 37 or memory37: what keeps it
+    /// from being taken offline
+    #[arg(long, value_name = "N", value_parser = memory::block)]
+    pub memory_block: Option<u64>,
+
     /// Pins in memory that is no file, too: anonymous and System V memory, and what has left its file
     #[arg(long)]
     pub all_memory: bool,
 
     /// Hold what was found against the kernel's own count, and say so in one line; 1 if they differ
-    #[arg(long, conflicts_with_all = ["paths", "pids", "cgroup", "consumer"])]
+    #[arg(long, conflicts_with_all = ["paths", "pids", "cgroup", "consumer", "pfn", "memory_block"])]
     pub check: bool,
 
     /// One JSON object instead of a table

@@ -16,5 +16,6 @@ pub mod report;
 pub mod run;
 pub mod signals;
 pub mod top;
+pub mod why;
 
 use crate::sinks::terminal::say;

@@ -1,9 +1,8 @@
 //! `lease-trace pins`: what is pinned now and by whom, without having watched.
 
 use std::{
-    fs,
     io::{self, BufWriter, Write as _},
-    os::linux::fs::MetadataExt as _,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -17,9 +16,9 @@ use crate::{
         process,
     },
     exit::Exit,
-    kernel::limits,
+    kernel::{limits, memory},
     pinned::{self, Memory, Row},
-    record::Dev,
+    place::Place,
     sinks::{
         WriteError,
         pins::{Column, Layout, Pins},
@@ -32,15 +31,23 @@ use crate::{
 pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let layout = layout(flags)?;
     let wanted = Wanted::of(flags)?;
-    let survey = survey::take()?;
+    let frames = frames(flags)?;
+    let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
-    let memory = hidden(&rows, flags);
-    rows.retain(|row| wanted.admits(row) && (flags.all_memory || row.memory == Memory::File));
+    // Who asks for frames asks for whatever is there.
+    let is_whole = flags.all_memory || frames.is_some();
+    let memory = if is_whole { 0 } else { hidden(&rows) };
+    rows.retain(|row| wanted.admits(row) && (is_whole || row.memory == Memory::File));
     let pins = Pins {
         rows,
         held: survey.held[1],
         found: survey.found(),
-        not_found: not_found(&survey),
+        // Of some frames it is not known how many pins there are.
+        not_found: if frames.is_some() {
+            0
+        } else {
+            not_found(&survey)
+        },
     };
     explain(&survey, &pins, memory);
     let mut out = BufWriter::new(io::stdout().lock());
@@ -59,8 +66,22 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     })
 }
 
+/// The page frames that are asked for, if not all.
+fn frames(flags: &PinsFlags) -> anyhow::Result<Option<Range<u64>>> {
+    if let Some(frame) = flags.pfn {
+        return Ok(Some(frame..frame + 1));
+    }
+    let Some(block) = flags.memory_block else {
+        return Ok(None);
+    };
+    let frames = memory::frames_of(block).with_context(|| {
+        format!("--memory-block {block}: see /sys/devices/system/memory for those that there are")
+    })?;
+    Ok(Some(frames))
+}
+
 /// Pins that nobody was found for. What came or went meanwhile makes it uncertain: then the least.
-fn not_found(survey: &Survey) -> i64 {
+pub fn not_found(survey: &Survey) -> i64 {
     let found = survey.found() as i64;
     let [first, last] = survey.held.map(|held| held - found);
     if first.signum() != last.signum() {
@@ -74,15 +95,11 @@ fn not_found(survey: &Survey) -> i64 {
 }
 
 /// What is left out, since it is no file.
-fn hidden(rows: &[Row], flags: &PinsFlags) -> u64 {
+fn hidden(rows: &[Row]) -> u64 {
     let others = rows
         .iter()
         .filter(|row| row.memory != Memory::File && !row.shared);
-    if flags.all_memory {
-        0
-    } else {
-        others.map(|row| row.pins).sum()
-    }
+    others.map(|row| row.pins).sum()
 }
 
 fn layout(flags: &PinsFlags) -> anyhow::Result<Layout> {
@@ -145,16 +162,6 @@ struct Wanted<'a> {
     consumer: Option<&'a str>,
 }
 
-/// Files that were asked for.
-enum Place {
-    /// One file, by any of its names.
-    File(Dev, u64),
-    /// All below this folder.
-    Below(PathBuf),
-    /// All of this file system.
-    On(Dev),
-}
-
 impl<'a> Wanted<'a> {
     fn of(flags: &'a PinsFlags) -> anyhow::Result<Self> {
         for pid in &flags.pids {
@@ -186,50 +193,12 @@ impl<'a> Wanted<'a> {
 
     fn admits(&self, row: &Row) -> bool {
         let pid = row.owner.as_ref().map(|owner| owner.pid);
-        (self.places.is_empty() || self.places.iter().any(|place| place.has(row)))
+        (self.places.is_empty() || self.places.iter().any(|place| place.has(&row.file)))
             && (self.pids.is_empty() || pid.is_some_and(|pid| self.pids.contains(&pid)))
             && self.consumer.is_none_or(|name| name == row.consumer)
             && self.cgroup.as_deref().is_none_or(|wanted| {
                 pid.and_then(cgroup::of_process)
                     .is_some_and(|path| Path::new(&path).starts_with(wanted))
             })
-    }
-}
-
-impl Place {
-    fn of(path: &Path) -> anyhow::Result<Self> {
-        let cannot = || {
-            format!(
-                "cannot look at {}; give a file, a folder or a mount point",
-                path.display()
-            )
-        };
-        let path = fs::canonicalize(path).with_context(cannot)?;
-        let found = fs::metadata(&path).with_context(cannot)?;
-        let dev = Dev::new(libc::major(found.st_dev()), libc::minor(found.st_dev()));
-        if !found.is_dir() {
-            return Ok(Self::File(dev, found.st_ino()));
-        }
-        let above = path
-            .parent()
-            .map(fs::metadata)
-            .transpose()
-            .with_context(cannot)?;
-        Ok(match above {
-            Some(above) if above.st_dev() == found.st_dev() => Self::Below(path),
-            _ => Self::On(dev),
-        })
-    }
-
-    /// A file whose name is not known is in no folder.
-    fn has(&self, row: &Row) -> bool {
-        match self {
-            Self::File(dev, ino) => (row.file.dev, row.file.ino) == (Some(*dev), Some(*ino)),
-            Self::On(dev) => row.file.dev == Some(*dev),
-            Self::Below(folder) => row.file.path.as_ref().is_some_and(|path| {
-                use std::os::unix::ffi::OsStrExt as _;
-                Path::new(std::ffi::OsStr::from_bytes(&path.bytes)).starts_with(folder)
-            }),
-        }
     }
 }

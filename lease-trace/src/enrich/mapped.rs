@@ -2,9 +2,13 @@
 
 use std::{
     collections::HashMap,
+    ffi::{CString, OsStr},
     fs,
     ops::Range,
-    os::{linux::fs::MetadataExt as _, unix::ffi::OsStringExt as _},
+    os::{
+        linux::fs::MetadataExt as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
 };
 
 use super::process;
@@ -18,6 +22,7 @@ const DELETED: &[u8] = b" (deleted)";
 pub struct Mapped {
     mappings: HashMap<u32, Vec<Mapping>>,
     open: HashMap<u32, Vec<(Dev, u64, Vec<u8>)>>,
+    over: HashMap<(u32, Vec<u8>), Option<(Dev, u64)>>,
 }
 
 /// One line of /proc/PID/maps.
@@ -52,11 +57,21 @@ impl Mapped {
         })
     }
 
-    /// The name of whatever a process has mapped at an address: of memory that is no file what the kernel calls it.
+    /// The name of the file that a process has mapped at an address.
     pub fn at(&mut self, pid: u32, address: u64) -> Option<FilePath> {
         let mut mappings = self.mappings(pid).iter();
         let found = mappings.find(|mapping| mapping.addresses.contains(&address))?;
-        (!found.path.is_empty()).then(|| named(&found.path))
+        (found.ino != 0).then(|| named(&found.path))
+    }
+
+    /// The numbers of a file on overlayfs, by the name that a process has for it; nothing if it is on another file
+    /// system, or has no name any more.
+    pub fn over(&mut self, pid: u32, path: &FilePath) -> Option<(Dev, u64)> {
+        if path.deleted {
+            return None;
+        }
+        let found = self.over.entry((pid, path.bytes.clone()));
+        *found.or_insert_with(|| over(pid, &path.bytes))
     }
 
     fn mappings(&mut self, pid: u32) -> &[Mapping] {
@@ -126,11 +141,31 @@ fn open(pid: u32) -> Vec<(Dev, u64, Vec<u8>)> {
             .ok()?
             .into_os_string()
             .into_vec();
-        let dev = found.st_dev();
-        let dev = Dev::new(libc::major(dev), libc::minor(dev));
-        name.starts_with(b"/").then(|| (dev, found.st_ino(), name))
+        name.starts_with(b"/")
+            .then(|| (dev_of(&found), found.st_ino(), name))
     };
     descriptors.flatten().filter_map(of).collect()
+}
+
+/// See [`Mapped::over`].
+fn over(pid: u32, path: &[u8]) -> Option<(Dev, u64)> {
+    const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
+    let relative = path.strip_prefix(b"/")?;
+    let path = process::file(pid, "root").join(OsStr::from_bytes(relative));
+    let name = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: statfs is plain data, for which zero is a value; the path is a C string, and the kernel writes at
+    // most one statfs.
+    let is_overlay = unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        libc::statfs(name.as_ptr(), &raw mut stat) == 0 && stat.f_type == OVERLAYFS_SUPER_MAGIC
+    };
+    let found = fs::metadata(&path).ok().filter(|_| is_overlay)?;
+    Some((dev_of(&found), found.st_ino()))
+}
+
+/// The device of a file as stat(2) has it.
+fn dev_of(found: &fs::Metadata) -> Dev {
+    Dev::new(libc::major(found.st_dev()), libc::minor(found.st_dev()))
 }
 
 fn named(name: &[u8]) -> FilePath {

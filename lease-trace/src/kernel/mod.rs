@@ -12,6 +12,7 @@ pub mod iter;
 pub mod kallsyms;
 pub mod limits;
 pub mod link;
+pub mod memory;
 pub mod offsets;
 pub mod owners;
 pub mod points;

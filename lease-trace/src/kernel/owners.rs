@@ -86,9 +86,18 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
         "udmabuf_ops",
         "uverbs_fops",
         "uverbs_mmap_fops",
+        "vmemmap_base",
     ];
-    let [ring, socket, xsk, dmabuf, udmabuf, verbs, verbs_mmap] =
-        kallsyms::addresses(names).map_err(Failure::Symbols)?;
+    let [
+        ring,
+        socket,
+        xsk,
+        dmabuf,
+        udmabuf,
+        verbs,
+        verbs_mmap,
+        memmap,
+    ] = kallsyms::addresses(names).map_err(Failure::Symbols)?;
     // Tables whose kind is not there are told by an address that nothing has.
     let or_none = |address| if address == 0 { u64::MAX } else { address };
     let mut owners = Owners {
@@ -100,6 +109,7 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
             udmabuf_ops: or_none(udmabuf),
             verbs_fops: or_none(verbs),
             verbs_mmap_fops: or_none(verbs_mmap),
+            memmap,
             own: Own::find(|source| look_up(types, source))?,
             verbs: Verbs::find(|source| look_up(types, source))?,
             ..Survey::default()

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Range,
     os::fd::OwnedFd,
 };
 
@@ -99,10 +100,12 @@ struct Surveyor {
     programs: [OwnedFd; 2],
     walk: Array<MapData, Walk>,
     found: Array<MapData, Part>,
+    /// Page frames that count; none: all do.
+    frames: Range<u64>,
 }
 
-/// Takes the survey. Where the kernel's own count says that nothing is pinned, nothing is looked for.
-pub fn take() -> Result<Survey, Error> {
+/// Takes the survey of all page frames, or of these. Where the kernel's own count says that nothing is pinned, nothing is looked for.
+pub fn take(frames: Option<&Range<u64>>) -> Result<Survey, Error> {
     let held = || {
         vmstat::pins()
             .map_err(Error::Vmstat)
@@ -116,7 +119,7 @@ pub fn take() -> Result<Survey, Error> {
             unreadable: Vec::new(),
         });
     }
-    let (mut surveyor, owners) = Surveyor::load()?;
+    let (mut surveyor, owners) = Surveyor::load(frames)?;
     let mut objects = surveyor.objects()?;
     let mut seen = HashSet::new();
     for (first, object) in &mut objects {
@@ -164,7 +167,7 @@ impl Owner {
 }
 
 impl Surveyor {
-    fn load() -> Result<(Self, Owners), Error> {
+    fn load(frames: Option<&Range<u64>>) -> Result<(Self, Owners), Error> {
         let (types, config) = object::ask_kernel()?;
         let owners = owners::ask(&types).map_err(|error| {
             let kernel = matches!(error, owners::Failure::Types(_));
@@ -195,6 +198,7 @@ impl Surveyor {
             programs: [load(files)?, load(mappings)?],
             walk: array(&mut maps, "WALK")?,
             found: array(&mut maps, "FOUND")?,
+            frames: frames.cloned().unwrap_or_default(),
         };
         Ok((surveyor, owners))
     }
@@ -263,6 +267,8 @@ impl Surveyor {
         let mut parts: Vec<Part> = Vec::new();
         let mut next = Walk {
             file: at.file,
+            first_frame: self.frames.start,
+            end_frame: self.frames.end,
             ..Walk::default()
         };
         for _ in 0..RUNS {
@@ -317,6 +323,8 @@ fn from_here(walk: &Walk, at: &Found) -> Walk {
     };
     Walk {
         file: at.file,
+        first_frame: walk.first_frame,
+        end_frame: walk.end_frame,
         entry,
         seek: walk.entry,
         skip,

@@ -1,10 +1,12 @@
 //! `pins`: everything here is pinned before anything of ours is loaded.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::harness::{
-    Actor, PAGES, Pinned, Ran, Scratch, Subject, Tool, integer, no_monitor, open_lease_and_pin,
-    text,
+    Actor, Overlay, PAGES, Pinned, Ran, Scratch, Subject, Tool, cannot, integer, no_monitor,
+    open_lease_and_pin, text,
 };
 
 /// What `pins` says with these arguments.
@@ -106,7 +108,7 @@ fn buffers_that_rings_share_are_counted_once() {
     actor.ok("uring clone");
     if let Err(refusal) = actor.attempt("clone-buffers clone ring") {
         assert_eq!(refusal.errno, libc::EINVAL, "{refusal}");
-        crate::harness::cannot("cloned buffers", refusal.errno);
+        cannot("cloned buffers", refusal.errno);
         return;
     }
     let ran = pins(&[]);
@@ -201,6 +203,181 @@ fn each_file_of_many_has_its_row() {
     Tool::run(&["pins", "-o", "GHOST"])
         .exits(2)
         .says(&["no column", "HOLDERS"]);
+}
+
+/// Its descriptor is closed; what has mapped it keeps it, and its buffers.
+#[test]
+fn a_ring_that_only_a_mapping_keeps_is_found() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.all(&["mmap r ring 4K shared rw", "close ring"]);
+    let row = only_row(&pins(&[]), actor.pid());
+    assert_row(&row, actor.pid(), &file, "ring buffer 0", "io_uring");
+    assert!(row["fd"].is_null(), "{row}");
+    assert!(row["holders"][0]["fd"].is_null(), "{row}");
+    assert_all_found();
+}
+
+/// One umem over eight files: io_uring takes none of several files on 6.1.
+#[test]
+fn an_object_has_a_row_for_each_of_its_files() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    actor.all(&["xdp-socket x", "mmap-anon area 512K private"]);
+    for number in 0..8 {
+        let path = scratch.file(&number.to_string());
+        actor.ok(&format!("open f{number} {path} rw,creat"));
+        actor.ok(&format!("write-all f{number} 64K"));
+        let at = 64 * number;
+        actor.ok(&format!("mmap-over area {at}K f{number} 64K shared rw"));
+    }
+    actor.ok("xdp-umem x area");
+    let ran = pins(&[]);
+    let rows = ran.rows("pins", actor.pid());
+    let paths: Vec<_> = rows
+        .iter()
+        .map(|row| text(row, "path").to_owned())
+        .collect();
+    let wanted: Vec<_> = (0..8)
+        .map(|number| scratch.file(&number.to_string()))
+        .collect();
+    assert_eq!(paths, wanted, "{ran}");
+    for row in &rows {
+        assert_eq!(row["object"], "umem", "{ran}");
+        assert_eq!(row["pins"], 16, "{ran}");
+        assert_eq!(row["size_bytes"], 512 << 10, "{ran}");
+    }
+    assert_all_found();
+}
+
+/// The lease is on overlayfs' inode, the pages are those of the file beneath.
+#[test]
+fn a_file_of_overlayfs_has_the_name_it_has_there() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let overlay = Overlay::over(&scratch);
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &overlay.file("f"));
+    let row = only_row(&pins(&[]), actor.pid());
+    assert_row(&row, actor.pid(), &file, "ring buffer 0", "io_uring");
+    assert_eq!(row["leased"], "write", "{row}");
+    only_row(&pins(&[&file.path]), actor.pid());
+    assert_all_found();
+}
+
+/// A dma-buf that was sent to another process, and closed where it was made.
+#[test]
+fn a_dma_buf_is_found_with_whoever_has_it() {
+    no_monitor();
+    let actor = Actor::start();
+    if !Path::new("/dev/udmabuf").exists() {
+        actor.err("open b /dev/udmabuf rw", libc::ENOENT);
+        cannot("udmabuf (CONFIG_UDMABUF)", libc::ENOENT);
+        return;
+    }
+    actor.all(&["memfd f 1M", "seal f", "write-all f 1M", "udmabuf b f 0 1M"]);
+    let row = only_row(&pins(&[]), actor.pid());
+    assert_eq!(row["path"], "/memfd:f", "{row}");
+    assert_eq!(
+        (&row["pins"], &row["consumer"]),
+        (&PAGES.into(), &"udmabuf".into()),
+        "{row}"
+    );
+    let link = format!("/proc/{}/fdinfo/{}", actor.pid(), row["fd"]);
+    let info = std::fs::read_to_string(&link).unwrap_or_else(|error| panic!("{link}: {error}"));
+    let ino = info.lines().find_map(|line| line.strip_prefix("ino:"));
+    let ino = ino.expect("fdinfo has the inode").trim();
+    assert_eq!(row["object"], format!("dma-buf {ino}"), "{row}");
+    let child = actor.fork("child");
+    actor.all(&[
+        "child: close b",
+        "send-fd b child",
+        "child: recv-fd c parent",
+        "close b",
+    ]);
+    let row = only_row(&pins(&[]), child);
+    assert_eq!(row["path"], "/memfd:f", "{row}");
+    assert_all_found();
+}
+
+/// By page frame and by block of memory, as somebody asks who wants that block offline.
+#[test]
+fn a_page_frame_has_those_who_pin_it() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    let row = only_row(&pins(&[]), actor.pid());
+    let address = integer(&row, "address").cast_unsigned();
+    let frame = frame_of(actor.pid(), address);
+    let row = only_row(&pins(&["--pfn", &frame.to_string()]), actor.pid());
+    assert_eq!(row["pins"], 1, "{row}");
+    let size = std::fs::read_to_string("/sys/devices/system/memory/block_size_bytes");
+    let size = u64::from_str_radix(size.expect("memory hotplug").trim(), 16).expect("hex") / 4096;
+    let block = (frame / size).to_string();
+    let row = only_row(&pins(&["--memory-block", &block]), actor.pid());
+    assert!((1..=PAGES).contains(&integer(&row, "pins")), "{row}");
+    let why = Tool::run(&["why", &format!("memory{block}")]).exits(0);
+    assert!(why.stdout.contains("ring buffer 0"), "{why}");
+    assert_eq!(
+        pins(&["--pfn", "1"]).rows("pins", actor.pid()),
+        Vec::<Value>::new()
+    );
+    let ghost = ["pins", "--memory-block", "memory99999999"];
+    Tool::run(&ghost)
+        .exits(2)
+        .says(&["memory-block 99999999", "/sys/devices/system/memory"]);
+}
+
+/// The page frame behind an address (Documentation/admin-guide/mm/pagemap.rst).
+fn frame_of(pid: i64, address: u64) -> u64 {
+    use std::os::unix::fs::FileExt as _;
+    let pagemap = std::fs::File::open(format!("/proc/{pid}/pagemap")).expect("pagemap");
+    let mut entry = [0; 8];
+    pagemap
+        .read_exact_at(&mut entry, address / 4096 * 8)
+        .expect("an entry");
+    u64::from_le_bytes(entry) & ((1 << 55) - 1)
+}
+
+#[test]
+fn why_says_who_and_what_would_free_it() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let pid = actor.pid();
+    for what in [
+        file.path.clone(),
+        scratch.folder().display().to_string(),
+        pid.to_string(),
+    ] {
+        let ran = Tool::run(&["why", &what]).exits(0);
+        let said = ran.stdout.replace("\n  ", " ");
+        for part in [
+            "has 256 pins",
+            &format!("client[{pid}]"),
+            "ring buffer 0",
+            "unregistered",
+        ] {
+            assert!(said.contains(part), "`{part}`: {ran}");
+        }
+    }
+    let ran = Tool::run(&["why", &file.path]).exits(0);
+    assert!(
+        ran.stdout
+            .contains(&format!("A write lease is on it, held by client[{pid}].")),
+        "{ran}"
+    );
+    actor.ok("unregister-buffers ring");
+    let ran = Tool::run(&["why", &file.path]).exits(0);
+    assert!(ran.stdout.contains("Nothing is found"), "{ran}");
+    Tool::run(&["why", "/ghost"])
+        .exits(2)
+        .says(&["/ghost", "no pid"]);
 }
 
 #[test]

@@ -65,3 +65,31 @@ fn of_two_owners_each_has_its_own() {
     only_row(&pins(&[&path]), second.pid());
     assert_all_found();
 }
+
+/// More pages than one run of the program looks at, and more regions than it has room for.
+#[test]
+fn very_many_regions_are_all_found() {
+    const LARGE: i64 = 5;
+    const SMALL: i64 = 300;
+    no_monitor();
+    let _rxe = Rxe::ready();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    actor.ok(&format!("rdma-open d {}", Rxe::DEVICE));
+    actor.ok(&format!("open f {} rw,creat", scratch.file("f")));
+    actor.all(&["write-all f 64M", "mmap m f 64M shared rw"]);
+    for number in 0..LARGE {
+        actor.ok(&format!("reg-mr large{number} d m rw"));
+    }
+    for number in 0..SMALL {
+        actor.ok(&format!("reg-mr small{number} d m rw 0 8K"));
+    }
+    let ran = pins(&["-p", &actor.pid().to_string()]);
+    let rows = ran.rows("pins", actor.pid());
+    let of = |pins: i64| rows.iter().filter(|row| row["pins"] == pins).count() as i64;
+    assert_eq!(
+        (of(16_384), of(2), rows.len() as i64),
+        (LARGE, SMALL, LARGE + SMALL)
+    );
+    assert_all_found();
+}

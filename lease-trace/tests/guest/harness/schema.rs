@@ -11,6 +11,7 @@ mod validator;
 
 static EVENT: LazyLock<Validator> = LazyLock::new(|| validator::of("event"));
 static REPORT: LazyLock<Validator> = LazyLock::new(|| validator::of("report"));
+static PINS: LazyLock<Validator> = LazyLock::new(|| validator::of("pins"));
 /// Which members events had that were held to it: the same ones again need not be.
 static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
@@ -37,6 +38,11 @@ pub fn check_event(event: &Value) -> Result<(), String> {
 /// Says what is wrong with a report.
 pub fn check_report(report: &Value) -> Result<(), String> {
     check(&REPORT, report)
+}
+
+/// Says what is wrong with what `pins` says.
+pub fn check_pins(pins: &Value) -> Result<(), String> {
+    check(&PINS, pins)
 }
 
 fn check(validator: &Validator, value: &Value) -> Result<(), String> {

@@ -168,7 +168,7 @@ impl Ran {
         self
     }
 
-    /// stdout as one JSON document; a report is held to its schema.
+    /// stdout as one JSON document; a report, and what `pins` says, is held to its schema.
     #[track_caller]
     pub fn json(&self) -> Value {
         let document: Value =
@@ -176,6 +176,9 @@ impl Ran {
         let lists = ["zombies", "leases", "stakes"];
         if lists.iter().any(|list| document[list].is_array()) {
             schema::check_report(&document).unwrap_or_else(|error| panic!("{error}\n{self}"));
+        }
+        if document["pins"].is_array() {
+            schema::check_pins(&document).unwrap_or_else(|error| panic!("{error}\n{self}"));
         }
         document
     }

@@ -1,0 +1,85 @@
+//! Files as people ask for them: one, those below a folder, those of a file system.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::{linux::fs::MetadataExt as _, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use crate::record::{Dev, File};
+
+/// Files that were asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Place {
+    /// One file, by any of its names.
+    File(Dev, u64),
+    /// All below this folder.
+    Below(PathBuf),
+    /// All of this file system.
+    On(Dev),
+}
+
+impl Place {
+    /// What a path stands for; a mount point is its file system.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn of(path: &Path) -> anyhow::Result<Self> {
+        let cannot = || {
+            format!(
+                "cannot look at {}; give a file, a folder or a mount point",
+                path.display()
+            )
+        };
+        let path = fs::canonicalize(path).with_context(cannot)?;
+        let found = fs::metadata(&path).with_context(cannot)?;
+        let dev = Dev::new(libc::major(found.st_dev()), libc::minor(found.st_dev()));
+        if !found.is_dir() {
+            return Ok(Self::File(dev, found.st_ino()));
+        }
+        let above = path
+            .parent()
+            .map(fs::metadata)
+            .transpose()
+            .with_context(cannot)?;
+        Ok(match above {
+            Some(above) if above.st_dev() == found.st_dev() => Self::Below(path),
+            _ => Self::On(dev),
+        })
+    }
+
+    /// A file whose name is not known is in no folder.
+    pub fn has(&self, file: &File) -> bool {
+        match self {
+            Self::File(dev, ino) => (file.dev, file.ino) == (Some(*dev), Some(*ino)),
+            Self::On(dev) => file.dev == Some(*dev),
+            Self::Below(folder) => file
+                .path
+                .as_ref()
+                .is_some_and(|path| Path::new(OsStr::from_bytes(&path.bytes)).starts_with(folder)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn a_folder_has_what_is_below_and_a_mount_point_all_of_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let place = Place::of(folder.path()).expect("it is there");
+        let whole = fs::canonicalize(folder.path()).expect("it is there");
+        assert_eq!(place, Place::Below(whole.clone()));
+        let inside = fixtures::file(&whole.join("a").display().to_string());
+        assert!(place.has(&inside));
+        assert!(!place.has(&fixtures::file("/elsewhere/a")));
+        assert!(matches!(Place::of(Path::new("/proc")), Ok(Place::On(_))));
+        let error = Place::of(&whole.join("ghost")).expect_err("not there");
+        assert!(error.to_string().contains("give a file"), "{error}");
+    }
+}
