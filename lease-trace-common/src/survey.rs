@@ -18,10 +18,18 @@ pub enum Kind {
     Dmabuf = 3,
     /// `struct ib_uverbs_file`: memory regions.
     Verbs = 4,
+    /// `struct vfio_iommu` of a container: ranges of a device's addresses.
+    Vfio = 5,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Ring, Self::Umem, Self::Dmabuf, Self::Verbs];
+    pub const ALL: [Self; 5] = [
+        Self::Ring,
+        Self::Umem,
+        Self::Dmabuf,
+        Self::Verbs,
+        Self::Vfio,
+    ];
 
     pub fn from_raw(raw: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == raw)
@@ -86,6 +94,21 @@ offsets! {
     umem_sg_nr: IfAny [ib_umem.sgt_append.sgt.orig_nents],
 }
 
+offsets! {
+    /// The same into those of vfio and vfio_iommu_type1, which are modules.
+    Vfio
+    container_driver: IfAny [vfio_container.iommu_driver],
+    container_data: IfAny [vfio_container.iommu_data],
+    driver_ops: IfAny [vfio_iommu_driver.ops],
+    iommu_ranges: IfAny [vfio_iommu.dma_list],
+    range_node: IfAny [vfio_dma.node],
+    range_address: IfAny [vfio_dma.iova],
+    range_start: IfAny [vfio_dma.vaddr],
+    range_len: IfAny [vfio_dma.size],
+    range_mapped: IfAny [vfio_dma.iommu_mapped],
+    range_task: IfAny [vfio_dma.task],
+}
+
 /// How many drivers there is room for.
 pub const DRIVERS: usize = 8;
 
@@ -115,8 +138,12 @@ pub struct Survey {
     pub verbs_mmap_fops: u64,
     /// Address of `vmemmap_base`, which says where `struct page` of the first page frame is.
     pub memmap: u64,
+    pub vfio_fops: u64,
+    /// `vfio_iommu_driver_ops_type1`
+    pub type1_ops: u64,
     pub own: Own,
     pub verbs: Verbs,
+    pub vfio: Vfio,
     pub drivers: [Driver; DRIVERS],
     /// `UVERBS_OBJECT_MR`.
     pub region_id: u32,
@@ -159,13 +186,16 @@ pub mod backing {
     pub const ANONYMOUS: u32 = 1;
     /// They have left their file, or never were in one.
     pub const NONE: u32 = 2;
+    /// Whatever the owner has mapped where the entry begins.
+    pub const MAPPED: u32 = 3;
 }
 
 /// Consecutive pins of one entry (a buffer, a region) in the same file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// Number of the entry: the buffer's in its table; of a region the number by which rdma(8) knows it.
+    /// Number of the entry: the buffer's in its table; of a region the number by which rdma(8) knows it; of a range
+    /// the device's address.
     pub entry: u64,
     /// Address of what has the pins: of a buffer that several rings share it is the same.
     pub id: u64,

@@ -138,6 +138,7 @@ fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped)
     match part.backing {
         backing::FILE => {}
         backing::ANONYMOUS => return (none(None), Memory::Anonymous),
+        backing::MAPPED => return of_address(tgid, part.start, mapped),
         _ => return (none(None), Memory::Detached),
     }
     let mut pids: Vec<u32> = tgid.into_iter().collect();
@@ -145,7 +146,9 @@ fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped)
     let (mut dev, mut ino) = (Dev(part.dev), part.ino);
     let mut path = mapped.path(&pids, part.start, dev, ino);
     if path.is_none() && part.start != 0 {
-        path = tgid.and_then(|tgid| mapped.at(tgid, part.start));
+        path = tgid
+            .and_then(|tgid| mapped.at(tgid, part.start))
+            .map(|(path, ..)| path);
     }
     // There the pages are those of another inode than the one that people know, and lease.
     let over = tgid.zip(path.as_ref());
@@ -164,10 +167,40 @@ fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped)
     (file, memory)
 }
 
+/// What a process has mapped at an address now: of whoever is gone nothing is known.
+fn of_address(tgid: Option<u32>, address: u64, mapped: &mut Mapped) -> (File, Memory) {
+    let found = tgid.and_then(|tgid| mapped.at(tgid, address));
+    let Some((path, dev, ino)) = found else {
+        let file = File {
+            path: None,
+            dev: None,
+            ino: None,
+        };
+        return (file, Memory::Anonymous);
+    };
+    let over = tgid.and_then(|tgid| mapped.over(tgid, &path));
+    let (dev, ino) = over.unwrap_or((dev, ino));
+    let memory = if mapped::is_memory(&path) {
+        Memory::Shared
+    } else {
+        Memory::File
+    };
+    let file = File {
+        path: Some(path),
+        dev: Some(dev),
+        ino: Some(ino),
+    };
+    (file, memory)
+}
+
 /// The mode of a lease on it. The kernel's list of locks is read only for a file whose lease is not its pages'.
 fn leased(part: &Part, file: &File) -> Option<&'static str> {
     let is_write = match part.leased {
-        0 if (file.dev, file.ino) == (Some(Dev(part.dev)), Some(part.ino)) => return None,
+        0 if (file.dev, file.ino) == (Some(Dev(part.dev)), Some(part.ino))
+            || file.ino.is_none() =>
+        {
+            return None;
+        }
         0 => {
             let mut listed = locks::leases().unwrap_or_default().into_iter();
             let here = |lease: &locks::LockLine| {
@@ -192,6 +225,7 @@ fn name(object: &Owner, pinned: &Pinned) -> String {
             let device = device.map_or_else(String::new, |name| name + " ");
             format!("{device}mr {}", part.entry)
         }
+        Kind::Vfio => format!("container iova 0x{:x}", part.entry),
     }
 }
 
@@ -210,6 +244,7 @@ const fn consumer(kind: Kind, pinned: &Pinned) -> &'static str {
         (Kind::Ring, _) => "io_uring",
         (Kind::Umem, _) => "xdp",
         (Kind::Dmabuf, _) => "udmabuf",
+        (Kind::Vfio, _) => "vfio",
         (Kind::Verbs, Some(driver)) => driver,
         (Kind::Verbs, None) => "rdma",
     }

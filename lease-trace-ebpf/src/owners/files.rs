@@ -7,7 +7,7 @@ use lease_trace_common::{
 };
 
 use super::{
-    rings,
+    containers, rings,
     told::{told, told_if_any},
     walk,
 };
@@ -68,6 +68,9 @@ fn object_of(file: File) -> Option<(Kind, u64)> {
     }
     if operations == told!(verbs_fops) || operations == told!(verbs_mmap_fops) {
         return Some((Kind::Verbs, private));
+    }
+    if operations == told!(vfio_fops) {
+        return Some((Kind::Vfio, containers::iommu(private)?));
     }
     None
 }

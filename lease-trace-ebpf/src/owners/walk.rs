@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use lease_trace_common::survey::{Kind, PARTS, Part, Walk, backing, by};
 
 use super::{
-    arrays, regions, rings,
+    arrays, containers, regions, rings,
     told::{FOUND, WALK, told},
 };
 use crate::{
@@ -70,6 +70,7 @@ extern "C" fn owners_entries(object: u64, kind: u32) -> i64 {
         Some(Kind::Umem | Kind::Dmabuf) => 1,
         // As many as the list has.
         Some(Kind::Verbs) => regions::MOST,
+        Some(Kind::Vfio) => containers::MOST,
         None => 0,
     };
     entries as i64
@@ -131,6 +132,7 @@ extern "C" fn owners_open() -> i64 {
         Some(Kind::Umem) => arrays::open_umem(walk),
         Some(Kind::Dmabuf) => arrays::open_dmabuf(walk),
         Some(Kind::Verbs) => regions::open(walk),
+        Some(Kind::Vfio) => containers::open(walk),
         None => None,
     };
     if opened.is_none() {

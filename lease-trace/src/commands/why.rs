@@ -195,6 +195,9 @@ fn freed_by(consumer: &str) -> &'static str {
         "udmabuf" => {
             "the dma-buf is closed and unmapped everywhere, and no device uses it any more"
         }
+        "vfio" => {
+            "the range is unmapped from the container, or the container is closed wherever it is open"
+        }
         _ => "the region is deregistered, or the device file is closed wherever it is open",
     }
 }

@@ -57,11 +57,11 @@ impl Mapped {
         })
     }
 
-    /// The name of the file that a process has mapped at an address.
-    pub fn at(&mut self, pid: u32, address: u64) -> Option<FilePath> {
+    /// The file that a process has mapped at an address, with its numbers.
+    pub fn at(&mut self, pid: u32, address: u64) -> Option<(FilePath, Dev, u64)> {
         let mut mappings = self.mappings(pid).iter();
         let found = mappings.find(|mapping| mapping.addresses.contains(&address))?;
-        (found.ino != 0).then(|| named(&found.path))
+        (found.ino != 0).then(|| (named(&found.path), found.dev, found.ino))
     }
 
     /// The numbers of a file on overlayfs, by the name that a process has for it; nothing if it is on another file

@@ -3,7 +3,10 @@
 
 use std::{fs, io, path::Path};
 
-use lease_trace_common::survey::{DRIVERS, Driver, Own, Survey, Verbs};
+use lease_trace_common::{
+    offsets::{ABSENT, Source},
+    survey::{DRIVERS, Driver, Own, Survey, Verbs, Vfio},
+};
 
 use super::{
     btf::{Btf, Error},
@@ -87,6 +90,8 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
         "uverbs_fops",
         "uverbs_mmap_fops",
         "vmemmap_base",
+        "vfio_fops",
+        "vfio_iommu_driver_ops_type1",
     ];
     let [
         ring,
@@ -97,6 +102,8 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
         verbs,
         verbs_mmap,
         memmap,
+        vfio,
+        type1,
     ] = kallsyms::addresses(names).map_err(Failure::Symbols)?;
     // Tables whose kind is not there are told by an address that nothing has.
     let or_none = |address| if address == 0 { u64::MAX } else { address };
@@ -110,13 +117,22 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
             verbs_fops: or_none(verbs),
             verbs_mmap_fops: or_none(verbs_mmap),
             memmap,
+            vfio_fops: or_none(vfio),
+            type1_ops: or_none(type1),
             own: Own::find(|source| look_up(types, source))?,
             verbs: Verbs::find(|source| look_up(types, source))?,
+            vfio: Vfio::find(|source| look_up(types, source))?,
             ..Survey::default()
         },
         drivers: Vec::new(),
         unreadable: Vec::new(),
     };
+    if type1 != 0 {
+        let modules = ["vfio", "vfio_iommu_type1"].into_iter();
+        let sources = modules.filter_map(|module| of_module(types, module).transpose());
+        let sources: Vec<_> = sources.collect::<Result<_, _>>()?;
+        owners.survey.vfio = Vfio::find(|source| first(&sources, types, source))?;
+    }
     if verbs != 0 {
         owners.ask_verbs(types)?;
     }
@@ -153,15 +169,7 @@ impl Owners {
             sources.push(driver);
         }
         sources.push(core);
-        let any = |source| {
-            let mut found = sources.iter().map(|types| look_up(types, source));
-            let first = found.next().unwrap_or_else(|| look_up(types, source));
-            found.fold(first, |found, next| match found {
-                Ok(offset) if offset != lease_trace_common::offsets::ABSENT => Ok(offset),
-                _ => next,
-            })
-        };
-        self.survey.verbs = Verbs::find(any)?;
+        self.survey.verbs = Verbs::find(|source| first(&sources, types, source))?;
         self.survey.region_id = sources
             .iter()
             .find_map(|types| types.enumerator("UVERBS_OBJECT_MR"))
@@ -181,6 +189,13 @@ impl Owners {
         }
         Ok(())
     }
+}
+
+/// The first answer of these that is one.
+fn first(sources: &[Btf], types: &Btf, source: Source) -> Result<u32, Error> {
+    let mut found = sources.iter().map(|types| look_up(types, source));
+    let known = found.find(|found| found.as_ref().is_ok_and(|offset| *offset != ABSENT));
+    known.unwrap_or_else(|| look_up(types, source))
 }
 
 fn read_driver(core: &Btf, driver: &Btf, known: &Known) -> Result<Driver, Error> {

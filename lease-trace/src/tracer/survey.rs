@@ -318,7 +318,7 @@ fn from_here(walk: &Walk, at: &Found) -> Walk {
     };
     // A list is gone through from its beginning.
     let entry = match Kind::from_raw(at.kind) {
-        Some(Kind::Verbs) => 0,
+        Some(Kind::Verbs | Kind::Vfio) => 0,
         _ => walk.entry,
     };
     Walk {

@@ -77,6 +77,7 @@ mod squatter;
 mod storm;
 mod survey;
 mod survey_rdma;
+mod survey_vfio;
 mod table;
 mod thread;
 mod top;

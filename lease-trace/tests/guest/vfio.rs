@@ -9,7 +9,7 @@ use crate::harness::{
 
 /// A container with a device's group in it: slots `c` and `g`, opened before any file so that they
 /// are closed after it when the process ends.
-fn open_container(actor: &Actor) {
+pub fn open_container(actor: &Actor) {
     let VfioGroup { path } = VfioGroup::ready();
     actor.ok(&format!("open c {} rw,cloexec", VfioGroup::CONTAINER));
     actor.ok(&format!("open g {path} rw,cloexec"));

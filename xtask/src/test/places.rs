@@ -70,7 +70,7 @@ pub const PLACES: [Place; 15] = [
         // driver to take.
         devices: &["intel-iommu,intremap=off", "edu"],
         once: false,
-        prefixes: &["vfio::"],
+        prefixes: &["vfio::", "survey_vfio::"],
     },
     Place {
         name: "lockdown",
