@@ -36,7 +36,11 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let mut rows = pinned::rows(&survey);
     // Who asks for frames asks for whatever is there.
     let is_whole = flags.all_memory || frames.is_some();
-    let memory = if is_whole { 0 } else { hidden(&rows) };
+    let memory = if is_whole || flags.check {
+        0
+    } else {
+        hidden(&rows)
+    };
     rows.retain(|row| wanted.admits(row) && (is_whole || row.memory == Memory::File));
     let pins = Pins {
         rows,
@@ -148,8 +152,8 @@ fn explain(survey: &Survey, pins: &Pins, memory: u64) {
     if pins.not_found > 0 {
         let counted = text::counted(pins.not_found as u64, "pin");
         say(&format!(
-            "{counted} by the kernel's own count, of which the owner is not found (vfio and iommufd are not \
-             looked into, nor are rings and sockets that only a message or a registered descriptor keeps)"
+            "{counted} by the kernel's own count, of which the owner is not found (iommufd is not \
+             looked into, nor are rings that only a message or a registered descriptor keeps)"
         ));
     }
 }

@@ -137,7 +137,7 @@ fn sentences(what: &str, rows: &[Row], unknown: u64) -> Vec<String> {
         said.push(of_object(row));
     }
     if largest.len() > NAMED {
-        let more = text::counted((largest.len() - NAMED) as u64, "object");
+        let more = largest.len() - NAMED;
         said.push(format!("And {more} more: `lease-trace pins` lists them."));
     }
     if unknown > 0 {

@@ -132,6 +132,8 @@ impl Column {
                 Some(bytes) if is_raw => bytes.to_string(),
                 Some(bytes) => text::size(bytes),
             },
+            Self::Pins if is_raw && row.shared => "0".to_owned(),
+            Self::Pins if is_raw => row.pins.to_string(),
             Self::Pins if row.shared => format!("({})", row.pins),
             Self::Pins => text::pins(row.pins, row.doubtful),
             Self::Consumer => row.consumer.to_owned(),
@@ -175,5 +177,114 @@ impl Pins {
     pub fn table(&self, layout: &Layout, out: &mut impl Write) -> Result<(), WriteError> {
         let cell = |column: Column, row: &Row| column.cell(row, layout.raw);
         layout.write(Column::USUAL.to_vec(), &self.rows, cell, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::{fixtures, record::Holder, schema, sinks::terminal::Look};
+
+    fn row(pid: u32, comm: &str, object: &str, consumer: &'static str, path: &str) -> Row {
+        let person = fixtures::person(pid, comm);
+        Row {
+            owner: Some(person.clone()),
+            fd: Some(3),
+            object: object.to_owned(),
+            address: Some(0x7f8e_55cd_9000),
+            size_bytes: Some(1 << 20),
+            pins: 256,
+            shared: false,
+            doubtful: false,
+            consumer,
+            leased: (comm == "db").then_some("write"),
+            memory: Memory::File,
+            file: fixtures::file(path),
+            holders: vec![Holder {
+                person,
+                fd: Some(3),
+            }],
+        }
+    }
+
+    fn pins() -> Pins {
+        let ring = "ring buffer 0";
+        let mut shared = row(135, "clone", ring, "io_uring", "/srv/data/segment.db");
+        shared.shared = true;
+        let mut anonymous = row(140, "ib_write_bw", "rxe0 mr 7", "rdma_rxe", "/");
+        (anonymous.memory, anonymous.doubtful) = (Memory::Anonymous, true);
+        (anonymous.owner, anonymous.fd) = (None, None);
+        let range = "container iova 0x100000";
+        Pins {
+            rows: vec![
+                row(133, "db", ring, "io_uring", "/srv/data/segment.db"),
+                shared,
+                row(137, "qemu", range, "vfio", "/srv/data/guest.img"),
+                anonymous,
+            ],
+            held: 768,
+            found: 768,
+            not_found: 0,
+        }
+    }
+
+    fn shown(width: Option<usize>, raw: bool) -> String {
+        let layout = Layout {
+            columns: None,
+            headings: true,
+            raw,
+            look: Look {
+                width,
+                colour: false,
+            },
+        };
+        let mut out = Vec::new();
+        pins().table(&layout, &mut out).expect("a Vec takes it");
+        String::from_utf8(out).expect("escaped")
+    }
+
+    #[test]
+    fn all_columns_go_to_a_pipe() {
+        assert_snapshot!(shown(None, false), @r"
+        COMMAND PID FD OBJECT                         ADDRESS SIZE  PINS CONSUMER LEASED PATH
+        db      133  3 ring buffer 0           0x7f8e55cd9000   1M   256 io_uring write  /srv/data/segment.db
+        clone   135  3 ring buffer 0           0x7f8e55cd9000   1M (256) io_uring -      /srv/data/segment.db
+        qemu    137  3 container iova 0x100000 0x7f8e55cd9000   1M   256 vfio     -      /srv/data/guest.img
+        ?         ?  - rxe0 mr 7               0x7f8e55cd9000   1M  ~256 rdma_rxe -      anon
+        ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_what_matters() {
+        let shown = shown(Some(80), false);
+        assert!(shown.lines().all(|line| text::width(line) <= 80), "{shown}");
+        assert_snapshot!(shown, @r"
+        COMMAND PID FD OBJECT                  SIZE  PINS PATH
+        db      133  3 ring buffer 0             1M   256 /srv/data/segment.db
+        clone   135  3 ring buffer 0             1M (256) /srv/data/segment.db
+        qemu    137  3 container iova 0x100000   1M   256 /srv/data/guest.img
+        ?         ?  - rxe0 mr 7                 1M  ~256 anon
+        ");
+    }
+
+    #[test]
+    fn raw_columns_are_words_and_bytes() {
+        assert_snapshot!(shown(None, true), @r"
+        COMMAND PID FD OBJECT ADDRESS SIZE PINS CONSUMER LEASED PATH
+        db 133 3 ring\x20buffer\x200 0x7f8e55cd9000 1048576 256 io_uring write /srv/data/segment.db
+        clone 135 3 ring\x20buffer\x200 0x7f8e55cd9000 1048576 0 io_uring - /srv/data/segment.db
+        qemu 137 3 container\x20iova\x200x100000 0x7f8e55cd9000 1048576 256 vfio - /srv/data/guest.img
+        ? ? - rxe0\x20mr\x207 0x7f8e55cd9000 1048576 256 rdma_rxe - anon
+        ");
+    }
+
+    #[test]
+    fn json_keeps_to_the_schema() {
+        let mut out = Vec::new();
+        pins().json(&mut out).expect("a Vec takes it");
+        let text = String::from_utf8(out).expect("JSON is UTF-8");
+        schema::assert_valid(&schema::validator("pins"), &text);
     }
 }
