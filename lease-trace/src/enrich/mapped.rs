@@ -17,12 +17,16 @@ use crate::record::{Dev, FilePath};
 /// What marks a file without a name behind its last one (fs/d_path.c).
 const DELETED: &[u8] = b" (deleted)";
 
+/// Device and inode.
+type Numbers = (Dev, u64);
+
 /// Names, with the mappings that were read before.
 #[derive(Default)]
 pub struct Mapped {
     mappings: HashMap<u32, Vec<Mapping>>,
-    open: HashMap<u32, Vec<(Dev, u64, Vec<u8>)>>,
-    over: HashMap<(u32, Vec<u8>), Option<(Dev, u64)>>,
+    open: HashMap<u32, Vec<(Numbers, Vec<u8>)>>,
+    /// Of files on overlayfs, by process and name.
+    over: HashMap<(u32, Vec<u8>), Option<Numbers>>,
 }
 
 /// One line of /proc/PID/maps.
@@ -52,8 +56,8 @@ impl Mapped {
         }
         pids.iter().find_map(|pid| {
             let open = self.open.entry(*pid).or_insert_with(|| open(*pid));
-            let mut here = open.iter().filter(|known| (known.0, known.1) == (dev, ino));
-            here.next().map(|(.., path)| named(path))
+            let mut here = open.iter().filter(|known| known.0 == (dev, ino));
+            here.next().map(|(_, path)| named(path))
         })
     }
 
@@ -66,7 +70,7 @@ impl Mapped {
 
     /// The numbers of a file on overlayfs, by the name that a process has for it; nothing if it is on another file
     /// system, or has no name any more.
-    pub fn over(&mut self, pid: u32, path: &FilePath) -> Option<(Dev, u64)> {
+    pub fn over(&mut self, pid: u32, path: &FilePath) -> Option<Numbers> {
         if path.deleted {
             return None;
         }
@@ -131,7 +135,7 @@ fn unescape(path: &[u8]) -> Vec<u8> {
 }
 
 /// What a process has open that is a file: device, inode and name.
-fn open(pid: u32) -> Vec<(Dev, u64, Vec<u8>)> {
+fn open(pid: u32) -> Vec<(Numbers, Vec<u8>)> {
     let Ok(descriptors) = fs::read_dir(process::file(pid, "fd")) else {
         return Vec::new();
     };
@@ -142,13 +146,13 @@ fn open(pid: u32) -> Vec<(Dev, u64, Vec<u8>)> {
             .into_os_string()
             .into_vec();
         name.starts_with(b"/")
-            .then(|| (dev_of(&found), found.st_ino(), name))
+            .then(|| ((dev_of(&found), found.st_ino()), name))
     };
     descriptors.flatten().filter_map(of).collect()
 }
 
 /// See [`Mapped::over`].
-fn over(pid: u32, path: &[u8]) -> Option<(Dev, u64)> {
+fn over(pid: u32, path: &[u8]) -> Option<Numbers> {
     const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
     let relative = path.strip_prefix(b"/")?;
     let path = process::file(pid, "root").join(OsStr::from_bytes(relative));

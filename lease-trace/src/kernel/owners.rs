@@ -103,7 +103,7 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
         verbs_mmap,
         memmap,
         vfio,
-        type1,
+        iommu,
     ] = kallsyms::addresses(names).map_err(Failure::Symbols)?;
     // Tables whose kind is not there are told by an address that nothing has.
     let or_none = |address| if address == 0 { u64::MAX } else { address };
@@ -118,7 +118,7 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
             verbs_mmap_fops: or_none(verbs_mmap),
             memmap,
             vfio_fops: or_none(vfio),
-            type1_ops: or_none(type1),
+            type1_ops: or_none(iommu),
             own: Own::find(|source| look_up(types, source))?,
             verbs: Verbs::find(|source| look_up(types, source))?,
             vfio: Vfio::find(|source| look_up(types, source))?,
@@ -127,7 +127,7 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
         drivers: Vec::new(),
         unreadable: Vec::new(),
     };
-    if type1 != 0 {
+    if iommu != 0 {
         let modules = ["vfio", "vfio_iommu_type1"].into_iter();
         let sources = modules.filter_map(|module| of_module(types, module).transpose());
         let sources: Vec<_> = sources.collect::<Result<_, _>>()?;

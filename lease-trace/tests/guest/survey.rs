@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::harness::{
-    Actor, Overlay, PAGES, Pinned, Ran, Scratch, Subject, Tool, cannot, integer, no_monitor,
-    open_lease_and_pin, text,
+    Actor, Monitor, Overlay, PAGES, Pinned, Ran, Scratch, Subject, Tool, cannot, expect_rest,
+    expect_zombie, integer, no_monitor, open_lease_and_pin, text,
 };
 
 /// What `pins` says with these arguments.
@@ -412,6 +412,22 @@ fn it_looks_as_the_book_says() {
     assert_eq!(check.stdout, "256 pins, all of them found\n");
     let document = pins(&[]).json();
     assert_eq!(text(&document["pins"][0], "memory"), "file");
+}
+
+/// It needs nothing of a monitor, and takes nothing from it.
+#[test]
+fn beside_a_monitor_it_says_the_same() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let row = only_row(&pins(&[]), actor.pid());
+    assert_row(&row, actor.pid(), &file, "ring buffer 0", "io_uring");
+    assert_all_found();
+    actor.ok("setlease f u");
+    expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    actor.ok("unregister-buffers ring");
+    expect_rest(&monitor, actor.pid(), &file);
 }
 
 /// Nobody's but root's.

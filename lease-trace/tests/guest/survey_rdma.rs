@@ -2,19 +2,36 @@
 
 use std::process::Command;
 
-use crate::harness::{Actor, Rxe, Scratch, Subject, integer, no_monitor};
+use crate::harness::{Actor, Filesystem, LoopMount, Rxe, Scratch, Subject, integer, no_monitor};
 use crate::rdma::{MODES, lease_and_register};
 use crate::survey::{assert_all_found, assert_row, only_row, pins};
 
 #[test]
 fn a_region_is_found_by_the_number_that_rdma_has_for_it() {
+    let scratch = Scratch::new();
+    each_region_is_found(|name| scratch.file(name));
+}
+
+#[test]
+fn on_ext4() {
+    let mount = LoopMount::new(Filesystem::Ext4);
+    each_region_is_found(|name| mount.file(name));
+}
+
+#[test]
+fn on_xfs() {
+    let mount = LoopMount::new(Filesystem::Xfs);
+    each_region_is_found(|name| mount.file(name));
+}
+
+#[track_caller]
+fn each_region_is_found(file: impl Fn(&str) -> String) {
     no_monitor();
     let _rxe = Rxe::ready();
-    let scratch = Scratch::new();
     let mut tried = 0;
     for mode in MODES {
         let actor = Actor::start();
-        let path = scratch.file(mode);
+        let path = file(mode);
         if !lease_and_register(&actor, &path, mode) {
             continue;
         }
