@@ -71,6 +71,8 @@ offsets! {
     udmabuf_list_link: IfAny [udmabuf_folio.list],
     udmabuf_folios: IfAny [udmabuf.pinned_folios],
     udmabuf_nr: IfAny [udmabuf.nr_pinned],
+    /// How many pages a large folio has.
+    folio_nr: IfAny [folio._folio_nr_pages, folio._nr_pages],
     sg_link: Field [scatterlist.page_link],
     sg_len: Field [scatterlist.length],
     sg_size: Size [scatterlist],
@@ -107,6 +109,8 @@ offsets! {
     range_len: IfAny [vfio_dma.size],
     range_mapped: IfAny [vfio_dma.iommu_mapped],
     range_task: IfAny [vfio_dma.task],
+    /// Pages that were pinned for it; not those that are no memory of the host's.
+    range_locked: IfAny [vfio_dma.locked_vm],
 }
 
 /// How many drivers there is room for.
@@ -203,6 +207,8 @@ pub struct Part {
     pub start: u64,
     /// Length of the entry in bytes.
     pub len: u64,
+    /// Where the part begins in the entry, in bytes, if each pin is of one page.
+    pub offset: u64,
     /// Pin references of this part.
     pub pins: u64,
     pub ino: u64,
@@ -220,7 +226,7 @@ pub struct Part {
 }
 
 /// Parts that one run of the program has room for.
-pub const PARTS: u32 = 256;
+pub const PARTS: u32 = 4096;
 
 /// What a run of the program is asked for, where it is, and what it came to. All words, so that the
 /// verifier knows nothing of them.
@@ -280,7 +286,7 @@ pub mod by {
 }
 
 const _: () = assert!(size_of::<Found>() == 56);
-const _: () = assert!(size_of::<Part>() == 72);
+const _: () = assert!(size_of::<Part>() == 80);
 const _: () = assert!(size_of::<Walk>() == 21 * 8 + size_of::<Part>());
 const _: () = assert!(size_of::<Survey>().is_multiple_of(8));
 

@@ -25,8 +25,7 @@ macro_rules! on_walk {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         pub extern "C" fn $name(ctx: *mut c_void) -> i32 {
-            $body(ctx.cast());
-            0
+            $body(ctx.cast())
         }
     };
 }

@@ -7,11 +7,10 @@ use serde::Serialize;
 
 use crate::{
     enrich::{
-        locks,
-        mapped::{self, Mapped},
+        mapped::{self, At, Mapped},
         process,
     },
-    record::{Dev, File, Holder, Person},
+    record::{Dev, File, FilePath, Holder, Person},
     tracer::survey::{self, Owner, Pinned, Survey},
 };
 
@@ -38,6 +37,9 @@ pub struct Row {
     /// They are those of an object that comes before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// Several objects have them, this is the first.
+    #[serde(skip)]
+    pub is_joint: bool,
     /// The object changed while it was looked at.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub doubtful: bool,
@@ -80,9 +82,11 @@ pub fn rows(survey: &Survey) -> Vec<Row> {
 
 fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
     let part = &pinned.part;
-    let tgid = match part.owner {
-        0 => object.tgid,
-        tgid => Some(tgid),
+    let tgid = match (part.owner, object.kind) {
+        // Whoever it was is gone.
+        (0, Kind::Verbs | Kind::Vfio) => None,
+        (0, _) => object.tgid,
+        (tgid, _) => Some(tgid),
     };
     let own = object
         .holders
@@ -109,7 +113,8 @@ fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
         shared: pinned.is_shared,
         doubtful: object.is_doubtful,
         consumer: consumer(object.kind, pinned),
-        leased: leased(part, &file),
+        leased: leased(part, &file, mapped),
+        is_joint: pinned.is_joint,
         memory,
         file,
         holders: object.holders.iter().map(holder).collect(),
@@ -130,83 +135,86 @@ fn holder(holder: &survey::Holder) -> Holder {
 /// The file of the pages, if they are of any, by the name that its owner has for it, or whoever else has the object.
 fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped) -> (File, Memory) {
     let part = &pinned.part;
-    let none = |path| File {
-        path,
-        dev: None,
-        ino: None,
-    };
     match part.backing {
         backing::FILE => {}
-        backing::ANONYMOUS => return (none(None), Memory::Anonymous),
+        backing::ANONYMOUS => return (UNKNOWN, Memory::Anonymous),
         backing::MAPPED => return of_address(tgid, part.start, mapped),
-        _ => return (none(None), Memory::Detached),
+        _ => return (UNKNOWN, Memory::Detached),
     }
     let mut pids: Vec<u32> = tgid.into_iter().collect();
     pids.extend(object.holders.iter().map(|holder| holder.tgid));
-    let (mut dev, mut ino) = (Dev(part.dev), part.ino);
-    let mut path = mapped.path(&pids, part.start, dev, ino);
-    if path.is_none() && part.start != 0 {
-        path = tgid
-            .and_then(|tgid| mapped.at(tgid, part.start))
-            .map(|(path, ..)| path);
-    }
-    // There the pages are those of another inode than the one that people know, and lease.
-    let over = tgid.zip(path.as_ref());
-    if let Some(over) = over.and_then(|(tgid, path)| mapped.over(tgid, path)) {
-        (dev, ino) = over;
-    }
-    let memory = match &path {
-        Some(path) if mapped::is_memory(path) => Memory::Shared,
-        _ => Memory::File,
+    let (dev, ino) = (Dev(part.dev), part.ino);
+    let path = mapped.path(&pids, part.start + part.offset, dev, ino);
+    let file = match (path, tgid) {
+        (Some(path), Some(tgid)) => over(tgid, path, (dev, ino), mapped),
+        (None, Some(tgid)) if part.start != 0 => {
+            // On overlayfs the pages are those of another inode than the one that is mapped.
+            match mapped.at(tgid, part.start + part.offset) {
+                At::File(path, ..) if mapped.over(tgid, &path).is_some() => {
+                    over(tgid, path, (dev, ino), mapped)
+                }
+                _ => known(None, dev, ino),
+            }
+        }
+        (path, _) => known(path, dev, ino),
     };
-    let file = File {
+    let memory = memory(&file);
+    (file, memory)
+}
+
+/// Nothing is known of a file.
+const UNKNOWN: File = File {
+    path: None,
+    dev: None,
+    ino: None,
+};
+
+const fn known(path: Option<FilePath>, dev: Dev, ino: u64) -> File {
+    File {
         path,
         dev: Some(dev),
         ino: Some(ino),
-    };
-    (file, memory)
+    }
 }
 
-/// What a process has mapped at an address now: of whoever is gone nothing is known.
+/// A file of this name, with the numbers that it has on overlayfs if it is there: by these people know and lease it.
+fn over(tgid: u32, path: FilePath, numbers: (Dev, u64), mapped: &mut Mapped) -> File {
+    let (dev, ino) = mapped.over(tgid, &path).unwrap_or(numbers);
+    known(Some(path), dev, ino)
+}
+
+fn memory(file: &File) -> Memory {
+    match &file.path {
+        Some(path) if mapped::is_memory(path) => Memory::Shared,
+        _ => Memory::File,
+    }
+}
+
+/// What a process has mapped at an address now. Of whoever is gone nothing is known.
 fn of_address(tgid: Option<u32>, address: u64, mapped: &mut Mapped) -> (File, Memory) {
-    let found = tgid.and_then(|tgid| mapped.at(tgid, address));
-    let Some((path, dev, ino)) = found else {
-        let file = File {
-            path: None,
-            dev: None,
-            ino: None,
-        };
-        return (file, Memory::Anonymous);
+    let Some(tgid) = tgid else {
+        return (UNKNOWN, Memory::File);
     };
-    let over = tgid.and_then(|tgid| mapped.over(tgid, &path));
-    let (dev, ino) = over.unwrap_or((dev, ino));
-    let memory = if mapped::is_memory(&path) {
-        Memory::Shared
-    } else {
-        Memory::File
-    };
-    let file = File {
-        path: Some(path),
-        dev: Some(dev),
-        ino: Some(ino),
-    };
-    (file, memory)
+    match mapped.at(tgid, address) {
+        At::Nothing => (UNKNOWN, Memory::File),
+        At::Anonymous => (UNKNOWN, Memory::Anonymous),
+        At::File(path, dev, ino) => {
+            let file = over(tgid, path, (dev, ino), mapped);
+            let memory = memory(&file);
+            (file, memory)
+        }
+    }
 }
 
-/// The mode of a lease on it. The kernel's list of locks is read only for a file whose lease is not its pages'.
-fn leased(part: &Part, file: &File) -> Option<&'static str> {
+/// The mode of a lease on it. The kernel's list of locks is read only where the pages do not say it: of a range of a
+/// container, or a file on overlayfs.
+fn leased(part: &Part, file: &File, mapped: &mut Mapped) -> Option<&'static str> {
+    let numbers = file.dev.zip(file.ino);
     let is_write = match part.leased {
-        0 if (file.dev, file.ino) == (Some(Dev(part.dev)), Some(part.ino))
-            || file.ino.is_none() =>
-        {
-            return None;
-        }
+        0 if numbers == Some((Dev(part.dev), part.ino)) => return None,
         0 => {
-            let mut listed = locks::leases().unwrap_or_default().into_iter();
-            let here = |lease: &locks::LockLine| {
-                (Some(lease.dev), Some(lease.ino)) == (file.dev, file.ino)
-            };
-            listed.find(here)?.write
+            let (dev, ino) = numbers?;
+            mapped.lease(dev, ino)?.write
         }
         mode => mode > 1,
     };

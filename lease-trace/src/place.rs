@@ -3,20 +3,23 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::{linux::fs::MetadataExt as _, unix::ffi::OsStrExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 
-use crate::record::{Dev, File};
+use crate::{
+    policy::resolve,
+    record::{Dev, File},
+};
 
 /// Files that were asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
     /// One file, by any of its names.
     File(Dev, u64),
-    /// All below this folder.
+    /// All below this folder, by the names that their owners have for them: those of a container may be others.
     Below(PathBuf),
     /// All of this file system.
     On(Dev),
@@ -35,18 +38,15 @@ impl Place {
             )
         };
         let path = fs::canonicalize(path).with_context(cannot)?;
-        let found = fs::metadata(&path).with_context(cannot)?;
-        let dev = Dev::new(libc::major(found.st_dev()), libc::minor(found.st_dev()));
-        if !found.is_dir() {
-            return Ok(Self::File(dev, found.st_ino()));
+        // As the kernel has it: `st_dev` is something else on btrfs.
+        let found = resolve::place(&path).with_context(cannot)?;
+        let dev = Dev(found.dev);
+        if !path.is_dir() {
+            return Ok(Self::File(dev, found.ino));
         }
-        let above = path
-            .parent()
-            .map(fs::metadata)
-            .transpose()
-            .with_context(cannot)?;
-        Ok(match above {
-            Some(above) if above.st_dev() == found.st_dev() => Self::Below(path),
+        let above = path.parent().map(resolve::place).transpose();
+        Ok(match above.with_context(cannot)? {
+            Some(above) if above.dev == found.dev => Self::Below(path),
             _ => Self::On(dev),
         })
     }

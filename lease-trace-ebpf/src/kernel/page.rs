@@ -222,13 +222,18 @@ impl Folio {
         Backing::of(self.mapping())
     }
 
+    /// Of several pages.
+    #[inline(always)]
+    pub fn is_large(self) -> bool {
+        at::<u64>(self.0, offset!(folio_flags)) >> offset!(folio_head_bit) & 1 != 0
+    }
+
     /// Pin references on the folio. Those of a small one are in its reference count, so many at a time that 1,023
     /// others are none, and mappings are counted apart (include/linux/mm.h, `folio_maybe_dma_pinned`).
     #[inline(always)]
     pub fn pins(self) -> u64 {
         const GUP_PIN_COUNTING_BIAS: u32 = 1024;
-        let flags = at::<u64>(self.0, offset!(folio_flags));
-        if flags >> offset!(folio_head_bit) & 1 != 0 {
+        if self.is_large() {
             u64::from(at::<u32>(self.0, offset!(folio_pincount)))
         } else {
             let (count, mapped) = self.references();

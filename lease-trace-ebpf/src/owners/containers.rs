@@ -1,6 +1,6 @@
 //! vfio: `struct vfio_container` with type1, and the ranges of its device's addresses
-//! (drivers/vfio/vfio_iommu_type1.c). What pages are behind a range only the IOMMU knows: a range has as many pins
-//! as it has pages, and its file is what its owner has mapped there.
+//! (drivers/vfio/vfio_iommu_type1.c). What pages are behind a range only the IOMMU knows: of a range
+//! it is known how many it has pinned, and its file is what its owner has mapped there.
 
 use lease_trace_common::survey::{Walk, backing, by};
 
@@ -61,24 +61,29 @@ fn next(mut node: u64) -> Option<u64> {
     None
 }
 
+/// The next range, or the first: `struct vfio_dma`.
+#[inline(always)]
+pub fn next_range(walk: &mut Walk) -> Option<u64> {
+    let node = if walk.link == 0 {
+        leftmost(pointer(walk.object, told_if_any!(vfio.iommu_ranges)?)?)
+    } else {
+        next(walk.link)?
+    };
+    walk.link = node;
+    Some(node - u64::from(told_if_any!(vfio.range_node)?))
+}
+
 /// Enters the next range as a part of its own.
 #[inline(always)]
 pub fn open(walk: &mut Walk) -> Option<()> {
-    let node = if walk.link == 0 {
-        pointer(walk.object, told_if_any!(vfio.iommu_ranges)?).map(leftmost)
-    } else {
-        next(walk.link)
-    };
-    let Some(node) = node else {
+    let Some(range) = next_range(walk) else {
         walk.entry = walk.entries;
         return None;
     };
-    walk.link = node;
     // Which frames they are cannot be told.
-    if walk.entry < walk.seek || walk.end_frame != 0 {
+    if walk.end_frame != 0 {
         return None;
     }
-    let range = node - u64::from(told_if_any!(vfio.range_node)?);
     if at::<u8>(range, told_if_any!(vfio.range_mapped)?) == 0 {
         return None;
     }
@@ -87,10 +92,17 @@ pub fn open(walk: &mut Walk) -> Option<()> {
     walk.part.id = range;
     walk.part.start = at(range, told_if_any!(vfio.range_start)?);
     walk.part.len = len;
-    walk.part.owner =
-        pointer(range, told_if_any!(vfio.range_task)?).map_or(0, |task| TaskPtr(task).tgid());
+    // A task that is kept after its end has no memory any more.
+    walk.part.owner = pointer(range, told_if_any!(vfio.range_task)?)
+        .map(TaskPtr)
+        .filter(|task| task.mm() != 0)
+        .map_or(0, TaskPtr::tgid);
     walk.part.backing = backing::MAPPED;
-    walk.part.pins = len >> PAGE_SHIFT;
+    // Pages of a device's memory are mapped for it, and not pinned.
+    walk.part.pins = match told_if_any!(vfio.range_locked) {
+        Some(locked) => at(range, locked),
+        None => len >> PAGE_SHIFT,
+    };
     walk.by = by::NOTHING;
     None
 }

@@ -19,28 +19,35 @@ pub struct Context {
     meta: *mut Meta,
 }
 
+/// What an iterator's program returns: the kernel goes on to the next, or lets the reader of the iterator go first
+/// (kernel/bpf/bpf_iter.c, `bpf_seq_read`).
+const GO_ON: i32 = 0;
+const STOP: i32 = 1;
+
 /// One descriptor of one task.
 #[inline(always)]
-pub fn task_file(ctx: *const Context) {
+pub fn task_file(ctx: *const Context) -> i32 {
     let (task, fd, file) = (
         kernel::word(ctx as u64, 1),
         kernel::word(ctx as u64, 2),
         kernel::word(ctx as u64, 3),
     );
     if let (Some(task), Some(file)) = (task, file) {
-        visit(ctx, TaskPtr(task), fd.unwrap_or(0) as u32, File(file));
+        return visit(ctx, TaskPtr(task), fd.unwrap_or(0) as u32, File(file));
     }
+    GO_ON
 }
 
 /// One mapping of one task.
 #[inline(always)]
-pub fn task_vma(ctx: *const Context) {
+pub fn task_vma(ctx: *const Context) -> i32 {
     let (task, vma) = (kernel::word(ctx as u64, 1), kernel::word(ctx as u64, 2));
     if let (Some(task), Some(vma)) = (task, vma)
         && let Some(file) = Vma(vma).file()
     {
-        visit(ctx, TaskPtr(task), MAPPED, file);
+        return visit(ctx, TaskPtr(task), MAPPED, file);
     }
+    GO_ON
 }
 
 /// What a file stands for, if it is something with which pages are pinned.
@@ -76,16 +83,16 @@ fn object_of(file: File) -> Option<(Kind, u64)> {
 }
 
 #[inline(always)]
-fn visit(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
+fn visit(ctx: *const Context, who: TaskPtr, fd: u32, file: File) -> i32 {
     let Some((kind, object)) = object_of(file) else {
-        return;
+        return GO_ON;
     };
     if walk::is_asked_for(file.0) {
         walk::run(file.0, object, kind as u32);
-        return;
+        return STOP;
     }
     if walk::is_under_way() {
-        return;
+        return GO_ON;
     }
     let owner = match kind {
         Kind::Ring => rings::owner(object),
@@ -110,4 +117,5 @@ fn visit(ctx: *const Context, who: TaskPtr, fd: u32, file: File) {
             size_of::<Found>() as u32,
         )
     };
+    GO_ON
 }

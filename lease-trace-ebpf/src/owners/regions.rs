@@ -15,7 +15,7 @@ pub const MOST: u64 = 1 << 20;
 
 /// The next object of the list, or the one that the walk was at; `None` behind the last.
 #[inline(always)]
-fn next_object(walk: &mut Walk) -> Option<u64> {
+pub fn next_object(walk: &mut Walk) -> Option<u64> {
     let head = walk.object + u64::from(told_if_any!(verbs.file_objects)?);
     let link = if walk.link == 0 { head } else { walk.link };
     let next = pointer(link, 0)?;
@@ -65,9 +65,6 @@ pub fn open(walk: &mut Walk) -> Option<()> {
         walk.entry = walk.entries;
         return None;
     };
-    if walk.entry < walk.seek {
-        return None;
-    }
     let region = region(object)?;
     let umem = umem(region)?;
     if u32::from(at::<u8>(umem, told!(unpinned_byte))) & told!(unpinned_bits) != 0 {
@@ -85,17 +82,21 @@ pub fn open(walk: &mut Walk) -> Option<()> {
     walk.sg_left = u64::from(at::<u32>(umem, told_if_any!(verbs.umem_sg_nr)?));
     walk.stride = Page(0).nth(1).0;
     walk.by = by::PAGES;
+    walk.left = 0;
     next_of_list(walk);
     Some(())
 }
 
-/// The pages of the next element of the scatterlist (include/linux/scatterlist.h): one whose lowest bit is
+/// The pages of the next element of the scatterlist, if there is one (include/linux/scatterlist.h): one whose lowest bit is
 /// set leads to where the list goes on.
 #[inline(always)]
 pub fn next_of_list(walk: &mut Walk) {
     const SG_CHAIN: u64 = 1;
     const SG_END: u64 = 2;
     const PAGE_SIZE: u64 = 4096;
+    if walk.sg_left == 0 {
+        return;
+    }
     let (link, len) = (told!(own.sg_link), told!(own.sg_len));
     let mut sg = walk.sg;
     let mut to = at::<u64>(sg, link);

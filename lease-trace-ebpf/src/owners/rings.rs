@@ -75,7 +75,11 @@ pub fn open(walk: &mut Walk) -> Option<()> {
     walk.part.owner = 0;
     walk.next = buffer + u64::from(told_if_any!(own.buffer_vecs)? + told!(own.vec_page));
     walk.stride = u64::from(told!(own.vec_size));
-    walk.left = u64::from(at::<u32>(buffer, told_if_any!(own.buffer_nr)?));
+    let nr = u64::from(at::<u32>(buffer, told_if_any!(own.buffer_nr)?));
+    // What is just being freed may say anything: as many as there are pages in it, and two where it begins and
+    // ends within one.
+    let most = (walk.part.len >> 12) + 2;
+    walk.left = if nr < most { nr } else { most };
     walk.by = by::ARRAY;
     Some(())
 }

@@ -3,16 +3,16 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::survey::{Kind, PARTS, Part, Walk, backing, by};
+use lease_trace_common::survey::{Kind, Part, Walk, backing, by};
 
 use super::{
     arrays, containers, regions, rings,
-    told::{FOUND, WALK, told},
+    told::{FOUND, WALK, told, told_if_any},
 };
 use crate::{
     bpf::{loops, mem},
     kernel::{
-        Backing, FileLease, InodePtr, Page,
+        Backing, FileLease, Folio, InodePtr, Page,
         memory::{at, pointer},
     },
 };
@@ -80,8 +80,7 @@ extern "C" fn owners_entries(object: u64, kind: u32) -> i64 {
 unsafe extern "C" fn turn(_turn: u64, _nothing: *mut c_void) -> i64 {
     let Some(walk) = state() else { return 1 };
     if walk.by == by::NOTHING {
-        close(walk);
-        if walk.parts >= u64::from(PARTS) {
+        if !close(walk) {
             return 1;
         }
         if walk.entry >= walk.entries {
@@ -91,33 +90,74 @@ unsafe extern "C" fn turn(_turn: u64, _nothing: *mut c_void) -> i64 {
         owners_open();
         return 0;
     }
+    if walk.at < walk.skip {
+        skip_some(walk);
+        return 0;
+    }
     let Some(page) = next_page(walk) else {
         go_on(walk);
         return 0;
     };
-    // The run before had these.
-    if walk.at <= walk.skip || walk.end_frame != 0 && !is_among(walk, page) {
+    let folio = page.folio();
+    if walk.end_frame != 0 && !is_among(walk, folio) {
         return 0;
     }
-    let mapping = page.folio().mapping();
+    let mapping = folio.mapping();
     if mapping != walk.mapping || walk.part.pins == 0 {
         if !close(walk) {
+            // It is the next run's.
+            walk.at -= 1;
+            walk.skip = walk.at;
             return 1;
         }
         walk.mapping = mapping;
+        walk.part.offset = (walk.at - 1) * PAGE_SIZE;
         describe(&mut walk.part, mapping);
     }
     walk.part.pins += 1;
     0
 }
 
-/// Whether the page is one of the frames that count: by the place of its `struct page`
-/// (include/asm-generic/memory_model.h, `page_to_pfn`).
+/// Steps of a turn that only goes over what is known.
+const STEPS: u32 = 32;
+const PAGE_SIZE: u64 = 4096;
+
+/// Goes over pages that a run before has looked at: those of an array, or of an element of a scatterlist, at once.
 #[inline(always)]
-fn is_among(walk: &Walk, page: Page) -> bool {
+fn skip_some(walk: &mut Walk) {
+    if walk.by == by::LIST {
+        for _ in 0..STEPS {
+            if walk.at < walk.skip && arrays::next_of_list(walk).is_some() {
+                walk.at += 1;
+            }
+        }
+        return;
+    }
+    let known = walk.skip - walk.at;
+    let n = if known < walk.left { known } else { walk.left };
+    if n == 0 {
+        // It has become shorter.
+        walk.skip = walk.at;
+    }
+    walk.at += n;
+    walk.next += n * walk.stride;
+    walk.left -= n;
+    if walk.left == 0 && walk.by == by::PAGES {
+        regions::next_of_list(walk);
+    }
+}
+
+/// Whether any page of the folio is one of the frames that count: a pin keeps all of it. By the place of its
+/// `struct page` (include/asm-generic/memory_model.h, `page_to_pfn`).
+#[inline(always)]
+fn is_among(walk: &Walk, folio: Folio) -> bool {
     let first = at::<u64>(told!(memmap), 0);
-    let frame = page.0.wrapping_sub(first).checked_div(Page(0).nth(1).0);
-    frame.is_some_and(|frame| frame >= walk.first_frame && frame < walk.end_frame)
+    let frame = folio.0.wrapping_sub(first).checked_div(Page(0).nth(1).0);
+    let len = match told_if_any!(own.folio_nr) {
+        Some(nr) if folio.is_large() => u64::from(at::<u32>(folio.0, nr)),
+        _ => 1,
+    };
+    frame.is_some_and(|frame| frame + len > walk.first_frame && frame < walk.end_frame)
 }
 
 /// Opens the entry that is next. A function of its own for the verifier, and its stack is free again for what
@@ -126,6 +166,10 @@ fn is_among(walk: &Walk, page: Page) -> bool {
 #[inline(never)]
 extern "C" fn owners_open() -> i64 {
     let Some(walk) = state() else { return 0 };
+    if walk.entry < walk.seek {
+        seek(walk);
+        return 0;
+    }
     walk.at = 0;
     let opened = match Kind::from_raw(walk.kind as u32) {
         Some(Kind::Ring) => rings::open(walk),
@@ -141,13 +185,34 @@ extern "C" fn owners_open() -> i64 {
     0
 }
 
+/// Goes some entries of a list further to the one that is asked for.
+#[inline(always)]
+fn seek(walk: &mut Walk) {
+    for _ in 0..STEPS {
+        if walk.entry >= walk.seek {
+            break;
+        }
+        let is_there = match Kind::from_raw(walk.kind as u32) {
+            Some(Kind::Verbs) => regions::next_object(walk).is_some(),
+            Some(Kind::Vfio) => containers::next_range(walk).is_some(),
+            _ => false,
+        };
+        walk.entry = if is_there {
+            walk.entry + 1
+        } else {
+            walk.entries
+        };
+        if !is_there {
+            break;
+        }
+    }
+}
+
 /// To the next entry.
 #[inline(always)]
 fn go_on(walk: &mut Walk) {
     walk.by = by::NOTHING;
-    if walk.entry >= walk.seek {
-        walk.skip = 0;
-    }
+    walk.skip = 0;
     walk.entry += 1;
 }
 
@@ -162,20 +227,32 @@ fn next_page(walk: &mut Walk) -> Option<Page> {
         by::ARRAY => {
             walk.next = here + walk.stride;
             walk.left -= 1;
-            pointer(here, 0)?
+            plausible(pointer(here, 0)?)?
         }
         by::PAGES => {
             walk.next = here + walk.stride;
             walk.left -= 1;
-            if walk.left == 0 && walk.sg_left > 0 {
+            if walk.left == 0 {
                 regions::next_of_list(walk);
             }
-            here
+            plausible(here)?
         }
-        _ => arrays::next_of_list(walk)?,
+        _ => plausible(arrays::next_of_list(walk)?)?,
     };
     walk.at += 1;
     Some(Page(page))
+}
+
+/// An address that may be that of a `struct page`: what is read may be just being freed.
+#[inline(always)]
+fn plausible(page: u64) -> Option<u64> {
+    /// More than there are on any machine: 64 TiB of memory.
+    const BYTES: u64 = 1 << 40;
+    let first = match told!(memmap) {
+        0 => return Some(page),
+        memmap => at::<u64>(memmap, 0),
+    };
+    (page.wrapping_sub(first) < BYTES).then_some(page)
 }
 
 /// Enters the part that was counted, if there is any; false where there is no room.
@@ -185,9 +262,6 @@ fn close(walk: &mut Walk) -> bool {
         return true;
     }
     let Some(part) = FOUND.get_ptr_mut(walk.parts as u32) else {
-        // The page that was just looked at is another part's.
-        walk.at -= 1;
-        walk.skip = walk.at;
         return false;
     };
     // SAFETY: a live map value.

@@ -44,7 +44,10 @@ pub struct PinsFlags {
     pub all_memory: bool,
 
     /// Hold what was found against the kernel's own count, and say so in one line; 1 if they differ
-    #[arg(long, conflicts_with_all = ["paths", "pids", "cgroup", "consumer", "pfn", "memory_block"])]
+    #[arg(long, conflicts_with_all = [
+        "paths", "pids", "cgroup", "consumer", "pfn", "memory_block", "all_memory", "json", "columns",
+        "noheadings", "raw", "notruncate",
+    ])]
     pub check: bool,
 
     /// One JSON object instead of a table

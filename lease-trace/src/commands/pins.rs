@@ -34,6 +34,7 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let frames = frames(flags)?;
     let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
+    rows.retain(|row| wanted.admits(row));
     // Who asks for frames asks for whatever is there.
     let is_whole = flags.all_memory || frames.is_some();
     let memory = if is_whole || flags.check {
@@ -41,19 +42,17 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     } else {
         hidden(&rows)
     };
-    rows.retain(|row| wanted.admits(row) && (is_whole || row.memory == Memory::File));
+    rows.retain(|row| is_whole || row.memory == Memory::File);
     let pins = Pins {
         rows,
         held: survey.held[1],
         found: survey.found(),
-        // Of some frames it is not known how many pins there are.
-        not_found: if frames.is_some() {
-            0
-        } else {
-            not_found(&survey)
-        },
+        not_found: frames.is_none().then(|| not_found(&survey)),
     };
     explain(&survey, &pins, memory);
+    if frames.is_some() && survey.has_containers() {
+        say(NO_FRAMES);
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     if flags.check {
         writeln!(out, "{}", verdict(&pins)).map_err(WriteError)?;
@@ -63,7 +62,7 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     } else {
         pins.table(&layout, &mut out)?;
     }
-    Ok(if flags.check && pins.not_found != 0 {
+    Ok(if flags.check && pins.not_found != Some(0) {
         Exit::Wrong
     } else {
         Exit::Done
@@ -73,7 +72,9 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
 /// The page frames that are asked for, if not all.
 fn frames(flags: &PinsFlags) -> anyhow::Result<Option<Range<u64>>> {
     if let Some(frame) = flags.pfn {
-        return Ok(Some(frame..frame + 1));
+        let end = frame.checked_add(1);
+        let end = end.with_context(|| format!("--pfn {frame}: there is no such page frame"))?;
+        return Ok(Some(frame..end));
     }
     let Some(block) = flags.memory_block else {
         return Ok(None);
@@ -126,9 +127,9 @@ fn verdict(pins: &Pins) -> String {
         not_found,
         ..
     } = pins;
-    match not_found {
+    match not_found.unwrap_or(0) {
         0 => format!("{held} pins, all of them found"),
-        1.. => format!("{held} pins, {found} of them found; the owner of {not_found} is not"),
+        more @ 1.. => format!("{held} pins, {found} of them found; the owner of {more} is not"),
         _ => format!("{held} pins, and {found} found: more than there are"),
     }
 }
@@ -136,9 +137,7 @@ fn verdict(pins: &Pins) -> String {
 /// What the figures leave out.
 fn explain(survey: &Survey, pins: &Pins, memory: u64) {
     if !limits::sees_all_processes() {
-        say(
-            "lease-trace runs in a pid namespace of a container: only what its processes have is found",
-        );
+        say(IN_CONTAINER);
     }
     for reason in &survey.unreadable {
         say(&format!("cannot read {reason}"));
@@ -149,14 +148,23 @@ fn explain(survey: &Survey, pins: &Pins, memory: u64) {
             "{counted} in memory that is no file: --all-memory shows them"
         ));
     }
-    if pins.not_found > 0 {
-        let counted = text::counted(pins.not_found as u64, "pin");
+    if let Some(more @ 1..) = pins.not_found {
+        let counted = text::counted(more as u64, "pin");
         say(&format!(
-            "{counted} by the kernel's own count, of which the owner is not found (iommufd is not \
-             looked into, nor are rings that only a message or a registered descriptor keeps)"
+            "{counted} by the kernel's own count, of which the owner is not found: requests under way \
+             (O_DIRECT), iommufd, mediated devices, queues of RDMA devices, and rings that only a \
+             message or a registered descriptor keeps are not looked into"
         ));
     }
 }
+
+/// What is said where somebody asks for frames and there are containers of vfio.
+pub const NO_FRAMES: &str =
+    "which page frames vfio has pinned only the IOMMU knows: some of its pins may be there";
+
+/// What is said in another pid namespace than the first.
+pub const IN_CONTAINER: &str = "lease-trace runs in a pid namespace of a container: only what its processes have is found, and \
+     pids are those of the host";
 
 /// What was asked for.
 struct Wanted<'a> {
@@ -168,6 +176,11 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn of(flags: &'a PinsFlags) -> anyhow::Result<Self> {
+        if !flags.pids.is_empty() && !limits::sees_all_processes() {
+            bail!(
+                "-p: in a container's pid namespace pids are not those of the kernel; leave -p out"
+            );
+        }
         for pid in &flags.pids {
             match process::thread_group(*pid) {
                 Some(group) if group == *pid => {}

@@ -2,24 +2,24 @@
 //! than is known.
 
 use std::{
-    collections::BTreeSet,
     io::{self, BufWriter, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::Path,
 };
 
 use anyhow::Context as _;
 
-use super::pins::not_found;
+use super::pins::{IN_CONTAINER, NO_FRAMES, not_found};
 use crate::{
     cli::WhyFlags,
     enrich::{locks, process},
     exit::Exit,
-    kernel::memory,
+    kernel::{limits, memory},
     pinned::{self, Memory, Row},
     place::Place,
     record::Person,
     sinks::{WriteError, text},
-    tracer::survey,
+    tracer::survey::{self, Survey},
 };
 
 const WIDTH: usize = 80;
@@ -44,12 +44,11 @@ pub fn run(flags: &WhyFlags) -> anyhow::Result<Exit> {
     let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
     rows.retain(|row| about.is_of(row));
-    let unknown = match about {
-        About::Block(_) => 0,
-        _ => not_found(&survey).max(0) as u64,
-    };
-    let mut said = sentences(&flags.what.display().to_string(), &rows, unknown);
+    let what = text::escape(flags.what.as_os_str().as_bytes());
+    let mut said = about.begin(&what, &rows);
+    said.extend(objects(&rows, &about));
     said.extend(about.leases());
+    said.extend(about.doubts(&survey, &rows));
     let mut out = BufWriter::new(io::stdout().lock());
     for sentence in said {
         writeln!(out, "{}", text::wrap(&sentence, WIDTH, 2)).map_err(WriteError)?;
@@ -64,6 +63,7 @@ impl About {
         let typed = what.to_str().filter(|_| !what.exists());
         if let Some(pid) = typed.and_then(|typed| typed.parse().ok())
             && process::thread_group(pid) == Some(pid)
+            && limits::sees_all_processes()
         {
             return Ok(Self::Process(pid));
         }
@@ -84,6 +84,50 @@ impl About {
             Self::Block(_) => true,
             Self::Process(pid) => row.owner.as_ref().is_some_and(|owner| owner.pid == *pid),
         }
+    }
+
+    /// What another object has, too, is counted once; of one process it is its own all the same.
+    const fn counts(&self, row: &Row) -> bool {
+        !row.shared || matches!(self, Self::Process(_))
+    }
+
+    /// How much is pinned.
+    fn begin(&self, what: &str, rows: &[Row]) -> Vec<String> {
+        let counted = rows.iter().filter(|row| self.counts(row));
+        let pins: u64 = counted.map(|row| row.pins).sum();
+        let pins = text::counted(pins, "pin");
+        vec![match (self, rows.is_empty()) {
+            (Self::Process(_), true) => {
+                format!("Nothing is found that process {what} has pinned.")
+            }
+            (Self::Process(_), false) => format!("Process {what} has {pins}."),
+            (_, true) => format!("Nothing is found that has {what} pinned."),
+            (_, false) => format!("{pins} found on {what}."),
+        }]
+    }
+
+    /// What is not known.
+    fn doubts(&self, survey: &Survey, rows: &[Row]) -> Vec<String> {
+        let mut said = Vec::new();
+        if rows.iter().any(|row| row.doubtful) {
+            said.push("Something changed each time it was looked at: ask again.".to_owned());
+        }
+        if let Self::Block(_) = self {
+            if survey.has_containers() {
+                said.push(sentence(NO_FRAMES));
+            }
+        } else if let more @ 1.. = not_found(survey) {
+            said.push(format!(
+                "The owner of {} on this host is not found; some of them may be here.",
+                text::counted(more as u64, "pin")
+            ));
+        }
+        let unreadable = survey.unreadable.iter();
+        said.extend(unreadable.map(|reason| format!("It cannot be read {reason}.")));
+        if !limits::sees_all_processes() {
+            said.push(sentence(IN_CONTAINER));
+        }
+        said
     }
 
     /// Of one file, who holds a lease on it.
@@ -118,33 +162,18 @@ impl About {
     }
 }
 
-/// What is pinned there.
-fn sentences(what: &str, rows: &[Row], unknown: u64) -> Vec<String> {
-    let mut said = Vec::new();
-    let pins: u64 = rows
-        .iter()
-        .filter(|row| !row.shared)
-        .map(|row| row.pins)
-        .sum();
-    if rows.is_empty() {
-        said.push(format!("Nothing is found that has {what} pinned."));
-    } else {
-        said.push(format!("{what} has {}.", text::counted(pins, "pin")));
-    }
-    let mut largest: Vec<&Row> = rows.iter().filter(|row| !row.shared).collect();
+/// The largest objects, a sentence or two each.
+fn objects(rows: &[Row], about: &About) -> Vec<String> {
+    let mut largest: Vec<&Row> = rows.iter().filter(|row| about.counts(row)).collect();
     largest.sort_by_key(|row| std::cmp::Reverse(row.pins));
-    for row in largest.iter().take(NAMED) {
-        said.push(of_object(row));
-    }
-    if largest.len() > NAMED {
-        let more = largest.len() - NAMED;
+    let more = largest.len().saturating_sub(NAMED);
+    let mut said: Vec<_> = largest
+        .iter()
+        .take(NAMED)
+        .map(|row| of_object(row))
+        .collect();
+    if more > 0 {
         said.push(format!("And {more} more: `lease-trace pins` lists them."));
-    }
-    if unknown > 0 {
-        said.push(format!(
-            "The owner of {} on this host is not found; some of them may be here.",
-            text::counted(unknown, "pin")
-        ));
     }
     said
 }
@@ -163,26 +192,31 @@ fn of_object(row: &Row) -> String {
         (_, Some(path)) => format!("in {}", text::escape(&path.bytes)),
         (_, None) => "in a file of unknown name".to_owned(),
     };
-    let others: BTreeSet<_> = row
-        .holders
-        .iter()
-        .map(|holder| &holder.person)
-        .filter(|person| owner.is_none_or(|owner| owner.pid != person.pid))
-        .map(text::person)
-        .collect();
+    let mut others = row.holders.clone();
+    others.retain(|holder| owner.is_none_or(|owner| owner.pid != holder.person.pid));
     let others = if others.is_empty() {
         String::new()
     } else {
-        let names: Vec<_> = others.into_iter().take(NAMED).collect();
-        format!(" It is kept by {}, too.", names.join(", "))
+        format!(" It is kept by {}, too.", text::people(&others))
+    };
+    let joint = if row.shared || row.is_joint {
+        " Another object has the same pins: they stay until both let go."
+    } else {
+        ""
     };
     format!(
-        "{who} has {} {of}, by {}: {}{by}. They go when {}.{others}",
+        "{who} has {} {of}, by {}: {}{by}. They go when {}.{others}{joint}",
         row.pins,
         row.consumer,
         row.object,
         freed_by(row.consumer),
     )
+}
+
+/// With a capital, and an end.
+fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    format!("{}{rest}.", first.to_uppercase())
 }
 
 /// What the owner would have to do.
@@ -205,7 +239,10 @@ fn freed_by(consumer: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, record::Holder};
+    use crate::{
+        fixtures,
+        record::{Dev, Holder},
+    };
 
     fn row() -> Row {
         let person = fixtures::person(235, "ring-client");
@@ -217,6 +254,7 @@ mod tests {
             size_bytes: Some(1 << 20),
             pins: 256,
             shared: false,
+            is_joint: false,
             doubtful: false,
             consumer: "io_uring",
             leased: Some("write"),
@@ -229,31 +267,49 @@ mod tests {
         }
     }
 
+    const MOUNT: About = About::Files(Place::On(Dev(1)));
+
+    fn said(about: &About, what: &str, rows: &[Row]) -> String {
+        let mut said = about.begin(what, rows);
+        said.extend(objects(rows, about));
+        said.join("\n")
+    }
+
     #[test]
     fn it_says_what_is_known() {
-        insta::assert_snapshot!(sentences("/srv/data/index.db", &[row()], 0).join("\n"), @r"
-        /srv/data/index.db has 256 pins.
+        insta::assert_snapshot!(said(&MOUNT, "/srv", &[row()]), @r"
+        256 pins found on /srv.
         ring-client[235] has 256 in /srv/data/index.db, by io_uring: ring buffer 0, descriptor 3. They go when the buffer is unregistered, or the ring is closed wherever it is open or mapped.
         ");
     }
 
     #[test]
-    fn it_says_who_else_keeps_it_and_what_is_not_found() {
+    fn it_says_who_else_keeps_it() {
         let mut inherited = row();
         inherited.fd = None;
+        inherited.is_joint = true;
         inherited.holders[0] = Holder {
             person: fixtures::person(236, "child"),
             fd: Some(3),
         };
-        insta::assert_snapshot!(sentences("/mnt", &[inherited], 7).join("\n"), @r"
-        /mnt has 256 pins.
-        ring-client[235] has 256 in /srv/data/index.db, by io_uring: ring buffer 0. They go when the buffer is unregistered, or the ring is closed wherever it is open or mapped. It is kept by child[236], too.
-        The owner of 7 pins on this host is not found; some of them may be here.
+        insta::assert_snapshot!(said(&MOUNT, "/mnt", &[inherited]), @r"
+        256 pins found on /mnt.
+        ring-client[235] has 256 in /srv/data/index.db, by io_uring: ring buffer 0. They go when the buffer is unregistered, or the ring is closed wherever it is open or mapped. It is kept by child[236], too. Another object has the same pins: they stay until both let go.
         ");
     }
 
     #[test]
+    fn what_is_shared_is_a_processs_own_and_counted_once_elsewhere() {
+        let mut shared = row();
+        shared.shared = true;
+        assert!(said(&About::Process(235), "235", &[shared.clone()]).contains("has 256 pins"));
+        assert!(said(&MOUNT, "/srv", &[row(), shared]).contains("256 pins found on"));
+    }
+
+    #[test]
     fn nothing_is_said_to_be_nothing() {
-        insta::assert_snapshot!(sentences("4711", &[], 0).join("\n"), @"Nothing is found that has 4711 pinned.");
+        let nothing = |about: About, what: &str| said(&about, what, &[]);
+        insta::assert_snapshot!(nothing(About::Process(4711), "4711"), @"Nothing is found that process 4711 has pinned.");
+        insta::assert_snapshot!(nothing(About::Block(3), "memory3"), @"Nothing is found that has memory3 pinned.");
     }
 }

@@ -1,7 +1,7 @@
 //! Names of files that processes have mapped or open, by inode: /proc/PID/maps and /proc/PID/fd.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::{CString, OsStr},
     fs,
     ops::Range,
@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use super::process;
+use super::{
+    locks::{self, LockLine},
+    mounts, process,
+};
 use crate::record::{Dev, FilePath};
 
 /// What marks a file without a name behind its last one (fs/d_path.c).
@@ -27,6 +30,18 @@ pub struct Mapped {
     open: HashMap<u32, Vec<(Numbers, Vec<u8>)>>,
     /// Of files on overlayfs, by process and name.
     over: HashMap<(u32, Vec<u8>), Option<Numbers>>,
+    /// Files of which the owner has no name, nor anybody else.
+    unknown: HashSet<(u32, Dev, u64)>,
+    locks: Option<Vec<LockLine>>,
+}
+
+/// What is mapped at an address.
+#[derive(Debug, PartialEq, Eq)]
+pub enum At {
+    Nothing,
+    Anonymous,
+    /// A file, with its numbers.
+    File(FilePath, Dev, u64),
 }
 
 /// One line of /proc/PID/maps.
@@ -42,6 +57,10 @@ impl Mapped {
     /// The name of this inode by which one of these processes has it at `address`, mapped elsewhere, or open;
     /// the first that knows it.
     pub fn path(&mut self, pids: &[u32], address: u64, dev: Dev, ino: u64) -> Option<FilePath> {
+        let unknown = (pids.first().copied().unwrap_or(0), dev, ino);
+        if self.unknown.contains(&unknown) {
+            return None;
+        }
         let at_address = |mapping: &&Mapping| mapping.addresses.contains(&address);
         for pid in pids {
             let mappings = self.mappings(*pid);
@@ -54,18 +73,25 @@ impl Mapped {
                 return Some(named(&found.path));
             }
         }
-        pids.iter().find_map(|pid| {
+        let found = pids.iter().find_map(|pid| {
             let open = self.open.entry(*pid).or_insert_with(|| open(*pid));
             let mut here = open.iter().filter(|known| known.0 == (dev, ino));
             here.next().map(|(_, path)| named(path))
-        })
+        });
+        if found.is_none() {
+            self.unknown.insert(unknown);
+        }
+        found
     }
 
-    /// The file that a process has mapped at an address, with its numbers.
-    pub fn at(&mut self, pid: u32, address: u64) -> Option<(FilePath, Dev, u64)> {
+    /// What a process has mapped at an address.
+    pub fn at(&mut self, pid: u32, address: u64) -> At {
         let mut mappings = self.mappings(pid).iter();
-        let found = mappings.find(|mapping| mapping.addresses.contains(&address))?;
-        (found.ino != 0).then(|| (named(&found.path), found.dev, found.ino))
+        match mappings.find(|mapping| mapping.addresses.contains(&address)) {
+            None => At::Nothing,
+            Some(found) if found.ino == 0 => At::Anonymous,
+            Some(found) => At::File(named(&found.path), found.dev, found.ino),
+        }
     }
 
     /// The numbers of a file on overlayfs, by the name that a process has for it; nothing if it is on another file
@@ -76,6 +102,16 @@ impl Mapped {
         }
         let found = self.over.entry((pid, path.bytes.clone()));
         *found.or_insert_with(|| over(pid, &path.bytes))
+    }
+
+    /// The lease in force on a file, by the kernel's list, which is read once.
+    pub fn lease(&mut self, dev: Dev, ino: u64) -> Option<&LockLine> {
+        let listed = self
+            .locks
+            .get_or_insert_with(|| locks::leases().unwrap_or_default());
+        listed
+            .iter()
+            .find(|lease| (lease.dev, lease.ino) == (dev, ino))
     }
 
     fn mappings(&mut self, pid: u32) -> &[Mapping] {
@@ -134,19 +170,26 @@ fn unescape(path: &[u8]) -> Vec<u8> {
     name
 }
 
-/// What a process has open that is a file: device, inode and name.
+/// What a process has open that is a file: its numbers, as the kernel has them, and its name.
 fn open(pid: u32) -> Vec<(Numbers, Vec<u8>)> {
     let Ok(descriptors) = fs::read_dir(process::file(pid, "fd")) else {
         return Vec::new();
     };
+    let mounts = fs::read_to_string(process::file(pid, "mountinfo")).unwrap_or_default();
     let of = |descriptor: fs::DirEntry| {
+        let name = fs::read_link(descriptor.path()).ok()?.into_os_string();
+        let name = name.into_vec();
+        if !name.starts_with(b"/") {
+            return None;
+        }
         let found = fs::metadata(descriptor.path()).ok()?;
-        let name = fs::read_link(descriptor.path())
-            .ok()?
-            .into_os_string()
-            .into_vec();
-        name.starts_with(b"/")
-            .then(|| ((dev_of(&found), found.st_ino()), name))
+        let info = process::file(pid, "fdinfo").join(descriptor.file_name());
+        let info = fs::read_to_string(info).ok()?;
+        let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+        let dev = mounts::of(&mounts, mount.trim().parse().ok()?);
+        // What is on no mount of the process (a memfd) has no other number than this.
+        let dev = dev.map_or_else(|| dev_of(&found), |(dev, _)| Dev(dev));
+        Some(((dev, found.st_ino()), name))
     };
     descriptors.flatten().filter_map(of).collect()
 }

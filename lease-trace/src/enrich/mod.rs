@@ -7,6 +7,7 @@ pub mod context;
 pub mod device;
 pub mod locks;
 pub mod mapped;
+pub mod mounts;
 pub mod process;
 pub mod size;
 pub mod symbols;

@@ -59,12 +59,26 @@ const KNOWN: [Known; 8] = [
 
 const _: () = assert!(KNOWN.len() == DRIVERS);
 
+/// Other drivers of RDMA devices that Linux has.
+const UNKNOWN: [&str; 10] = [
+    "siw",
+    "hns_roce_hw_v2",
+    "hfi1",
+    "qedr",
+    "ocrdma",
+    "usnic_verbs",
+    "ib_mthca",
+    "iw_cxgb4",
+    "vmw_pvrdma",
+    "ionic_rdma",
+];
+
 /// What there is to know, and by number the modules of the drivers whose regions can be read.
 pub struct Owners {
     pub survey: Survey,
     pub drivers: Vec<(u32, &'static str)>,
-    /// Drivers that are loaded and whose regions cannot be read, with the reason.
-    pub unreadable: Vec<(&'static str, Error)>,
+    /// Modules that are loaded and of which it cannot be read what they have pinned, with the reason.
+    pub unreadable: Vec<(&'static str, String)>,
 }
 
 /// Why it cannot be asked.
@@ -128,9 +142,10 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
         unreadable: Vec::new(),
     };
     if iommu != 0 {
-        let modules = ["vfio", "vfio_iommu_type1"].into_iter();
-        let sources = modules.filter_map(|module| of_module(types, module).transpose());
-        let sources: Vec<_> = sources.collect::<Result<_, _>>()?;
+        let mut sources = Vec::new();
+        for module in ["vfio", "vfio_iommu_type1"] {
+            sources.extend(owners.types_of(types, module)?);
+        }
         owners.survey.vfio = Vfio::find(|source| first(&sources, types, source))?;
     }
     if verbs != 0 {
@@ -146,25 +161,48 @@ impl Owners {
         drivers.find_map(|(known, module)| (*known == id).then_some(*module))
     }
 
+    /// The types of a module behind the kernel's own; `None` if it is not loaded, or has none, which is noted.
+    fn types_of(&mut self, types: &Btf, module: &'static str) -> Result<Option<Btf>, Error> {
+        let path = Path::new("/sys/kernel/btf").join(module);
+        match fs::read(&path) {
+            Ok(data) => return types.with_module(&data).map(Some),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Read {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                });
+            }
+            Err(_) if is_loaded(module) => {
+                let reason = "the module was built without types (BTF)".to_owned();
+                self.unreadable.push((module, reason));
+            }
+            Err(_) => {}
+        }
+        Ok(None)
+    }
+
     /// What modules say of RDMA. A structure that only drivers use may be in their types alone.
     fn ask_verbs(&mut self, types: &Btf) -> Result<(), Error> {
-        let Some(core) = of_module(types, "ib_uverbs")? else {
+        let Some(core) = self.types_of(types, "ib_uverbs")? else {
             return Ok(());
         };
+        for module in UNKNOWN {
+            if is_loaded(module) {
+                let reason = "its structures are not known to lease-trace".to_owned();
+                self.unreadable.push((module, reason));
+            }
+        }
         let mut sources = Vec::new();
-        let mut readable = self.survey.drivers.iter_mut();
-        for known in &KNOWN {
-            let Some(driver) = of_module(types, known.module)? else {
+        for (place, known) in KNOWN.iter().enumerate() {
+            let Some(driver) = self.types_of(types, known.module)? else {
                 continue;
             };
             match read_driver(&core, &driver, known) {
                 Ok(found) => {
                     self.drivers.push((found.id, known.module));
-                    if let Some(place) = readable.next() {
-                        *place = found;
-                    }
+                    self.survey.drivers[place] = found;
                 }
-                Err(error) => self.unreadable.push((known.module, error)),
+                Err(error) => self.unreadable.push((known.module, error.to_string())),
             }
             sources.push(driver);
         }
@@ -209,15 +247,6 @@ fn read_driver(core: &Btf, driver: &Btf, known: &Known) -> Result<Driver, Error>
     })
 }
 
-/// The types of a module behind the kernel's own; `None` if it is not loaded.
-fn of_module(types: &Btf, module: &str) -> Result<Option<Btf>, Error> {
-    let path = Path::new("/sys/kernel/btf").join(module);
-    match fs::read(&path) {
-        Ok(data) => types.with_module(&data).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::Read {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        }),
-    }
+fn is_loaded(module: &str) -> bool {
+    Path::new("/sys/module").join(module).exists()
 }

@@ -14,7 +14,7 @@ const SELF: pid_t = 0;
 const PRIORITY: i32 = 1;
 
 /// As long as it lives, no ordinary task preempts this thread. Where that is refused (it takes
-/// CAP_SYS_NICE), nothing changes: what is missed is counted and told.
+/// CAP_SYS_NICE, or RLIMIT_RTPRIO), nothing changes: what is missed is counted and told.
 ///
 /// To be held for one call or a few: nobody else runs on this CPU meanwhile.
 #[must_use = "it ends when it is dropped"]
@@ -40,7 +40,8 @@ impl Undisturbed {
 impl Drop for Undisturbed {
     fn drop(&mut self) {
         if let Some(before) = self.before {
-            schedule(before, 0);
+            // That flag goes only with CAP_SYS_NICE, where a limit (RLIMIT_RTPRIO) was enough to claim.
+            let _ = schedule(before, 0) || schedule(before | SCHED_RESET_ON_FORK, 0);
         }
     }
 }

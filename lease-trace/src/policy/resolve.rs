@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::record::Dev;
+use crate::enrich::mounts;
 
 /// A directory or file that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub fn place(path: &Path) -> Result<Place, Error> {
     let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(open)?;
     let mount = mount_id(&file).map_err(device)?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(device)?;
-    let (dev, fs) = mount_of(&mounts, mount).ok_or_else(|| {
+    let (dev, fs) = mounts::of(&mounts, mount).ok_or_else(|| {
         device(io::Error::other(format!(
             "mount {mount} is not in /proc/self/mountinfo"
         )))
@@ -97,38 +97,11 @@ fn mount_id(file: &File) -> io::Result<u64> {
     Ok(stat.stx_mnt_id)
 }
 
-/// Device, as `super_block.s_dev` has it, and type of a mount:
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
-fn mount_of(mountinfo: &str, id: u64) -> Option<(u32, String)> {
-    let line = mountinfo.lines().find(|line| {
-        let first = line.split(' ').next();
-        first.and_then(|first| first.parse().ok()) == Some(id)
-    })?;
-    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-    let fs = line.split_once(" - ")?.1.split(' ').next()?;
-    Some((Dev::new(major, minor).0, fs.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    #[test]
-    fn a_mount_has_a_device_and_a_type() {
-        let mounts = "\
-22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
-36 22 0:28 /sub /srv/my\\040data rw master:1 propagate_from:2 - btrfs /dev/vdb rw,subvol=/sub
-";
-        assert_eq!(
-            mount_of(mounts, 22),
-            Some((254 << 20 | 1, "ext4".to_owned()))
-        );
-        assert_eq!(mount_of(mounts, 36), Some((28, "btrfs".to_owned())));
-        assert_eq!(mount_of(mounts, 2), None);
-    }
 
     #[test]
     fn a_path_is_what_its_links_lead_to() {

@@ -58,7 +58,7 @@ impl Serialize for FilePath {
 }
 
 /// A device number in the kernel's own encoding, shown as `MAJ:MIN`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Dev(pub u32);
 
 impl Dev {

@@ -26,7 +26,9 @@ pub struct Pins {
     pub found: u64,
     /// Those whose owner was not: below zero, more were found than the kernel counts, since they came and
     /// went meanwhile.
-    pub not_found: i64,
+    /// Absent: page frames were asked for, of which the kernel does not count the pins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_found: Option<i64>,
 }
 
 /// A column; the order is that of the list which `-o` shows for a wrong name.
@@ -197,6 +199,7 @@ mod tests {
             size_bytes: Some(1 << 20),
             pins: 256,
             shared: false,
+            is_joint: false,
             doubtful: false,
             consumer,
             leased: (comm == "db").then_some("write"),
@@ -226,7 +229,7 @@ mod tests {
             ],
             held: 768,
             found: 768,
-            not_found: 0,
+            not_found: Some(0),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Leases and stakes alone, without a look at their inodes and paths, and how full the maps are:
 //! what can be read often, however many there are.
 
-use std::{borrow::Borrow, collections::HashSet};
+use std::{borrow::Borrow, collections::HashSet, iter};
 
 use aya::maps::{IterableMap, MapData};
 use lease_trace_common::{lease::Lease, stake::Stake};
@@ -42,9 +42,12 @@ impl<T: Borrow<MapData>> Maps<T> {
             .chain(stakes.iter().map(|(key, _)| key.inode))
             .collect();
         // A deletion can throw this walk back to the start: no more steps than the map holds.
-        let undisturbed = Undisturbed::claim();
-        let paths = self.paths.keys().take(self.max_paths()?).count();
-        drop(undisturbed);
+        let mut keys = self.paths.keys().take(self.max_paths()?);
+        let next = || {
+            let _undisturbed = Undisturbed::claim();
+            keys.next()
+        };
+        let paths = iter::from_fn(next).count();
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
             ("INODES", inodes.len(), self.inodes.map()),

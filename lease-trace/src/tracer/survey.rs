@@ -2,7 +2,7 @@
 //! else is in place, and leaves nothing behind.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
     os::fd::OwnedFd,
 };
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::kernel::{
     host::Obstacle,
+    limits,
     owners::{self, Owners},
     undisturbed::Undisturbed,
     vmstat,
@@ -53,6 +54,11 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Whether there are any containers of vfio.
+    pub fn has_containers(&self) -> bool {
+        self.objects.iter().any(|object| object.kind == Kind::Vfio)
+    }
+
     /// Pins that were found, those that several objects share once.
     pub fn found(&self) -> u64 {
         let parts = self.objects.iter().flat_map(|object| &object.parts);
@@ -66,7 +72,7 @@ impl Survey {
 /// An object that keeps pins, and who keeps it.
 pub struct Owner {
     pub kind: Kind,
-    /// The process whose pins they are; `None`: nobody who is there.
+    /// The process whose pins they are, unless a part says so itself; `None`: nobody who is there.
     pub tgid: Option<u32>,
     /// Who has it open or mapped, in the order of the walk.
     pub holders: Vec<Holder>,
@@ -91,8 +97,10 @@ pub struct Pinned {
     pub part: Part,
     /// The module of the driver, for a memory region.
     pub driver: Option<&'static str>,
-    /// Another object has the same pins, and comes before.
+    /// Another object or entry has the same pins, and comes before.
     pub is_shared: bool,
+    /// Another has them, before or behind.
+    pub is_joint: bool,
 }
 
 /// The programs, loaded.
@@ -120,50 +128,45 @@ pub fn take(frames: Option<&Range<u64>>) -> Result<Survey, Error> {
         });
     }
     let (mut surveyor, owners) = Surveyor::load(frames)?;
+    if frames.is_some() && owners.survey.memmap == 0 {
+        return Err(Error::Walk(
+            "this kernel does not say where page frames are (vmemmap_base)".to_owned(),
+        ));
+    }
     let mut objects = surveyor.objects()?;
-    let mut seen = HashSet::new();
-    for (first, object) in &mut objects {
-        let (parts, is_doubtful) = surveyor.settled(first)?;
+    // By what has the pins: the object and its entry that came first.
+    let mut first = HashMap::new();
+    let mut joint = HashSet::new();
+    for (number, (holders, object)) in objects.iter_mut().enumerate() {
+        let (parts, is_doubtful) = surveyor.settled(holders)?;
         object.is_doubtful = is_doubtful;
-        object.parts = parts
-            .into_iter()
-            .map(|part| Pinned {
+        for part in parts {
+            let here = (number, part.entry);
+            let is_shared = *first.entry(part.id).or_insert(here) != here;
+            if is_shared {
+                joint.insert(part.id);
+            }
+            object.parts.push(Pinned {
                 part,
                 driver: owners.driver(part.driver),
-                is_shared: false,
-            })
-            .collect();
-        let ids: HashSet<u64> = object.parts.iter().map(|part| part.part.id).collect();
-        for part in &mut object.parts {
-            part.is_shared = seen.contains(&part.part.id);
+                is_shared,
+                is_joint: false,
+            });
         }
-        seen.extend(ids);
-        object.find_owner();
+    }
+    for (_, object) in &mut objects {
+        for part in &mut object.parts {
+            part.is_joint = joint.contains(&part.part.id);
+        }
     }
     let unreadable = owners.unreadable.iter();
     Ok(Survey {
         objects: objects.into_iter().map(|(_, object)| object).collect(),
         held: [before, held()?],
         unreadable: unreadable
-            .map(|(module, error)| format!("regions of {module}: {error}"))
+            .map(|(module, reason)| format!("what {module} has pinned: {reason}"))
             .collect(),
     })
-}
-
-impl Owner {
-    /// Where the file does not say it, an entry may, or whoever has it open first.
-    fn find_owner(&mut self) {
-        let by_entry = self.parts.iter().find_map(|part| match part.part.owner {
-            0 => None,
-            tgid => Some(tgid),
-        });
-        let by_holder = match self.kind {
-            // By the kernel's account it is somebody's who is gone.
-            Kind::Ring => None,
-            _ => self.holders.first().map(|holder| holder.tgid),
-        };
-        self.tgid = self.tgid.or(by_entry).or(by_holder);
-    }
 }
 
 impl Surveyor {
@@ -203,10 +206,10 @@ impl Surveyor {
         Ok((surveyor, owners))
     }
 
-    /// Everything with which something may be pinned, and by which descriptor or mapping to get at it.
-    fn objects(&mut self) -> Result<Vec<(Found, Owner)>, Error> {
+    /// Everything with which something may be pinned, and the descriptors and mappings by which to get at it.
+    fn objects(&mut self) -> Result<Vec<(Vec<Found>, Owner)>, Error> {
         self.begin(Walk::default())?;
-        let mut found = BTreeMap::<(u64, u64), (usize, Found, Owner)>::new();
+        let mut found = BTreeMap::<(u64, u64), (usize, Vec<Found>, Owner)>::new();
         for program in &self.programs {
             let bytes =
                 walk::bytes(program, None).map_err(|error| Error::Walk(error.to_string()))?;
@@ -215,27 +218,18 @@ impl Surveyor {
                     continue;
                 };
                 let order = found.len();
-                let (_, _, object) =
-                    found
-                        .entry((record.object, record.file))
-                        .or_insert_with(|| {
-                            let object = Owner {
-                                kind,
-                                tgid: (record.owner != 0).then_some(record.owner),
-                                holders: Vec::new(),
-                                ino: record.ino,
-                                parts: Vec::new(),
-                                is_doubtful: false,
-                            };
-                            (order, record, object)
-                        });
+                let (_, met, object) = found
+                    .entry((record.object, record.file))
+                    .or_insert_with(|| (order, Vec::new(), owner(kind, &record)));
                 let holder = Holder {
                     tgid: record.tgid,
                     comm: walk::comm(&record.comm),
                     fd: (record.fd != MAPPED).then_some(record.fd),
                 };
+                // A thread with a table of its own has them once more.
                 if !object.holders.contains(&holder) {
                     object.holders.push(holder);
+                    met.push(record);
                 }
             }
         }
@@ -243,27 +237,37 @@ impl Surveyor {
         found.sort_unstable_by_key(|(order, ..)| *order);
         Ok(found
             .into_iter()
-            .map(|(_, first, object)| (first, object))
+            .map(|(_, met, object)| (met, object))
             .collect())
     }
 
     /// What an object has pinned: as two looks in a row have it, or else as the last has, and true.
-    fn settled(&mut self, at: &Found) -> Result<(Vec<Part>, bool), Error> {
-        let mut last = self.look(at)?;
+    fn settled(&mut self, by: &[Found]) -> Result<(Vec<Part>, bool), Error> {
+        let mut last = self.look_by_any(by)?;
         for _ in 1..LOOKS {
-            let next = self.look(at)?;
+            let next = self.look_by_any(by)?;
             if next == last {
-                return Ok((next, false));
+                // What is gone has nothing.
+                let (parts, is_whole) = next.unwrap_or((Vec::new(), true));
+                return Ok((parts, !is_whole));
             }
             last = next;
         }
-        Ok((last, true))
+        Ok((last.unwrap_or_default().0, true))
     }
 
-    /// What it has pinned now; nothing if it is gone.
-    fn look(&mut self, at: &Found) -> Result<Vec<Part>, Error> {
-        let program = &self.programs[usize::from(at.fd == MAPPED)];
-        let failed = |error| Error::maps("cannot read the map", "WALK", error);
+    /// By the first of these that still has it; `None` if none has.
+    fn look_by_any(&mut self, by: &[Found]) -> Result<Option<(Vec<Part>, bool)>, Error> {
+        for at in by {
+            if let Some(looked) = self.look(at)? {
+                return Ok(Some(looked));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What it has pinned now, and whether that is all; `None` if it is not there any more.
+    fn look(&mut self, at: &Found) -> Result<Option<(Vec<Part>, bool)>, Error> {
         let mut parts: Vec<Part> = Vec::new();
         let mut next = Walk {
             file: at.file,
@@ -272,24 +276,50 @@ impl Surveyor {
             ..Walk::default()
         };
         for _ in 0..RUNS {
-            begin(&mut self.walk, next)?;
-            walk::bytes(program, Some(at.tgid)).map_err(|error| Error::Walk(error.to_string()))?;
-            let undisturbed = Undisturbed::claim();
-            let walk = self.walk.get(&0, 0).map_err(failed)?;
+            let walk = self.run(at, next)?;
+            if walk.is_found == 0 {
+                return Ok(None);
+            }
             for n in 0..walk.parts as u32 {
-                let part = self.found.get(&n, 0).map_err(failed)?;
+                let part = self.part(n)?;
                 match parts.last_mut() {
                     Some(last) if goes_on(last, &part) => last.pins += part.pins,
                     _ => parts.push(part),
                 }
             }
-            drop(undisturbed);
-            if walk.is_found == 0 || walk.is_done != 0 {
-                return Ok(parts);
+            if walk.is_done != 0 {
+                return Ok(Some((parts, true)));
             }
-            next = from_here(&walk, at);
+            let from = from_here(&walk, at);
+            if walk.parts == 0 && (from.seek, from.skip) == (next.seek, next.skip) {
+                break;
+            }
+            next = from;
         }
-        Ok(parts)
+        Ok(Some((parts, false)))
+    }
+
+    /// One run of the program: until it has met the file, or seen that it is not there.
+    fn run(&mut self, at: &Found, walk: Walk) -> Result<Walk, Error> {
+        begin(&mut self.walk, walk)?;
+        let failed = |error| Error::maps("cannot read the map", "WALK", error);
+        let program = &self.programs[usize::from(at.fd == MAPPED)];
+        // In another pid namespace the kernel would take the number for another process's.
+        let tgid = limits::sees_all_processes().then_some(at.tgid);
+        let (walk, mut looked) = (&self.walk, Ok(walk));
+        let walked = walk::until(program, tgid, || {
+            let _undisturbed = Undisturbed::claim();
+            looked = walk.get(&0, 0);
+            looked.as_ref().map_or(true, |looked| looked.is_found != 0)
+        });
+        walked.map_err(|error| Error::Walk(error.to_string()))?;
+        looked.map_err(failed)
+    }
+
+    fn part(&self, n: u32) -> Result<Part, Error> {
+        let _undisturbed = Undisturbed::claim();
+        let part = self.found.get(&n, 0);
+        part.map_err(|error| Error::maps("cannot read the map", "FOUND", error))
     }
 
     fn begin(&mut self, walk: Walk) -> Result<(), Error> {
@@ -303,10 +333,34 @@ fn begin(map: &mut Array<MapData, Walk>, walk: Walk) -> Result<(), Error> {
         .map_err(|error| Error::maps("cannot write the map", "WALK", error))
 }
 
+/// An object of which nothing is known but its file.
+fn owner(kind: Kind, record: &Found) -> Owner {
+    let tgid = match kind {
+        // By the kernel's account; 0: somebody who is gone.
+        Kind::Ring => record.owner,
+        // The first that is met.
+        Kind::Umem | Kind::Dmabuf => record.tgid,
+        Kind::Verbs | Kind::Vfio => 0,
+    };
+    Owner {
+        kind,
+        tgid: (tgid != 0).then_some(tgid),
+        holders: Vec::new(),
+        ino: record.ino,
+        parts: Vec::new(),
+        is_doubtful: false,
+    }
+}
+
 /// Whether this is the rest of the same pins, which two runs have found.
 fn goes_on(last: &Part, next: &Part) -> bool {
-    let pins = last.pins;
-    *last == Part { pins, ..*next }
+    let Part { pins, offset, .. } = *last;
+    *last
+        == Part {
+            pins,
+            offset,
+            ..*next
+        }
 }
 
 /// The walk that goes on where one has stopped.
@@ -326,7 +380,7 @@ fn from_here(walk: &Walk, at: &Found) -> Walk {
         first_frame: walk.first_frame,
         end_frame: walk.end_frame,
         entry,
-        seek: walk.entry,
+        seek: walk.entry.max(walk.seek),
         skip,
         mapping: walk.mapping,
         part: walk.part,

@@ -180,6 +180,27 @@ pub fn bytes(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Lets a program walk that writes nothing, and asks each time when it stops whether that is the end.
+pub fn until(
+    program: &OwnedFd,
+    tgid: Option<u32>,
+    mut is_over: impl FnMut() -> bool,
+) -> io::Result<()> {
+    let mut file: File = iter::over_tasks(program.as_fd(), tgid)?.into();
+    let mut patience = Patience::new();
+    loop {
+        let end = match file.read(&mut [0; 8]) {
+            Ok(read) => read == 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => return Err(error),
+        };
+        if is_over() || end {
+            return Ok(());
+        }
+        patience.check();
+    }
+}
+
 /// Says that a walk takes long: each time at twice as much as before.
 struct Patience {
     begun: Instant,

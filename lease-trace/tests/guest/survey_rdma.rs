@@ -110,3 +110,26 @@ fn very_many_regions_are_all_found() {
     );
     assert_all_found();
 }
+
+/// A region of more pages than one run of the program looks at: the next goes on in the middle of it.
+#[test]
+fn a_region_longer_than_a_run_is_whole() {
+    const PAGES: i64 = 272 << 8;
+    no_monitor();
+    let _rxe = Rxe::ready();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    actor.ok(&format!("rdma-open d {}", Rxe::DEVICE));
+    actor.ok(&format!("open f {} rw,creat", scratch.file("f")));
+    actor.all(&[
+        "write-all f 272M",
+        "mmap m f 272M shared rw",
+        "reg-mr large d m rw",
+    ]);
+    actor.ok("reg-mr small d m rw 0 8K");
+    let rows = pins(&[]).rows("pins", actor.pid());
+    let mut counts: Vec<_> = rows.iter().map(|row| integer(row, "pins")).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [2, PAGES], "{rows:?}");
+    assert_all_found();
+}
