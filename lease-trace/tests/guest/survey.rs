@@ -288,9 +288,9 @@ fn a_dma_buf_is_found_with_whoever_has_it() {
     );
     let link = format!("/proc/{}/fdinfo/{}", actor.pid(), row["fd"]);
     let info = std::fs::read_to_string(&link).unwrap_or_else(|error| panic!("{link}: {error}"));
-    let ino = info.lines().find_map(|line| line.strip_prefix("ino:"));
-    let ino = ino.expect("fdinfo has the inode").trim();
-    assert_eq!(row["object"], format!("dma-buf {ino}"), "{row}");
+    let number = info.lines().find_map(|line| line.strip_prefix("ino:"));
+    let number = number.expect("fdinfo has the inode").trim();
+    assert_eq!(row["object"], format!("dma-buf {number}"), "{row}");
     let child = actor.fork("child");
     actor.all(&[
         "child: close b",
