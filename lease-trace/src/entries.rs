@@ -1,6 +1,7 @@
 //! A snapshot as the entries of a report.
 
 mod asked;
+mod surveyed;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +11,10 @@ use lease_trace_common::{
     stake::{self, State},
 };
 
-pub use self::asked::{Squatters, Subject};
+pub use self::{
+    asked::{Squatters, Subject},
+    surveyed::Surveyed,
+};
 use crate::{
     breaking::Breaking,
     clock::{Clock, elapsed_ms},

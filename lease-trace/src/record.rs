@@ -322,7 +322,7 @@ pub struct Entry {
     pub breaker: Option<Person>,
     #[serde(flatten)]
     pub file: File,
-    /// What the stake is.
+    /// What the stake is; `pinned`: nobody watched, so that it is a zombie or a bare pin.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(schema_with = "crate::schema::state"))]
     pub state: Option<&'static str>,

@@ -149,7 +149,7 @@ fn report(entry: &Schema, lost: &Schema) -> Value {
     json!({
         "type": "object",
         "description": "One of `zombies`, `leases` and `stakes`, as asked for.",
-        "required": ["monitor", "enforcement", "lost"],
+        "required": ["monitor", "enforcement", "surveyed", "lost"],
         "oneOf": [
             { "required": ["zombies"] },
             { "required": ["leases"] },
@@ -160,13 +160,17 @@ fn report(entry: &Schema, lost: &Schema) -> Value {
             "leases": entries(&["lease"]),
             "stakes": entries(&["leases"]),
             "monitor": {
-                "description": "Pid of the monitor whose stakes these are; null if none runs, and \
-                                pins are then not known.",
+                "description": "Pid of the monitor whose stakes these are; null if none runs.",
                 "type": ["integer", "null"],
                 "minimum": 0,
             },
             "enforcement": {
                 "description": "The stakes are those of the enforcement in place, without a monitor.",
+                "type": "boolean",
+            },
+            "surveyed": {
+                "description": "Nobody watched: pins are those that were found now (`pins`). Where \
+                                neither is so, they are not known.",
                 "type": "boolean",
             },
             "lost": {

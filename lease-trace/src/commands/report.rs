@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufWriter, Write};
 use anyhow::{Context as _, bail};
 use lease_trace_common::count::Count;
 
-use super::say;
+use super::{pins, say};
 use crate::{
     breaking,
     cli::ReportFlags,
@@ -13,13 +13,15 @@ use crate::{
     enrich::{Names, cgroup::Cgroups, locks},
     entries::{self, Subject},
     exit::Exit,
+    pinned,
+    record::Entry,
     session::losses,
     sinks::{
         columns::Column,
         report::{Layout, Report},
         terminal::Look,
     },
-    tracer::{self, reader::Reader, snapshot::Snapshot},
+    tracer::{self, reader::Reader, snapshot::Snapshot, survey},
 };
 
 pub fn run(flags: &ReportFlags) -> anyhow::Result<Exit> {
@@ -92,6 +94,7 @@ fn report(flags: &ReportFlags, snapshot: &Snapshot, names: &mut Names) -> Report
         Subject::Stakes => entries::stakes(snapshot, &listed, &clock, names),
         Subject::Leases => entries::leases(snapshot, &listed, &clock, names),
     };
+    let is_surveyed = snapshot.source.is_none() && !flags.follow && survey(&mut entries, subject);
     if let Some(squatters) = flags.squatters {
         entries = entries::squatters(entries, squatters);
     }
@@ -99,7 +102,27 @@ fn report(flags: &ReportFlags, snapshot: &Snapshot, names: &mut Names) -> Report
         subject,
         entries,
         source: snapshot.source,
+        is_surveyed,
         lost: losses(&snapshot.counts, &[0; Count::LEN]),
+    }
+}
+
+/// Where nobody watches: enters what is found now. False, and said why, where that cannot be.
+fn survey(entries: &mut Vec<Entry>, subject: Subject) -> bool {
+    if subject == Subject::Zombies {
+        return false;
+    }
+    match survey::take(None) {
+        Ok(found) => {
+            let rows = pinned::rows(&found);
+            let is_whole = pins::not_found(&found) == 0;
+            entries::Surveyed::new(&rows, is_whole).enter(entries, subject);
+            true
+        }
+        Err(error) => {
+            say(&format!("cannot look for what is pinned: {error}"));
+            false
+        }
     }
 }
 
@@ -115,7 +138,12 @@ fn explain(report: &Report) {
         say(match report.subject {
             Subject::Zombies => {
                 "no monitor is running, so nothing is known of pins, and a zombie cannot be told; \
-                 start `lease-trace monitor` and keep it running"
+                 start `lease-trace monitor` and keep it running; `lease-trace pins` finds what is \
+                 pinned now"
+            }
+            Subject::Leases | Subject::Stakes if report.is_surveyed => {
+                "no monitor is running: pins are those that are found now, and which of them are \
+                 zombies cannot be told"
             }
             Subject::Leases => {
                 "no monitor is running, so nothing is known of pins: PINS is ?, with all that the \
@@ -143,13 +171,14 @@ fn exit(report: &Report) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fixtures, record::Entry, tracer::snapshot::Source};
+    use crate::{fixtures, tracer::snapshot::Source};
 
     fn of(subject: Subject, entries: Vec<Entry>) -> Report {
         Report {
             subject,
             entries,
             source: Some(Source::Monitor(1)),
+            is_surveyed: false,
             lost: Vec::new(),
         }
     }

@@ -36,7 +36,14 @@ pub fn policy_mode(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub fn state(_: &mut SchemaGenerator) -> Schema {
-    words(&["leased", "covered", "zombie", "bare-pin", "orphaned-pin"])
+    words(&[
+        "leased",
+        "covered",
+        "zombie",
+        "bare-pin",
+        "orphaned-pin",
+        "pinned",
+    ])
 }
 
 pub const ORPHAN_ENDS: [&str; 2] = ["pins-gone", "covered"];

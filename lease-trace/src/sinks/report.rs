@@ -19,6 +19,8 @@ pub struct Report {
     pub subject: Subject,
     pub entries: Vec<Entry>,
     pub source: Option<Source>,
+    /// Pins are those that a survey found.
+    pub is_surveyed: bool,
     pub lost: Vec<Lost>,
 }
 
@@ -57,6 +59,7 @@ impl Serialize for Report {
             subject,
             entries,
             source,
+            is_surveyed,
             lost,
         } = self;
         let mut object = serializer.serialize_map(None)?;
@@ -67,6 +70,7 @@ impl Serialize for Report {
         };
         object.serialize_entry("monitor", &monitor)?;
         object.serialize_entry("enforcement", &matches!(source, Some(Source::Enforcement)))?;
+        object.serialize_entry("surveyed", is_surveyed)?;
         object.serialize_entry("lost", lost)?;
         object.end()
     }
@@ -111,6 +115,7 @@ mod tests {
             subject,
             entries: vec![zombie, other],
             source: Some(Source::Monitor(812)),
+            is_surveyed: false,
             lost: Vec::new(),
         }
     }

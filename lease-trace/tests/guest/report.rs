@@ -77,6 +77,40 @@ fn without_a_monitor_it_lists_leases_and_leaves_nothing() {
     leftovers.assert_none();
 }
 
+/// Nobody has watched: what is pinned is found, beside the leases. Which of it are zombies is not told.
+#[test]
+fn without_a_monitor_it_finds_what_is_pinned() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let leases = Tool::run(&["report", "leases", "-J"]).exits(0);
+    let rows = leases.rows("leases", actor.pid());
+    assert_eq!(rows.len(), 1, "{leases}");
+    assert_eq!(rows[0]["pins"], PAGES, "{leases}");
+    assert_eq!(rows[0]["consumer"], "io_uring", "{leases}");
+    assert_eq!(leases.json()["surveyed"], true, "{leases}");
+    let stakes = || Tool::run(&["report", "stakes", "-J"]).exits(0);
+    let covered = stakes();
+    let rows = covered.rows("stakes", actor.pid());
+    assert_eq!(rows.len(), 1, "{covered}");
+    assert_eq!(rows[0]["state"], "covered", "{covered}");
+    assert_eq!(rows[0]["pins"], PAGES, "{covered}");
+    assert!(rows[0]["doubtful"].is_null(), "{covered}");
+    actor.ok("setlease f u");
+    let pinned = stakes().says(&["no monitor is running", "zombies cannot be told"]);
+    let rows = pinned.rows("stakes", actor.pid());
+    assert_eq!(rows.len(), 1, "{pinned}");
+    assert_about(&rows[0], actor.pid(), &file);
+    assert_eq!(rows[0]["state"], "pinned", "{pinned}");
+    assert_eq!(rows[0]["pins"], PAGES, "{pinned}");
+    actor.all(&["unregister-buffers ring", "setlease f w"]);
+    let after = stakes();
+    let rows = after.rows("stakes", actor.pid());
+    assert_eq!(rows[0]["state"], "leased", "{after}");
+    assert_eq!(rows[0]["pins"], 0, "{after}");
+}
+
 fn holder_fds(lease: &serde_json::Value, pid: i64) -> Vec<i64> {
     let holders = lease["holders"]
         .as_array()
