@@ -60,7 +60,6 @@ offsets! {
     socket_umem: IfAny [xdp_sock.umem],
     umem_pages: IfAny [xdp_umem.pgs],
     umem_nr: IfAny [xdp_umem.npgs],
-    umem_start: IfAny [xdp_umem.addrs],
     umem_len: IfAny [xdp_umem.size],
     dmabuf_ops: IfAny [dma_buf.ops],
     dmabuf_priv: IfAny [dma_buf.priv],

@@ -47,7 +47,7 @@ pub enum Command {
     Report(ReportFlags),
     /// Show what is pinned now and who has it, without having watched
     Pins(PinsFlags),
-    /// Say in a few sentences what keeps a file, a file system, memory or a process busy
+    /// Say in a few sentences what a process has pinned, or who has a file, a file system or memory pinned
     Why(WhyFlags),
     /// Watch all stakes on a live screen, zombies first
     Top(TopFlags),

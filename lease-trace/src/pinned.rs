@@ -40,6 +40,9 @@ pub struct Row {
     /// Several objects have them, this is the first.
     #[serde(skip)]
     pub is_joint: bool,
+    /// What has them, see [`Part::id`].
+    #[serde(skip)]
+    pub id: u64,
     /// The object changed while it was looked at.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub doubtful: bool,
@@ -80,6 +83,14 @@ pub fn rows(survey: &Survey) -> Vec<Row> {
         .collect()
 }
 
+/// Pins on pages that have left their file, whichever it was.
+pub fn detached(rows: &[Row]) -> u64 {
+    let detached = rows
+        .iter()
+        .filter(|row| row.memory == Memory::Detached && !row.shared);
+    detached.map(|row| row.pins).sum()
+}
+
 fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
     let part = &pinned.part;
     let tgid = match (part.owner, object.kind) {
@@ -115,6 +126,7 @@ fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
         consumer: consumer(object.kind, pinned),
         leased: leased(part, &file, mapped),
         is_joint: pinned.is_joint,
+        id: part.id,
         memory,
         file,
         holders: object.holders.iter().map(holder).collect(),
@@ -150,7 +162,8 @@ fn file(object: &Owner, pinned: &Pinned, tgid: Option<u32>, mapped: &mut Mapped)
         (None, Some(tgid)) if part.start != 0 => {
             // On overlayfs the pages are those of another inode than the one that is mapped.
             match mapped.at(tgid, part.start + part.offset) {
-                At::File(path, ..) if mapped.over(tgid, &path).is_some() => {
+                // The number is the same there. Of one whose name is not mapped any more nothing can be told.
+                At::File(path, _, at) if at == ino && mapped.over(tgid, &path).is_some() => {
                     over(tgid, path, (dev, ino), mapped)
                 }
                 _ => known(None, dev, ino),

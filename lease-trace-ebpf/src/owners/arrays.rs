@@ -11,7 +11,8 @@ pub fn open_umem(walk: &mut Walk) -> Option<()> {
     let umem = walk.object;
     walk.part.entry = 0;
     walk.part.id = umem;
-    walk.part.start = at(umem, told_if_any!(own.umem_start)?);
+    // Its owner's address is not kept.
+    walk.part.start = 0;
     walk.part.len = at(umem, told_if_any!(own.umem_len)?);
     walk.part.owner = 0;
     walk.next = pointer(umem, told_if_any!(own.umem_pages)?)?;

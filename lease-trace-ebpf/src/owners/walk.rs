@@ -122,28 +122,34 @@ unsafe extern "C" fn turn(_turn: u64, _nothing: *mut c_void) -> i64 {
 const STEPS: u32 = 32;
 const PAGE_SIZE: u64 = 4096;
 
-/// Goes over pages that a run before has looked at: those of an array, or of an element of a scatterlist, at once.
+/// Goes over some pages that a run before has looked at: those of an array, or of an element of a scatterlist, at
+/// once. Where the entry has become shorter, to its end.
 #[inline(always)]
 fn skip_some(walk: &mut Walk) {
-    if walk.by == by::LIST {
-        for _ in 0..STEPS {
-            if walk.at < walk.skip && arrays::next_of_list(walk).is_some() {
-                walk.at += 1;
-            }
+    for _ in 0..STEPS {
+        if walk.at >= walk.skip {
+            return;
         }
-        return;
-    }
-    let known = walk.skip - walk.at;
-    let n = if known < walk.left { known } else { walk.left };
-    if n == 0 {
-        // It has become shorter.
-        walk.skip = walk.at;
-    }
-    walk.at += n;
-    walk.next += n * walk.stride;
-    walk.left -= n;
-    if walk.left == 0 && walk.by == by::PAGES {
-        regions::next_of_list(walk);
+        if walk.by == by::LIST {
+            if arrays::next_of_list(walk).is_none() {
+                walk.skip = walk.at;
+                return;
+            }
+            walk.at += 1;
+            continue;
+        }
+        let known = walk.skip - walk.at;
+        let n = if known < walk.left { known } else { walk.left };
+        if n == 0 {
+            walk.skip = walk.at;
+            return;
+        }
+        walk.at += n;
+        walk.next += n * walk.stride;
+        walk.left -= n;
+        if walk.left == 0 && walk.by == by::PAGES {
+            regions::next_of_list(walk);
+        }
     }
 }
 

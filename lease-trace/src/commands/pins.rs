@@ -34,7 +34,11 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let frames = frames(flags)?;
     let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
+    let detached = pinned::detached(&rows);
     rows.retain(|row| wanted.admits(row));
+    if !flags.paths.is_empty() && detached > 0 {
+        say(&left_file(detached));
+    }
     // Who asks for frames asks for whatever is there.
     let is_whole = flags.all_memory || frames.is_some();
     let memory = if is_whole || flags.check {
@@ -156,6 +160,15 @@ fn explain(survey: &Survey, pins: &Pins, memory: u64) {
              message or a registered descriptor keeps are not looked into"
         ));
     }
+}
+
+/// What is said where somebody asks for files: these are of none any more.
+pub fn left_file(pins: u64) -> String {
+    format!(
+        "{} on pages that have left their file, whichever it was: `lease-trace pins --all-memory` without a \
+         path shows them",
+        text::counted(pins, "pin")
+    )
 }
 
 /// What is said where somebody asks for frames and there are containers of vfio.

@@ -2,6 +2,7 @@
 //! than is known.
 
 use std::{
+    collections::HashMap,
     io::{self, BufWriter, Write as _},
     os::unix::ffi::OsStrExt as _,
     path::Path,
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::pins::{IN_CONTAINER, NO_FRAMES, not_found};
+use super::pins::{IN_CONTAINER, NO_FRAMES, left_file, not_found};
 use crate::{
     cli::WhyFlags,
     enrich::{locks, process},
@@ -43,12 +44,13 @@ pub fn run(flags: &WhyFlags) -> anyhow::Result<Exit> {
     };
     let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
+    let detached = pinned::detached(&rows);
     rows.retain(|row| about.is_of(row));
     let what = text::escape(flags.what.as_os_str().as_bytes());
     let mut said = about.begin(&what, &rows);
     said.extend(objects(&rows, &about));
     said.extend(about.leases());
-    said.extend(about.doubts(&survey, &rows));
+    said.extend(about.doubts(&survey, &rows, detached));
     let mut out = BufWriter::new(io::stdout().lock());
     for sentence in said {
         writeln!(out, "{}", text::wrap(&sentence, WIDTH, 2)).map_err(WriteError)?;
@@ -93,7 +95,12 @@ impl About {
 
     /// How much is pinned.
     fn begin(&self, what: &str, rows: &[Row]) -> Vec<String> {
-        let counted = rows.iter().filter(|row| self.counts(row));
+        // What several of them have is counted with the first.
+        let mut first = HashMap::new();
+        let counted = rows.iter().filter(|row| {
+            let here = (&row.object, row.fd, &row.holders);
+            self.counts(row) && *first.entry(row.id).or_insert(here) == here
+        });
         let pins: u64 = counted.map(|row| row.pins).sum();
         let pins = text::counted(pins, "pin");
         vec![match (self, rows.is_empty()) {
@@ -107,10 +114,15 @@ impl About {
     }
 
     /// What is not known.
-    fn doubts(&self, survey: &Survey, rows: &[Row]) -> Vec<String> {
+    fn doubts(&self, survey: &Survey, rows: &[Row], detached: u64) -> Vec<String> {
         let mut said = Vec::new();
         if rows.iter().any(|row| row.doubtful) {
             said.push("Something changed each time it was looked at: ask again.".to_owned());
+        }
+        if let Self::Files(_) = self
+            && detached > 0
+        {
+            said.push(format!("{}.", left_file(detached)));
         }
         if let Self::Block(_) = self {
             if survey.has_containers() {
@@ -194,6 +206,7 @@ fn of_object(row: &Row) -> String {
     };
     let mut others = row.holders.clone();
     others.retain(|holder| owner.is_none_or(|owner| owner.pid != holder.person.pid));
+    others.sort_by_key(|holder| holder.person.pid);
     let others = if others.is_empty() {
         String::new()
     } else {
@@ -255,6 +268,7 @@ mod tests {
             pins: 256,
             shared: false,
             is_joint: false,
+            id: 1,
             doubtful: false,
             consumer: "io_uring",
             leased: Some("write"),

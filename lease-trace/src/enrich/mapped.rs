@@ -2,12 +2,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::{CString, OsStr},
-    fs,
+    ffi::OsStr,
+    fs::{self, OpenOptions},
     ops::Range,
     os::{
         linux::fs::MetadataExt as _,
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::OpenOptionsExt as _,
+        },
     },
 };
 
@@ -30,8 +33,8 @@ pub struct Mapped {
     open: HashMap<u32, Vec<(Numbers, Vec<u8>)>>,
     /// Of files on overlayfs, by process and name.
     over: HashMap<(u32, Vec<u8>), Option<Numbers>>,
-    /// Files of which the owner has no name, nor anybody else.
-    unknown: HashSet<(u32, Dev, u64)>,
+    /// Files of which none of these has a name.
+    unknown: HashSet<(Vec<u32>, Dev, u64)>,
     locks: Option<Vec<LockLine>>,
 }
 
@@ -57,7 +60,7 @@ impl Mapped {
     /// The name of this inode by which one of these processes has it at `address`, mapped elsewhere, or open;
     /// the first that knows it.
     pub fn path(&mut self, pids: &[u32], address: u64, dev: Dev, ino: u64) -> Option<FilePath> {
-        let unknown = (pids.first().copied().unwrap_or(0), dev, ino);
+        let unknown = (pids.to_vec(), dev, ino);
         if self.unknown.contains(&unknown) {
             return None;
         }
@@ -196,18 +199,17 @@ fn open(pid: u32) -> Vec<(Numbers, Vec<u8>)> {
 
 /// See [`Mapped::over`].
 fn over(pid: u32, path: &[u8]) -> Option<Numbers> {
-    const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
     let relative = path.strip_prefix(b"/")?;
     let path = process::file(pid, "root").join(OsStr::from_bytes(relative));
-    let name = CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: statfs is plain data, for which zero is a value; the path is a C string, and the kernel writes at
-    // most one statfs.
-    let is_overlay = unsafe {
-        let mut stat: libc::statfs = std::mem::zeroed();
-        libc::statfs(name.as_ptr(), &raw mut stat) == 0 && stat.f_type == OVERLAYFS_SUPER_MAGIC
-    };
-    let found = fs::metadata(&path).ok().filter(|_| is_overlay)?;
-    Some((dev_of(&found), found.st_ino()))
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+        .ok()?;
+    let listed = fs::read_to_string(process::file(pid, "mountinfo")).ok()?;
+    let (dev, kind) = mounts::of(&listed, mounts::id(&file).ok()?)?;
+    (kind == "overlay").then_some((Dev(dev), file.metadata().ok()?.st_ino()))
 }
 
 /// The device of a file as stat(2) has it.

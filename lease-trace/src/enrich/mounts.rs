@@ -1,6 +1,30 @@
 //! Mounts, as /proc/PID/mountinfo has them.
 
+use std::{ffi::CString, fs::File, io, os::fd::AsRawFd as _};
+
 use crate::record::Dev;
+
+/// The mount that an open file is on. `st_dev` would not do: btrfs makes one up for each subvolume.
+pub fn id(file: &File) -> io::Result<u64> {
+    let empty = CString::default();
+    // SAFETY: statx is plain data, for which zero is a value; the path is a C string, and the
+    // kernel writes at most one statx.
+    let stat = unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        let done = libc::statx(
+            file.as_raw_fd(),
+            empty.as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID,
+            &raw mut stat,
+        );
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat
+    };
+    Ok(stat.stx_mnt_id)
+}
 
 /// Device, as `super_block.s_dev` has it, and type of a mount:
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.

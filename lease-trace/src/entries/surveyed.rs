@@ -186,6 +186,7 @@ mod tests {
             pins,
             shared: false,
             is_joint: false,
+            id: 1,
             doubtful: false,
             consumer: "io_uring",
             leased: None,

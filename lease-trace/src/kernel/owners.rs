@@ -143,8 +143,9 @@ pub fn ask(types: &Btf) -> Result<Owners, Failure> {
     };
     if iommu != 0 {
         let mut sources = Vec::new();
-        for module in ["vfio", "vfio_iommu_type1"] {
-            sources.extend(owners.types_of(types, module)?);
+        let modules = [("vfio", "vfio_container"), ("vfio_iommu_type1", "vfio_dma")];
+        for (module, has) in modules {
+            sources.extend(owners.types_of(types, module, has)?);
         }
         owners.survey.vfio = Vfio::find(|source| first(&sources, types, source))?;
     }
@@ -162,7 +163,13 @@ impl Owners {
     }
 
     /// The types of a module behind the kernel's own; `None` if it is not loaded, or has none, which is noted.
-    fn types_of(&mut self, types: &Btf, module: &'static str) -> Result<Option<Btf>, Error> {
+    /// `has` is a structure of its own.
+    fn types_of(
+        &mut self,
+        types: &Btf,
+        module: &'static str,
+        has: &str,
+    ) -> Result<Option<Btf>, Error> {
         let path = Path::new("/sys/kernel/btf").join(module);
         match fs::read(&path) {
             Ok(data) => return types.with_module(&data).map(Some),
@@ -171,6 +178,10 @@ impl Owners {
                     path: path.display().to_string(),
                     reason: error.to_string(),
                 });
+            }
+            // Built in: the kernel's own types have what is the module's.
+            Err(_) if types.structure(has).is_some() => {
+                return types.with_module(NO_TYPES).map(Some);
             }
             Err(_) if is_loaded(module) => {
                 let reason = "the module was built without types (BTF)".to_owned();
@@ -183,7 +194,7 @@ impl Owners {
 
     /// What modules say of RDMA. A structure that only drivers use may be in their types alone.
     fn ask_verbs(&mut self, types: &Btf) -> Result<(), Error> {
-        let Some(core) = self.types_of(types, "ib_uverbs")? else {
+        let Some(core) = self.types_of(types, "ib_uverbs", "ib_uverbs_file")? else {
             return Ok(());
         };
         for module in UNKNOWN {
@@ -194,7 +205,7 @@ impl Owners {
         }
         let mut sources = Vec::new();
         for (place, known) in KNOWN.iter().enumerate() {
-            let Some(driver) = self.types_of(types, known.module)? else {
+            let Some(driver) = self.types_of(types, known.module, known.region)? else {
                 continue;
             };
             match read_driver(&core, &driver, known) {
@@ -246,6 +257,11 @@ fn read_driver(core: &Btf, driver: &Btf, known: &Known) -> Result<Driver, Error>
         umem: driver.offset(known.region, known.umem)?,
     })
 }
+
+/// BTF without types and strings (Documentation/bpf/btf.rst).
+const NO_TYPES: &[u8] = &[
+    0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+];
 
 fn is_loaded(module: &str) -> bool {
     Path::new("/sys/module").join(module).exists()

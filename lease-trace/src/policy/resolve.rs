@@ -1,8 +1,7 @@
 //! Paths as the kernel side compares them: by the device and the number of an inode.
 
 use std::{
-    ffi::CString,
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::{
         fd::AsRawFd as _,
@@ -60,7 +59,7 @@ pub fn place(path: &Path) -> Result<Place, Error> {
         .map_err(open)?;
     let ino = file.metadata().map_err(open)?.ino();
     let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(open)?;
-    let mount = mount_id(&file).map_err(device)?;
+    let mount = mounts::id(&file).map_err(device)?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(device)?;
     let (dev, fs) = mounts::of(&mounts, mount).ok_or_else(|| {
         device(io::Error::other(format!(
@@ -73,28 +72,6 @@ pub fn place(path: &Path) -> Result<Place, Error> {
         ino,
         fs,
     })
-}
-
-/// The mount that an open file is on. `st_dev` would not do: btrfs makes one up for each subvolume.
-fn mount_id(file: &File) -> io::Result<u64> {
-    let empty = CString::default();
-    // SAFETY: statx is plain data, for which zero is a value; the path is a C string, and the
-    // kernel writes at most one statx.
-    let stat = unsafe {
-        let mut stat: libc::statx = std::mem::zeroed();
-        let done = libc::statx(
-            file.as_raw_fd(),
-            empty.as_ptr(),
-            libc::AT_EMPTY_PATH,
-            libc::STATX_MNT_ID,
-            &raw mut stat,
-        );
-        if done < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        stat
-    };
-    Ok(stat.stx_mnt_id)
 }
 
 #[cfg(test)]

@@ -200,6 +200,7 @@ mod tests {
             pins: 256,
             shared: false,
             is_joint: false,
+            id: 1,
             doubtful: false,
             consumer,
             leased: (comm == "db").then_some("write"),

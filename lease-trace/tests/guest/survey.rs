@@ -133,6 +133,7 @@ fn a_umem_is_found() {
     actor.all(&["write-all f 1M", "mmap m f 1M shared rw", "xdp-umem x m"]);
     let row = only_row(&pins(&[]), actor.pid());
     assert_row(&row, actor.pid(), &Subject::at(&path), "umem", "xdp");
+    assert!(row["address"].is_null(), "{row}");
     assert_eq!(row["size_bytes"], 1 << 20, "{row}");
     assert_all_found();
 }
@@ -250,6 +251,32 @@ fn an_object_has_a_row_for_each_of_its_files() {
         assert_eq!(row["pins"], 16, "{ran}");
         assert_eq!(row["size_bytes"], 512 << 10, "{ran}");
     }
+    assert_all_found();
+}
+
+/// More parts than one run of the program has room for, full in the middle of an entry: pages of two files in turn.
+#[test]
+fn very_many_parts_are_all_found() {
+    const PAGES: i64 = 4_200;
+    no_monitor();
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    actor.all(&[
+        "xdp-socket x",
+        &format!("mmap-anon area {}K private", 4 * PAGES),
+    ]);
+    for name in ["a", "b"] {
+        actor.ok(&format!("open {name} {} rw,creat", scratch.file(name)));
+        actor.ok(&format!("write-all {name} 4K"));
+    }
+    for page in 0..PAGES {
+        let name = if page % 2 == 0 { "a" } else { "b" };
+        actor.ok(&format!("mmap-over area {}K {name} 4K shared rw", 4 * page));
+    }
+    actor.ok("xdp-umem x area");
+    let rows = pins(&[]).rows("pins", actor.pid());
+    let sum: i64 = rows.iter().map(|row| integer(row, "pins")).sum();
+    assert_eq!((rows.len() as i64, sum), (PAGES, PAGES));
     assert_all_found();
 }
 

@@ -83,7 +83,7 @@ fn of_two_owners_each_has_its_own() {
     assert_all_found();
 }
 
-/// More pages than one run of the program looks at, and more regions than it has room for.
+/// More pages than one run of the program looks at, in several regions.
 #[test]
 fn very_many_regions_are_all_found() {
     const LARGE: i64 = 5;
