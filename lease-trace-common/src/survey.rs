@@ -63,7 +63,6 @@ offsets! {
     umem_len: IfAny [xdp_umem.size],
     dmabuf_ops: IfAny [dma_buf.ops],
     dmabuf_priv: IfAny [dma_buf.priv],
-    dmabuf_len: IfAny [dma_buf.size],
     /// 6.12: a list of what was pinned; 7.x: an array. Before there were no pins.
     udmabuf_list: IfAny [udmabuf.unpin_list],
     udmabuf_list_folio: IfAny [udmabuf_folio.folio],

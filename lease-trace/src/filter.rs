@@ -105,6 +105,17 @@ impl Filter {
             && self.admits_cgroup(entry.owner.cgroup.as_deref())
     }
 
+    /// Whether what this process owns is shown, by what cgroup it is in now; `None`: nobody is known.
+    pub fn admits_process(&self, pid: Option<u32>) -> bool {
+        let is_anybodys = self.pids.is_empty() && self.cgroup.is_none();
+        is_anybodys
+            || pid.is_some_and(|pid| {
+                self.admits_pids(&[pid])
+                    && (self.cgroup.is_none()
+                        || self.admits_cgroup(cgroup::of_process(pid).as_deref()))
+            })
+    }
+
     fn admits_pids(&self, pids: &[u32]) -> bool {
         self.pids.is_empty() || pids.iter().any(|pid| self.pids.contains(pid))
     }

@@ -1,12 +1,11 @@
 //! What is pinned now, as people read it: the rows of `lease-trace pins`.
 
-use std::{fs, path::Path};
-
 use lease_trace_common::survey::{Kind, Part, backing};
 use serde::Serialize;
 
 use crate::{
     enrich::{
+        device,
         mapped::{self, At, Mapped},
         process,
     },
@@ -83,12 +82,12 @@ pub fn rows(survey: &Survey) -> Vec<Row> {
         .collect()
 }
 
-/// Pins on pages that have left their file, whichever it was.
-pub fn detached(rows: &[Row]) -> u64 {
-    let detached = rows
+/// Pins in memory that is meant; those that objects share once.
+pub fn sum(rows: &[Row], is_meant: impl Fn(Memory) -> bool) -> u64 {
+    let meant = rows
         .iter()
-        .filter(|row| row.memory == Memory::Detached && !row.shared);
-    detached.map(|row| row.pins).sum()
+        .filter(|row| is_meant(row.memory) && !row.shared);
+    meant.map(|row| row.pins).sum()
 }
 
 fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
@@ -242,21 +241,13 @@ fn name(object: &Owner, pinned: &Pinned) -> String {
         Kind::Umem => "umem".to_owned(),
         Kind::Dmabuf => format!("dma-buf {}", object.ino),
         Kind::Verbs => {
-            let device = object.holders.iter().find_map(device);
+            let mut holders = object.holders.iter();
+            let device = holders.find_map(|holder| device::behind(holder.tgid, holder.fd?));
             let device = device.map_or_else(String::new, |name| name + " ");
             format!("{device}mr {}", part.entry)
         }
         Kind::Vfio => format!("container iova 0x{:x}", part.entry),
     }
-}
-
-/// The RDMA device that somebody has open, e.g. `rxe0`.
-fn device(holder: &survey::Holder) -> Option<String> {
-    let link = process::file(holder.tgid, "fd").join(holder.fd?.to_string());
-    let node = fs::read_link(link).ok()?;
-    let class = Path::new("/sys/class/infiniband_verbs").join(node.file_name()?);
-    let name = fs::read_to_string(class.join("ibdev")).ok()?;
-    Some(name.trim_end().to_owned())
 }
 
 /// The same names as those that are read from a stack.

@@ -88,7 +88,7 @@ fn visit(ctx: *const Context, who: TaskPtr, fd: u32, file: File) -> i32 {
         return GO_ON;
     };
     if walk::is_asked_for(file.0) {
-        walk::run(file.0, object, kind as u32);
+        walk::run(object, kind as u32);
         return STOP;
     }
     if walk::is_under_way() {

@@ -43,14 +43,14 @@ pub fn is_under_way() -> bool {
 
 /// Goes over the entries of a file, as far as one run gets.
 #[inline(always)]
-pub fn run(file: u64, object: u64, kind: u32) {
-    owners_run(file, object, kind);
+pub fn run(object: u64, kind: u32) {
+    owners_run(object, kind);
 }
 
 /// A function of its own for the verifier: checked once, not once for each kind of file.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn owners_run(_file: u64, object: u64, kind: u32) -> i64 {
+extern "C" fn owners_run(object: u64, kind: u32) -> i64 {
     let Some(walk) = state() else { return 0 };
     walk.is_found = 1;
     walk.kind = u64::from(kind);

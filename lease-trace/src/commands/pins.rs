@@ -3,7 +3,6 @@
 use std::{
     io::{self, BufWriter, Write as _},
     ops::Range,
-    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail};
@@ -11,11 +10,9 @@ use anyhow::{Context as _, bail};
 use super::say;
 use crate::{
     cli::PinsFlags,
-    enrich::{
-        cgroup::{self, Cgroups},
-        process,
-    },
+    enrich::cgroup::Cgroups,
     exit::Exit,
+    filter::{Asked, Filter},
     kernel::{limits, memory},
     pinned::{self, Memory, Row},
     place::Place,
@@ -34,7 +31,7 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let frames = frames(flags)?;
     let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
-    let detached = pinned::detached(&rows);
+    let detached = pinned::sum(&rows, |memory| memory == Memory::Detached);
     rows.retain(|row| wanted.admits(row));
     if !flags.paths.is_empty() && detached > 0 {
         say(&left_file(detached));
@@ -44,7 +41,7 @@ pub fn run(flags: &PinsFlags) -> anyhow::Result<Exit> {
     let memory = if is_whole || flags.check {
         0
     } else {
-        hidden(&rows)
+        pinned::sum(&rows, |memory| memory != Memory::File)
     };
     rows.retain(|row| is_whole || row.memory == Memory::File);
     let pins = Pins {
@@ -101,14 +98,6 @@ pub fn not_found(survey: &Survey) -> i64 {
     } else {
         last
     }
-}
-
-/// What is left out, since it is no file.
-fn hidden(rows: &[Row]) -> u64 {
-    let others = rows
-        .iter()
-        .filter(|row| row.memory != Memory::File && !row.shared);
-    others.map(|row| row.pins).sum()
 }
 
 fn layout(flags: &PinsFlags) -> anyhow::Result<Layout> {
@@ -182,8 +171,7 @@ pub const IN_CONTAINER: &str = "lease-trace runs in a pid namespace of a contain
 /// What was asked for.
 struct Wanted<'a> {
     places: Vec<Place>,
-    pids: &'a [u32],
-    cgroup: Option<PathBuf>,
+    owners: Filter,
     consumer: Option<&'a str>,
 }
 
@@ -194,41 +182,27 @@ impl<'a> Wanted<'a> {
                 "-p: in a container's pid namespace pids are not those of the kernel; leave -p out"
             );
         }
-        for pid in &flags.pids {
-            match process::thread_group(*pid) {
-                Some(group) if group == *pid => {}
-                Some(group) => {
-                    bail!("-p {pid}: this is a thread of process {group}; give -p {group}")
-                }
-                None => bail!(
-                    "-p {pid}: there is no process with this pid; give one that runs, or leave -p out"
-                ),
-            }
-        }
-        let cgroup = flags.cgroup.as_deref().map(|typed| {
-            let found = Cgroups::of_host().locate(typed).map(|found| found.path);
-            found.with_context(|| format!("-c {}", typed.display()))
-        });
+        let asked = Asked {
+            pids: flags.pids.clone(),
+            cgroup: flags.cgroup.clone(),
+            path: None,
+        };
         Ok(Self {
             places: flags
                 .paths
                 .iter()
                 .map(|path| Place::of(path))
                 .collect::<Result<_, _>>()?,
-            pids: &flags.pids,
-            cgroup: cgroup.transpose()?,
+            owners: Filter::resolve(&asked, &Cgroups::of_host())?,
             consumer: flags.consumer.as_deref(),
         })
     }
 
     fn admits(&self, row: &Row) -> bool {
-        let pid = row.owner.as_ref().map(|owner| owner.pid);
         (self.places.is_empty() || self.places.iter().any(|place| place.has(&row.file)))
-            && (self.pids.is_empty() || pid.is_some_and(|pid| self.pids.contains(&pid)))
             && self.consumer.is_none_or(|name| name == row.consumer)
-            && self.cgroup.as_deref().is_none_or(|wanted| {
-                pid.and_then(cgroup::of_process)
-                    .is_some_and(|path| Path::new(&path).starts_with(wanted))
-            })
+            && self
+                .owners
+                .admits_process(row.owner.as_ref().map(|owner| owner.pid))
     }
 }

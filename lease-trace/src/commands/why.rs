@@ -44,7 +44,7 @@ pub fn run(flags: &WhyFlags) -> anyhow::Result<Exit> {
     };
     let survey = survey::take(frames.as_ref())?;
     let mut rows = pinned::rows(&survey);
-    let detached = pinned::detached(&rows);
+    let detached = pinned::sum(&rows, |memory| memory == Memory::Detached);
     rows.retain(|row| about.is_of(row));
     let what = text::escape(flags.what.as_os_str().as_bytes());
     let mut said = about.begin(&what, &rows);

@@ -5,12 +5,25 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use super::process;
+
 /// The device of a process, e.g. `rxe0`; `None` if it has none open, or several.
 pub fn of(pid: u32) -> Option<String> {
-    find(
-        &super::process::file(pid, "fd"),
-        Path::new("/sys/class/infiniband_verbs"),
-    )
+    find(&process::file(pid, "fd"), Path::new(CLASSES))
+}
+
+/// The device that a process has open as this descriptor.
+pub fn behind(pid: u32, fd: u32) -> Option<String> {
+    let node = fs::read_link(process::file(pid, "fd").join(fd.to_string())).ok()?;
+    name(Path::new(CLASSES), Path::new(node.file_name()?))
+}
+
+const CLASSES: &str = "/sys/class/infiniband_verbs";
+
+/// The device whose node this is, below /dev/infiniband.
+fn name(classes: &Path, node: &Path) -> Option<String> {
+    let name = fs::read_to_string(classes.join(node).join("ibdev")).ok()?;
+    Some(name.trim_end().to_owned())
 }
 
 fn find(descriptors: &Path, classes: &Path) -> Option<String> {
@@ -26,8 +39,7 @@ fn find(descriptors: &Path, classes: &Path) -> Option<String> {
         }
     }
     let only = open.pop_first().filter(|_| open.is_empty())?;
-    let name = fs::read_to_string(classes.join(only).join("ibdev")).ok()?;
-    Some(name.trim_end().to_owned())
+    name(classes, &only)
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ impl Surveyor {
 
     /// Everything with which something may be pinned, and the descriptors and mappings by which to get at it.
     fn objects(&mut self) -> Result<Vec<(Vec<Found>, Owner)>, Error> {
-        self.begin(Walk::default())?;
+        begin(&mut self.walk, Walk::default())?;
         let mut found = BTreeMap::<(u64, u64), (usize, Vec<Found>, Owner)>::new();
         for program in &self.programs {
             let bytes =
@@ -320,10 +320,6 @@ impl Surveyor {
         let _undisturbed = Undisturbed::claim();
         let part = self.found.get(&n, 0);
         part.map_err(|error| Error::maps("cannot read the map", "FOUND", error))
-    }
-
-    fn begin(&mut self, walk: Walk) -> Result<(), Error> {
-        begin(&mut self.walk, walk)
     }
 }
 
