@@ -20,6 +20,12 @@ pub struct Context {
 /// [`Context::fd`] where the file is in no table of descriptors, or is not known.
 pub const NO_FD: i32 = -1;
 
+impl Default for Context {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Context {
     /// No file is known.
     pub const NONE: Self = Self {

@@ -1,5 +1,7 @@
 //! Leases as the kernel knows them: one `file_lease` on one open file description.
 
+use crate::idle::{ENDED, IDLE};
+
 /// `F_RDLCK` (include/uapi/asm-generic/fcntl.h).
 pub const F_RDLCK: u32 = 0;
 /// `F_WRLCK`.
@@ -108,26 +110,121 @@ impl LeaseInfo {
     }
 }
 
-/// One lease in force; the key is the address of its `file_lease`.
+/// Which lease it is: its address, the inode that has the pages of its file, and `flc_pid`, who set it. So
+/// much of it the kernel's own structures tell, and by so much its entry is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id {
+    /// `struct file_lease *`
+    pub address: u64,
+    /// `struct inode *`
+    pub inode: u64,
+    /// Thread group id in the initial pid namespace.
+    pub setter: u32,
+}
+
+/// Key of a lease. Whoever pins finds the lease of its own process by it, without a walk.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseKey {
+    /// Address of the inode that has the pages of the leased file.
+    pub inode: u64,
+    /// The first lease of a process in an inode: its thread group id; any other: the address of the
+    /// `file_lease`.
+    pub by: u64,
+}
+
+impl LeaseKey {
+    /// That of the only, or first, lease of a process in an inode.
+    #[inline(always)]
+    pub const fn first(inode: u64, setter: u32) -> Self {
+        Self {
+            inode,
+            by: setter as u64,
+        }
+    }
+
+    /// That of any other.
+    #[inline(always)]
+    pub const fn further(id: Id) -> Self {
+        Self {
+            inode: id.inode,
+            by: id.address,
+        }
+    }
+
+    /// Whether it is a process's first one.
+    #[inline(always)]
+    pub const fn is_first(self) -> bool {
+        self.by <= u32::MAX as u64
+    }
+}
+
+/// One lease in force, see [`crate::idle`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
+    /// Address of the `file_lease`.
+    pub address: u64,
     /// Address of the leased `struct file`.
     pub file: u64,
-    /// Slot of the inode's record.
-    pub slot: u64,
-    /// Inode id, see [`crate::stake::Inode::id`].
-    pub inode_id: u64,
+    /// [`IDLE`] and a number, [`ENDED`], or the number of the inode's record that counts it
+    /// ([`crate::stake::number`]).
+    pub counted: u64,
+    /// Processes whose pins it covers by inheritance.
+    pub heirs: u64,
     pub info: LeaseInfo,
     /// The process that set it.
     pub setter: crate::stake::Task,
-    /// Processes whose pins it covers by inheritance.
-    pub heirs: u64,
-    /// 1: it is counted in the setter's stake.
-    pub counted: u64,
+}
+
+impl Lease {
+    /// Slot and id of the inode's record that counts it, if one does.
+    pub const fn record(&self) -> Option<(u64, u64)> {
+        if self.is_idle() || self.counted == ENDED {
+            return None;
+        }
+        Some(crate::stake::parts_of_number(self.counted))
+    }
+
+    /// Whether the kernel itself holds it (nfsd): no process has pins by it.
+    pub const fn is_kernels(&self) -> bool {
+        self.info.known & known::KERNEL != 0
+    }
+
+    /// Whether it is in force and no stake counts it.
+    #[inline(always)]
+    pub const fn is_idle(&self) -> bool {
+        self.counted & IDLE != 0
+    }
+}
+
+/// Bytes that most paths fit into.
+pub const SHORT_PATH: usize = 256;
+
+/// What is said of an idle lease's file when somebody asks: no record has it. The path follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct IdleLease {
+    pub key: LeaseKey,
+    /// That of the inode's record if it has one, else its address.
+    pub inode_id: u64,
+    /// As it was opened.
+    pub ino: u64,
+    /// As [`crate::stake::Inode::dev`].
+    pub dev: u32,
+    /// Bytes that follow: none, [`SHORT_PATH`], or [`crate::PATH_LEN`]. The path is the last of them.
+    pub path_room: u32,
+    /// Who wanted a lease on this file broken last; all zeroes if nobody did.
+    pub breaker: crate::stake::Task,
+    /// Bytes of the path.
+    pub path_len: u32,
+    /// Set of [`crate::stake::path_flag`].
+    pub path_flags: u32,
 }
 
 const _: () = assert!(size_of::<LeaseInfo>() == 24);
-const _: () = assert!(size_of::<Lease>() == 96);
+const _: () = assert!(size_of::<IdleLease>() == 80);
+const _: () = assert!(size_of::<LeaseKey>() == 16);
+const _: () = assert!(size_of::<Lease>() == 88);
 
-crate::pod!(LeaseInfo, Lease);
+crate::pod!(LeaseInfo, LeaseKey, Lease, IdleLease);

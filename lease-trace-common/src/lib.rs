@@ -17,6 +17,7 @@ pub mod consumer;
 pub mod context;
 pub mod count;
 pub mod event;
+pub mod idle;
 pub mod lease;
 pub mod line;
 pub mod logged;

@@ -34,7 +34,7 @@ pub const fn state(word: u64) -> State {
 
 /// Key of a stake: a thread group and an inode.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StakeKey {
     /// Inode id, see [`Inode::id`].
     pub inode: u64,
@@ -68,7 +68,7 @@ pub struct Task {
 
 /// What one process has in one inode.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Stake {
     /// Leases, pins and state, see [`crate::word`].
     pub word: u64,
@@ -116,7 +116,7 @@ pub const MINOR_BITS: u32 = 20;
 /// What all processes together have in one inode. The records sit in the slots of an array, so
 /// that one look-up by address finds them and an evicted inode can still be found by its slot.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Inode {
     /// Leases and pins of all owners, see [`crate::word`].
     pub word: u64,
@@ -158,6 +158,21 @@ impl Inode {
     }
 }
 
+/// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
+pub const SLOT_BITS: u32 = 20;
+
+/// Slot and id of a record in one word.
+#[inline(always)]
+pub const fn number(slot: u64, id: u64) -> u64 {
+    id << SLOT_BITS | slot
+}
+
+/// Slot and id in a [`number`].
+#[inline(always)]
+pub const fn parts_of_number(number: u64) -> (u64, u64) {
+    (number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
+}
+
 /// The path by which a file was leased or pinned, see [`Path::as_bytes`].
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -171,6 +186,18 @@ pub struct Path {
 }
 
 impl Path {
+    /// A path of these bytes: of more than `PATH_LEN` the last ones.
+    pub fn new(path: &[u8], flags: u32) -> Self {
+        let kept = &path[path.len().saturating_sub(crate::PATH_LEN)..];
+        let mut bytes = [0; crate::PATH_LEN + crate::NAME_SLACK];
+        bytes[crate::PATH_LEN - kept.len()..crate::PATH_LEN].copy_from_slice(kept);
+        Self {
+            len: kept.len() as u32,
+            flags,
+            bytes,
+        }
+    }
+
     /// The path, without a terminating NUL.
     pub fn as_bytes(&self) -> &[u8] {
         let start = crate::PATH_LEN.saturating_sub(self.len as usize);

@@ -443,6 +443,12 @@ pub fn end_unpinned<W: Word>(word: W, generation: u64) -> bool {
     is_of(old, generation) && leases(old) > 0 && pins(old) == 0 && word.swap_if(old, old - LEASE)
 }
 
+/// Whether it has neither pins nor leases.
+#[inline(always)]
+pub const fn has_nothing(word: u64) -> bool {
+    pins(word) == 0 && leases(word) == 0
+}
+
 /// Whether one lease less would leave pins without any.
 #[inline(always)]
 pub const fn is_last_cover(word: u64) -> bool {

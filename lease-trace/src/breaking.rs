@@ -20,7 +20,7 @@ pub struct Breaking(HashSet<u64>);
 pub fn needs_list(snapshot: &Snapshot) -> bool {
     let found: HashSet<u64> = snapshot.holders.iter().map(|holder| holder.lease).collect();
     let mut leases = snapshot.leases.iter();
-    leases.any(|view| !found.contains(&view.id))
+    leases.any(|view| !found.contains(&view.id()))
 }
 
 impl Breaking {
@@ -35,10 +35,10 @@ impl Breaking {
         }
         let leases = snapshot.leases.iter();
         let breaking = leases.filter(|view| {
-            let seen = found.get(&view.id).copied();
+            let seen = found.get(&view.id()).copied();
             seen.unwrap_or_else(|| listed.iter().any(|line| line.breaking && is_of(line, view)))
         });
-        Self(breaking.map(|view| view.id).collect())
+        Self(breaking.map(LeaseView::id).collect())
     }
 
     pub fn contains(&self, lease: u64) -> bool {

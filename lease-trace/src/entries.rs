@@ -192,9 +192,9 @@ pub fn stake(
         .flatten();
     let breaking = leases > 0
         && snapshot.leases.iter().any(|lease| {
-            lease.lease.inode_id == key.inode
+            lease.inode_id == key.inode
                 && lease.lease.setter.tgid == key.tgid
-                && walk.is_breaking(lease.id)
+                && walk.is_breaking(lease.id())
         });
     let owner = names.owner(&stake.owner);
     let file = file(inode);
@@ -242,11 +242,17 @@ fn lease(
     clock: &Clock,
     names: &mut Names,
 ) -> Entry {
-    let LeaseView { id, lease, inode } = view;
+    let id = view.id();
+    let LeaseView {
+        inode_id,
+        lease,
+        inode,
+        ..
+    } = view;
     let mut holders: Vec<_> = snapshot
         .holders
         .iter()
-        .filter(|holder| holder.lease == *id)
+        .filter(|holder| holder.lease == id)
         .collect();
     holders.sort();
     let keepers: BTreeSet<u32> = holders
@@ -254,13 +260,13 @@ fn lease(
         .map(|holder| holder.tgid)
         .chain([lease.setter.tgid])
         .collect();
-    let breaking = breaks.contains(*id);
+    let breaking = breaks.contains(id);
     let holders: Vec<_> = holders.into_iter().map(Holder::of).collect();
     let pinned: Vec<_> = snapshot
         .stakes
         .iter()
         .filter(|view| {
-            view.key.inode == lease.inode_id
+            view.key.inode == *inode_id
                 && keepers.contains(&view.key.tgid)
                 && stake::pins(view.stake.word) > 0
         })

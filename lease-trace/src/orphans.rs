@@ -140,7 +140,10 @@ impl Orphans {
 
 /// Who keeps the leases of this inode alive.
 fn keepers(view: &StakeView, leased: &Leased, holders: &[Holder]) -> Vec<Holder> {
-    let of_inode = |holder: &&Holder| leased.get(&holder.lease) == Some(&view.key.inode);
+    let Some(address) = view.inode.address() else {
+        return Vec::new();
+    };
+    let of_inode = |holder: &&Holder| leased.get(&holder.lease) == Some(&address);
     holders.iter().filter(of_inode).cloned().collect()
 }
 

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use lease_trace_common::{
     batch,
     books::{self, Books, Stake, Term, Words},
+    idle::{self, Counting, IDLE},
     tagged,
     word::{self, Change, Word},
 };
@@ -56,6 +57,9 @@ struct StakeRecord {
     key: AtomicU64,
 }
 
+/// Key of a lease: who set it, and 0 for his first one.
+type Key = (u32, u64);
+
 /// All records. There is one inode; its record may be deleted and made anew.
 pub struct Memory {
     inodes: Vec<InodeRecord>,
@@ -67,6 +71,10 @@ pub struct Memory {
     elements: Mutex<(HashMap<u64, usize>, Vec<usize>)>,
     ids: AtomicU64,
     generations: AtomicU64,
+    /// Entries of leases: elements of a map as those above, by key.
+    entries: Mutex<(HashMap<Key, usize>, Vec<usize>)>,
+    counted: Vec<AtomicU64>,
+    leases: AtomicU64,
     /// Inodes with pins, zombies, and releases that found nothing counted.
     pub pinned: AtomicI64,
     pub zombies: AtomicI64,
@@ -85,6 +93,9 @@ impl Memory {
             elements: Mutex::new((HashMap::new(), (0..ELEMENTS).collect())),
             ids: AtomicU64::new(1),
             generations: AtomicU64::new(0),
+            entries: Mutex::new((HashMap::new(), (0..ELEMENTS).collect())),
+            counted: (0..ELEMENTS).map(|_| AtomicU64::new(0)).collect(),
+            leases: AtomicU64::new(1),
             pinned: AtomicI64::new(0),
             zombies: AtomicI64::new(0),
             uncounted: AtomicU64::new(0),
@@ -140,7 +151,12 @@ impl Memory {
 
     pub fn pin(&self, tgid: u32, n: u64) {
         let inode = self.inode_with(|found| books::enter(found, n));
-        inode.stake_with(tgid, |stake| books::give(inode, stake, n));
+        inode.stake_with(tgid, |stake| {
+            if word::has_nothing(stake.word.load()) {
+                self.count((tgid, 0));
+            }
+            books::give(inode, stake, n)
+        });
         books::settle_sole(inode);
         inode.count(books::close_batch(inode));
     }
@@ -168,15 +184,132 @@ impl Memory {
     }
 
     pub fn lease(&self, tgid: u32) {
+        let number = self.leases.fetch_add(1, SeqCst);
+        let key = {
+            let mut entries = self.entries.lock().expect("no panic");
+            let first = (tgid, 0);
+            let key = if entries.0.contains_key(&first) {
+                (tgid, number)
+            } else {
+                first
+            };
+            let element = entries.1.pop().expect("an element");
+            self.counted[element].store(IDLE | number, SeqCst);
+            entries.0.insert(key, element);
+            key
+        };
+        if key.1 != 0 {
+            self.lease_at_once(key);
+        }
+        self.count(key);
+    }
+
+    /// Whoever pins does not find it: it is counted whatever its setter has.
+    fn lease_at_once(&self, key: Key) {
         let inode = self.inode_with(|found| {
             let words = found.words();
             word::lease(words.word, books::generation(words.id))
         });
-        inode.stake_with(tgid, |stake| word::lease(stake.word, stake.generation));
+        for _ in 0..WAIT {
+            inode.make_stake(key.0);
+            self.count(key);
+            let is_counted = self
+                .entry(key)
+                .is_none_or(|(_, counted)| counted.load() & IDLE == 0);
+            if is_counted {
+                break;
+            }
+            thread::yield_now();
+        }
+        // Now that the stake has a lease it stays, and whoever pins need not look.
+        self.count((key.0, 0));
+        if let Some(stake) = inode.stake(key.0) {
+            inode.bury(stake);
+        }
+        word::unlease(inode.words().word);
+        inode.forget_if_empty();
+    }
+
+    fn entry(&self, key: Key) -> Option<(usize, Cell<'_>)> {
+        let element = *self.entries.lock().expect("no panic").0.get(&key)?;
+        Some((element, Cell(&self.counted[element])))
+    }
+
+    /// Counts a lease that is idle, if its setter has a stake.
+    fn count(&self, key: Key) {
+        for _ in 0..WAIT {
+            let Some((element, entry)) = self.entry(key) else {
+                return;
+            };
+            let Some(idle) = idle::idle(entry) else {
+                return;
+            };
+            if self.entry(key).is_none_or(|(now, _)| now != element) {
+                return;
+            }
+            let Some(inode) = self.inode() else { return };
+            let Some(stake) = inode.stake(key.0) else {
+                return;
+            };
+            let of_inode = idle::Of {
+                word: inode.words().word,
+                generation: books::generation(inode.id),
+            };
+            let of_stake = idle::Of {
+                word: stake.word,
+                generation: stake.generation,
+            };
+            match idle::count(entry, idle, inode.id, of_inode, of_stake, |_| {}) {
+                Counting::Counted => return,
+                Counting::Again => inode.forget_if_empty(),
+                Counting::Late => {
+                    word::unlease(stake.word);
+                    inode.bury(stake);
+                    word::unlease(inode.words().word);
+                    inode.forget_if_empty();
+                    return;
+                }
+            }
+        }
+        panic!("a lease is counted for ever");
+    }
+
+    /// Takes the entry of one of its leases out: how it was counted.
+    fn end_entry(&self, tgid: u32) -> u64 {
+        for _ in 0..WAIT {
+            let key = {
+                let entries = self.entries.lock().expect("no panic");
+                let mut keys = entries.0.keys();
+                keys.find(|key| key.0 == tgid).copied()
+            };
+            if let Some(key) = key
+                && let Some((element, entry)) = self.entry(key)
+                && let Some(counted) = idle::end(entry)
+            {
+                let mut entries = self.entries.lock().expect("no panic");
+                entries.0.remove(&key);
+                entries.1.push(element);
+                return counted;
+            }
+            thread::yield_now();
+        }
+        panic!("no lease of {tgid}");
+    }
+
+    /// Leases in force: who set them, and whether they are counted.
+    pub fn leases(&self) -> Vec<(u32, bool)> {
+        let entries = self.entries.lock().expect("no panic");
+        let leases = entries.0.iter();
+        leases
+            .map(|(key, element)| (key.0, self.counted[*element].load(SeqCst) & IDLE == 0))
+            .collect()
     }
 
     /// Whether it was a breach.
     pub fn end_lease(&self, tgid: u32) -> bool {
+        if self.end_entry(tgid) & IDLE != 0 {
+            return false;
+        }
         let inode = self.inode().expect("a record: it has a lease");
         inode.count(books::close_batch(inode));
         let stake = inode.stake(tgid).expect("a stake: it has a lease");

@@ -87,10 +87,25 @@ fn judge(memory: &Memory, pins: [u64; 3], leases: [u64; 2]) {
         i64::from(all > 0),
         "inodes with pins"
     );
+    let entries = memory.leases();
+    let of = |tgid: u32| entries.iter().filter(move |entry| entry.0 == tgid);
+    assert_eq!(
+        [P, Q].map(|tgid| of(tgid).count() as u64),
+        leases,
+        "leases in force"
+    );
+    let counted = entries.iter().filter(|entry| entry.1).count() as u64;
     let Some(inode) = memory.inode() else {
-        assert_eq!((all, leases, stakes), (0, [0; 2], vec![]), "no record");
+        assert_eq!((all, counted, stakes), (0, 0, vec![]), "no record");
         return;
     };
+    for (tgid, _) in &stakes {
+        let idle = of(*tgid).filter(|entry| !entry.1).count();
+        assert_eq!(
+            idle, 0,
+            "a lease of {tgid}, who has a stake, is not counted"
+        );
+    }
     let words = inode.words();
     let generation = books::generation(words.id);
     let (word, batch) = (words.word.load(), words.batch.load());
@@ -114,8 +129,8 @@ fn judge(memory: &Memory, pins: [u64; 3], leases: [u64; 2]) {
     let of_stakes: u64 = stakes.iter().map(|(_, word)| word::leases(*word)).sum();
     assert_eq!(
         [word::leases(word), of_stakes],
-        [leases[0] + leases[1]; 2],
-        "leases"
+        [counted; 2],
+        "leases that are counted"
     );
     let with_pins: Vec<_> = stakes
         .iter()
@@ -230,6 +245,48 @@ fn two_threads_and_leases() {
     check(
         &[Lease(P), Pin(P, 1)],
         &[&[EndBreach(P)], &[Pin(P, 1), Unpin(P, 1)]],
+    );
+}
+
+/// A lease is counted when its setter pins, by one of all who come to know.
+#[test]
+fn two_threads_and_idle_leases() {
+    check(&[], &[&[Lease(P)], &[Pin(P, 1)]]);
+    check(&[Lease(P)], &[&[Pin(P, 1)], &[Pin(P, 1)]]);
+    check(&[Lease(P)], &[&[Pin(P, 1)], &[Lease(P)]]);
+    check(&[Lease(P)], &[&[Pin(P, 1)], &[Pin(Q, 1), Lease(Q)]]);
+    check(
+        &[Lease(P)],
+        &[&[EndEither(P), Lease(P)], &[Pin(P, 1), Unpin(P, 1)]],
+    );
+    check(
+        &[Lease(P)],
+        &[&[Pin(P, 1), Unpin(P, 1)], &[Pin(P, 1), Unpin(P, 1)]],
+    );
+    check(
+        &[Lease(P)],
+        &[
+            &[Pin(P, 1), Unpin(P, 1), EndClean(P)],
+            &[Lease(Q), EndClean(Q)],
+        ],
+    );
+    check(&[Lease(P), Lease(P)], &[&[EndClean(P)], &[EndClean(P)]]);
+}
+
+#[test]
+fn three_threads_and_idle_leases() {
+    check(&[], &[&[Lease(P)], &[Pin(P, 1)], &[Pin(P, 1)]]);
+    check(
+        &[Lease(P)],
+        &[
+            &[EndEither(P), Lease(P)],
+            &[Pin(P, 1)],
+            &[Pin(P, 1), Unpin(P, 1)],
+        ],
+    );
+    check(
+        &[Lease(P)],
+        &[&[EndEither(P)], &[Pin(P, 1), Unpin(P, 1)], &[Lease(P)]],
     );
 }
 

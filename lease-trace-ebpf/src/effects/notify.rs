@@ -18,7 +18,8 @@ use crate::{
     kernel::current,
     kernel::{FileLease, opaque},
     state::inodes::InodeRef,
-    state::maps::{EVENTS, LEASES, PATHS, RING, STACKS, WAKE, count, owner_says},
+    state::leases::LeaseRef,
+    state::maps::{EVENTS, PATHS, RING, STACKS, WAKE, count, owner_says},
     state::policy::Match,
     state::stakes::StakeRef,
 };
@@ -189,17 +190,17 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
     0
 }
 
-/// Notifies of a lease set or ended, if anybody wants to know; the current process is the one who ended it.
+/// Whether anybody wants to hear of leases set and ended, and there is room to tell it.
 #[inline(always)]
-pub fn lease(kind: EventKind, lease: FileLease, cause: u32) {
+pub fn tells_of_leases() -> bool {
     if !owner_says(owner::ALL_EVENTS) {
-        return;
+        return false;
     }
     if is_nearly_full() {
         count(Count::LostRing, 1);
-        return;
+        return false;
     }
-    notify_lease(kind as u64, lease.0, u64::from(cause));
+    true
 }
 
 /// A quarter of the ring is for breaches: what is routine does not push them out.
@@ -210,27 +211,20 @@ fn is_nearly_full() -> bool {
     EVENTS.query(UNREAD) > RING as u64 / 4 * 3
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
-#[unsafe(no_mangle)]
-extern "C" fn notify_lease(kind: u64, address: u64, cause: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr(address) else {
-        return 0;
-    };
-    // SAFETY: a live map value.
-    let lease = unsafe { &*found };
-    let Some(inode) = InodeRef::find_slot(lease.slot, lease.inode_id) else {
-        return 0;
-    };
+/// Notifies of a lease set or ended; the current process is the one who ended it.
+#[inline(always)]
+pub fn lease(kind: u32, inode: InodeRef, lease: LeaseRef, cause: u32) {
+    let lease = lease.get();
     let info = LeaseInfo {
-        cause: cause as u32,
-        flags: FileLease(address).flags(),
+        cause,
+        flags: FileLease(lease.address).flags(),
         ..lease.info
     };
     notify(&Notice {
-        kind: kind as u32,
+        kind,
         inode: inode.get(),
         owner: &lease.setter,
-        releaser: if kind == EventKind::LeaseEnd as u64 {
+        releaser: if kind == EventKind::LeaseEnd as u32 {
             None
         } else {
             Some(&NOBODY)
@@ -246,7 +240,6 @@ extern "C" fn notify_lease(kind: u64, address: u64, cause: u64) -> i64 {
         found: None,
         stack: &NO_STACK,
     });
-    0
 }
 
 /// Wakes everybody who waits on `WAKE`: pins that a lease covers are gone, or are covered in another

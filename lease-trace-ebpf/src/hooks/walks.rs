@@ -6,7 +6,7 @@ use crate::{
     judge::last_cover,
     kernel::{File, FileLease, TaskPtr},
     show::{
-        bpffs,
+        bpffs, idle,
         walk::{self, On},
     },
     survey::proof,
@@ -67,6 +67,11 @@ on_walk!(
 on_walk!(
     /// `bpf_iter_bpf_map_elem`: every lease, for the file `leases`.
     "iter/bpf_map_elem", write_leases, bpffs::leases
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every lease, for the file `idle`.
+    "iter/bpf_map_elem", write_idle, idle::lease
 );
 
 on_walk!(

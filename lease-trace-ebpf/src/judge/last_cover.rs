@@ -3,7 +3,6 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
-    lease::known,
     stake::{Stake, StakeKey},
     word::is_last_cover,
 };
@@ -11,7 +10,8 @@ use lease_trace_common::{
 use crate::{
     bpf::loops,
     kernel::{File, leases},
-    state::maps::{LEASES, covers, walk_stakes},
+    state::leases::LeaseRef,
+    state::maps::{covers, walk_stakes},
     state::stakes::StakeRef,
 };
 
@@ -30,31 +30,25 @@ pub fn whom(file: File) -> u32 {
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn uncover_whom(file: u64) -> i64 {
-    let Some((lease, record)) =
-        leases::find(File(file)).and_then(|lease| Some((lease.0, LEASES.get_ptr(lease.0)?)))
-    else {
+    let Some((lease, found)) = lease_of(File(file)) else {
         return 0;
     };
-    // SAFETY: a live map value.
-    let (setter, inode_id, heirs, is_kernel) = unsafe {
-        (
-            (*record).setter.tgid,
-            (*record).inode_id,
-            (*record).heirs,
-            (*record).info.known & known::KERNEL != 0,
-        )
-    };
-    if is_kernel {
+    if found.get().is_kernels() {
         return 0;
     }
-    if let Some(stake) = StakeRef::find(setter, inode_id)
+    let Some(inode) = found.inode() else {
+        return 0;
+    };
+    let setter = found.get().setter.tgid;
+    if let Some(stake) = StakeRef::find(setter, inode.id)
         && is_last_cover(stake.word())
     {
         return i64::from(setter);
     }
-    if heirs == 0 {
+    if found.get().heirs == 0 {
         return 0;
     }
+    let inode_id = inode.id;
     let mut search = Heir {
         lease,
         inode_id,
@@ -62,6 +56,13 @@ extern "C" fn uncover_whom(file: u64) -> i64 {
     };
     walk_stakes(one_heir, &mut search);
     i64::from(search.tgid)
+}
+
+/// The newest lease on this open file description, and its entry.
+#[inline(always)]
+pub fn lease_of(file: File) -> Option<(u64, LeaseRef)> {
+    let lease = leases::find(file)?;
+    Some((lease.0, LeaseRef::find(lease.id_on(file)?)?))
 }
 
 /// A process that the lease covers without having set it.

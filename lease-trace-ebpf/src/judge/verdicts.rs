@@ -25,11 +25,11 @@ use crate::{
     effects::stack,
     judge::last_cover,
     judge::policy::find,
+    kernel::File,
     kernel::args::Decision,
     kernel::current,
-    kernel::{File, leases},
     state::inodes::InodeRef,
-    state::maps::{HITS, LEASES, OWNER, PENDING, count, nothing_pinned},
+    state::maps::{HITS, OWNER, PENDING, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
     survey::proof,
@@ -79,20 +79,19 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
     let tgid = last_cover::whom(File(file));
-    let Some(lease) = leases::find(File(file)).and_then(|lease| LEASES.get_ptr(lease.0)) else {
+    let inode = last_cover::lease_of(File(file)).and_then(|(_, lease)| lease.inode());
+    let Some(inode) = inode else {
         return -1;
     };
-    // SAFETY: a live map value.
-    let (slot, inode_id) = unsafe { ((*lease).slot, (*lease).inode_id) };
-    let Some(stake) = StakeRef::find(tgid, inode_id) else {
+    let Some(stake) = StakeRef::find(tgid, inode.id) else {
         return -1;
     };
     stake.set_file(file);
     _ = PENDING.remove(notes::of_thread());
     notes::note(
         u64::from(tgid) | u64::from(on::ZOMBIE) << 32 | cause << 40,
-        slot,
-        inode_id,
+        u64::from(inode.slot),
+        inode.id,
     )
 }
 

@@ -1,5 +1,7 @@
 //! Open files, inodes and leases.
 
+use lease_trace_common::lease::Id;
+
 use super::memory::{Dentry, File, FileLease, InodePtr, VfsMount, at, pointer};
 use crate::bpf::config::{CONFIG, constant};
 
@@ -173,6 +175,12 @@ extern "C" fn file_pages_inode(file: u64) -> i64 {
     inode.0 as i64
 }
 
+/// Next entry of a `list_head`.
+#[inline(always)]
+pub fn list_next(entry: u64) -> Option<u64> {
+    pointer(entry, 0)
+}
+
 /// Previous entry of a `list_head`.
 #[inline(always)]
 pub fn list_prev(entry: u64) -> Option<u64> {
@@ -204,5 +212,21 @@ impl FileLease {
     #[inline(always)]
     pub fn setter(self) -> u32 {
         at(self.0, offset!(fl_pid))
+    }
+
+    /// What its entry is found by.
+    #[inline(always)]
+    pub fn id(self) -> Option<Id> {
+        self.file().and_then(|file| self.id_on(file))
+    }
+
+    /// The same where the leased file is known.
+    #[inline(always)]
+    pub fn id_on(self, file: File) -> Option<Id> {
+        Some(Id {
+            address: self.0,
+            inode: file.pages_inode()?.0,
+            setter: self.setter(),
+        })
     }
 }

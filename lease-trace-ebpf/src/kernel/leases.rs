@@ -5,12 +5,24 @@ use core::ffi::c_void;
 use crate::bpf::loops;
 
 use super::{
-    file::list_prev,
+    file::{list_next, list_prev},
     memory::{File, FileLease, InodePtr},
 };
 
 /// Leases of one inode looked through for the one on a given file.
 const MAX_LEASES: u32 = 1 << 16;
+
+/// How many leases are listed of this inode: 2 stands for any more.
+#[inline(always)]
+pub fn number(inode: InodePtr) -> u64 {
+    let Some(head) = inode.lease_list() else {
+        return 0;
+    };
+    match (list_next(head), list_prev(head)) {
+        (Some(first), Some(last)) if first != head => 1 + u64::from(first != last),
+        _ => 0,
+    }
+}
 
 /// The newest lease on this open file description.
 #[inline(always)]

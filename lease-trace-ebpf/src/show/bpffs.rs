@@ -17,16 +17,17 @@ use lease_trace_common::{
     cause::Cause,
     consumer::{NAME_LEN, padded},
     context::{Context as Through, NO_FD},
-    lease::{Kind, LeaseInfo},
+    lease::{Kind, LeaseInfo, LeaseKey},
     stake::{self, MINOR_BITS, Stake, StakeKey, State, Task, path_flag, pins},
 };
 
 use crate::{
     bpf::loops::repeat,
     kernel::{self, InodePtr, MapElement, Typed},
-    show::consumer,
+    show::{consumer, idle},
     state::inodes::InodeRef,
-    state::maps::{LEASES, PATHS},
+    state::leases::LeaseRef,
+    state::maps::PATHS,
     state::stakes::StakeRef,
 };
 
@@ -59,7 +60,7 @@ pub fn zombies(ctx: *const MapElement) {
     out.age(*released_ns);
     let inode = InodeRef::find_slot(stake.get().slot, stake.key.inode);
     out.print(c" %llu", [stake.pins()]);
-    out.size(inode);
+    out.size_of(inode);
     out.consumer(stake);
     out.file(inode, stake.key.inode);
 }
@@ -67,31 +68,40 @@ pub fn zombies(ctx: *const MapElement) {
 /// One lease of `LEASES`; the pins are those of the process that set it.
 #[inline(always)]
 pub fn leases(ctx: *const MapElement) {
-    let Some((out, key)) = Out::row::<u64>(ctx, LEASES_HEADER) else {
+    let Some((out, key)) = Out::row::<LeaseKey>(ctx, LEASES_HEADER) else {
         return;
     };
-    let Some(lease) = LEASES.get_ptr(key) else {
+    let Some(found) = LeaseRef::at(key) else {
         return;
     };
-    // SAFETY: a live map value.
-    let lease = unsafe { &*lease };
+    let lease = found.get();
     out.task(&lease.setter);
     out.lease(&lease.info);
     out.age(lease.info.set_ns);
-    let inode = InodeRef::find_slot(lease.slot, lease.inode_id);
-    match StakeRef::find(lease.setter.tgid, lease.inode_id) {
+    let inode = found.inode();
+    let stake = inode.and_then(|inode| StakeRef::find(lease.setter.tgid, inode.id));
+    match stake {
         Some(stake) if pins(stake.word()) > 0 => {
             out.print(c" %llu", [stake.pins()]);
-            out.size(inode);
+            out.size(key.inode);
             out.consumer(stake);
         }
         _ => {
             out.text(c" 0");
-            out.size(inode);
+            out.size(key.inode);
             out.text(c" -");
         }
     }
-    out.file(inode, lease.inode_id);
+    match inode {
+        Some(inode) if !lease.is_idle() => out.file(Some(inode), inode.id),
+        _ => {
+            let path = idle::PathNow::of(found);
+            out.numbers(idle::numbers(found));
+            out.path(path.id);
+            out.text(c"\n");
+            path.forget();
+        }
+    }
 }
 
 /// One stake of `STAKES`, if it has pins.
@@ -110,7 +120,7 @@ pub fn file_pins(ctx: *const MapElement) {
     out.print(c" %llu %llu", [stake::leases(word), stake.pins()]);
     out.consumer(stake);
     out.age(stake.get().pinned_ns);
-    out.size(inode);
+    out.size_of(inode);
     out.file(inode, stake.key.inode);
 }
 
@@ -247,7 +257,13 @@ impl Out {
 
     /// SIZE_BYTES
     #[inline(always)]
-    fn size(self, inode: Option<InodeRef>) {
+    fn size(self, address: u64) {
+        self.print(c" %llu", [InodePtr(address).size()]);
+    }
+
+    /// The same of a record's inode, which may not be in memory any more.
+    #[inline(always)]
+    fn size_of(self, inode: Option<InodeRef>) {
         let size = inode.and_then(|inode| {
             let address = inode.get().address;
             let size = InodePtr(address).size();
@@ -290,16 +306,21 @@ impl Out {
     /// DEV INODE PATH, and the end of the row.
     #[inline(always)]
     fn file(self, inode: Option<InodeRef>, id: u64) {
-        match inode {
-            Some(inode) => {
-                let (dev, ino) = (inode.get().dev, inode.get().ino);
+        self.numbers(inode.map(|inode| (inode.get().dev, inode.get().ino)));
+        self.path(id);
+        self.text(c"\n");
+    }
+
+    /// DEV INODE
+    #[inline(always)]
+    fn numbers(self, numbers: Option<(u32, u64)>) {
+        match numbers {
+            Some((dev, ino)) => {
                 let (major, minor) = (dev >> MINOR_BITS, dev & ((1 << MINOR_BITS) - 1));
                 self.print(c" %u:%u %llu ", [major.into(), minor.into(), ino]);
             }
             None => self.text(c" ? ? "),
         }
-        self.path(id);
-        self.text(c"\n");
     }
 
     #[inline(always)]

@@ -2,4 +2,5 @@
 
 pub mod bpffs;
 pub mod consumer;
+pub mod idle;
 pub mod walk;

@@ -104,13 +104,16 @@ extern "C" fn walk_look_up(record: *mut Found) -> i64 {
         record.flags = lease.flags();
         record.references = references(file, record.fd);
     }
-    if let Some(inode) = file.pages_inode()
-        && let Some(tracked) = InodeRef::find(inode.0)
-    {
-        record.inode_id = tracked.id;
-        // To be found out by the caller.
-        if lease.is_some() && pins(tracked.word()) > 0 {
-            record.uncovers = 1;
+    if let Some(inode) = file.pages_inode() {
+        if let Some(tracked) = InodeRef::find(inode.0) {
+            record.inode_id = tracked.id;
+            // To be found out by the caller.
+            if lease.is_some() && pins(tracked.word()) > 0 {
+                record.uncovers = 1;
+            }
+        } else if lease.is_some() {
+            // Of what has no record the address tells it from others.
+            record.inode_id = inode.0;
         }
     }
     i64::from(record.lease != 0 || record.inode_id != 0)

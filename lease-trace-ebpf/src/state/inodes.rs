@@ -7,7 +7,8 @@ use lease_trace_common::{
     batch,
     books::{self, Words},
     count::Count,
-    stake::{Inode, Task},
+    idle::Of,
+    stake::{self, Inode, Task},
     tagged,
     word::{self, Change, Word as _},
 };
@@ -28,9 +29,6 @@ use crate::{
         },
     },
 };
-
-/// A slot's number has so many bits: `--capacity` asks for 1,048,576 at most.
-const SLOT_BITS: u32 = 20;
 
 /// How often a record is looked up again that is just being made or deleted.
 pub const TRIES: u32 = 6;
@@ -167,13 +165,13 @@ impl InodeRef {
     /// The same of the record with this id, in this slot.
     #[inline(always)]
     pub const fn number_of(slot: u64, id: u64) -> u64 {
-        id << SLOT_BITS | slot
+        stake::number(slot, id)
     }
 
     /// Slot and id in a [`Self::number`].
     #[inline(always)]
     pub const fn parts_of(number: u64) -> (u64, u64) {
-        (number & ((1 << SLOT_BITS) - 1), number >> SLOT_BITS)
+        stake::parts_of_number(number)
     }
 
     /// The record that [`Self::number`] names.
@@ -373,6 +371,15 @@ impl InodeRef {
         }
     }
 
+    /// Its word, where leases are counted.
+    #[inline(always)]
+    pub fn of_leases(self) -> Of<At> {
+        Of {
+            word: self.words().word,
+            generation: self.generation(),
+        }
+    }
+
     /// Takes one of its leases out of the word.
     #[inline(always)]
     pub fn drop_lease(self) {
@@ -447,7 +454,7 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
     let Some(made) = InodeRef::at(slot) else {
         return -1;
     };
-    let id = next_id();
+    let id = new_id();
     let generation = books::generation(id);
     // SAFETY: a slot just taken belongs to this program, but for those who hold it for its last inode's:
     // they change nothing, since the words are of another generation. Written in place, to spare the stack.
@@ -519,8 +526,9 @@ fn take_slot() -> Option<u32> {
 /// What inserting a key that is there already answers.
 pub const EEXIST: i32 = -17;
 
+/// An id that no record has, had, or will have, if it is given to none.
 #[inline(always)]
-fn next_id() -> u64 {
+pub fn new_id() -> u64 {
     // SAFETY: a global of this object.
     unsafe { word_of(&raw mut LAST_ID) }.add(1) + 1
 }

@@ -19,7 +19,7 @@ pub use lease_trace_common::call::Call;
 use lease_trace_common::{
     STACK_LEN,
     count::{Count, PerCpu},
-    lease::Lease,
+    lease::{Lease, LeaseKey},
     line::Line,
     owner,
     policy::{self, Facts, Frame, Rule},
@@ -30,9 +30,10 @@ use lease_trace_common::{
 
 use crate::bpf::{atomic::At, task};
 
-/// Leases in force, by the address of their `file_lease`.
+/// Leases in force.
 #[map]
-pub static LEASES: HashMap<u64, Lease> = HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
+pub static LEASES: HashMap<LeaseKey, Lease> =
+    HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
 /// Entries of the maps that `CONFIG.capacity` sizes, until it does.
 const CAPACITY: u32 = 65_536;
@@ -156,6 +157,10 @@ pub struct Hints([u64; HINTED]);
 /// The last inode id given.
 #[unsafe(no_mangle)]
 pub static mut LAST_ID: Line = Line::new(0);
+
+/// How many entries of leases were made.
+#[unsafe(no_mangle)]
+pub static mut LAST_LEASE: Line = Line::new(0);
 
 /// How many stakes were made: the lower bits are the next one's generation.
 #[unsafe(no_mangle)]

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod calls;
 pub mod inodes;
+pub mod leases;
 pub mod losses;
 pub mod maps;
 pub mod policy;

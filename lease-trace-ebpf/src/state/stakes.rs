@@ -7,13 +7,14 @@ use lease_trace_common::{
     batch,
     books::{self, Stake as StakeWord},
     count::Count,
+    idle::Of,
     lease::LeaseInfo,
     stake::{Stake, StakeKey, Task, pins},
     word::{self, Change, Word as _},
 };
 
 use crate::{
-    bpf::atomic::At,
+    bpf::atomic::{At, InPlace},
     state::{
         inodes::{EEXIST, InodeRef, TRIES, Waiting, no_record, wait_until},
         losses::lost,
@@ -79,30 +80,26 @@ impl StakeRef {
     }
 
     /// Makes the stake if there is none; `who` describes its owner, who was started at `started_ns` (0: not
-    /// known). It may be deleted again before it is found: it is empty.
+    /// known). It may be deleted again before it is found: it is empty. Whoever makes it counts the lease that
+    /// its owner may have in the inode.
     #[inline(always)]
     pub fn make_if_missing(who: &Task, started_ns: u64, inode: InodeRef) {
-        make(who, started_ns, inode, 0);
-    }
-
-    /// Adds a lease to the stake, made if there is none; what became of it.
-    #[inline(always)]
-    pub fn find_and_lease(who: &Task, started_ns: u64, inode: InodeRef) -> Option<(Self, Change)> {
-        let made = make(who, started_ns, inode, 1);
-        if made <= 0 {
-            return None;
+        let mut made = AGAIN;
+        for _ in 0..TRIES {
+            made = stake_make(who, started_ns, inode.number());
+            if made != AGAIN {
+                break;
+            }
         }
-        // With a lease it is not deleted.
-        Some((
-            Self::find(who.tgid, inode.id)?,
-            Change(made as u64 & !(THERE as u64)),
-        ))
+        if made != THERE {
+            lost(no_record(made, Count::LostStakes), 1, inode.id);
+        }
     }
 
     /// An ended process may leave pins behind, in a ring that others have. Whoever gets its pid has
     /// the same key.
     #[inline(always)]
-    fn count_same_pid(self, started_ns: u64) {
+    pub fn count_same_pid(self, started_ns: u64) {
         let known = self.get().started_ns;
         if known != 0 && started_ns != 0 && known != started_ns {
             lost(Count::Joined, 1, self.key.inode);
@@ -152,26 +149,20 @@ impl StakeRef {
         self.record
     }
 
-    /// What [`stake_make`] returns once there is a stake: with the change if a lease is to be added.
+    /// Its word, where leases are counted.
     #[inline(always)]
-    fn leased_if(self, leases: u64) -> i64 {
-        if leases == 0 {
-            return THERE;
-        }
-        let change = self.lease();
-        if change.is_made() {
-            change.0 as i64 | THERE
-        } else if change.is(Change::FULL) {
-            NO_ROOM
-        } else {
-            AGAIN
+    pub fn of_leases(self) -> Of<InPlace<4>> {
+        Of {
+            word: self.in_books().word.in_place(),
+            generation: self.generation,
         }
     }
 
     /// One more lease covers it, and no pin is judged by that.
     #[inline(always)]
     pub fn lease(self) -> Change {
-        word::lease(self.in_books().word.in_place::<4>(), self.generation)
+        let Of { word, generation } = self.of_leases();
+        word::lease(word, generation)
     }
 
     /// One of its leases fewer, and nobody is judged.
@@ -285,33 +276,17 @@ pub fn has_other_owners(inode: InodeRef, tgid: u32) -> bool {
     owners::number(there) > 0 && owners::sole(there) != Some(tgid)
 }
 
-/// [`stake_make`] until there is a stake, or no room.
-#[inline(always)]
-fn make(who: &Task, started_ns: u64, inode: InodeRef, leases: u64) -> i64 {
-    let mut made = AGAIN;
-    for _ in 0..TRIES {
-        made = stake_make(who, started_ns, inode.number(), leases);
-        if made != AGAIN {
-            break;
-        }
-    }
-    if made <= 0 {
-        lost(no_record(made, Count::LostStakes), 1, inode.id);
-    }
-    made
-}
-
 /// What [`stake_make`] returns: there is one, it is just being made or deleted, there is no room.
 const THERE: i64 = 1;
 const AGAIN: i64 = 0;
 const NO_ROOM: i64 = -1;
 
-/// Looks for a stake once, and makes it if there is none; unless `leases` is 0 adds a lease to it, and
-/// returns what became of it, too. A function of its own for the verifier: checked once, not at each turn.
+/// Looks for a stake once, and makes it if there is none. A function of its own for the verifier: checked once,
+/// not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64, leases: u64) -> i64 {
-    // SAFETY: `make` passes a reference, or the verifier a null pointer.
+extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64) -> i64 {
+    // SAFETY: `make_if_missing` passes a reference, or the verifier a null pointer.
     let (Some(who), Some(inode)) = (unsafe { who.as_ref() }, InodeRef::find_number(number)) else {
         return NO_ROOM;
     };
@@ -326,7 +301,7 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64, leases:
             return AGAIN;
         };
         found.count_same_pid(started_ns);
-        return found.leased_if(leases);
+        return THERE;
     }
     let Some(made) = STAKES.get_ptr_mut(key) else {
         return NO_ROOM;
@@ -340,12 +315,7 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64, leases:
         (*made).slot = u64::from(inode.slot);
         At::new(&raw mut (*made).word).swap_if(0, word::fresh(generation));
     }
-    let made = StakeRef {
-        key,
-        generation,
-        record: made,
-    };
-    made.leased_if(leases)
+    THERE
 }
 
 /// Waits for another processor that is just making or deleting this stake.

@@ -3,16 +3,12 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::{
-    lease::{FL_DOWNGRADE_PENDING, FL_UNLOCK_PENDING},
-    stake::leases,
-};
+use lease_trace_common::lease::{FL_DOWNGRADE_PENDING, FL_UNLOCK_PENDING};
 
 use crate::{
     bpf::loops,
     kernel::{self, FileLease, InodePtr, current},
-    state::inodes::InodeRef,
-    state::maps::nothing_tracked,
+    track::books,
 };
 
 /// Leases of one inode looked through.
@@ -20,18 +16,19 @@ const MAX_LEASES: u32 = 1 << 16;
 
 /// `__break_lease` was entered: somebody opens, truncates or renames a file with leases. If it does
 /// not conflict with them, nothing comes of this; who really breaks one overwrites it. While a
-/// break is under way, its first breaker stays.
+/// break is under way, its first breaker stays. The record that is made for it is there until the inode's last
+/// lease ends.
 #[inline(always)]
 pub fn note(inode: InodePtr) {
-    if nothing_tracked() {
+    if is_under_way(inode) {
         return;
     }
-    let Some(found) = inode.pages().and_then(|pages| InodeRef::find(pages.0)) else {
-        return;
-    };
-    if leases(found.word()) > 0 && !is_under_way(inode) {
-        // SAFETY: part of a live map value.
+    if let Some(pages) = inode.pages()
+        && let Some(found) = books::add_lease(pages)
+    {
+        // SAFETY: part of a live map value, which is this inode's as long as the lease is counted.
         unsafe { current::describe_to(found.breaker()) };
+        found.drop_lease();
     }
 }
 

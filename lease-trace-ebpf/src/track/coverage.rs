@@ -11,17 +11,21 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     count::Count,
+    lease::Id,
     stake::{Stake, StakeKey, ZOMBIE, leases, pins},
-    word::Word as _,
 };
 
 use crate::{
-    bpf::{atomic::At, loops},
-    kernel::{File, FileLease, TaskPtr, current, leases},
+    bpf::loops,
+    kernel::{
+        File, FileLease, InodePtr, TaskPtr, current,
+        leases::{find, find_here, number},
+    },
     state::{
         inodes::{EEXIST, InodeRef},
+        leases::LeaseRef,
         losses::lost,
-        maps::{COVERS, CoverKey, LEASES, walk_stakes},
+        maps::{COVERS, CoverKey, walk_stakes},
         stakes::StakeRef,
     },
     track::{counts, inherited, react},
@@ -32,26 +36,34 @@ const MAX_DESCRIPTORS: u32 = 1 << 16;
 
 /// Lets the stake be covered by the lease on `file`, which its owner holds, if there is one.
 #[inline(always)]
-pub fn add_by_file(tgid: u32, inode_id: u64, file: File) {
-    if let Some(lease) = leases::find(file) {
-        cover_add(lease.0, u64::from(tgid), inode_id);
+pub fn add_by_file(tgid: u32, inode: InodeRef, file: File) {
+    if let Some(lease) = find(file) {
+        cover_add(lease.0, u64::from(tgid), inode.get().address);
     }
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
-extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr_mut(lease) else {
-        return 0;
-    };
-    let Some(stake) = StakeRef::find(tgid as u32, inode_id) else {
-        return 0;
-    };
-    // SAFETY: a live map value.
-    let (slot, is_own) = unsafe { ((*found).slot, (*found).setter.tgid == tgid as u32) };
-    if is_own {
+extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
+    let setter = FileLease(lease).setter();
+    // Its own is counted otherwise.
+    if setter == tgid as u32 {
         return 0;
     }
+    let Some(inode) = InodeRef::find(address) else {
+        return 0;
+    };
+    let Some(stake) = StakeRef::find(tgid as u32, inode.id) else {
+        return 0;
+    };
+    let id = Id {
+        address: lease,
+        inode: address,
+        setter,
+    };
+    let Some(found) = LeaseRef::find(id) else {
+        return 0;
+    };
     let key = CoverKey::new(lease, tgid as u32);
     if COVERS.get_ptr(key).is_some() {
         return 0;
@@ -62,25 +74,40 @@ extern "C" fn cover_add(lease: u64, tgid: u64, inode_id: u64) -> i64 {
     if !change.is_made() {
         return 0;
     }
-    // SAFETY: a live map value.
-    let (file, info, id) = unsafe { ((*found).file, &(*found).info, &(*found).inode_id) };
-    react::covered(stake, slot as u32, file, info, change);
-    let added = COVERS.insert(key, id, BPF_NOEXIST.into());
+    react::covered(
+        stake,
+        inode.slot,
+        found.get().file,
+        &found.get().info,
+        change,
+    );
+    let added = COVERS.insert(key, &inode.get().id, BPF_NOEXIST.into());
     if let Err(error) = added {
         if error != EEXIST {
             lost(Count::LostCovers, 1, lease);
         }
     } else {
         stake.inherit();
-        // SAFETY: a live map value.
-        unsafe { At::new(&raw mut (*found).heirs) }.add(1);
+        found.add_heir();
     }
     // If the lease ended meanwhile and did not know of this one, it covers nothing.
-    if added.is_err() || LEASES.get_ptr(lease).is_none() && inherited::remove(lease, stake) {
+    if added.is_err() || !found.is_in_force(lease) && inherited::remove(lease, stake) {
         counts::cover(stake.unlease());
         stake.forget_if_empty();
     }
     0
+}
+
+/// Whether leases that the process did not set may cover the pins that its stake is about to have.
+#[inline(always)]
+pub fn may_be_by_others(stake: StakeRef, inode: InodeRef) -> bool {
+    let word = stake.word();
+    let own = leases(word);
+    if own > 0 && pins(word) > 0 {
+        return false;
+    }
+    // Of a lease on overlayfs the inode with the pages knows by its record only.
+    own < leases(inode.word()) || own.min(1) < number(InodePtr(inode.get().address))
 }
 
 /// Lets the stake be covered by every leased file of this inode among its owner's descriptors.
@@ -104,7 +131,6 @@ struct Search {
     task: TaskPtr,
     tgid: u32,
     found: u32,
-    inode_id: u64,
     /// Address of the inode.
     inode: u64,
     /// The file looked for; 0: every leased one.
@@ -124,7 +150,6 @@ extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i6
     let mut search = Search {
         task,
         tgid: tgid as u32,
-        inode_id,
         inode: inode.get().address,
         file,
         found: loops::zero() as u32,
@@ -173,8 +198,8 @@ unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
     {
         return 0;
     }
-    if let Some(lease) = leases::find_here(file) {
-        cover_add(lease.0, u64::from(search.tgid), search.inode_id);
+    if let Some(lease) = find_here(file) {
+        cover_add(lease.0, u64::from(search.tgid), search.inode);
     }
     0
 }
@@ -188,14 +213,13 @@ pub fn spread(lease: FileLease) {
 /// A function of its own, so that it shares no stack with what enters the lease.
 #[unsafe(no_mangle)]
 extern "C" fn cover_spread(lease: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr(lease) else {
+    let Some(found) = FileLease(lease).id().and_then(LeaseRef::find) else {
         return 0;
     };
-    // SAFETY: a live map value.
-    let (slot, inode_id, file) = unsafe { ((*found).slot, (*found).inode_id, (*found).file) };
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+    let Some(inode) = found.inode() else {
         return 0;
     };
+    let file = found.get().file;
     let mut spread = Spread { inode, file, lease };
     walk_stakes(spread_to_one, &mut spread);
     0
@@ -221,7 +245,7 @@ unsafe extern "C" fn spread_to_one(
             && pins(stake.word()) > 0
             && holds(stake, inode, (*spread).file)
         {
-            cover_add((*spread).lease, u64::from((*key).tgid), (*key).inode);
+            cover_add((*spread).lease, u64::from((*key).tgid), inode.get().address);
         }
     }
     0

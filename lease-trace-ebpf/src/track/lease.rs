@@ -2,11 +2,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     cause::Cause,
     count::Count,
-    lease::{F_UNLCK, Lease, LeaseInfo, known},
+    event::EventKind,
+    idle::{self, IDLE},
+    lease::{F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
     owner,
     stake::{Stake, StakeKey, Task, ZOMBIE, leases},
     word,
@@ -14,14 +15,15 @@ use lease_trace_common::{
 
 use crate::{
     bpf::mem,
-    kernel::{File, FileLease, TaskPtr, current, leases},
+    kernel::{File, FileLease, InodePtr, TaskPtr, current, leases as kernel_leases},
     state::{
         inodes::InodeRef,
+        leases::{self, Entered, LeaseRef},
         losses::lost,
-        maps::{Call, LEASES, owner_says, walk_stakes},
+        maps::{Call, owner_says, walk_stakes},
         stakes::{StakeRef, has_other_owners},
     },
-    track::{books, counts, coverage, inherited, path, react},
+    track::{books, counts, coverage, inherited, own_leases, path, react},
 };
 
 /// `lease_setup` was entered: a lease of a process was set or changed. Runs under `flc_lock`, where no
@@ -47,9 +49,9 @@ pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
         return;
     }
     let file = File(call.start);
-    if let Some(lease) = leases::find(file)
+    if let Some(lease) = kernel_leases::find(file)
         && enter(file, lease, 0)
-        && leases::find(file).is_none()
+        && kernel_leases::find(file).is_none()
     {
         // It ended before it was entered: its end found nothing to end.
         lease_over(lease.0, Cause::Other as u64);
@@ -62,69 +64,101 @@ pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
 pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
     if !enter(file, lease, who.0) {
         lease_describe(lease.0, who.0);
-    } else if leases::find(file).is_none() {
+    } else if kernel_leases::find(file).is_none() {
         // It ended while the walk looked at it: as if it had ended before.
         lease_forget(lease.0);
     }
 }
 
-/// Enters a lease, and lets it cover those others who have pins; false if it was there already.
+/// Enters a lease, counts it if its setter has a stake, and lets it cover those others who have pins; false if it
+/// was there already.
 #[inline(always)]
 fn enter(file: File, lease: FileLease, adopted_from: u64) -> bool {
     let entered = lease_enter(file.0, lease.0, adopted_from);
-    if entered == ENTERED_BESIDE_OTHERS {
-        coverage::spread(lease);
+    if entered != 0 {
+        lease_entered(entered as u64, file.0, lease.0, adopted_from);
     }
     entered != 0
 }
+
+/// What follows from an entry, as [`lease_enter`] returned it. A function of its own, so that its stack is not the
+/// caller's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_entered(entered: u64, file: u64, lease: u64, adopted_from: u64) -> i64 {
+    let lease = FileLease(lease);
+    let id = Id {
+        address: lease.0,
+        inode: entered & !FLAGS,
+        setter: lease.setter(),
+    };
+    let key = if entered & FURTHER == 0 {
+        LeaseKey::first(id.inode, id.setter)
+    } else {
+        LeaseKey::further(id)
+    };
+    tell(EventKind::LeaseSet, key, || 0);
+    if entered & AT_ONCE != 0 {
+        own_leases::at_once(key, id.setter, TaskPtr(adopted_from));
+    }
+    if let Some(inode) = InodeRef::find(id.inode) {
+        own_leases::join(key, inode, id.setter, TaskPtr(adopted_from));
+        if has_other_owners(inode, id.setter) {
+            // The path is that of the newest lease.
+            path::record(inode.id, Some(File(file)), InodePtr(id.inode));
+            coverage::spread(lease);
+        }
+    }
+    0
+}
+
+/// What [`lease_enter`] returns beside the address of the inode.
+const FLAGS: u64 = 7;
+/// The key is not that of its setter's first lease in the inode.
+const FURTHER: u64 = 1;
+/// Who pins would not find it, by the key or in the kernel's list of the inode's leases: it is counted at once.
+const AT_ONCE: u64 = 2;
 
 /// Describes the setter of an adopted lease by its task. A function of its own, so that its stack
 /// is free again for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn lease_describe(lease: u64, who: u64) -> i64 {
     let who = TaskPtr(who);
-    let Some(found) = LEASES.get_ptr_mut(lease) else {
+    let Some(found) = FileLease(lease).id().and_then(LeaseRef::find) else {
         return 0;
     };
     // SAFETY: a live map value; only a walk describes setters it did not see before.
     unsafe {
-        if (*found).setter.tgid == who.tgid() && (*found).setter.comm[0] == 0 {
-            (*found).setter = current::describe_other(who);
-            if let Some(stake) = StakeRef::find(who.tgid(), (*found).inode_id) {
-                stake.set_owner(&(*found).setter, who.started());
+        let record = found.get_ptr();
+        if (*record).setter.tgid == who.tgid() && (*record).setter.comm[0] == 0 {
+            (*record).setter = current::describe_other(who);
+            if let Some(inode) = found.inode()
+                && let Some(stake) = StakeRef::find(who.tgid(), inode.id)
+            {
+                stake.set_owner(&(*record).setter, who.started());
             }
         }
     }
     0
 }
 
-/// Enters a lease into the maps: one that the current task has just set, or, with the address of
-/// a task that keeps it alive, one that is older than the tool. Returns 0 if it was there already. A
-/// function of its own for the verifier: checked once, not once for each call.
+/// Makes the entry of a lease: one that the current task has just set, or, with the address of a task that
+/// keeps it alive, one that is older than the tool. Returns the address of the inode that has the pages, and
+/// what is to be done; 0 if the entry was there already, or there is no room. A function of its own for the
+/// verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     let (file, lease) = (File(file), FileLease(lease));
-    if LEASES.get_ptr(lease.0).is_some() {
-        return 0;
-    }
-    let Some(inode_ptr) = file.pages_inode() else {
+    let Some(id) = lease.id_on(file) else {
         return 0;
     };
-    let Some(inode) = books::add_lease(inode_ptr) else {
-        return 0;
-    };
-    if let Some(opened) = file.inode()
-        && opened != inode_ptr
-    {
-        inode.is_opened_as(opened.number(), opened.device());
-    }
     let adopted = adopted_from != 0;
     let kernel = !adopted && current::is_kthread();
-    let id = inode.id;
     let mut record = Lease {
+        address: lease.0,
         file: file.0,
-        slot: u64::from(inode.slot),
-        inode_id: id,
+        counted: leases::next_idle(),
+        heirs: 0,
         info: LeaseInfo {
             set_ns: if adopted { 0 } else { current::now() },
             flags: lease.flags(),
@@ -133,70 +167,51 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
             known: known::LEASED | if kernel { known::KERNEL } else { 0 },
         },
         setter: Task::default(),
-        heirs: 0,
-        counted: 0,
     };
     describe_setter(&mut record.setter, lease, TaskPtr(adopted_from));
-    if !kernel {
-        let started = started(record.setter.tgid, TaskPtr(adopted_from));
-        record.counted = u64::from(cover_setter(inode, &record, started));
-    }
-    if LEASES.insert(lease.0, &record, BPF_NOEXIST.into()).is_err() {
-        // Entered by another CPU in the meantime, or no room.
-        if LEASES.get_ptr(lease.0).is_none() {
+    let key = match LeaseRef::make(id, &record) {
+        Entered::New(key) => key,
+        Entered::Already => return 0,
+        Entered::NoRoom => {
             lost(Count::LostLeases, 1, lease.0);
+            return 0;
         }
-        lease_take_back(setter_if_counted(&record), record.slot, id);
-        return 0;
-    }
-    path::record(id, Some(file), inode_ptr);
-    react::lease_set(lease);
-    if has_other_owners(inode, record.setter.tgid) {
-        ENTERED_BESIDE_OTHERS
-    } else {
-        ENTERED
-    }
-}
-
-/// What [`lease_enter`] returns of a lease that was not there yet, the latter if processes other than its
-/// setter have pins in the file.
-const ENTERED: i64 = 1;
-const ENTERED_BESIDE_OTHERS: i64 = 2;
-
-/// Counts a lease in its setter's stake, made if there is none; false if there is no room.
-#[inline(always)]
-fn cover_setter(inode: InodeRef, lease: &Lease, started: u64) -> bool {
-    let Some((stake, change)) = StakeRef::find_and_lease(&lease.setter, started, inode) else {
-        return false;
     };
-    react::covered(stake, inode.slot, lease.file, &lease.info, change);
-    true
+    let is_opened = file.inode().is_none_or(|opened| opened.0 == id.inode);
+    let flags = match (key.is_first(), is_opened) {
+        (true, true) => 0,
+        (true, false) => AT_ONCE,
+        (false, _) => FURTHER | AT_ONCE,
+    };
+    (id.inode | if kernel { flags & FURTHER } else { flags }) as i64
 }
 
-/// The process in whose stake a lease is counted, 0: in nobody's.
+/// Tells of a lease that was set or ends, if anybody wants to know.
 #[inline(always)]
-fn setter_if_counted(lease: &Lease) -> u64 {
-    if lease.counted == 0 {
-        0
-    } else {
-        u64::from(lease.setter.tgid)
+fn tell(kind: EventKind, key: LeaseKey, cause: impl Fn() -> u64) {
+    if react::tells_of_leases() {
+        lease_tell(kind as u64, key.inode, key.by, cause());
     }
 }
 
-/// Takes back what was counted for a lease of the process `setter` (0: of nobody) without judging anybody.
+/// A function of its own, because it is rarely called: for as long as it takes the file has a record, and a path.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lease_take_back(setter: u64, slot: u64, inode_id: u64) -> i64 {
-    if setter != 0
-        && let Some(stake) = StakeRef::find(setter as u32, inode_id)
-    {
-        counts::cover(stake.unlease());
-        stake.forget_if_empty();
+extern "C" fn lease_tell(kind: u64, address: u64, by: u64, cause: u64) -> i64 {
+    let Some(found) = LeaseRef::at(LeaseKey { inode: address, by }) else {
+        return 0;
+    };
+    let file = File(found.get().file);
+    let Some(inode) = books::add_lease(InodePtr(address)) else {
+        return 0;
+    };
+    own_leases::is_opened_by(inode, file);
+    if !path::is_known(inode.id) {
+        path::record(inode.id, Some(file), InodePtr(address));
     }
-    if let Some(inode) = InodeRef::find_slot(slot, inode_id) {
-        inode.drop_lease();
-        inode.forget_if_empty();
-    }
+    react::lease(kind as u32, inode, found, cause as u32);
+    inode.drop_lease();
+    inode.forget_if_empty();
     0
 }
 
@@ -217,28 +232,13 @@ fn describe_setter(setter: &mut Task, lease: FileLease, from: TaskPtr) {
     }
 }
 
-/// When the setter was started, if the current task or the task `from` is of its thread group.
-#[inline(always)]
-fn started(setter: u32, from: TaskPtr) -> u64 {
-    let task = if from.0 == 0 {
-        current::current()
-    } else {
-        from
-    };
-    if task.tgid() == setter {
-        task.started()
-    } else {
-        0
-    }
-}
-
 /// `lease_modify` was entered: the one place every release passes. Runs under `flc_lock`.
 #[inline(always)]
 pub fn modify(lease: FileLease, mode: u32) {
     if mode != F_UNLCK {
-        if let Some(found) = LEASES.get_ptr_mut(lease.0) {
+        if let Some(found) = lease.id().and_then(LeaseRef::find) {
             // SAFETY: a live map value.
-            unsafe { (*found).info.mode = mode };
+            unsafe { (*found.get_ptr()).info.mode = mode };
         }
         return;
     }
@@ -248,78 +248,82 @@ pub fn modify(lease: FileLease, mode: u32) {
 /// Stands for the cause that is seen when a lease is let go.
 const ASK: u64 = u64::MAX;
 
-/// Takes a lease out of the maps and judges everybody it covered. A function of its own for the
+/// Deletes the entry of a lease that ended, and judges everybody it covered. A function of its own for the
 /// verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr(lease) else {
+    let lease = FileLease(lease);
+    let Some(found) = lease.id().and_then(LeaseRef::find) else {
         return 0;
     };
-    let cause = if cause == ASK {
-        // SAFETY: a live map value.
-        let (file, known) = unsafe { ((*found).file, (*found).info.known) };
-        let is_kernels = known & known::KERNEL != 0;
-        current::cause(File(file), FileLease(lease).flags(), is_kernels) as u64
-    } else {
-        cause
-    };
-    react::lease_over(FileLease(lease), cause as u32);
-    // SAFETY: a live map value.
-    let (slot, id, setter, counted, heirs) = unsafe {
-        let Lease {
-            slot,
-            inode_id,
-            setter,
-            counted,
-            heirs,
-            ..
-        } = &*found;
-        (*slot, *inode_id, setter.tgid, *counted, *heirs)
-    };
-    let Some(inode) = InodeRef::find_slot(slot, id) else {
+    let cause = if cause == ASK { 0 } else { cause };
+    tell(EventKind::LeaseEnd, found.key, || cause_of(found, cause));
+    let Some(counted) = idle::end(found.counted()) else {
         return 0;
     };
-    // SAFETY: a live map value.
-    let mut end = unsafe {
-        End {
-            inode: inode.number(),
-            lease,
-            file: (*found).file,
-            setter,
-            cause: cause as u32,
-            set_ns: (*found).info.set_ns,
-            facts: facts(&(*found).info, FileLease(lease).flags(), cause as u32),
-        }
-    };
-    if LEASES.remove(lease).is_err() {
+    let Some(inode) = found.inode_by(counted) else {
+        found.remove();
         return 0;
-    }
+    };
+    let is_counted = counted & IDLE == 0;
+    let cause = cause_of(found, cause) as u32;
+    let mut end = End {
+        inode: inode.number(),
+        lease: lease.0,
+        file: found.get().file,
+        setter: found.get().setter.tgid,
+        cause,
+        set_ns: found.get().info.set_ns,
+        facts: facts(&found.get().info, lease.flags(), cause),
+    };
+    let is_inherited = found.get().heirs > 0;
+    found.remove();
     // What is judged by how many pins there are is judged by those that there are.
     books::close_batch(inode);
-    if counted != 0 {
-        end_lease(setter, inode, end.file, end.set_ns, end.facts);
+    if is_counted {
+        end_lease(end.setter, inode, end.file, end.set_ns, end.facts);
     }
-    if heirs > 0 || has_other_owners(inode, setter) {
+    if is_inherited || has_other_owners(inode, end.setter) {
         walk_stakes(end_for_other, &mut end);
     }
-    inode.drop_lease();
-    inode.forget_if_empty();
+    if is_counted {
+        inode.drop_lease();
+    }
+    // A record may be kept for who wants the leases broken.
+    if kernel_leases::number(InodePtr(found.key.inode)) <= 1 {
+        inode.forget_if_empty();
+    }
     0
 }
 
-/// Takes a lease out of the maps without judging anybody.
+/// How the lease ends: as is known already, unless that is 0.
+#[inline(always)]
+fn cause_of(found: LeaseRef, known: u64) -> u64 {
+    if known != 0 {
+        return known;
+    }
+    let file = File(found.get().file);
+    current::cause(
+        file,
+        FileLease(found.get().address).flags(),
+        found.get().is_kernels(),
+    ) as u64
+}
+
+/// Deletes the entry of a lease without judging anybody.
 #[unsafe(no_mangle)]
 extern "C" fn lease_forget(lease: u64) -> i64 {
-    let Some(found) = LEASES.get_ptr(lease) else {
+    let Some(found) = FileLease(lease).id().and_then(LeaseRef::find) else {
         return 0;
     };
-    // SAFETY: a live map value.
-    let (slot, id, setter) =
-        unsafe { ((*found).slot, (*found).inode_id, setter_if_counted(&*found)) };
-    if LEASES.remove(lease).is_err() {
+    let setter = found.get().setter.tgid;
+    let Some(counted) = idle::end(found.counted()) else {
         return 0;
+    };
+    if counted & IDLE == 0 {
+        own_leases::take_back(found.key.inode, u64::from(setter));
     }
-    lease_take_back(setter, slot, id);
+    found.remove();
     0
 }
 

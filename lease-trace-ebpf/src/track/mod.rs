@@ -6,6 +6,7 @@ pub mod counts;
 pub mod coverage;
 pub mod inherited;
 pub mod lease;
+pub mod own_leases;
 pub mod page_cache;
 pub mod path;
 pub mod pin;

@@ -47,13 +47,19 @@ pub fn record(id: u64, file: Option<File>, inode: InodePtr) {
             (Some(dentry), Some(VfsMount(mount))) => Some((dentry, mount, 0)),
             _ => None,
         },
-        None if PATHS.get_ptr(id).is_some() => return,
+        None if is_known(id) => return,
         None => inode.alias().map(|dentry| (dentry, 0, path_flag::NO_MOUNT)),
     };
     match start {
         Some((Dentry(dentry), mount, flags)) => _ = path_walk(id, dentry, mount, u64::from(flags)),
         None => lost(Count::LostPaths, 1, inode.0),
     }
+}
+
+/// Whether there is a path of the inode with this id.
+#[inline(always)]
+pub fn is_known(id: u64) -> bool {
+    PATHS.get_ptr(id).is_some()
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.

@@ -9,6 +9,7 @@ use lease_trace_common::{
     books as common,
     count::Count,
     stake::{leases, pins},
+    word::has_nothing,
 };
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         stakes::{NO_LEASE, StakeRef},
     },
     track::{
-        books, coverage, page_cache, path, react,
+        books, coverage, own_leases, page_cache, path, react,
         runs::{self, Run},
         short_term,
     },
@@ -242,9 +243,11 @@ fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
     if number == 0 {
         return false;
     }
-    pin_describe(number, inode, file, mm, u64::from(is_kept));
+    prepare(number, inode, mm);
+    pin_describe(number, file, mm, u64::from(is_kept));
     pin_cover(number, file, mm);
-    let is_missing = give(number, n, mm);
+    pin_name(number, inode, file, mm);
+    let is_missing = give(number, inode, n, mm);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
     is_missing
@@ -300,15 +303,38 @@ extern "C" fn pin_enter(inode: u64, n: u64) -> i64 {
     }
 }
 
-/// Sees to the stake of the process that took the pins: it is there, and if these are its first, it is
-/// described. `file` and `mm` as in [`take`], `is_kept` as [`react::note_stack`] has it.
+/// Sees to it that the process that took the pins has a stake, and that this counts the lease which the process
+/// may have set before.
+#[inline(always)]
+fn prepare(number: u64, inode: u64, mm: u64) {
+    let tgid = pin_stake(number, mm) as u32;
+    if tgid != 0 {
+        own_leases::count_first(inode, tgid);
+    }
+}
+
+/// Makes the owner's stake if there is none; whose it is if it has neither pins nor leases, else 0. A function of
+/// its own, so that its stack is not that of what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_describe(number: u64, address: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
+extern "C" fn pin_stake(number: u64, mm: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
-    let Some(stake) = owners_stake(inode, mm) else {
+    match owners_stake(inode, mm) {
+        Some(stake) if has_nothing(stake.word()) => i64::from(stake.key.tgid),
+        _ => 0,
+    }
+}
+
+/// The first pins of the stake are described. `file` and `mm` as in [`take`], `is_kept` as [`react::note_stack`] has it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_describe(number: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    let Some(stake) = StakeRef::find(owner_tgid(mm), inode.id) else {
         return 0;
     };
     let word = stake.word();
@@ -318,15 +344,34 @@ extern "C" fn pin_describe(number: u64, address: u64, file: u64, mm: u64, is_kep
     describe(stake, mm, is_kept != 0);
     react::note_context(stake);
     if leases(word) == 0 {
-        path::record(
-            inode.id,
-            Some(File(file)).filter(|file| file.0 != 0),
-            InodePtr(address),
-        );
         // SAFETY: a map value: no lease is behind these pins, as far as is known.
         unsafe { (*stake.get_ptr()).lease = NO_LEASE };
         stake.set_file(file);
     }
+    0
+}
+
+/// The file of the first pins has its path: by which they are taken, or else by which it is leased. A function of its
+/// own for the verifier.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_name(number: u64, address: u64, file: u64, mm: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    let Some(stake) = StakeRef::find(owner_tgid(mm), inode.id) else {
+        return 0;
+    };
+    let word = stake.word();
+    if pins(word) > 0 || leases(word) > 0 && path::is_known(inode.id) {
+        return 0;
+    }
+    let file = if file == 0 { stake.get().file } else { file };
+    path::record(
+        inode.id,
+        Some(File(file)).filter(|file| file.0 != 0),
+        InodePtr(address),
+    );
     0
 }
 
@@ -341,10 +386,9 @@ extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
     let Some(stake) = StakeRef::find(tgid, inode.id) else {
         return 0;
     };
-    let word = stake.word();
-    if leases(word) < leases(inode.word()) && (leases(word) == 0 || pins(word) == 0) {
+    if coverage::may_be_by_others(stake, inode) {
         if file != 0 {
-            coverage::add_by_file(tgid, inode.id, File(file));
+            coverage::add_by_file(tgid, inode, File(file));
         }
         coverage::add_by_descriptors(tgid, inode);
     }
@@ -354,10 +398,10 @@ extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
 /// Gives the pins to the stake; where there is no room for one they are nobody's. True if the stake has no
 /// stack.
 #[inline(always)]
-fn give(number: u64, n: u64, mm: u64) -> bool {
+fn give(number: u64, inode: u64, n: u64, mm: u64) -> bool {
     for _ in 0..TRIES {
         match pin_give(number, n, mm) {
-            AGAIN => {}
+            AGAIN => prepare(number, inode, mm),
             given => return given == GIVEN_WITHOUT_STACK,
         }
     }
@@ -365,8 +409,8 @@ fn give(number: u64, n: u64, mm: u64) -> bool {
     false
 }
 
-/// What [`pin_give`] returns: the stake was deleted just then, since it was empty; or the pins have a
-/// place.
+/// What [`pin_give`] returns: the stake is not there, or does not count its owner's lease: it was deleted just
+/// then, since it was empty; or the pins have a place.
 const AGAIN: i64 = 0;
 const GIVEN: i64 = 1;
 const GIVEN_WITHOUT_STACK: i64 = 2;
@@ -378,13 +422,13 @@ extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return GIVEN;
     };
-    // Looked for again: the stake may have been deleted, and its memory be another's. Whether it is an ended
-    // process's was asked, and counted, when it was described.
-    let tgid = owner_tgid(mm);
-    let made = || StakeRef::find(pin_owner(mm, number) as u32, inode.id);
-    let Some(stake) = StakeRef::find(tgid, inode.id).or_else(made) else {
+    // Looked for again: the stake may have been deleted, and its memory be another's.
+    let Some(stake) = StakeRef::find(owner_tgid(mm), inode.id) else {
         return AGAIN;
     };
+    if has_nothing(stake.word()) && own_leases::is_idle(inode, stake.key.tgid) {
+        return AGAIN;
+    }
     let change = common::give(inode, stake.in_books(), n);
     if !change.is_made() {
         return AGAIN;

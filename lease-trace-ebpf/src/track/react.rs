@@ -9,9 +9,10 @@ use lease_trace_common::{
 
 use crate::{
     effects::{context, notes, notify, stack},
-    kernel::{FileLease, current},
+    kernel::current,
     state::{
         inodes::InodeRef,
+        leases::LeaseRef,
         maps::count,
         stakes::{NO_LEASE, StakeRef},
     },
@@ -28,10 +29,16 @@ pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
     if change.is(Change::LEASED) {
         notes::leave(stake, inode.slot, on::ZOMBIE, 0);
     } else {
-        notify::stake(EventKind::BarePin, inode, stake, change.pins());
-        notes::leave_bare(stake, inode.slot);
+        bare(inode, stake, change.pins());
     }
     told(inode, stake);
+}
+
+/// Pins that no lease covers.
+#[inline(always)]
+pub fn bare(inode: InodeRef, stake: StakeRef, pins: u64) {
+    notify::stake(EventKind::BarePin, inode, stake, pins);
+    notes::leave_bare(stake, inode.slot);
 }
 
 /// What becomes of a stake that one more lease covers.
@@ -131,16 +138,16 @@ pub fn is_ending(cause: u32, tgid: u32) -> bool {
     lease_trace_common::cause::Cause::is_ending_raw(cause) && tgid == current::tgid()
 }
 
-/// A lease was set.
+/// Whether anybody wants to hear of leases set and ended.
 #[inline(always)]
-pub fn lease_set(lease: FileLease) {
-    notify::lease(EventKind::LeaseSet, lease, 0);
+pub fn tells_of_leases() -> bool {
+    notify::tells_of_leases()
 }
 
-/// A lease is over, whomever it covered.
+/// A lease was set, or ends, whomever it covered.
 #[inline(always)]
-pub fn lease_over(lease: FileLease, cause: u32) {
-    notify::lease(EventKind::LeaseEnd, lease, cause);
+pub fn lease(kind: u32, inode: InodeRef, lease: LeaseRef, cause: u32) {
+    notify::lease(kind, inode, lease, cause);
 }
 
 /// The first pins are about to be given to this stake: notes the stack of the call, see [`stack::note`].

@@ -112,6 +112,7 @@ fn what(violation: &Violation) -> String {
         }
         Rule::Owed => format!("{found} releases are owed, and it has {expected} pins"),
         Rule::Owners => format!("owners of pins are counted as {found}, and are {expected}"),
+        Rule::Idle => "a lease of it is not counted, though it has pins, or had some".to_owned(),
         Rule::Leases => format!("it counts {found} leases, and {expected} are in force"),
         Rule::Batch => format!("{found} pins were dropped by the batch, and it has {expected}"),
         Rule::Stake => "the stake is in an inode of which there is no record".to_owned(),

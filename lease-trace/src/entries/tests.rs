@@ -17,6 +17,7 @@ fn inode() -> InodeView {
     InodeView {
         inode: Some(Inode {
             id: 3,
+            address: 64,
             ino: 12,
             dev: 8 << 20 | 1,
             ..fixtures::blank()
@@ -57,9 +58,10 @@ fn stake_of(tgid: u32, word: u64) -> StakeView {
 
 fn lease_of(tgid: u32) -> LeaseView {
     LeaseView {
-        id: 0xdead,
+        key: lease_trace_common::lease::LeaseKey::first(64, tgid),
+        inode_id: 3,
         lease: lease_trace_common::lease::Lease {
-            inode_id: 3,
+            address: 0xdead,
             info: info(),
             setter: fixtures::task(tgid, "client"),
             ..fixtures::blank()

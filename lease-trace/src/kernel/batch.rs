@@ -26,7 +26,7 @@ struct Batch {
     flags: u64,
 }
 
-/// All entries of a hash map. The kernel goes from bucket to bucket, and holds each while it copies
+/// All entries of an array, or of a hash map. Of this the kernel goes from bucket to bucket, and holds each while it copies
 /// it: an entry that is there all the time is found once, whatever else comes and goes.
 pub fn entries<K: Pod, V: Pod>(map: BorrowedFd) -> io::Result<Vec<(K, V)>> {
     /// More than any bucket has.

@@ -10,12 +10,14 @@ use crate::{fixtures, tracer::snapshot::InodeView};
 const OWNER: u32 = 10;
 const CHILD: u32 = 11;
 const INODE: u64 = 3;
+const ADDRESS: u64 = 0xffff_8880_0000_0000;
 const THE_LEASE: u64 = 0xdead;
 
 fn inode() -> InodeView {
     InodeView {
         inode: Some(Inode {
             id: INODE,
+            address: ADDRESS,
             ..fixtures::blank()
         }),
         path: None,
@@ -35,7 +37,7 @@ fn stake_of(word: u64) -> StakeView {
 }
 
 fn leased() -> Leased {
-    Leased::from([(THE_LEASE, INODE)])
+    Leased::from([(THE_LEASE, ADDRESS)])
 }
 
 fn holder(tgid: u32) -> Holder {

@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData};
 use lease_trace_common::{
     batch, books,
     call::Call,
-    lease::Lease,
+    lease::{Lease, LeaseKey},
     stake::{Detached, Inode, Stake, StakeKey},
     tagged::{self, owners},
     totals::Totals,
@@ -18,7 +18,7 @@ use lease_trace_common::{
 use serde::Serialize;
 
 use super::{error::Error, of_folder, of_monitor, pinned::Words};
-use crate::kernel::{batch as entries, undisturbed::Undisturbed};
+use crate::kernel::batch as entries;
 
 /// A rule that the books are to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -30,8 +30,10 @@ pub enum Rule {
     Owed,
     /// An inode knows how many owners of pins it has, and the only one by name.
     Owners,
-    /// An inode counts the leases in force on it.
+    /// An inode counts the leases in force on it, but for idle ones.
     Leases,
+    /// A lease is idle only as long as its setter has no stake in the inode.
+    Idle,
     /// A batch is of the only owner, and of no more pins than there are.
     Batch,
     /// A stake is in an inode that there is.
@@ -71,7 +73,7 @@ pub struct Look {
     /// Live records, by id.
     pub inodes: BTreeMap<u64, Inode>,
     pub stakes: Vec<(StakeKey, Stake)>,
-    pub leases: Vec<(u64, Lease)>,
+    pub leases: Vec<(LeaseKey, Lease)>,
     pub detached: Vec<(u64, Detached)>,
     pub totals: Totals,
     /// Threads of which a call is kept, as `bpf_get_current_pid_tgid` names them.
@@ -110,20 +112,12 @@ impl Books {
     pub fn look(&self) -> Result<Look, Error> {
         let cannot_read =
             |name: &'static str| move |error| Error::maps("cannot read the map", name, error);
-        let mut inodes = BTreeMap::new();
-        let mut slots = self.inodes.iter();
-        loop {
-            let undisturbed = Undisturbed::claim();
-            let Some(inode) = slots.next() else {
-                break;
-            };
-            drop(undisturbed);
-            let inode =
-                inode.map_err(|error| Error::maps("cannot read the map", "INODES", error))?;
-            if word::is_of(inode.word, books::generation(inode.id)) {
-                inodes.insert(inode.id, inode);
-            }
-        }
+        let slots = entries::entries::<u32, Inode>(self.inodes.map().fd().as_fd());
+        let slots = slots.map_err(cannot_read("INODES"))?.into_iter();
+        let inodes = slots
+            .map(|(_, inode)| (inode.id, inode))
+            .filter(|(id, inode)| word::is_of(inode.word, books::generation(*id)))
+            .collect();
         Ok(Look {
             inodes,
             stakes: self.rest.entries("STAKES", &self.rest.stakes)?,
@@ -181,8 +175,27 @@ impl Look {
             }
             check(&mut found, Rule::Told, subject, word::guards(stake.word), 0);
         }
-        for (_, lease) in &self.leases {
-            sums.entry(lease.inode_id).or_default().leases += 1;
+        // Of each stake: the inode's address, its owner, and the inode's id.
+        let staked: BTreeMap<(u64, u32), u64> = self
+            .stakes
+            .iter()
+            .filter_map(|(key, _)| {
+                let inode = self.inodes.get(&key.inode)?;
+                Some(((inode.address, key.tgid), key.inode))
+            })
+            .collect();
+        for (key, lease) in &self.leases {
+            if let Some((_, id)) = lease.record() {
+                sums.entry(id).or_default().leases += 1;
+            } else if let Some(inode_id) = staked.get(&(key.inode, lease.setter.tgid))
+                && !lease.is_kernels()
+            {
+                let subject = Subject::Process {
+                    tgid: lease.setter.tgid,
+                    inode_id: *inode_id,
+                };
+                found.insert(violation(Rule::Idle, subject, 1, 0));
+            }
         }
         for (folio, detached) in &self.detached {
             let pins = tagged::value(

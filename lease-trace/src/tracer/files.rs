@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{error::Error, iterator, object::Object, pinned};
+use super::{error::Error, idle, iterator, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
 /// File, program, and the map that it goes over.
@@ -68,6 +68,13 @@ pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
         })
     });
     let mut cannot: Vec<_> = results.filter_map(Result::err).collect();
+    let at = folder.join(idle::FILE);
+    if let Err(reason) = pin(object, idle::PROGRAM, &folder.join("LEASES"), &at) {
+        cannot.push(format!(
+            "{}: {reason}; `lease-trace report` has no paths of leases without pins",
+            at.display()
+        ));
+    }
     if cannot.is_empty() {
         match set_mode(mode.unwrap_or(Mode::ROOT)) {
             Ok(hindered) => cannot.extend(hindered),

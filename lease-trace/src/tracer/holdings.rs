@@ -6,7 +6,7 @@ use std::{borrow::Borrow, collections::HashSet, iter};
 use aya::maps::{IterableMap, MapData};
 use lease_trace_common::{lease::Lease, stake::Stake};
 
-use super::{error::Error, maps::Maps};
+use super::{error::Error, idle, maps::Maps};
 use crate::kernel::undisturbed::Undisturbed;
 
 /// What all processes have in all files at one moment.
@@ -34,11 +34,11 @@ impl<T: Borrow<MapData>> Maps<T> {
 
     pub fn holdings(&self) -> Result<Holdings, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
-        let stakes = self.settled_stakes()?;
+        let mut stakes = self.settled_stakes()?;
         // A slot of `INODES` is taken as long as a lease or a stake has its inode.
         let inodes: HashSet<u64> = leases
             .iter()
-            .map(|(_, lease)| lease.inode_id)
+            .filter_map(|(_, lease)| Some(lease.record()?.1))
             .chain(stakes.iter().map(|(key, _)| key.inode))
             .collect();
         // A deletion can throw this walk back to the start: no more steps than the map holds.
@@ -63,6 +63,9 @@ impl<T: Borrow<MapData>> Maps<T> {
             })
             .map_err(|error| Error::maps("cannot read the size of the map", map, error))
         });
+        stakes.extend(idle::stakes(
+            leases.iter().map(|(key, lease)| (key.inode, lease)),
+        ));
         Ok(Holdings {
             leases: leases.into_iter().map(|(_, lease)| lease).collect(),
             stakes: stakes.into_iter().map(|(_, stake)| stake).collect(),

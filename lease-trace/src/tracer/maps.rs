@@ -8,7 +8,7 @@ use aya::{
 };
 use lease_trace_common::{
     count::{Count, PerCpu},
-    lease::Lease,
+    lease::{Lease, LeaseKey},
     owner,
     stake::{Inode, Path, Stake, StakeKey, pins},
     totals::Totals,
@@ -16,6 +16,7 @@ use lease_trace_common::{
 
 use super::{
     error::Error,
+    idle,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
 use crate::kernel::{batch, undisturbed::Undisturbed};
@@ -25,7 +26,7 @@ pub type Counts = [u64; Count::LEN];
 
 /// The maps that hold all state, owned or borrowed.
 pub struct Maps<T> {
-    pub leases: HashMap<T, u64, Lease>,
+    pub leases: HashMap<T, LeaseKey, Lease>,
     pub stakes: HashMap<T, StakeKey, Stake>,
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
@@ -40,14 +41,37 @@ pub struct Maps<T> {
 impl<T: Borrow<MapData>> Maps<T> {
     pub fn leases(&self) -> Result<Vec<LeaseView>, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
-        Ok(leases
-            .into_iter()
-            .map(|(id, lease)| LeaseView {
-                id,
-                inode: self.inode(lease.slot, lease.inode_id),
-                lease,
-            })
+        // Read afterwards, so that only a lease that is counted meanwhile, or ends, is not among them.
+        let files = if leases.iter().any(|(_, lease)| lease.is_idle()) {
+            idle::Files::now()
+        } else {
+            idle::Files::none()
+        };
+        let views = leases.into_iter();
+        Ok(views
+            .filter_map(|(key, lease)| self.lease_view(key, lease, &files))
             .collect())
+    }
+
+    fn lease_view(&self, key: LeaseKey, lease: Lease, files: &idle::Files) -> Option<LeaseView> {
+        let found = if let Some((slot, id)) = lease.record() {
+            Some((lease, id, self.inode(slot, id)))
+        } else if let Some((id, inode)) = files.of(key) {
+            Some((lease, id, inode))
+        } else {
+            let undisturbed = Undisturbed::claim();
+            let now = self.leases.get(&key, 0).ok()?;
+            drop(undisturbed);
+            let counted = now.record();
+            counted.map(|(slot, id)| (now, id, self.inode(slot, id)))
+        };
+        let (lease, inode_id, inode) = found.unwrap_or((lease, key.inode, InodeView::UNKNOWN));
+        Some(LeaseView {
+            key,
+            inode_id,
+            lease,
+            inode,
+        })
     }
 
     /// One stake; nothing if there is none.
@@ -105,7 +129,9 @@ impl<T: Borrow<MapData>> Maps<T> {
     pub fn leased(&self) -> Result<Leased, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
         let leases = leases.into_iter();
-        Ok(leases.map(|(id, lease)| (id, lease.inode_id)).collect())
+        Ok(leases
+            .map(|(key, lease)| (lease.address, key.inode))
+            .collect())
     }
 
     fn view(&self, key: StakeKey, stake: &Stake) -> StakeView {

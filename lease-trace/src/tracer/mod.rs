@@ -13,6 +13,7 @@ mod error;
 pub mod files;
 pub mod holdings;
 mod hooks;
+mod idle;
 pub mod in_force;
 mod iterator;
 mod kinds;
@@ -407,9 +408,12 @@ fn read(
     holders: Vec<snapshot::Holder>,
     source: Option<snapshot::Source>,
 ) -> Result<Snapshot, Error> {
+    let leases = maps.leases()?;
+    let mut stakes = maps.stakes()?;
+    stakes.extend(idle::stake_views(&leases));
     Ok(Snapshot {
-        leases: maps.leases()?,
-        stakes: maps.stakes()?,
+        leases,
+        stakes,
         holders,
         counts: maps.counts()?,
         source,

@@ -34,15 +34,19 @@ impl Held {
         Self(held)
     }
 
+    fn of(&self, view: &StakeView) -> Option<&HashSet<u32>> {
+        self.0.get(&view.inode.address()?)
+    }
+
     /// Whether the owner of this stake holds a leased file of its inode.
     pub fn covers(&self, view: &StakeView) -> bool {
-        let holders = self.0.get(&view.key.inode);
+        let holders = self.of(view);
         holders.is_some_and(|holders| holders.contains(&view.key.tgid))
     }
 
     /// Whether these pins are orphaned, by a walk over everything.
     pub fn orphans(&self, view: &StakeView) -> bool {
-        is_candidate(view) && !self.covers(view) && self.0.contains_key(&view.key.inode)
+        is_candidate(view) && !self.covers(view) && self.of(view).is_some()
     }
 }
 

@@ -5,19 +5,27 @@ use std::collections::HashMap;
 use lease_trace_common::{
     count::Count,
     event::{Event, EventKind},
-    lease::Lease,
+    lease::{Lease, LeaseKey},
     stake::{Inode, Path, Stake, StakeKey, Task, pins},
 };
 
 /// One lease in force.
 pub struct LeaseView {
-    /// Address of the `file_lease`: the identity of the lease.
-    pub id: u64,
+    pub key: LeaseKey,
+    /// That of the stakes in the inode, see [`StakeKey::inode`]; its address where it has no record.
+    pub inode_id: u64,
     pub lease: Lease,
     pub inode: InodeView,
 }
 
-/// The inode that each lease is on, by the identity of the lease.
+impl LeaseView {
+    /// Address of the `file_lease`: the identity of the lease.
+    pub const fn id(&self) -> u64 {
+        self.lease.address
+    }
+}
+
+/// The address of the inode that each lease is on, by the identity of the lease.
 pub type Leased = HashMap<u64, u64>;
 
 /// One process's stake in one inode.
@@ -84,12 +92,24 @@ impl StakeView {
 }
 
 /// What is known of the inode itself.
+#[derive(Clone)]
 pub struct InodeView {
     pub inode: Option<Inode>,
     pub path: Option<Box<Path>>,
 }
 
 impl InodeView {
+    pub const UNKNOWN: Self = Self {
+        inode: None,
+        path: None,
+    };
+
+    /// Where the inode is in memory, if it is.
+    pub fn address(&self) -> Option<u64> {
+        let address = self.inode?.address;
+        (address != 0).then_some(address)
+    }
+
     /// See [`Inode::is_doubtful`].
     pub fn is_doubtful(&self) -> bool {
         self.inode.is_some_and(|inode| inode.is_doubtful())
@@ -147,7 +167,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub fn leased(&self) -> Leased {
         let leases = self.leases.iter();
-        leases.map(|view| (view.id, view.lease.inode_id)).collect()
+        leases.map(|view| (view.id(), view.key.inode)).collect()
     }
 }
 

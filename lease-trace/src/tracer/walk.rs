@@ -157,7 +157,11 @@ fn read(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<Holder>> {
 
 /// All that a program writes while it walks: over everything, or over one process.
 pub fn bytes(program: &OwnedFd, tgid: Option<u32>) -> io::Result<Vec<u8>> {
-    let mut file: File = iter::over_tasks(program.as_fd(), tgid)?.into();
+    read_all(iter::over_tasks(program.as_fd(), tgid)?.into())
+}
+
+/// All that an iterator writes.
+pub fn read_all(mut file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut patience = Patience::new();
     // Not `read_to_end`: it asks for a size first, and then for a few bytes.

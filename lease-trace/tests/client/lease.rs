@@ -25,6 +25,12 @@ pub const COMMANDS: &[Command] = &[
         run: hoard,
     },
     Command {
+        name: "lease-each",
+        arguments: "COUNT FOLDER",
+        summary: "a write lease on each of so many new files in a folder; they last as long as the actor",
+        run: lease_each,
+    },
+    Command {
         name: "getlease",
         arguments: "SLOT",
         summary: "F_GETLEASE: what is held, r w or u",
@@ -91,6 +97,16 @@ fn hoard(_: &mut Actor, arguments: &Arguments) -> Reply {
         }
         let fd = sys::open(&path, libc::O_RDONLY)?;
         sys::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK, "F_SETLEASE")?;
+    }
+    Ok(value(count))
+}
+
+fn lease_each(_: &mut Actor, arguments: &Arguments) -> Reply {
+    let (count, folder): (u32, _) = (arguments.number(0)?, arguments.word(1));
+    for number in 0..count {
+        let path = format!("{folder}/each-{number}");
+        let fd = sys::open(&path, libc::O_CREAT | libc::O_RDWR)?;
+        sys::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK, "F_SETLEASE")?;
     }
     Ok(value(count))
 }

@@ -43,6 +43,7 @@ mod folder;
 mod fork;
 mod harness;
 mod huge;
+mod idle;
 mod killed;
 mod lease;
 mod lockdown;

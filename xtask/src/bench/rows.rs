@@ -162,6 +162,13 @@ fn sizes(measured: &Measured) -> Vec<Row> {
             Held::Bytes,
             None,
         ),
+        figure(
+            measured,
+            "bytes-idle",
+            "a lease without pins",
+            Held::Bytes,
+            Some(280.0),
+        ),
         figure(measured, "bytes-lease", "one more lease", Held::Bytes, None),
         figure(
             measured,

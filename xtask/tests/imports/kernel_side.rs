@@ -15,7 +15,7 @@ const RULES: [Rule; 12] = [
     ("track", &["state", "kernel", "bpf"]),
     ("track/react", &["effects", "state", "kernel", "bpf"]),
     ("effects", &["state", "kernel", "bpf"]),
-    ("show", &["state", "kernel", "bpf"]),
+    ("show", &["track/path", "state", "kernel", "bpf"]),
     // Kernel addresses are kept there, and never followed.
     ("state", &["kernel/pointer", "bpf"]),
     ("kernel", &["bpf"]),

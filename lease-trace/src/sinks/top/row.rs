@@ -80,8 +80,8 @@ impl Walked {
         });
         let leases = snapshot.leases.iter();
         let breaking = leases
-            .filter(|view| walk.is_breaking(view.id))
-            .map(|view| (view.lease.inode_id, view.lease.setter.tgid));
+            .filter(|view| walk.is_breaking(view.id()))
+            .map(|view| (view.inode_id, view.lease.setter.tgid));
         Self {
             standings: standings.collect(),
             breaking: breaking.collect(),

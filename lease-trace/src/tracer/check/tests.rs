@@ -1,4 +1,5 @@
 use lease_trace_common::{
+    idle::IDLE,
     line::Line,
     word::{LEASE, PIN},
 };
@@ -7,6 +8,7 @@ use super::*;
 
 const ID: u64 = 7;
 const TGID: u32 = 42;
+const ADDRESS: u64 = 0xffff_8880_0000_0000;
 
 /// One process with three pins and a lease in one inode.
 fn right() -> Look {
@@ -19,17 +21,22 @@ fn right() -> Look {
         unowned: tagged,
         owed: tagged,
         id: ID,
+        address: ADDRESS,
         ..zeroed()
     };
     let stake = Stake { word, ..zeroed() };
     let lease = Lease {
-        inode_id: ID,
+        counted: lease_trace_common::stake::number(0, ID),
+        setter: lease_trace_common::stake::Task {
+            tgid: TGID,
+            ..zeroed()
+        },
         ..zeroed()
     };
     Look {
         inodes: BTreeMap::from([(ID, inode)]),
         stakes: vec![(StakeKey::new(TGID, ID), stake)],
-        leases: vec![(1, lease)],
+        leases: vec![(LeaseKey::first(ADDRESS, TGID), lease)],
         totals: Totals {
             tracked: Line::new(1),
             pinned: Line::new(1),
@@ -78,6 +85,10 @@ fn each_rule_is_held() {
         [Rule::Owners, Rule::Owners]
     );
     assert_eq!(with(|look| inode(look).word += LEASE), [Rule::Leases]);
+    assert_eq!(
+        with(|look| look.leases[0].1.counted = IDLE | 1),
+        [Rule::Leases, Rule::Idle]
+    );
     assert_eq!(
         with(|look| inode(look).batch = batch::new(ID, TGID, 9) - 5),
         [Rule::Batch]

@@ -17,6 +17,16 @@ pub fn of_kernel(monitor: &Monitor, long: bool) {
     let scratch = Scratch::new();
     let empty = maps();
     figure("maps", By::LeaseTrace, empty);
+    let idle = Actor::start();
+    let folder = scratch.file("idle");
+    fs::create_dir(&folder).expect("a folder in the scratch folder");
+    idle.ok(&format!("open-files {}", LEASES + 100));
+    idle.ok(&format!("lease-each {LEASES} {folder}"));
+    let grown = maps() - empty;
+    figure("bytes-idle", By::LeaseTrace, grown / f64::from(LEASES));
+    drop(idle);
+
+    let empty = maps();
     let others = hold(&scratch, LEASES);
     let grown = maps() - empty;
     figure("bytes-lease", By::LeaseTrace, grown / f64::from(LEASES));

@@ -1,0 +1,165 @@
+//! The entries of leases: found, made and ended.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use lease_trace_common::{
+    idle::{self, ENDED, IDLE},
+    lease::{Id, Lease, LeaseKey},
+    word::Word as _,
+};
+
+use crate::{
+    bpf::atomic::At,
+    state::{
+        inodes::{EEXIST, InodeRef},
+        maps::{LAST_LEASE, LEASES, word_of},
+    },
+};
+
+/// What [`Lease::counted`] of a new entry says.
+#[inline(always)]
+pub fn next_idle() -> u64 {
+    // SAFETY: a global of this object.
+    IDLE | unsafe { word_of(&raw mut LAST_LEASE) }.add(1)
+}
+
+/// A lease's entry. The memory may become another lease's, see [`Self::is`].
+#[derive(Clone, Copy)]
+pub struct LeaseRef {
+    pub key: LeaseKey,
+    record: *mut Lease,
+}
+
+/// What became of a new entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    Already,
+    New(LeaseKey),
+    NoRoom,
+}
+
+impl LeaseRef {
+    /// The entry of this lease.
+    #[inline(always)]
+    pub fn find(id: Id) -> Option<Self> {
+        let mut key = LeaseKey::first(id.inode, id.setter);
+        if let Some(record) = LEASES.get_ptr_mut(&key) {
+            let found = Self { key, record };
+            if found.is(id.address) {
+                return Some(found);
+            }
+        }
+        // In its place, since many of those who ask have little stack.
+        // SAFETY: a reference is valid to write.
+        unsafe { core::ptr::write_volatile(&raw mut key.by, id.address) };
+        let found = Self {
+            key,
+            record: LEASES.get_ptr_mut(&key)?,
+        };
+        found.is(id.address).then_some(found)
+    }
+
+    /// Whether it still is the entry of the lease at this address, and that is in force.
+    #[inline(always)]
+    pub fn is_in_force(self, address: u64) -> bool {
+        !self.has_ended() && self.is(address)
+    }
+
+    #[inline(always)]
+    pub fn at(key: LeaseKey) -> Option<Self> {
+        let record = LEASES.get_ptr_mut(key)?;
+        Some(Self { key, record })
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> &Lease {
+        // SAFETY: `record` is a map value; what is read races with nothing but updates of its words.
+        unsafe { &*self.record }
+    }
+
+    #[inline(always)]
+    pub fn get_ptr(self) -> *mut Lease {
+        self.record
+    }
+
+    /// Whether it is that of the lease at this address.
+    #[inline(always)]
+    fn is(self, address: u64) -> bool {
+        // SAFETY: part of a map value, read as a whole word.
+        unsafe { core::ptr::read_volatile(&raw const (*self.record).address) == address }
+    }
+
+    /// Makes the entry of a lease.
+    #[inline(always)]
+    pub fn make(id: Id, lease: &Lease) -> Entered {
+        // Mostly there is none yet, so it is not looked for first.
+        let first = LeaseKey::first(id.inode, id.setter);
+        match LEASES.insert(first, lease, BPF_NOEXIST.into()) {
+            Ok(()) => return Entered::New(first),
+            Err(EEXIST) => {}
+            Err(_) => return Entered::NoRoom,
+        }
+        if Self::at(first).is_some_and(|found| found.is(id.address)) {
+            return Entered::Already;
+        }
+        let further = LeaseKey::further(id);
+        match LEASES.insert(further, lease, BPF_NOEXIST.into()) {
+            Ok(()) => Entered::New(further),
+            Err(EEXIST) => Entered::Already,
+            Err(_) => Entered::NoRoom,
+        }
+    }
+
+    /// The word that says who counts it.
+    #[inline(always)]
+    pub fn counted(self) -> At {
+        // SAFETY: part of a map value.
+        unsafe { At::new(&raw mut (*self.record).counted) }
+    }
+
+    /// See [`idle::idle`].
+    #[inline(always)]
+    pub fn idle(self) -> Option<u64> {
+        let idle = idle::idle(self.counted())?;
+        // The element was this entry's then, if it is now: else the word will not be found again.
+        let there = Self::at(self.key)?;
+        core::ptr::eq(there.record, self.record).then_some(idle)
+    }
+
+    #[inline(always)]
+    fn has_ended(self) -> bool {
+        self.counted().load() == ENDED
+    }
+
+    /// The record of its inode, if there is one.
+    #[inline(always)]
+    pub fn inode(self) -> Option<InodeRef> {
+        self.inode_by(self.get().counted)
+    }
+
+    /// The same where it was counted so before it ended.
+    #[inline(always)]
+    pub fn inode_by(self, counted: u64) -> Option<InodeRef> {
+        if counted & IDLE != 0 {
+            InodeRef::find(self.key.inode)
+        } else {
+            InodeRef::find_number(counted)
+        }
+    }
+
+    #[inline(always)]
+    fn heirs(self) -> At {
+        // SAFETY: part of a map value.
+        unsafe { At::new(&raw mut (*self.record).heirs) }
+    }
+
+    /// It covers one more process that did not set it.
+    #[inline(always)]
+    pub fn add_heir(self) {
+        self.heirs().add(1);
+    }
+
+    #[inline(always)]
+    pub fn remove(self) {
+        _ = LEASES.remove(self.key);
+    }
+}
