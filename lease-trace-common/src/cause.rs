@@ -5,7 +5,7 @@
 //! system call the current task is in says what dropped it, also when the release was deferred to
 //! the return to user mode (task work keeps `orig_ax`).
 
-use crate::lease::FL_UNLOCK_PENDING;
+use crate::{lease::FL_UNLOCK_PENDING, x32};
 
 /// How a lease ended.
 #[repr(u32)]
@@ -136,7 +136,7 @@ enum Call {
 /// x86-64 numbers (arch/x86/entry/syscalls/syscall_64.tbl).
 #[inline(always)]
 const fn call_64(number: i64) -> Call {
-    match number {
+    match x32::as_64(number) {
         72 => Call::Fcntl,
         3 => Call::Way(Cause::Close),
         33 | 292 => Call::Way(Cause::Dup2),

@@ -1,6 +1,8 @@
 //! The open file through which pins live: a ring, an RDMA device, an AF_XDP socket. It is the one
 //! that the system call which took them works on.
 
+use crate::x32;
+
 /// Bytes kept of a name, the terminating NUL included.
 pub const NAME_LEN: usize = 24;
 
@@ -74,7 +76,7 @@ enum First {
 /// x86-64 numbers (arch/x86/entry/syscalls/syscall_64.tbl).
 #[inline(always)]
 const fn first_64(number: i64) -> First {
-    match number {
+    match x32::as_64(number) {
         // read, write, ioctl, pread64, pwrite64, readv, writev, sendto to recvmsg, setsockopt,
         // vmsplice, preadv, pwritev, preadv2, pwritev2
         0 | 1 | 16..=20 | 44..=47 | 54 | 278 | 295 | 296 | 327 | 328 => First::Descriptor,

@@ -30,6 +30,7 @@ pub mod tagged;
 pub mod totals;
 pub mod verdict;
 pub mod word;
+pub mod x32;
 
 /// Length of `task_struct.comm` (include/linux/sched.h, TASK_COMM_LEN).
 pub const COMM_LEN: usize = 16;

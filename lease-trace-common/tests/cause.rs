@@ -69,6 +69,37 @@ fn a_32_bit_process_has_numbers_of_its_own() {
     }
 }
 
+#[test]
+fn the_calls_of_x32_are_those_of_64_bits_but_for_some() {
+    const X32: i64 = 0x4000_0000;
+    let rows = [
+        (CLOSE, Cause::Close),
+        (33, Cause::Dup2),
+        (436, Cause::CloseRange),
+        (11, Cause::Munmap),
+        (520, Cause::Exec),
+        (545, Cause::Exec),
+        (231, Cause::Exit),
+        (426, Cause::IoUring),
+        (47, Cause::Other),
+    ];
+    for (number, cause) in rows {
+        assert_eq!(classify(&last(X32 + number)), cause, "x32 {number}");
+    }
+    assert_eq!(classify(&last(520)), Cause::Other, "of x32 alone");
+    let unlock = Facts {
+        last_reference: false,
+        command: F_SETLEASE,
+        ..last(X32 + FCNTL)
+    };
+    assert_eq!(classify(&unlock), Cause::Unlock);
+    let compat = Facts {
+        compat: true,
+        ..last(X32 + 6)
+    };
+    assert_eq!(classify(&compat), Cause::Other, "no number of 32 bits");
+}
+
 /// Its registers say nothing: it has never been in user mode.
 #[test]
 fn what_a_worker_of_io_uring_drops_io_uring_dropped() {

@@ -53,6 +53,30 @@ fn the_32_bit_calls_have_numbers_of_their_own() {
 }
 
 #[test]
+fn some_calls_of_x32_have_numbers_of_their_own() {
+    const X32: i64 = 0x4000_0000;
+    // read, ioctl, readv, writev, recvfrom, sendmsg, recvmsg, vmsplice, preadv, pwritev,
+    // setsockopt, preadv2, pwritev2
+    for number in [
+        0, 514, 515, 516, 517, 518, 519, 532, 534, 535, 541, 546, 547,
+    ] {
+        let place = of(X32 + number, 7, 0, 0);
+        assert_eq!(place, Place::Descriptor(7), "{number}");
+        let without = number < 512;
+        assert_eq!(of(number, 7, 0, 0) == place, without, "{number}");
+    }
+    assert_eq!(
+        of(X32 + 427, 0, 1 << 31, 0),
+        Place::RegisteredRing(0),
+        "io_uring_register"
+    );
+    // mmap, io_submit
+    for number in [9, 544] {
+        assert_eq!(of(X32 + number, 7, 0, 0), Place::Nowhere, "{number}");
+    }
+}
+
+#[test]
 fn a_socket_is_known_by_its_mode() {
     let of = |mode| Context {
         mode,

@@ -19,6 +19,12 @@ pub const COMMANDS: &[Command] = &[
         run: setlease_32,
     },
     Command {
+        name: "setlease-x32",
+        arguments: "SLOT r|w|u",
+        summary: "F_SETLEASE by x32's number of fcntl",
+        run: setlease_x32,
+    },
+    Command {
         name: "hoard-leases",
         arguments: "COUNT FOLDER",
         summary: "so many read leases, 256 on each new file in a folder; they last as long as the actor",
@@ -83,6 +89,19 @@ fn setlease_32(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let fd = *actor.fds.get(arguments.word(0))?;
     let mode = i32::from(arguments.choice(1, MODES)?);
     sys::compat::fcntl(fd, libc::F_SETLEASE, mode, "F_SETLEASE")?;
+    DONE
+}
+
+fn setlease_x32(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    /// `__X32_SYSCALL_BIT` (arch/x86/include/uapi/asm/unistd.h).
+    const X32_BIT: libc::c_long = 0x4000_0000;
+    setlease_by(libc::SYS_fcntl | X32_BIT, actor, arguments)
+}
+
+fn setlease_by(number: libc::c_long, actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    let mode = i32::from(arguments.choice(1, MODES)?);
+    sys::fcntl_by(number, fd, libc::F_SETLEASE, mode, "F_SETLEASE")?;
     DONE
 }
 

@@ -27,7 +27,8 @@ pub const PLACES: [Place; 15] = [
         name: "initramfs",
         packages: None,
         first: First::Script,
-        cmdline: "",
+        // Debian's kernels have the system calls of x32, switched off.
+        cmdline: "syscall.x32=y",
         cpus: 2,
         devices: &[],
         once: false,

@@ -160,6 +160,19 @@ pub fn fcntl(fd: RawFd, what: c_int, argument: c_int, name: &str) -> Result<c_in
     check(unsafe { libc::fcntl(fd, what, argument) }, name)
 }
 
+/// fcntl(2) by another of its numbers.
+pub fn fcntl_by(
+    number: c_long,
+    fd: RawFd,
+    what: c_int,
+    argument: c_int,
+    name: &str,
+) -> Result<(), Failure> {
+    // SAFETY: as for `fcntl`; the callers' numbers are fcntl's.
+    let returned = unsafe { libc::syscall(number, fd, what, argument) };
+    check(returned as c_int, format!("{name} by number {number:#x}")).map(drop)
+}
+
 pub fn fcntl_delegation(
     fd: RawFd,
     what: c_int,

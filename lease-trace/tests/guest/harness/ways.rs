@@ -68,6 +68,7 @@ const fn by_owner(
 const WAYS: &[Way] = &[
     by_owner("unlock", "unlock", &[], "setlease f u"),
     by_owner("32-bit unlock", "unlock", &[], "setlease-32 f u"),
+    by_owner("unlock of x32", "unlock", &[], "setlease-x32 f u"),
     by_owner("unlock of a delegation", "unlock", &[], "setdeleg f u"),
     by_owner("close", "close", &["munmap m"], "close f"),
     by(
@@ -185,8 +186,10 @@ const WAYS: &[Way] = &[
 
 /// The ways that this kernel has.
 pub fn ways() -> Vec<Way> {
-    let delegations = has_delegations();
-    let fits = |way: &&Way| delegations || !way.command.contains("deleg");
+    let (delegations, x32) = (has_delegations(), has_x32());
+    let fits = |way: &&Way| {
+        (delegations || !way.command.contains("deleg")) && (x32 || !way.command.contains("x32"))
+    };
     WAYS.iter().filter(fits).copied().collect()
 }
 
@@ -198,6 +201,20 @@ fn has_delegations() -> bool {
         Ok(_) => true,
         Err(refusal) => {
             assert_eq!(refusal.errno, libc::EINVAL, "{refusal}");
+            false
+        }
+    }
+}
+
+/// Debian has x32 where the command line says so.
+fn has_x32() -> bool {
+    let scratch = Scratch::new();
+    let actor = Actor::start();
+    actor.ok(&format!("open f {} rw,creat", scratch.file("f")));
+    match actor.attempt("setlease-x32 f w") {
+        Ok(_) => true,
+        Err(refusal) => {
+            assert_eq!(refusal.errno, libc::ENOSYS, "{refusal}");
             false
         }
     }
