@@ -32,9 +32,10 @@ pub fn syscall(regs: Typed, is_compat: bool) -> (i64, u32) {
     (number(regs), second as u32)
 }
 
+/// The kernel keeps the whole register that the program had the number in, but reads an int.
 #[inline(always)]
 fn number(regs: Typed) -> i64 {
-    regs.word(offset!(regs_syscall)) as i64
+    i64::from(regs.word(offset!(regs_syscall)) as i32)
 }
 
 /// The system call in user registers, as far as it tells which file it works on.

@@ -25,6 +25,12 @@ pub const COMMANDS: &[Command] = &[
         run: setlease_x32,
     },
     Command {
+        name: "setlease-wide",
+        arguments: "SLOT r|w|u",
+        summary: "F_SETLEASE by a number of fcntl with bits that the kernel leaves unread",
+        run: setlease_wide,
+    },
+    Command {
         name: "hoard-leases",
         arguments: "COUNT FOLDER",
         summary: "so many read leases, 256 on each new file in a folder; they last as long as the actor",
@@ -96,6 +102,12 @@ fn setlease_x32(actor: &mut Actor, arguments: &Arguments) -> Reply {
     /// `__X32_SYSCALL_BIT` (arch/x86/include/uapi/asm/unistd.h).
     const X32_BIT: libc::c_long = 0x4000_0000;
     setlease_by(libc::SYS_fcntl | X32_BIT, actor, arguments)
+}
+
+fn setlease_wide(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    /// The kernel takes the number for an int.
+    const ABOVE_INT: libc::c_long = 1 << 32;
+    setlease_by(libc::SYS_fcntl | ABOVE_INT, actor, arguments)
 }
 
 fn setlease_by(number: libc::c_long, actor: &mut Actor, arguments: &Arguments) -> Reply {

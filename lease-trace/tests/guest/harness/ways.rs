@@ -69,6 +69,12 @@ const WAYS: &[Way] = &[
     by_owner("unlock", "unlock", &[], "setlease f u"),
     by_owner("32-bit unlock", "unlock", &[], "setlease-32 f u"),
     by_owner("unlock of x32", "unlock", &[], "setlease-x32 f u"),
+    by_owner(
+        "unlock by a wide number",
+        "unlock",
+        &[],
+        "setlease-wide f u",
+    ),
     by_owner("unlock of a delegation", "unlock", &[], "setdeleg f u"),
     by_owner("close", "close", &["munmap m"], "close f"),
     by(
