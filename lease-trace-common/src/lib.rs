@@ -27,6 +27,7 @@ pub mod policy;
 pub mod stake;
 pub mod survey;
 pub mod tagged;
+pub mod task;
 pub mod totals;
 pub mod verdict;
 pub mod word;

@@ -8,6 +8,7 @@ use lease_trace_common::{
     cause::{Cause, Facts, classify},
     context::Call,
     stake::Task,
+    task::{PF_EXITING, PF_IO_WORKER, PF_KTHREAD, may_call},
 };
 
 use super::{
@@ -18,10 +19,6 @@ use super::{
     task::Current,
 };
 pub use crate::bpf::task::{now, pid_tgid, tgid};
-
-const PF_EXITING: u32 = 0x4;
-const PF_IO_WORKER: u32 = 0x10;
-const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// `current`.
 #[inline(always)]
@@ -88,10 +85,10 @@ fn registers() -> Typed {
     Typed(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
 }
 
-/// The system call that the current task is in; a kernel thread or a worker of io_uring is in none.
+/// The system call that the current task is in.
 #[inline(always)]
 pub fn call() -> Call {
-    if current().flags() & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+    if !may_call(current().flags()) {
         return Call {
             number: -1,
             ..Call::default()
@@ -106,18 +103,17 @@ pub fn call() -> Call {
 pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
     let task = current();
     let flags = task.flags();
-    let kthread = flags & PF_KTHREAD != 0;
     let compat = task.is_compat();
-    let (syscall, command) = if kthread {
-        (-1, 0)
-    } else {
+    let (syscall, command) = if may_call(flags) {
         syscall(registers(), compat)
+    } else {
+        (-1, 0)
     };
     classify(&Facts {
         kernel_lease,
         last_reference: file.is_last_reference(),
         lease_flags,
-        kthread,
+        kthread: flags & PF_KTHREAD != 0,
         io_worker: flags & PF_IO_WORKER != 0,
         exiting: flags & PF_EXITING != 0,
         exit_code: task.exit_code(),
