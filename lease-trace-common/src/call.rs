@@ -4,11 +4,12 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// First address to pin; for `generic_setlease` and `memfd_pin_folios` the file.
+    /// First address to pin; for `generic_setlease` and `memfd_pin_folios` the file, for
+    /// `io_ring_exit_work` its argument.
     pub start: u64,
     /// `struct page **`.
     pub pages: u64,
-    /// Address space pinned, 0 for the current one.
+    /// Address space pinned, 0 for the current one; for `io_ring_exit_work` that of the ring.
     pub mm: u64,
     /// How many folios had left the page cache while pinned when a call that pins began.
     pub detachings: u64,

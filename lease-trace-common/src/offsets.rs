@@ -166,6 +166,10 @@ offsets! {
     ring_registered: IfAny [io_uring_task.registered_rings],
     ring_exit_work: IfAny [io_ring_ctx.exit_work],
     ring_mm: IfAny [io_ring_ctx.mm_account],
+    /// Which kind of worker has it is in the flags.
+    task_worker: IfAny [task_struct.worker_private],
+    kthread_data: IfAny [kthread.data],
+    worker_work: IfAny [worker.current_work],
     seq_count: Field [seq_file.count],
     /// Bit of `folio.flags` that marks a large folio.
     folio_head_bit: Enumerator [pageflags.PG_head],

@@ -3,6 +3,7 @@
 pub const PF_EXITING: u32 = 0x4;
 /// A thread that io_uring made in a process, to do what it was asked.
 pub const PF_IO_WORKER: u32 = 0x10;
+pub const PF_WQ_WORKER: u32 = 0x20;
 /// A thread that the kernel made in a process (vhost; io_uring's, too); unused before 6.4.
 pub const PF_USER_WORKER: u32 = 0x4000;
 pub const PF_KTHREAD: u32 = 0x0020_0000;

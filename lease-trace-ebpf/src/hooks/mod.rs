@@ -27,18 +27,20 @@ macro_rules! on_return {
         $(#[$doc:meta])* $function:literal,
         $entry:ident, $exit:ident, $probe:ident, $ret_probe:ident,
         if $when:expr,
-        |$ctx:ident| $enter:expr,
-        |$raw:ident, $call:ident, $ret:ident| $leave:expr
+        |$ctx:ident| $enter:expr
+        $(, |$raw:ident, $call:ident, $ret:ident| $leave:expr)?
     ) => {
         on_entry!($(#[$doc])* $function, $entry, $probe, |$ctx| if $when { $enter });
 
         $(#[$doc])*
         #[fexit(function = $function)]
         pub fn $exit(ctx: FExitContext) -> i32 {
-            if $when && let Some($call) = calls::kept() {
-                let ($raw, $ret) = (ctx.raw(), ctx.returned());
-                $leave;
-                calls::done($call);
+            if $when && let Some(call) = calls::kept() {
+                $(
+                    let ($raw, $call, $ret) = (ctx.raw(), call, ctx.returned());
+                    $leave;
+                )?
+                calls::done(call);
                 verdicts::judge(ctx.raw());
             }
             0
@@ -47,10 +49,12 @@ macro_rules! on_return {
         $(#[$doc])*
         #[kretprobe(function = $function)]
         pub fn $ret_probe(ctx: RetProbeContext) -> u32 {
-            if $when && let Some($call) = calls::kept() {
-                let ($raw, $ret) = (ctx.raw(), ctx.returned());
-                $leave;
-                calls::done($call);
+            if $when && let Some(call) = calls::kept() {
+                $(
+                    let ($raw, $call, $ret) = (ctx.raw(), call, ctx.returned());
+                    $leave;
+                )?
+                calls::done(call);
                 verdicts::judge(ctx.raw());
             }
             0

@@ -18,6 +18,5 @@ on_return!(
     io_ring_exit_work_enter, io_ring_exit_work_leave,
     io_ring_exit_work_probe, io_ring_exit_work_ret,
     if true,
-    |ctx| ring_teardown::begin(ctx.parameter(0)),
-    |raw, call, ret| ring_teardown::end(raw, call, ret)
+    |ctx| ring_teardown::begin(ctx.parameter(0))
 );

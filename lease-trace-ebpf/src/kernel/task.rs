@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
-use lease_trace_common::COMM_LEN;
+use lease_trace_common::{COMM_LEN, task::PF_WQ_WORKER};
 
 use super::{
     memory::{File, TaskPtr, Vma, at, element, pointer, value},
@@ -79,6 +79,17 @@ impl TaskPtr {
     #[inline(always)]
     pub fn flags(self) -> u32 {
         at(self.0, offset!(task_flags))
+    }
+
+    /// The work item that this kworker is busy with (`worker.current_work`); others have none.
+    #[inline(always)]
+    pub fn work(self) -> Option<u64> {
+        if self.flags() & PF_WQ_WORKER == 0 {
+            return None;
+        }
+        let kthread = pointer(self.0, offset_if_any!(task_worker)?)?;
+        let worker = pointer(kthread, offset_if_any!(kthread_data)?)?;
+        pointer(worker, offset_if_any!(worker_work)?)
     }
 
     #[inline(always)]

@@ -75,10 +75,6 @@ pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(65_536, BPF_F_N
 pub static STACKS: HashMap<u64, [u64; STACK_LEN]> =
     HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 
-/// Threads that release pins in the name of another process: thread to that process's `mm`.
-#[map]
-pub static ACTING: HashMap<u64, u64> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
-
 /// The policy in force, see `policy::index`.
 #[map]
 pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, BPF_F_INNER_MAP);

@@ -9,7 +9,7 @@ use crate::{
     kernel,
     kernel::current,
     state::calls,
-    state::maps::{ACTING, Call, nothing_tracked, walk_stakes},
+    state::maps::{Call, nothing_tracked, walk_stakes},
     state::stakes::StakeRef,
 };
 
@@ -19,27 +19,28 @@ pub fn begin(exit_work: u64) {
     if !nothing_tracked()
         && let Some(mm) = kernel::ring_mm(exit_work)
     {
-        _ = ACTING.insert(current::pid_tgid(), &mm, 0);
         calls::keep(&Call {
             mm,
-            ..Call::new(0, 0, 0)
+            ..Call::new(exit_work, 0, 0)
         });
     }
 }
 
-/// It is done.
+/// The address space whose ring this kernel thread tears down. What it does just now is asked of the kernel,
+/// too: the call is still kept where its return was missed.
 #[inline(always)]
-pub fn end(_ctx: *mut c_void, _call: &Call, _ret: i64) {
-    _ = ACTING.remove(current::pid_tgid());
+fn acts_for() -> Option<u64> {
+    let call = calls::kept()?;
+    let work = current::current().work()?;
+    (call.start == work).then_some(call.mm)
 }
 
 /// The process in whose name this kernel thread tears down a ring, if it has pins in the inode: the one
 /// whose address space it is, or was when it took the pins.
 #[inline(always)]
 pub fn owner_of(inode_id: u64) -> Option<u32> {
-    let mm = ACTING.get_ptr(current::pid_tgid())?;
-    // SAFETY: a live map value.
-    let owner = kernel::mm_owner(unsafe { *mm });
+    let mm = acts_for()?;
+    let owner = kernel::mm_owner(mm);
     if let Some(owner) = owner
         && let Some(stake) = StakeRef::find(owner.tgid(), inode_id)
         && pins(stake.word()) > 0
@@ -51,8 +52,7 @@ pub fn owner_of(inode_id: u64) -> Option<u32> {
         mm: loops::zero(),
         tgid: loops::zero() as u32,
     };
-    // SAFETY: a live map value.
-    search.mm = unsafe { *mm };
+    search.mm = mm;
     walk_stakes(same_mm, &mut search);
     (search.tgid != 0).then_some(search.tgid)
 }

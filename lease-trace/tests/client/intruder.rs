@@ -22,6 +22,18 @@ pub const COMMANDS: &[Command] = &[
         run: by_id,
     },
     Command {
+        name: "bpf-fill",
+        arguments: "PATH",
+        summary: "fills the hash map behind a file in bpffs; how many more entries it took",
+        run: |_, arguments| Ok(value(bpf::Map::get(arguments.word(0))?.fill()?)),
+    },
+    Command {
+        name: "bpf-threads",
+        arguments: "",
+        summary: "threads that hash maps have an entry for: keys with the same number in both halves",
+        run: threads,
+    },
+    Command {
         name: "unlink",
         arguments: "PATH",
         summary: "unlink(2)",
@@ -66,6 +78,16 @@ const KINDS: &[(&str, c_int)] = &[
 fn by_id(_: &mut Actor, arguments: &Arguments) -> Reply {
     let command = arguments.choice(0, KINDS)?;
     Ok(value(bpf::by_id(command, arguments.number(1)?)?))
+}
+
+fn threads(_: &mut Actor, _: &Arguments) -> Reply {
+    let mut threads = Vec::new();
+    for map in bpf::Map::all()? {
+        let keys = map.keys()?.into_iter();
+        threads.extend(keys.filter(|key| key >> 32 == key & 0xffff_ffff));
+    }
+    let threads: Vec<_> = threads.iter().map(|key| (key >> 32).to_string()).collect();
+    Ok(value(threads.join(" ")))
 }
 
 fn signal(_: &mut Actor, arguments: &Arguments) -> Reply {

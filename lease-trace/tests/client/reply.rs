@@ -35,6 +35,11 @@ impl Failure {
             operation: operation.into(),
         }
     }
+
+    /// Whether the kernel said this.
+    pub fn is(&self, expected: i32) -> bool {
+        matches!(self, Self::Kernel { errno, .. } if *errno == expected)
+    }
 }
 
 /// A bare `ok`.

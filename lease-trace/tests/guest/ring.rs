@@ -1,7 +1,9 @@
 //! Rings that end: what a kworker takes down is its owner's all the same.
 
+use serde_json::Value;
+
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, expect_rest, expect_zombie_with, leases_on,
+    Actor, Monitor, PAGES, Pinned, Scratch, eventually, expect_rest, expect_zombie_with, leases_on,
     open_lease_and_pin, text,
 };
 
@@ -68,6 +70,29 @@ fn of_two_owners_each_gets_its_own_back() {
         expect_rest(&monitor, last.0, &file);
         pinned.assert_balanced();
     }
+}
+
+/// A kworker takes down a ring, and there is no room to keep in whose name: afterwards it acts for nobody.
+#[test]
+fn a_teardown_that_finds_no_room_leaves_nothing() {
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let monitor = Monitor::alone();
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    let filler = Actor::start();
+    let added = filler.ok("bpf-fill /sys/fs/bpf/lease-trace/CALLS");
+    assert_ne!(added, "0");
+    actor.ok("close ring");
+    assert!(eventually(|| pinned.since() == 0));
+    assert!(
+        eventually(|| filler.ok("bpf-threads").is_empty()),
+        "{}",
+        filler.ok("bpf-threads")
+    );
+    let lost = monitor.stop().lost;
+    let missed = |lost: &Value| text(lost, "what").contains("no room in the CALLS map");
+    assert!(lost.iter().any(missed), "{lost:?}");
 }
 
 /// A child that is forked after the pinning has none of the pins; one forked before has only those
