@@ -29,7 +29,10 @@ on_entry!(
     /// fs/locks.c)
     "lease_setup",
     lease_setup_enter, lease_setup_probe,
-    |ctx| lease::set_up(FileLease(ctx.parameter(0)))
+    |ctx| {
+        lease::set_up(FileLease(ctx.parameter(0)));
+        verdicts::judge(ctx.as_ptr());
+    }
 );
 
 on_entry!(

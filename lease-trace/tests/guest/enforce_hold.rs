@@ -43,6 +43,31 @@ fn a_lease_outlives_the_close_until_the_pins_are_gone() {
     monitor.none_for(actor.pid(), "zombie");
 }
 
+/// The pins came first: the lease is kept for them from when it is set.
+#[test]
+fn a_lease_that_comes_after_the_pins_is_held() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(HOLD);
+    let monitor = enforcement.monitor();
+    let actor = Actor::start();
+    actor.ok("uring ring");
+    actor.ok(&format!("open f {} rw,creat,cloexec", scratch.file("f")));
+    actor.all(&[
+        "write-all f 1M",
+        "mmap m f 1M shared rw",
+        "register-buffers ring m",
+        "setlease f w",
+    ]);
+    let held = monitor.expect_of("held", actor.pid());
+    assert_eq!(held["pins"], PAGES, "{held}");
+    actor.all(&["munmap m", "close f"]);
+    monitor.barrier();
+    monitor.none_for(actor.pid(), "zombie");
+    actor.ok("unregister-buffers ring");
+    monitor.expect_of("hold-end", actor.pid());
+    monitor.none_for(actor.pid(), "zombie");
+}
+
 /// Who unpins first gets its lease back for good, and the monitor keeps nothing.
 #[test]
 fn who_plays_by_the_rules_is_kept_nothing() {
