@@ -145,9 +145,10 @@ impl Page {
         }
         let start = NonNull::new(start).ok_or_else(|| io::Error::other("mapped at zero"))?;
         let page = Self { file, start };
+        // A write lease wants the file to be counted as open for writing, which a memfd is not.
         // SAFETY: takes numbers.
         let returned =
-            unsafe { libc::fcntl(page.file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+            unsafe { libc::fcntl(page.file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) };
         if returned < 0 {
             return Err(io::Error::last_os_error());
         }
