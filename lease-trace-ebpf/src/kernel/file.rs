@@ -131,6 +131,14 @@ impl InodePtr {
         u32::from(at::<u16>(self.0, offset!(inode_mode)))
     }
 
+    #[inline(always)]
+    pub fn is_regular(self) -> bool {
+        /// include/uapi/linux/stat.h
+        const S_IFMT: u32 = 0o170_000;
+        const S_IFREG: u32 = 0o100_000;
+        self.mode() & S_IFMT == S_IFREG
+    }
+
     /// `i_size`: length in bytes.
     #[inline(always)]
     pub fn size(self) -> u64 {

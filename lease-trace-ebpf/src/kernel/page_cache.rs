@@ -36,12 +36,9 @@ impl InodePtr {
 
     #[inline(always)]
     fn has_page_cache(self) -> bool {
-        /// include/uapi/linux/stat.h
-        const S_IFMT: u32 = 0o170_000;
-        const S_IFREG: u32 = 0o100_000;
         /// include/linux/fs.h
         const S_DAX: u32 = 1 << 13;
-        self.mode() & S_IFMT == S_IFREG && at::<u32>(self.0, offset!(inode_flags)) & S_DAX == 0
+        self.is_regular() && at::<u32>(self.0, offset!(inode_flags)) & S_DAX == 0
     }
 }
 

@@ -71,9 +71,13 @@ pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
 }
 
 /// Enters a lease, counts it if its setter has a stake, and lets it cover those others who have pins; false if it
-/// was there already.
+/// was there already. A directory has no pages to pin: its delegations are
+/// not entered.
 #[inline(always)]
 fn enter(file: File, lease: FileLease, adopted_from: u64) -> bool {
+    if !file.inode().is_some_and(InodePtr::is_regular) {
+        return false;
+    }
     let entered = lease_enter(file.0, lease.0, adopted_from);
     if entered != 0 {
         lease_entered(entered as u64, file.0, lease.0, adopted_from);

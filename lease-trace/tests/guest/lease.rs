@@ -2,9 +2,11 @@
 
 use std::fs::File;
 
+use serde_json::json;
+
 use crate::harness::{
-    Actor, Monitor, PAGES, Scratch, Subject, Tool, assert_about, assert_released_by, expect_zombie,
-    leases_on, pin_without_lease,
+    Actor, Monitor, PAGES, Scratch, Subject, Tool, assert_about, assert_released_by, cannot,
+    expect_zombie, leases_on, pin_without_lease,
 };
 
 #[test]
@@ -28,6 +30,26 @@ fn set_and_end_are_told_with_all_events() {
         if cause == "unlock" {
             actor.ok("setlease f w");
         }
+    }
+}
+
+/// A directory has no pages that could be pinned: what is delegated of it is in no books.
+#[test]
+fn a_delegation_of_a_directory_is_not_told() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    actor.ok(&format!("open d {} ro", scratch.folder().display()));
+    if let Err(refusal) = actor.attempt("setdeleg d r") {
+        assert_eq!(refusal.errno, libc::EINVAL, "{refusal}");
+        return cannot("delegations of directories (F_SETDELEG)", refusal.errno);
+    }
+    let books = Tool::run(&["doctor", "--check", "-J"]).exits(0).json();
+    assert_eq!((&books["leases"], &books["inodes"]), (&json!(0), &json!(0)));
+    actor.all(&["setdeleg d u", "close d"]);
+    monitor.barrier();
+    for event in ["lease-set", "lease-end"] {
+        monitor.none_for(actor.pid(), event);
     }
 }
 
