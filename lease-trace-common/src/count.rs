@@ -72,7 +72,8 @@ pub enum Count {
     /// Records of inodes or stakes that other CPUs were just making, changing or deleting, and that were not to
     /// be had in time.
     LostWait = 30,
-    /// Pins that were counted and gone, and were taken out before a release was judged.
+    /// What was counted and gone, and was taken out: pins before a release was judged, and leases whose end
+    /// was missed.
     Healed = 31,
 }
 
@@ -153,9 +154,7 @@ impl Count {
             Self::LostWait => {
                 Some("records were not to be had in time: other CPUs made, changed or deleted them")
             }
-            Self::Healed => {
-                Some("pins were counted that were gone, and taken out before a release was judged")
-            }
+            Self::Healed => Some("pins or leases were counted that were gone, and taken out"),
             Self::Events
             | Self::Pinned
             | Self::Unpinned

@@ -4,8 +4,8 @@
 //! Whoever sets a lease makes the entry, and then looks for a stake; whoever pins makes the stake, and then looks for
 //! the entry. Between the two stands an operation that no processor moves ([`idle`], and the swap by which a stake
 //! is made), so at least one of them sees the other, and counts the lease. If both do, or the lease ends meanwhile,
-//! the word of the entry says who was first, and the others take back what they counted. `tests/interleavings` tries
-//! all orders.
+//! the word of the entry says who was first, and for the others the lease ends where they counted it.
+//! `tests/interleavings` tries all orders.
 
 use crate::word::{self, Change, Word};
 
@@ -22,16 +22,20 @@ pub fn idle<W: Word>(entry: W) -> Option<u64> {
     (counted & IDLE != 0).then_some(counted)
 }
 
-/// The lease ended, and nobody counts it from now on. How it was counted; `None` if somebody else ended it.
+/// The lease ended, and nobody counts it from now on. How it was counted; `None` if somebody else ended it. `is_its`
+/// says, after the word was read, whether that still is the word of this lease's entry.
 #[inline(always)]
-pub fn end<W: Word>(entry: W) -> Option<u64> {
+pub fn end<W: Word>(entry: W, is_its: impl Fn() -> bool) -> Option<u64> {
+    end_once(entry, &is_its)
+        // It was counted just then: nothing but an end is left to it.
+        .or_else(|| end_once(entry, &is_its))
+}
+
+#[inline(always)]
+fn end_once<W: Word>(entry: W, is_its: impl Fn() -> bool) -> Option<u64> {
     let counted = entry.load();
-    if counted & IDLE != 0 && entry.swap_if(counted, ENDED) {
-        return Some(counted);
-    }
-    // Nothing but an end is left to it.
-    let counted = entry.load();
-    (counted != ENDED && entry.swap_if(counted, ENDED)).then_some(counted)
+    let is_ours = counted != ENDED && is_its() && entry.swap_if(counted, ENDED);
+    is_ours.then_some(counted)
 }
 
 /// What became of [`count`].
@@ -40,7 +44,8 @@ pub enum Counting {
     Counted,
     /// The inode's record or the stake was just deleted or changed: to be looked for again.
     Again,
-    /// Somebody else has counted it, or it has ended: what was counted is to be taken back.
+    /// Somebody else has counted it, or it has ended: what was counted is to end, as a lease does. If pins came
+    /// meanwhile, and nothing else covers them, it ended with pins left.
     Late,
 }
 

@@ -77,6 +77,8 @@ pub mod known {
     pub const LEASED: u32 = 1;
     /// The holder is the kernel itself (nfsd).
     pub const KERNEL: u32 = 2;
+    /// Its end was missed, and found out later: who let it go, and how, is not known.
+    pub const LAPSED: u32 = 8;
     /// The lease went because the owner of the pins is ending: they will go by themselves.
     pub const ENDING: u32 = 4;
 }
@@ -172,6 +174,8 @@ pub struct Lease {
     pub counted: u64,
     /// Processes whose pins it covers by inheritance.
     pub heirs: u64,
+    /// Since when the kernel has not listed it (CLOCK_BOOTTIME, ns); 0: it does, as far as is known.
+    pub missing_ns: u64,
     pub info: LeaseInfo,
     /// The process that set it.
     pub setter: crate::stake::Task,
@@ -214,8 +218,6 @@ pub struct IdleLease {
     pub dev: u32,
     /// Bytes that follow: none, [`SHORT_PATH`], or [`crate::PATH_LEN`]. The path is the last of them.
     pub path_room: u32,
-    /// Who wanted a lease on this file broken last; all zeroes if nobody did.
-    pub breaker: crate::stake::Task,
     /// Bytes of the path.
     pub path_len: u32,
     /// Set of [`crate::stake::path_flag`].
@@ -223,8 +225,8 @@ pub struct IdleLease {
 }
 
 const _: () = assert!(size_of::<LeaseInfo>() == 24);
-const _: () = assert!(size_of::<IdleLease>() == 80);
+const _: () = assert!(size_of::<IdleLease>() == 48);
 const _: () = assert!(size_of::<LeaseKey>() == 16);
-const _: () = assert!(size_of::<Lease>() == 88);
+const _: () = assert!(size_of::<Lease>() == 96);
 
 crate::pod!(LeaseInfo, LeaseKey, Lease, IdleLease);

@@ -144,8 +144,6 @@ pub struct Inode {
     /// What a proof found that says less than the words above, mixed into the upper half, and since when it has
     /// found the same (CLOCK_BOOTTIME, ms) in the lower; 0: nothing.
     pub doubt: u64,
-    /// Who wanted a lease on this file broken last; all zeroes if nobody did.
-    pub breaker: Task,
 }
 
 impl Inode {
@@ -249,7 +247,7 @@ const _: () = assert!(
             + size_of::<LeaseInfo>()
             + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 128);
+const _: () = assert!(size_of::<Inode>() == 96);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 40);
 

@@ -149,7 +149,7 @@ pub const fn state_name(state: State) -> &'static str {
 
 /// Who wants a lease on this file broken.
 fn breaker(view: &InodeView) -> Option<Person> {
-    ledger::releaser(&view.inode.as_ref()?.breaker)
+    ledger::releaser(view.breaker.as_ref()?)
 }
 
 /// Everybody else who has the file of a stake open or mapped.

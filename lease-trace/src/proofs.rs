@@ -1,4 +1,4 @@
-//! Holds the books against the page caches for as long as somebody watches.
+//! Holds the books against the page caches, and against the kernel's lists of leases, for as long as somebody watches.
 
 use std::time::{Duration, Instant};
 
@@ -43,5 +43,39 @@ impl Proofs {
             self.taken = Duration::ZERO;
         }
         Ok(())
+    }
+}
+
+/// When to look next for leases whose end was missed.
+pub struct Lapses {
+    next: Instant,
+    /// What the look under way has taken so far.
+    taken: Duration,
+}
+
+impl Default for Lapses {
+    fn default() -> Self {
+        Self {
+            next: Instant::now() + Self::EVERY,
+            taken: Duration::ZERO,
+        }
+    }
+}
+
+impl Lapses {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    /// As [`Proofs::run`] does.
+    pub fn run(&mut self, tracer: &mut Tracer) {
+        let begun = Instant::now();
+        if begun < self.next {
+            return;
+        }
+        let is_whole = tracer.end_lapsed(Proofs::AT_ONCE);
+        self.taken += begun.elapsed();
+        if is_whole {
+            self.next = begun + Self::EVERY.max(self.taken * Proofs::SHARE);
+            self.taken = Duration::ZERO;
+        }
     }
 }

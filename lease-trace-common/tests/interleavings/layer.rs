@@ -1,7 +1,7 @@
 //! The state layer as the kernel side drives it, over shuttle's atomics: records in slots and in the
 //! elements of a map, which are used again as soon as they are free.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use lease_trace_common::{
     batch,
@@ -72,12 +72,16 @@ pub struct Memory {
     ids: AtomicU64,
     generations: AtomicU64,
     /// Entries of leases: elements of a map as those above, by key.
-    entries: Mutex<(HashMap<Key, usize>, Vec<usize>)>,
+    entries: Mutex<(BTreeMap<Key, usize>, Vec<usize>)>,
     counted: Vec<AtomicU64>,
     leases: AtomicU64,
     /// Inodes with pins, zombies, and releases that found nothing counted.
     pub pinned: AtomicI64,
     pub zombies: AtomicI64,
+    /// Ends of leases with pins left, by whomever they were told.
+    pub breaches: AtomicU64,
+    /// First pins that no lease covered.
+    pub bare: AtomicU64,
     pub uncounted: AtomicU64,
 }
 
@@ -93,11 +97,13 @@ impl Memory {
             elements: Mutex::new((HashMap::new(), (0..ELEMENTS).collect())),
             ids: AtomicU64::new(1),
             generations: AtomicU64::new(0),
-            entries: Mutex::new((HashMap::new(), (0..ELEMENTS).collect())),
+            entries: Mutex::new((BTreeMap::new(), (0..ELEMENTS).collect())),
             counted: (0..ELEMENTS).map(|_| AtomicU64::new(0)).collect(),
             leases: AtomicU64::new(1),
             pinned: AtomicI64::new(0),
             zombies: AtomicI64::new(0),
+            breaches: AtomicU64::new(0),
+            bare: AtomicU64::new(0),
             uncounted: AtomicU64::new(0),
         }
     }
@@ -155,7 +161,11 @@ impl Memory {
             if word::has_nothing(stake.word.load()) {
                 self.count((tgid, 0));
             }
-            books::give(inode, stake, n)
+            let change = books::give(inode, stake, n);
+            if change.is(Change::FIRST) && !change.is(Change::LEASED) {
+                self.bare.fetch_add(1, SeqCst);
+            }
+            change
         });
         books::settle_sole(inode);
         inode.count(books::close_batch(inode));
@@ -263,10 +273,7 @@ impl Memory {
                 Counting::Counted => return,
                 Counting::Again => inode.forget_if_empty(),
                 Counting::Late => {
-                    word::unlease(stake.word);
-                    inode.bury(stake);
-                    word::unlease(inode.words().word);
-                    inode.forget_if_empty();
+                    inode.end_lease(stake);
                     return;
                 }
             }
@@ -284,7 +291,9 @@ impl Memory {
             };
             if let Some(key) = key
                 && let Some((element, entry)) = self.entry(key)
-                && let Some(counted) = idle::end(entry)
+                && let Some(counted) = idle::end(entry, || {
+                    self.entry(key).is_some_and(|(now, _)| now == element)
+                })
             {
                 let mut entries = self.entries.lock().expect("no panic");
                 entries.0.remove(&key);
@@ -313,25 +322,7 @@ impl Memory {
         let inode = self.inode().expect("a record: it has a lease");
         inode.count(books::close_batch(inode));
         let stake = inode.stake(tgid).expect("a stake: it has a lease");
-        let mut is_breach = false;
-        if !word::end_unpinned(stake.word, stake.generation) {
-            let change = word::lease_end(stake.word, stake.generation);
-            assert!(
-                change.is_made() && !change.is(Change::NO_LEASE),
-                "{change:?}"
-            );
-            is_breach = change.is(Change::BREACH);
-            if change.is(Change::ZOMBIE) {
-                self.zombies.fetch_add(1, SeqCst);
-            }
-            if is_breach {
-                inode.told(stake);
-            }
-        }
-        inode.bury(stake);
-        word::unlease(inode.words().word);
-        inode.forget_if_empty();
-        is_breach
+        inode.end_lease(stake)
     }
 
     /// Stakes that there are: thread group and word.
@@ -462,6 +453,32 @@ impl<'a> Inode<'a> {
             thread::yield_now();
         }
         panic!("a stake is made and deleted for ever");
+    }
+
+    /// Ends a lease that both count; whether that was a breach.
+    fn end_lease(self, stake: Stake<Cell<'a>>) -> bool {
+        let mut is_breach = false;
+        if !word::end_unpinned(stake.word, stake.generation) {
+            let change = word::lease_end(stake.word, stake.generation);
+            assert!(
+                change.is_made() && !change.is(Change::NO_LEASE),
+                "{change:?}"
+            );
+            is_breach = change.is(Change::BREACH);
+            if is_breach {
+                self.memory.breaches.fetch_add(1, SeqCst);
+            }
+            if change.is(Change::ZOMBIE) {
+                self.memory.zombies.fetch_add(1, SeqCst);
+            }
+            if is_breach {
+                self.told(stake);
+            }
+        }
+        self.bury(stake);
+        word::unlease(self.words().word);
+        self.forget_if_empty();
+        is_breach
     }
 
     fn told(self, stake: Stake<Cell<'a>>) {

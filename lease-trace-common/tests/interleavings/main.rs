@@ -185,8 +185,12 @@ fn once(first: &[Step], threads: &[&'static [Step]]) {
     );
 }
 
+fn orders() -> usize {
+    std::env::var("INTERLEAVINGS").map_or(ORDERS, |n| n.parse().expect("a number"))
+}
+
 fn check(first: &'static [Step], threads: &'static [&'static [Step]]) {
-    let orders = std::env::var("INTERLEAVINGS").map_or(ORDERS, |n| n.parse().expect("a number"));
+    let orders = orders();
     shuttle::check_random(move || once(first, threads), orders);
     shuttle::check_pct(move || once(first, threads), orders, 3);
 }
@@ -271,6 +275,31 @@ fn two_threads_and_idle_leases() {
         ],
     );
     check(&[Lease(P), Lease(P)], &[&[EndClean(P)], &[EndClean(P)]]);
+}
+
+/// Pins that came while a lease was being counted that ends are told: as those of a zombie, whoever finds it out, or
+/// as bare, if they came after the end.
+#[test]
+fn a_lease_that_ends_while_it_is_counted_hides_no_pins() {
+    let program = || {
+        let memory = Arc::new(Memory::new());
+        memory.lease(P);
+        let pinning: Vec<_> = (0..2)
+            .map(|_| {
+                let memory = Arc::clone(&memory);
+                thread::spawn(move || memory.pin(P, 1))
+            })
+            .collect();
+        memory.end_lease(P);
+        for thread in pinning {
+            thread.join().expect("no panic");
+        }
+        judge(&memory, [2, 0, 0], [0; 2]);
+        let told = memory.breaches.load(SeqCst) + memory.bare.load(SeqCst);
+        assert!(told > 0, "pins that nobody was told of");
+    };
+    shuttle::check_random(program, orders());
+    shuttle::check_pct(program, orders(), 3);
 }
 
 #[test]

@@ -211,25 +211,29 @@ fn is_nearly_full() -> bool {
     EVENTS.query(UNREAD) > RING as u64 / 4 * 3
 }
 
-/// Notifies of a lease set or ended; the current process is the one who ended it.
+/// Notifies of a lease set or ended; the current process is the one who ended it, if that was seen.
 #[inline(always)]
-pub fn lease(kind: u32, inode: InodeRef, lease: LeaseRef, cause: u32) {
+pub fn lease(kind: u32, inode: &Inode, lease: LeaseRef, breaker: &Task, cause: u32, is_seen: bool) {
     let lease = lease.get();
     let info = LeaseInfo {
         cause,
-        flags: FileLease(lease.address).flags(),
+        flags: if is_seen {
+            FileLease(lease.address).flags()
+        } else {
+            lease.info.flags
+        },
         ..lease.info
     };
     notify(&Notice {
         kind,
-        inode: inode.get(),
+        inode,
         owner: &lease.setter,
-        releaser: if kind == EventKind::LeaseEnd as u32 {
+        releaser: if kind == EventKind::LeaseEnd as u32 && is_seen {
             None
         } else {
             Some(&NOBODY)
         },
-        breaker: &inode.get().breaker,
+        breaker,
         context: &NO_CONTEXT,
         lease: &info,
         pins: 0,

@@ -19,8 +19,8 @@ on_return!(
     /// (6.1: `long arg`, `struct file_lock **`; fs/locks.c)
     "generic_setlease",
     generic_setlease_enter, generic_setlease_leave, generic_setlease_probe, generic_setlease_ret,
-    if lease::is_found_on_return(),
-    |ctx| calls::keep(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
+    if lease::is_seen_to_return(),
+    |ctx| lease::begin(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
     |raw, call, ret| lease::leave(raw, call, ret)
 );
 

@@ -3,13 +3,13 @@
 use core::ffi::c_void;
 
 use crate::{
-    judge::last_cover,
-    kernel::{File, FileLease, TaskPtr},
+    judge::{last_cover, verdicts},
+    kernel::{File, FileLease, MapElement, TaskPtr},
     show::{
         bpffs, idle,
         walk::{self, On},
     },
-    survey::proof,
+    survey::{leases, proof},
     track::lease,
 };
 
@@ -35,6 +35,13 @@ fn task_file(ctx: *const walk::Context) {
 #[inline(always)]
 fn task_vma(ctx: *const walk::Context) {
     walk::task_vma(ctx, &Walk);
+}
+
+/// What rules say of those whose lease lapsed is told.
+#[inline(always)]
+fn lapsed(ctx: *mut MapElement) {
+    leases::lease(ctx);
+    verdicts::judge(ctx.cast());
 }
 
 macro_rules! on_walk {
@@ -77,6 +84,11 @@ on_walk!(
 on_walk!(
     /// `bpf_iter_bpf_map_elem`: every stake, for the file `file_pins`.
     "iter/bpf_map_elem", write_file_pins, bpffs::file_pins
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every lease, for the file `lapsed`.
+    "iter/bpf_map_elem", find_lapsed, lapsed
 );
 
 on_walk!(

@@ -14,6 +14,7 @@ use lease_trace_common::{
     event::EventKind,
     owner,
     policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
+    stake::ZOMBIE,
     verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
     word::Word as _,
 };
@@ -79,13 +80,25 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
     let tgid = last_cover::whom(File(file));
-    let inode = last_cover::lease_of(File(file)).and_then(|(_, lease)| lease.inode());
-    let Some(inode) = inode else {
+    let Some((_, lease)) = last_cover::lease_of(File(file)) else {
+        return -1;
+    };
+    let Some(inode) = lease.inode() else {
         return -1;
     };
     let Some(stake) = StakeRef::find(tgid, inode.id) else {
         return -1;
     };
+    // As it is now, and as it is told afterwards: its holder may have made another of it.
+    if stake.word() & ZOMBIE == 0 {
+        let now = &lease.get().info;
+        // SAFETY: a map value.
+        unsafe {
+            let known = &raw mut (*stake.get_ptr()).lease;
+            (*known).mode = now.mode;
+            (*known).flags = now.flags;
+        }
+    }
     stake.set_file(file);
     _ = PENDING.remove(notes::of_thread());
     notes::note(

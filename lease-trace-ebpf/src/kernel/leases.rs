@@ -2,6 +2,8 @@
 
 use core::ffi::c_void;
 
+use lease_trace_common::lease::{FL_DELEG, FL_LAYOUT, FL_LEASE};
+
 use crate::bpf::loops;
 
 use super::{
@@ -22,6 +24,61 @@ pub fn number(inode: InodePtr) -> u64 {
         (Some(first), Some(last)) if first != head => 1 + u64::from(first != last),
         _ => 0,
     }
+}
+
+/// Whether the kernel lists this lease on this file; `None` where that is not seen, because others change the list,
+/// or it is long.
+#[inline(always)]
+pub fn is_listed(lease: FileLease, file: File) -> Option<bool> {
+    let Some(head) = file.inode().and_then(InodePtr::lease_list) else {
+        return Some(false);
+    };
+    let mut search = Listed {
+        lease,
+        head,
+        entry: list_prev(head)?,
+        found: loops::zero(),
+    };
+    loops::repeat(MOST_LISTED, is_it, &mut search);
+    if search.found != 0 {
+        return Some(is_on(lease, file));
+    }
+    (search.entry == search.head).then_some(false)
+}
+
+/// Leases of an inode that [`is_listed`] goes through.
+const MOST_LISTED: u32 = 1 << 10;
+
+struct Listed {
+    lease: FileLease,
+    head: u64,
+    entry: u64,
+    /// 1: the lease was found.
+    found: u64,
+}
+
+unsafe extern "C" fn is_it(_index: u64, search: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `is_listed` gave it.
+    let search = unsafe { &mut *search.cast::<Listed>() };
+    let entry = search.entry;
+    if entry == search.head {
+        return 1;
+    }
+    if FileLease::of_list(entry) == search.lease {
+        search.found = 1;
+        return 1;
+    }
+    // 0 is neither the lease nor the head: so it is not known.
+    search.entry = before(entry).unwrap_or(0);
+    i64::from(search.entry == 0)
+}
+
+/// The entry before a lease's, if both are in one list.
+#[inline(always)]
+fn before(entry: u64) -> Option<u64> {
+    let is_lease = FileLease::of_list(entry).flags() & ANY_KIND != 0;
+    list_prev(entry)
+        .filter(|previous| is_lease && *previous != entry && list_next(*previous) == Some(entry))
 }
 
 /// The newest lease on this open file description.
@@ -48,9 +105,17 @@ pub fn find_here(file: File) -> Option<FileLease> {
     let mut search = Search { file, head, entry };
     loops::repeat(MAX_LEASES, is_on_file, &mut search);
     let lease = FileLease::of_list(search.entry);
-    let is_found = search.entry != search.head && lease.file() == Some(search.file);
+    let is_found = search.entry != search.head && is_on(lease, search.file);
     is_found.then_some(lease)
 }
+
+/// Whether this is a lease, not the head of a list, and on this file.
+#[inline(always)]
+fn is_on(lease: FileLease, file: File) -> bool {
+    lease.file() == Some(file) && lease.flags() & ANY_KIND != 0
+}
+
+const ANY_KIND: u32 = FL_LEASE | FL_DELEG | FL_LAYOUT;
 
 /// Small, because some who look for a lease have little stack.
 struct Search {
@@ -63,10 +128,14 @@ struct Search {
 unsafe extern "C" fn is_on_file(_index: u64, search: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `find` gave it.
     let search = unsafe { &mut *search.cast::<Search>() };
-    if search.entry == search.head || FileLease::of_list(search.entry).file() == Some(search.file) {
+    let entry = search.entry;
+    let lease = FileLease::of_list(entry);
+    if entry == search.head || is_on(lease, search.file) {
         return 1;
     }
-    match list_prev(search.entry) {
+    // Nobody holds `flc_lock` here. A lease that is just taken out leads to itself, or into the list of those that
+    // are taken out (fs/locks.c, locks_delete_lock_ctx): then from the end again, for as many turns as are left.
+    match before(entry).or_else(|| list_prev(search.head)) {
         Some(previous) => search.entry = previous,
         None => return 1,
     }

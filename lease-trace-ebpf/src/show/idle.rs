@@ -5,11 +5,11 @@ use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
 use lease_trace_common::{
     PATH_LEN,
     lease::{IdleLease, LeaseKey, SHORT_PATH},
-    stake::{Path, Task},
+    stake::Path,
 };
 
 use crate::{
-    kernel::{File, MapElement},
+    kernel::{File, FileLease, MapElement},
     state::{
         inodes::{InodeRef, new_id},
         leases::LeaseRef,
@@ -36,7 +36,7 @@ impl PathNow {
 
     #[inline(always)]
     pub fn forget(self) {
-        _ = PATHS.remove(self.id);
+        path::forget(self.id);
     }
 }
 
@@ -58,6 +58,10 @@ pub fn lease(ctx: *const MapElement) {
         return;
     };
     let address = found.get().address;
+    // Its end may have been missed: then its file may be another by now.
+    if FileLease(address).file() != Some(File(found.get().file)) {
+        return;
+    }
     let Some((dev, ino)) = numbers(found) else {
         return;
     };
@@ -67,13 +71,11 @@ pub fn lease(ctx: *const MapElement) {
         ino,
         dev,
         path_room: 0,
-        breaker: Task::default(),
         path_len: 0,
         path_flags: 0,
     };
     if let Some(inode) = InodeRef::find(key.inode) {
         row.inode_id = inode.id;
-        row.breaker = inode.get().breaker;
     }
     let now = PathNow::of(found);
     // What was read is of this file if the lease still is there.

@@ -111,7 +111,10 @@ extern "C" fn walk_look_up(record: *mut Found) -> i64 {
             if lease.is_some() && pins(tracked.word()) > 0 {
                 record.uncovers = 1;
             }
-        } else if lease.is_some() {
+        } else if file
+            .inode()
+            .is_some_and(|opened| leases::number(opened) > 0)
+        {
             // Of what has no record the address tells it from others.
             record.inode_id = inode.0;
         }

@@ -8,7 +8,7 @@ use lease_trace_common::{
     books::{self, Words},
     count::Count,
     idle::Of,
-    stake::{self, Inode, Task},
+    stake::{self, Inode},
     tagged,
     word::{self, Change, Word as _},
 };
@@ -314,13 +314,6 @@ impl InodeRef {
             (*self.record).ino = ino;
             (*self.record).dev = dev;
         }
-    }
-
-    /// Where it is kept who wants a lease on the file broken.
-    #[inline(always)]
-    pub fn breaker(self) -> *mut Task {
-        // SAFETY: `record` is an element of an array.
-        unsafe { &raw mut (*self.record).breaker }
     }
 
     /// The batch for folios of this mapping, a pointer to `struct address_space`. It is read before it is

@@ -22,6 +22,13 @@ pub fn next_idle() -> u64 {
     IDLE | unsafe { word_of(&raw mut LAST_LEASE) }.add(1)
 }
 
+/// What a processor has stored before is seen by the others before it reads anything after this.
+#[inline(always)]
+fn fence() {
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut LAST_LEASE) }.add(0);
+}
+
 /// A lease's entry. The memory may become another lease's, see [`Self::is`].
 #[derive(Clone, Copy)]
 pub struct LeaseRef {
@@ -94,16 +101,22 @@ impl LeaseRef {
         // Mostly there is none yet, so it is not looked for first.
         let first = LeaseKey::first(id.inode, id.setter);
         match LEASES.insert(first, lease, BPF_NOEXIST.into()) {
-            Ok(()) => return Entered::New(first),
+            Ok(()) => {
+                fence();
+                return Entered::New(first);
+            }
             Err(EEXIST) => {}
             Err(_) => return Entered::NoRoom,
         }
-        if Self::at(first).is_some_and(|found| found.is(id.address)) {
+        if Self::at(first).is_some_and(|found| found.is_in_force(id.address)) {
             return Entered::Already;
         }
         let further = LeaseKey::further(id);
         match LEASES.insert(further, lease, BPF_NOEXIST.into()) {
-            Ok(()) => Entered::New(further),
+            Ok(()) => {
+                fence();
+                Entered::New(further)
+            }
             Err(EEXIST) => Entered::Already,
             Err(_) => Entered::NoRoom,
         }
@@ -125,9 +138,39 @@ impl LeaseRef {
         core::ptr::eq(there.record, self.record).then_some(idle)
     }
 
+    /// See [`idle::end`]; `address` is the lease's.
+    #[inline(always)]
+    pub fn end(self, address: u64) -> Option<u64> {
+        match lease_mark_ended(self.key.inode, self.key.by, address) {
+            0 => None,
+            counted => Some(counted as u64),
+        }
+    }
+
     #[inline(always)]
     fn has_ended(self) -> bool {
         self.counted().load() == ENDED
+    }
+
+    /// The kernel lists it.
+    #[inline(always)]
+    pub fn is_listed(self) {
+        // SAFETY: part of a map value.
+        unsafe { (*self.record).missing_ns = 0 };
+    }
+
+    /// The kernel does not list it; whether that has lasted longer than it takes to set a lease or to end one.
+    #[inline(always)]
+    pub fn is_missing(self, now_ns: u64) -> bool {
+        const LASTING_NS: u64 = 1_500_000_000;
+        // SAFETY: part of a map value.
+        unsafe {
+            let since = (*self.record).missing_ns;
+            if since == 0 {
+                (*self.record).missing_ns = now_ns;
+            }
+            since != 0 && now_ns.saturating_sub(since) > LASTING_NS
+        }
     }
 
     /// The record of its inode, if there is one.
@@ -162,4 +205,20 @@ impl LeaseRef {
     pub fn remove(self) {
         _ = LEASES.remove(self.key);
     }
+}
+
+/// A function of its own for the verifier: checked once, not once for each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_mark_ended(inode: u64, by: u64, address: u64) -> i64 {
+    let key = LeaseKey { inode, by };
+    let Some(found) = LeaseRef::at(key) else {
+        return 0;
+    };
+    // What is found anew is compared, and not looked into: 6.1 does not see that it is there then.
+    let ended = idle::end(found.counted(), || {
+        LeaseRef::at(key).is_some_and(|there| core::ptr::eq(there.record, found.record))
+            && found.is(address)
+    });
+    ended.unwrap_or(ENDED) as i64
 }

@@ -13,7 +13,7 @@ use aya_ebpf::{
     bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC},
     helpers::generated::bpf_for_each_map_elem,
     macros::map,
-    maps::{Array, HashMap, Queue, RingBuf},
+    maps::{Array, HashMap, LruHashMap, Queue, RingBuf},
 };
 pub use lease_trace_common::call::Call;
 use lease_trace_common::{
@@ -23,7 +23,7 @@ use lease_trace_common::{
     line::Line,
     owner,
     policy::{self, Facts, Frame, Rule},
-    stake::{Detached, Inode, Path, Stake, StakeKey},
+    stake::{Detached, Inode, Path, Stake, StakeKey, Task},
     totals::Totals,
     word::Word as _,
 };
@@ -38,7 +38,11 @@ pub static LEASES: HashMap<LeaseKey, Lease> =
 /// Entries of the maps that `CONFIG.capacity` sizes, until it does.
 const CAPACITY: u32 = 65_536;
 
-/// Inodes with leases or pins, by slot.
+/// Who wanted a lease on a file broken last, by the address of the inode that has its pages.
+#[map]
+pub static BREAKERS: LruHashMap<u64, Task> = LruHashMap::with_max_entries(1024, 0);
+
+/// Inodes with pins, and leases of those who have them, by slot.
 #[map]
 pub static INODES: Array<Inode> = Array::with_max_entries(CAPACITY, 0);
 
@@ -154,6 +158,10 @@ pub struct Hints([u64; HINTED]);
 #[unsafe(no_mangle)]
 pub static mut LAST_ID: Line = Line::new(0);
 
+/// Leases that were set and are yet to cover others, see `track::lease`.
+#[unsafe(no_mangle)]
+pub static mut SPREADS: Line = Line::new(0);
+
 /// How many entries of leases were made.
 #[unsafe(no_mangle)]
 pub static mut LAST_LEASE: Line = Line::new(0);
@@ -198,6 +206,13 @@ pub fn pinning() -> At {
 pub fn detachings() -> At {
     // SAFETY: a global of this object.
     unsafe { word_of(&raw mut DETACHINGS) }
+}
+
+/// [`SPREADS`].
+#[inline(always)]
+pub fn spreads() -> At {
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut SPREADS) }
 }
 
 /// There are no records: every hook that drops pins returns at once.

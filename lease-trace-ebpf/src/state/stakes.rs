@@ -14,7 +14,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    bpf::atomic::{At, InPlace},
+    bpf::atomic::At,
     state::{
         inodes::{EEXIST, InodeRef, TRIES, Waiting, no_record, wait_until},
         losses::lost,
@@ -151,9 +151,9 @@ impl StakeRef {
 
     /// Its word, where leases are counted.
     #[inline(always)]
-    pub fn of_leases(self) -> Of<InPlace<4>> {
+    pub fn of_leases(self) -> Of<At> {
         Of {
-            word: self.in_books().word.in_place(),
+            word: self.in_books().word,
             generation: self.generation,
         }
     }
@@ -161,8 +161,7 @@ impl StakeRef {
     /// One more lease covers it, and no pin is judged by that.
     #[inline(always)]
     pub fn lease(self) -> Change {
-        let Of { word, generation } = self.of_leases();
-        word::lease(word, generation)
+        word::lease(self.in_books().word.in_place::<4>(), self.generation)
     }
 
     /// One of its leases fewer, and nobody is judged.

@@ -3,12 +3,15 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::lease::{FL_DOWNGRADE_PENDING, FL_UNLOCK_PENDING};
+use lease_trace_common::{
+    lease::{FL_DOWNGRADE_PENDING, FL_UNLOCK_PENDING},
+    stake::Task,
+};
 
 use crate::{
     bpf::loops,
     kernel::{self, FileLease, InodePtr, current},
-    track::books,
+    state::maps::BREAKERS,
 };
 
 /// Leases of one inode looked through.
@@ -16,20 +19,22 @@ const MAX_LEASES: u32 = 1 << 16;
 
 /// `__break_lease` was entered: somebody opens, truncates or renames a file with leases. If it does
 /// not conflict with them, nothing comes of this; who really breaks one overwrites it. While a
-/// break is under way, its first breaker stays. The record that is made for it is there until the inode's last
-/// lease ends.
+/// break is under way, its first breaker stays.
 #[inline(always)]
 pub fn note(inode: InodePtr) {
     if is_under_way(inode) {
         return;
     }
-    if let Some(pages) = inode.pages()
-        && let Some(found) = books::add_lease(pages)
-    {
-        // SAFETY: part of a live map value, which is this inode's as long as the lease is counted.
-        unsafe { current::describe_to(found.breaker()) };
-        found.drop_lease();
+    if let Some(pages) = inode.pages() {
+        // Others may push it out: then it is not known who it was.
+        _ = BREAKERS.insert(&pages.0, &current::describe(), 0);
     }
+}
+
+/// Who wanted a lease on the file broken whose pages this inode has.
+#[inline(always)]
+pub fn breaker(address: u64) -> Option<*const Task> {
+    BREAKERS.get_ptr(&address)
 }
 
 struct Search {

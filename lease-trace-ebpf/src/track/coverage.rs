@@ -26,13 +26,13 @@ use crate::{
         leases::LeaseRef,
         losses::lost,
         maps::{COVERS, CoverKey, walk_stakes},
-        stakes::StakeRef,
+        stakes::{StakeRef, has_other_owners},
     },
     track::{counts, inherited, react},
 };
 
 /// Descriptors looked at in one process.
-const MAX_DESCRIPTORS: u32 = 1 << 16;
+const MAX_DESCRIPTORS: u64 = 1 << 16;
 
 /// Lets the stake be covered by the lease on `file`, which its owner holds, if there is one.
 #[inline(always)]
@@ -103,29 +103,51 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
 pub fn may_be_by_others(stake: StakeRef, inode: InodeRef) -> bool {
     let word = stake.word();
     let own = leases(word);
-    if own > 0 && pins(word) > 0 {
-        return false;
-    }
-    // Of a lease on overlayfs the inode with the pages knows by its record only.
-    own < leases(inode.word()) || own.min(1) < number(InodePtr(inode.get().address))
+    (own == 0 || pins(word) == 0) && has_more(inode, own)
+}
+
+/// Whether the inode has more leases than these, of a process.
+#[inline(always)]
+pub fn has_more(inode: InodeRef, own: u64) -> bool {
+    // Of a lease on overlayfs the inode with the pages knows by its record only. Of a process with two leases on
+    // a file it is not looked whether others have any: its own last as long.
+    own < leases(inode.word()) || own < 2 && own < number(InodePtr(inode.get().address))
 }
 
 /// Lets the stake be covered by every leased file of this inode among its owner's descriptors.
 #[inline(always)]
 pub fn add_by_descriptors(tgid: u32, inode: InodeRef) {
-    cover_search(u64::from(tgid), u64::from(inode.slot), inode.id, 0);
+    cover_search(u64::from(tgid), inode.number(), 0, MAX_DESCRIPTORS);
 }
 
-/// Whether the stake's owner has this file among its descriptors.
+/// The same of as many descriptors as are `left`.
 #[inline(always)]
-pub fn holds(stake: StakeRef, inode: InodeRef, file: u64) -> bool {
-    cover_search(
-        u64::from(stake.key.tgid),
-        u64::from(inode.slot),
-        stake.key.inode,
-        file,
-    ) != 0
+pub fn add_by_some_descriptors(tgid: u32, inode: InodeRef, left: &mut u64) {
+    let found = cover_search(u64::from(tgid), inode.number(), 0, *left);
+    spend(found as u64, inode, left);
 }
+
+/// Whether the stake's owner has this file among its descriptors, of which `left` may be looked at yet.
+#[inline(always)]
+pub fn holds(stake: StakeRef, inode: InodeRef, file: u64, left: &mut u64) -> bool {
+    let found = cover_search(u64::from(stake.key.tgid), inode.number(), file, *left) as u64;
+    spend(found, inode, left);
+    found & FOUND != 0
+}
+
+/// Takes what [`cover_search`] has looked at out of what may be; what it left out is told.
+#[inline(always)]
+fn spend(found: u64, inode: InodeRef, left: &mut u64) {
+    *left -= (found >> LOOKED_AT).min(*left);
+    if found & (FOUND | LEFT_OUT) == LEFT_OUT {
+        lost(Count::LostCovers, 1, inode.id);
+    }
+}
+
+/// What [`cover_search`] returns: the file was found; there are more descriptors; and above how many were looked at.
+const FOUND: u64 = 1;
+const LEFT_OUT: u64 = 2;
+const LOOKED_AT: u32 = 2;
 
 struct Search {
     task: TaskPtr,
@@ -137,14 +159,14 @@ struct Search {
     file: u64,
 }
 
-/// Looks through the descriptors of a stake's owner. A function of its own for the verifier, and its
+/// Looks through the descriptors of a stake's owner, `most` of them. A function of its own for the verifier, and its
 /// stack is free again for what follows.
 #[unsafe(no_mangle)]
-extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i64 {
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+extern "C" fn cover_search(tgid: u64, number: u64, file: u64, most: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
-    let Some(task) = StakeRef::find(tgid as u32, inode_id).and_then(owner) else {
+    let Some(task) = StakeRef::find(tgid as u32, inode.id).and_then(owner) else {
         return 0;
     };
     let mut search = Search {
@@ -154,14 +176,11 @@ extern "C" fn cover_search(tgid: u64, slot: u64, inode_id: u64, file: u64) -> i6
         file,
         found: loops::zero() as u32,
     };
-    let len = task.descriptors();
-    let len = if len > MAX_DESCRIPTORS {
-        MAX_DESCRIPTORS
-    } else {
-        len
-    };
+    let all = task.descriptors();
+    let len = if all > most as u32 { most as u32 } else { all };
     loops::repeat(len, one_descriptor, &mut search);
-    i64::from(search.found)
+    let left_out = if all > len { LEFT_OUT as i64 } else { 0 };
+    i64::from(len) << LOOKED_AT | left_out | i64::from(search.found)
 }
 
 /// A task of the stake's owner, if one is known to be there.
@@ -219,6 +238,9 @@ extern "C" fn cover_spread(lease: u64) -> i64 {
     let Some(inode) = found.inode() else {
         return 0;
     };
+    if !has_other_owners(inode, found.get().setter.tgid) {
+        return 0;
+    }
     let file = found.get().file;
     let mut spread = Spread { inode, file, lease };
     walk_stakes(spread_to_one, &mut spread);
@@ -243,7 +265,7 @@ unsafe extern "C" fn spread_to_one(
         if (*key).inode == inode.id
             && let Some(stake) = StakeRef::of_walk(*key, stake)
             && pins(stake.word()) > 0
-            && holds(stake, inode, (*spread).file)
+            && holds(stake, inode, (*spread).file, &mut { MAX_DESCRIPTORS })
         {
             cover_add((*spread).lease, u64::from((*key).tgid), inode.get().address);
         }

@@ -3,87 +3,131 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
+    COMM_LEN,
     cause::Cause,
     count::Count,
     event::EventKind,
-    idle::{self, IDLE},
-    lease::{F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
+    idle::IDLE,
+    lease::{F_RDLCK, F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
     owner,
-    stake::{Stake, StakeKey, Task, ZOMBIE, leases},
-    word,
+    stake::{Inode, Stake, StakeKey, Task},
+    word::Word as _,
 };
 
 use crate::{
-    bpf::mem,
     kernel::{File, FileLease, InodePtr, TaskPtr, current, leases as kernel_leases},
     state::{
-        inodes::InodeRef,
+        calls,
+        inodes::{InodeRef, new_id},
         leases::{self, Entered, LeaseRef},
         losses::lost,
-        maps::{Call, owner_says, walk_stakes},
+        maps::{Call, owner_says, spreads, walk_stakes},
         stakes::{StakeRef, has_other_owners},
     },
-    track::{books, counts, coverage, inherited, own_leases, path, react},
+    track::{books, breaks, counts, coverage, ends, inherited, own_leases, path, react},
 };
 
 /// `lease_setup` was entered: a lease of a process was set or changed. Runs under `flc_lock`, where no
 /// task is preempted, so that no lease is missed. Those of the kernel's own do not pass here.
 #[inline(always)]
 pub fn set_up(lease: FileLease) {
-    if let Some(file) = lease.file() {
-        enter(file, lease, 0);
+    if let Some(file) = lease.file()
+        && enter(file, lease, 0) == ENTERED_BESIDE_OTHERS
+    {
+        // Whom it covers is looked for once the lock is free.
+        spreads().add(1);
+        calls::keep(&Call::new(file.0, TO_SPREAD, F_RDLCK));
     }
+}
+
+/// In the place of pages: a lease was entered, and covers others.
+const TO_SPREAD: u64 = 1;
+
+/// `generic_setlease` was entered.
+#[inline(always)]
+pub fn begin(call: &Call) {
+    if is_found_on_return() {
+        calls::keep(call);
+    }
+}
+
+/// Whether it is looked, when `generic_setlease` returns, if anything was kept for that.
+#[inline(always)]
+pub fn is_seen_to_return() -> bool {
+    spreads().load() != 0 || is_found_on_return()
 }
 
 /// Whether a lease that the current task sets has to be found when `generic_setlease` returns: one of
 /// the kernel's own, and any where [`set_up`] may be missed.
 #[inline(always)]
-pub fn is_found_on_return() -> bool {
+fn is_found_on_return() -> bool {
     owner_says(owner::SET_ON_RETURN) || current::is_kthread()
 }
 
-/// `generic_setlease` returned: if it set a lease that is not entered yet, enters it.
+/// `generic_setlease` returned: if it set a lease that is not entered yet, enters it. And it covers those others
+/// who have pins.
 #[inline(always)]
 pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
+    let is_entered = call.pages == TO_SPREAD;
+    if is_entered {
+        spreads().add(1_u64.wrapping_neg());
+    }
     if ret as i32 != 0 || call.flags == F_UNLCK {
         return;
     }
     let file = File(call.start);
-    if let Some(lease) = kernel_leases::find(file)
-        && enter(file, lease, 0)
-        && kernel_leases::find(file).is_none()
-    {
+    let Some(lease) = kernel_leases::find(file) else {
+        return;
+    };
+    let Some(id) = lease.id_on(file) else {
+        return;
+    };
+    // One that was entered may be just ending: it is not to be entered again.
+    if !is_entered && enter(file, lease, 0) != THERE && kernel_leases::find(file).is_none() {
         // It ended before it was entered: its end found nothing to end.
-        lease_over(lease.0, Cause::Other as u64);
+        lease_end_of(id.address, id.inode, u64::from(id.setter));
+        return;
     }
+    coverage::spread(lease);
 }
 
 /// Enters a lease that is older than the tool; `who` is a task that keeps it alive. Its setter is
 /// described once a task of that thread group comes along.
 #[inline(always)]
 pub fn adopt(file: File, lease: FileLease, who: TaskPtr) {
-    if !enter(file, lease, who.0) {
+    let Some(id) = lease.id_on(file) else {
+        return;
+    };
+    let entered = enter(file, lease, who.0);
+    if entered == THERE {
         lease_describe(lease.0, who.0);
     } else if kernel_leases::find(file).is_none() {
         // It ended while the walk looked at it: as if it had ended before.
-        lease_forget(lease.0);
+        lease_forget(id.address, id.inode, u64::from(id.setter));
+    } else if entered == ENTERED_BESIDE_OTHERS {
+        coverage::spread(lease);
     }
 }
 
-/// Enters a lease, counts it if its setter has a stake, and lets it cover those others who have pins; false if it
-/// was there already. A directory has no pages to pin: its delegations are
-/// not entered.
+/// Enters a lease, and counts it if its setter has a stake; what became of it. A directory has no pages to pin: its
+/// delegations are not entered.
 #[inline(always)]
-fn enter(file: File, lease: FileLease, adopted_from: u64) -> bool {
+fn enter(file: File, lease: FileLease, adopted_from: u64) -> i64 {
     if !file.inode().is_some_and(InodePtr::is_regular) {
-        return false;
+        return THERE;
     }
     let entered = lease_enter(file.0, lease.0, adopted_from);
-    if entered != 0 {
-        lease_entered(entered as u64, file.0, lease.0, adopted_from);
+    if entered == 0 {
+        return THERE;
     }
-    entered != 0
+    lease_entered(entered as u64, file.0, lease.0, adopted_from)
 }
+
+/// What [`enter`] returns: the entry was there, or is not needed; it was made; and others than its setter have pins
+/// in the file.
+const THERE: i64 = 0;
+const ENTERED: i64 = 1;
+const ENTERED_BESIDE_OTHERS: i64 = 2;
 
 /// What follows from an entry, as [`lease_enter`] returned it. A function of its own, so that its stack is not the
 /// caller's.
@@ -101,7 +145,7 @@ extern "C" fn lease_entered(entered: u64, file: u64, lease: u64, adopted_from: u
     } else {
         LeaseKey::further(id)
     };
-    tell(EventKind::LeaseSet, key, || 0);
+    tell(EventKind::LeaseSet, key, 0, || 0);
     if entered & AT_ONCE != 0 {
         own_leases::at_once(key, id.setter, TaskPtr(adopted_from));
     }
@@ -110,10 +154,10 @@ extern "C" fn lease_entered(entered: u64, file: u64, lease: u64, adopted_from: u
         if has_other_owners(inode, id.setter) {
             // The path is that of the newest lease.
             path::record(inode.id, Some(File(file)), InodePtr(id.inode));
-            coverage::spread(lease);
+            return ENTERED_BESIDE_OTHERS;
         }
     }
-    0
+    ENTERED
 }
 
 /// What [`lease_enter`] returns beside the address of the inode.
@@ -163,6 +207,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         file: file.0,
         counted: leases::next_idle(),
         heirs: 0,
+        missing_ns: 0,
         info: LeaseInfo {
             set_ns: if adopted { 0 } else { current::now() },
             flags: lease.flags(),
@@ -175,7 +220,10 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     describe_setter(&mut record.setter, lease, TaskPtr(adopted_from));
     let key = match LeaseRef::make(id, &record) {
         Entered::New(key) => key,
-        Entered::Already => return 0,
+        Entered::Already => {
+            lease_renew(file.0, lease.0);
+            return 0;
+        }
         Entered::NoRoom => {
             lost(Count::LostLeases, 1, lease.0);
             return 0;
@@ -190,44 +238,92 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     (id.inode | if kernel { flags & FURTHER } else { flags }) as i64
 }
 
+/// A lease was set or changed whose entry is there: if it is on another file, then the end of one that had its
+/// address before was missed, and the entry goes on as this one's. A function of its own, because it is rarely
+/// called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_renew(file: u64, lease: u64) -> i64 {
+    let lease = FileLease(lease);
+    let Some(found) = lease.id_on(File(file)).and_then(LeaseRef::find) else {
+        return 0;
+    };
+    // SAFETY: a live map value.
+    unsafe {
+        let record = found.get_ptr();
+        if (*record).file != file {
+            (*record).file = file;
+            (*record).info.set_ns = current::now();
+            (*record).info.flags = lease.flags();
+            (*record).info.mode = lease.mode();
+            (*record).missing_ns = 0;
+        }
+    }
+    0
+}
+
 /// Tells of a lease that was set or ends, if anybody wants to know.
 #[inline(always)]
-fn tell(kind: EventKind, key: LeaseKey, cause: impl Fn() -> u64) {
+fn tell(kind: EventKind, key: LeaseKey, how: u32, cause: impl Fn() -> u64) {
     if react::tells_of_leases() {
-        lease_tell(kind as u64, key.inode, key.by, cause());
+        lease_tell(kind as u64, key.inode, key.by, cause(), u64::from(how));
     }
 }
 
-/// A function of its own, because it is rarely called: for as long as it takes the file has a record, and a path.
+/// A function of its own, because it is rarely called. A file without a record has a path for as long as it takes.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lease_tell(kind: u64, address: u64, by: u64, cause: u64) -> i64 {
+extern "C" fn lease_tell(kind: u64, address: u64, by: u64, cause: u64, how: u64) -> i64 {
     let Some(found) = LeaseRef::at(LeaseKey { inode: address, by }) else {
         return 0;
     };
     let file = File(found.get().file);
-    let Some(inode) = books::add_lease(InodePtr(address)) else {
-        return 0;
+    let record = InodeRef::find(address);
+    let mut made = Inode::default();
+    let named = if let Some(record) = &record {
+        record.get()
+    } else {
+        let Some(opened) = file.inode() else {
+            return 0;
+        };
+        made.id = new_id();
+        made.ino = opened.number();
+        made.dev = opened.device();
+        &made
     };
-    own_leases::is_opened_by(inode, file);
-    if !path::is_known(inode.id) {
-        path::record(inode.id, Some(file), InodePtr(address));
+    if !path::is_known(named.id) {
+        path::record(named.id, Some(file), InodePtr(address));
     }
-    react::lease(kind as u32, inode, found, cause as u32);
-    inode.drop_lease();
-    inode.forget_if_empty();
+    let breaker = breaks::breaker(address);
+    // SAFETY: a live map value, or none.
+    let breaker = breaker.map_or(&NOBODY, |breaker| unsafe { &*breaker });
+    let is_seen = how as u32 & known::LAPSED == 0;
+    react::lease(kind as u32, named, found, breaker, cause as u32, is_seen);
+    if record.is_none() {
+        path::forget(named.id);
+    }
     0
 }
+
+static NOBODY: Task = Task {
+    tgid: 0,
+    uid: 0,
+    cgroup: 0,
+    comm: [0; COMM_LEN],
+};
 
 /// Who set a lease: the current task, or what the task `from` tells about an adopted one.
 #[inline(always)]
 fn describe_setter(setter: &mut Task, lease: FileLease, from: TaskPtr) {
+    setter.tgid = lease.setter();
     if from.0 == 0 {
-        // SAFETY: a reference is valid to write.
-        unsafe { current::describe_to(setter) };
+        // A lease whose entry was lost may be changed by who shares the open file description.
+        if setter.tgid == current::tgid() {
+            // SAFETY: a reference is valid to write.
+            unsafe { current::describe_to(setter) };
+        }
         return;
     }
-    setter.tgid = lease.setter();
     if setter.tgid == from.tgid() {
         setter.uid = from.uid();
         setter.cgroup = from.cgroup();
@@ -250,42 +346,102 @@ pub fn modify(lease: FileLease, mode: u32) {
 }
 
 /// Stands for the cause that is seen when a lease is let go.
-const ASK: u64 = u64::MAX;
+const ASK: u64 = 0;
 
 /// Deletes the entry of a lease that ended, and judges everybody it covered. A function of its own for the
 /// verifier: checked once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     let lease = FileLease(lease);
-    let Some(found) = lease.id().and_then(LeaseRef::find) else {
-        return 0;
+    if let Some(found) = lease.id().and_then(LeaseRef::find) {
+        over(found, lease.0, lease.flags(), cause, 0);
+    }
+    0
+}
+
+/// Does so of a lease that ended just after its entry was made, by a cause that was not seen.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_end_of(address: u64, inode: u64, setter: u64) -> i64 {
+    let id = Id {
+        address,
+        inode,
+        setter: setter as u32,
     };
-    let cause = if cause == ASK { 0 } else { cause };
-    tell(EventKind::LeaseEnd, found.key, || cause_of(found, cause));
-    let Some(counted) = idle::end(found.counted()) else {
-        return 0;
+    if let Some(found) = LeaseRef::find(id) {
+        over(
+            found,
+            address,
+            found.get().info.flags,
+            Cause::Other as u64,
+            0,
+        );
+    }
+    0
+}
+
+/// The same of a lease that is not there any more, and of whose end nothing is known: the kernel has not listed it
+/// for a while.
+#[inline(always)]
+pub fn lapsed(found: LeaseRef) {
+    lost(Count::Healed, 1, found.get().address);
+    lease_lapsed(found.key.inode, found.key.by);
+}
+
+/// A function of its own, because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_lapsed(address: u64, by: u64) -> i64 {
+    if let Some(found) = LeaseRef::at(LeaseKey { inode: address, by }) {
+        let Lease { address, info, .. } = found.get();
+        over(
+            found,
+            *address,
+            info.flags,
+            Cause::Other as u64,
+            known::LAPSED,
+        );
+    }
+    0
+}
+
+#[inline(always)]
+fn over(found: LeaseRef, address: u64, flags: u32, cause: u64, how: u32) {
+    let Some(counted) = found.end(address) else {
+        return;
     };
+    tell(EventKind::LeaseEnd, found.key, how, || {
+        cause_of(found, cause)
+    });
     let Some(inode) = found.inode_by(counted) else {
         found.remove();
-        return 0;
+        return;
     };
     let is_counted = counted & IDLE == 0;
     let cause = cause_of(found, cause) as u32;
     let mut end = End {
         inode: inode.number(),
-        lease: lease.0,
+        lease: address,
         file: found.get().file,
         setter: found.get().setter.tgid,
         cause,
         set_ns: found.get().info.set_ns,
-        facts: facts(&found.get().info, lease.flags(), cause),
+        facts: ends::facts(&found.get().info, flags, cause) | u64::from(how) << 8,
+        left: MOST_LOOKED_AT,
     };
     let is_inherited = found.get().heirs > 0;
     found.remove();
     // What is judged by how many pins there are is judged by those that there are.
     books::close_batch(inode);
     if is_counted {
-        end_lease(end.setter, inode, end.file, end.set_ns, end.facts);
+        ends::end_lease(
+            end.setter,
+            inode,
+            end.file,
+            end.set_ns,
+            end.facts,
+            &mut end.left,
+        );
     }
     if is_inherited || has_other_owners(inode, end.setter) {
         walk_stakes(end_for_other, &mut end);
@@ -293,11 +449,7 @@ extern "C" fn lease_over(lease: u64, cause: u64) -> i64 {
     if is_counted {
         inode.drop_lease();
     }
-    // A record may be kept for who wants the leases broken.
-    if kernel_leases::number(InodePtr(found.key.inode)) <= 1 {
-        inode.forget_if_empty();
-    }
-    0
+    inode.forget_if_empty();
 }
 
 /// How the lease ends: as is known already, unless that is 0.
@@ -316,18 +468,22 @@ fn cause_of(found: LeaseRef, known: u64) -> u64 {
 
 /// Deletes the entry of a lease without judging anybody.
 #[unsafe(no_mangle)]
-extern "C" fn lease_forget(lease: u64) -> i64 {
-    let Some(found) = FileLease(lease).id().and_then(LeaseRef::find) else {
+extern "C" fn lease_forget(address: u64, inode: u64, setter: u64) -> i64 {
+    let id = Id {
+        address,
+        inode,
+        setter: setter as u32,
+    };
+    let Some(found) = LeaseRef::find(id) else {
         return 0;
     };
-    let setter = found.get().setter.tgid;
-    let Some(counted) = idle::end(found.counted()) else {
+    let Some(counted) = found.end(address) else {
         return 0;
     };
-    if counted & IDLE == 0 {
-        own_leases::take_back(found.key.inode, u64::from(setter));
-    }
     found.remove();
+    if counted & IDLE == 0 {
+        own_leases::forget(counted, id.setter);
+    }
     0
 }
 
@@ -342,7 +498,12 @@ struct End {
     set_ns: u64,
     /// As [`facts`] packs them.
     facts: u64,
+    /// Descriptors that may be looked at yet: `flc_lock` is held.
+    left: u64,
 }
+
+/// Descriptors of all processes together that are looked at for one end of a lease.
+const MOST_LOOKED_AT: u64 = 1 << 16;
 
 /// One step of the walk over all stakes: ends the lease for a process that held it without having
 /// set it. Who pinned before it came to hold it is found out now.
@@ -362,16 +523,30 @@ unsafe extern "C" fn end_for_other(
             return 0;
         };
         if inherited::remove((*end).lease, stake) {
-            end_lease(tgid, inode, (*end).file, (*end).set_ns, (*end).facts);
+            ends::end_lease(
+                tgid,
+                inode,
+                (*end).file,
+                (*end).set_ns,
+                (*end).facts,
+                &mut (*end).left,
+            );
         } else if tgid != (*end).setter
             && coverage::is_bare(stake.word())
-            && holds(stake, inode, &*end)
+            && holds(stake, inode, &mut *end)
         {
             // It covered this stake, which was not known.
             let change = stake.lease();
             counts::cover(change);
             if change.is_made() {
-                end_lease(tgid, inode, (*end).file, (*end).set_ns, (*end).facts);
+                ends::end_lease(
+                    tgid,
+                    inode,
+                    (*end).file,
+                    (*end).set_ns,
+                    (*end).facts,
+                    &mut (*end).left,
+                );
             }
         }
     }
@@ -381,92 +556,12 @@ unsafe extern "C" fn end_for_other(
 /// Whether the stake's owner holds the file whose lease ends, or has just dropped the last
 /// reference to it.
 #[inline(always)]
-fn holds(stake: StakeRef, inode: InodeRef, end: &End) -> bool {
+fn holds(stake: StakeRef, inode: InodeRef, end: &mut End) -> bool {
     let by_last_reference =
         end.cause != Cause::Unlock as u32 && end.cause != Cause::BreakTimeout as u32;
     if by_last_reference {
         stake.key.tgid == current::tgid()
     } else {
-        coverage::holds(stake, inode, end.file)
+        coverage::holds(stake, inode, end.file, &mut end.left)
     }
-}
-
-/// What is told of a lease that ended, in one word.
-#[inline(always)]
-const fn facts(info: &LeaseInfo, flags: u32, cause: u32) -> u64 {
-    (flags as u64) << 32 | (cause as u64) << 16 | (info.known as u64) << 8 | info.mode as u64
-}
-
-/// A lease that covered a process's stake is let go by the current process. If pins remain and it
-/// was the last: a breach.
-#[inline(always)]
-fn end_lease(tgid: u32, inode: InodeRef, file: u64, set_ns: u64, facts: u64) {
-    if let Some(stake) = StakeRef::find(tgid, inode.id) {
-        stake.set_file(file);
-        if stake.end_unpinned() {
-            stake.forget_if_empty();
-            return;
-        }
-        if word::is_last_cover(stake.word()) && leases(inode.word()) > 1 {
-            // Its owner may have come to hold another leased file since it pinned.
-            coverage::add_by_descriptors(stake.key.tgid, inode);
-        }
-    }
-    lease_end_describe(u64::from(tgid), inode.number(), set_ns, facts);
-    lease_end(
-        u64::from(tgid),
-        inode.number(),
-        u64::from(facts as u32 >> 16),
-    );
-}
-
-/// Describes the breach that the end of this lease will be, if it is the last of the stake. Before the
-/// mark, so that whoever sees the mark sees it, too. All ends of leases of one inode run under its
-/// `flc_lock`. A function of its own for the verifier: checked once, not once for each call.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lease_end_describe(tgid: u64, number: u64, set_ns: u64, facts: u64) -> i64 {
-    let Some(inode) = InodeRef::find_number(number) else {
-        return 0;
-    };
-    let Some(stake) = StakeRef::find(tgid as u32, inode.id) else {
-        return 0;
-    };
-    let word = stake.word();
-    if !word::is_last_cover(word) || word & ZOMBIE != 0 {
-        return 0;
-    }
-    let cause = facts as u32 >> 16;
-    let ending = if react::is_ending(cause, tgid as u32) {
-        known::ENDING
-    } else {
-        0
-    };
-    // SAFETY: a map value.
-    unsafe {
-        let record = stake.get_ptr();
-        let lease = &raw mut (*record).lease;
-        (*lease).set_ns = set_ns;
-        (*lease).flags = (facts >> 32) as u32;
-        (*lease).mode = facts as u32 & 0xff;
-        (*lease).cause = cause;
-        (*lease).known = (facts as u32 >> 8 & 0xff) | ending;
-        current::describe_to(&raw mut (*record).releaser);
-        mem::copy(&raw mut (*record).breaker, &inode.get().breaker);
-        (*record).released_ns = current::now();
-    }
-    0
-}
-
-/// The end of the lease itself. A function of its own for the verifier, too.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn lease_end(tgid: u64, number: u64, cause: u64) -> i64 {
-    let Some(inode) = InodeRef::find_number(number) else {
-        return 0;
-    };
-    if let Some(stake) = StakeRef::find(tgid as u32, inode.id) {
-        react::lease_ended(inode, stake, stake.lease_end(), cause as u32);
-    }
-    0
 }

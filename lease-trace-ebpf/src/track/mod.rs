@@ -4,6 +4,7 @@ pub mod books;
 pub mod breaks;
 pub mod counts;
 pub mod coverage;
+pub mod ends;
 pub mod inherited;
 pub mod lease;
 pub mod own_leases;

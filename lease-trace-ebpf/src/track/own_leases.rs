@@ -1,24 +1,23 @@
 //! Counts leases in the stakes of those who set them, see `lease_trace_common::idle`.
 
 use lease_trace_common::{
+    cause::Cause,
     count::Count,
     idle::{self, Counting},
-    lease::LeaseKey,
-    stake::pins,
-    word::Change,
+    lease::{LeaseKey, known},
 };
 
 use crate::{
     kernel::{File, InodePtr, TaskPtr, current},
     state::{inodes::InodeRef, leases::LeaseRef, losses::lost, stakes::StakeRef},
-    track::{books, counts, path, react},
+    track::{books, counts, ends, path, react},
 };
 
 /// A process has a stake in the inode at this address, without leases or pins: counts the lease that it may have
 /// set before.
 #[inline(always)]
 pub fn count_first(address: u64, tgid: u32) {
-    count(LeaseKey::first(address, tgid));
+    count(LeaseKey::first(address, tgid), tgid);
 }
 
 /// Whether there is a lease that [`count_first`] would count.
@@ -32,18 +31,24 @@ pub fn is_idle(inode: InodeRef, tgid: u32) -> bool {
 /// set there.
 #[inline(always)]
 pub fn at_once(key: LeaseKey, setter: u32, adopted_from: TaskPtr) {
-    let mut counted = AGAIN;
+    let mut is_idle = true;
     for _ in 0..ATTEMPTS {
-        counted = lease_count_at_once(key.inode, key.by, adopted_from.0);
-        if counted != AGAIN {
+        let number = lease_make_stake(key.inode, key.by, adopted_from.0);
+        if number == 0 {
+            return;
+        }
+        count(key, setter);
+        lease_drop(number as u64);
+        is_idle = LeaseRef::at(key).is_some_and(|found| found.get().is_idle());
+        if !is_idle {
             break;
         }
     }
-    if counted == AGAIN {
+    if is_idle {
         lost(Count::LostWait, 1, key.inode);
     }
     if !key.is_first() {
-        count(LeaseKey::first(key.inode, setter));
+        count(LeaseKey::first(key.inode, setter), setter);
     }
 }
 
@@ -52,7 +57,7 @@ pub fn at_once(key: LeaseKey, setter: u32, adopted_from: TaskPtr) {
 pub fn join(key: LeaseKey, inode: InodeRef, setter: u32, adopted_from: TaskPtr) {
     if let Some(stake) = StakeRef::find(setter, inode.id) {
         stake.count_same_pid(started(setter, adopted_from));
-        count(key);
+        count(key, setter);
     }
 }
 
@@ -61,19 +66,27 @@ const ATTEMPTS: u32 = 3;
 
 /// Counts a lease that is idle, if its setter has a stake.
 #[inline(always)]
-pub fn count(key: LeaseKey) {
-    for _ in 0..ATTEMPTS {
-        match lease_count(key.inode, key.by) {
-            AGAIN => {}
-            DONE => return,
-            late => return take_back(key.inode, late.unsigned_abs()),
-        }
-    }
-    lost(Count::LostWait, 1, key.inode);
+fn count(key: LeaseKey, setter: u32) {
+    lease_count_until(key.inode, key.by, u64::from(setter));
 }
 
-/// What [`lease_count`] returns: the record or the stake was just made, changed or deleted; below zero whose stake
-/// counts a lease too many.
+/// A function of its own for the verifier: checked once, not at each place.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_count_until(address: u64, by: u64, setter: u64) -> i64 {
+    for _ in 0..ATTEMPTS {
+        match lease_count(address, by) {
+            AGAIN => {}
+            DONE => return 0,
+            number => return lease_end_late(number as u64, setter),
+        }
+    }
+    lost(Count::LostWait, 1, address);
+    0
+}
+
+/// What [`lease_count`] returns: the record or the stake was just made, changed or deleted; anything else is the
+/// number of the record that counts a lease too many.
 const DONE: i64 = 1;
 const AGAIN: i64 = 0;
 
@@ -108,7 +121,7 @@ extern "C" fn lease_count(address: u64, by: u64) -> i64 {
     );
     match counting {
         Counting::Counted => path::record(inode.id, Some(File(file)), InodePtr(address)),
-        Counting::Late => return -i64::from(stake.key.tgid),
+        Counting::Late => return inode.number() as i64,
         Counting::Again => {
             inode.forget_if_empty();
             return AGAIN;
@@ -117,25 +130,32 @@ extern "C" fn lease_count(address: u64, by: u64) -> i64 {
     DONE
 }
 
-/// Makes a stake, and counts the lease in it, unless the stake is deleted just then. A function of its own for the
-/// verifier, and because it is rarely called.
+/// Makes the setter's stake if there is none, and the inode's record, which is there until [`lease_drop`]: its number,
+/// 0 if there is no room. A function of its own for the verifier, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lease_count_at_once(address: u64, by: u64, adopted_from: u64) -> i64 {
+extern "C" fn lease_make_stake(address: u64, by: u64, adopted_from: u64) -> i64 {
     let Some(found) = LeaseRef::at(LeaseKey { inode: address, by }) else {
-        return DONE;
+        return 0;
     };
     let (file, setter) = (File(found.get().file), found.get().setter);
-    // For as long as the stake is made.
     let Some(inode) = books::add_lease(InodePtr(address)) else {
-        return DONE;
+        return 0;
     };
     is_opened_by(inode, file);
     StakeRef::make_if_missing(&setter, started(setter.tgid, TaskPtr(adopted_from)), inode);
-    count(LeaseKey { inode: address, by });
-    inode.drop_lease();
-    inode.forget_if_empty();
-    i64::from(!found.get().is_idle())
+    inode.number() as i64
+}
+
+/// A function of its own, because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_drop(number: u64) -> i64 {
+    if let Some(inode) = InodeRef::find_number(number) {
+        inode.drop_lease();
+        inode.forget_if_empty();
+    }
+    0
 }
 
 /// The record has the numbers of the inode that this file opened, by which its leases are known.
@@ -163,27 +183,46 @@ fn started(setter: u32, from: TaskPtr) -> u64 {
     }
 }
 
-/// Takes out one lease that this process's stake counts, but has not got.
+/// A lease that was counted in this process's stake, by two or as it ended, ends there. If pins came meanwhile, and
+/// nothing else covers them, they were taken while it was in force: by whom it was let go is not known here. A
+/// function of its own, because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_end_late(number: u64, tgid: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    if let Some(stake) = StakeRef::find(tgid as u32, inode.id) {
+        // It was described when it was counted.
+        let info = &stake.get().lease;
+        let facts = ends::facts(info, info.flags, Cause::Other as u32);
+        ends::lease(
+            tgid,
+            number,
+            info.set_ns,
+            facts | u64::from(known::LAPSED) << 8,
+        );
+    }
+    inode.drop_lease();
+    inode.forget_if_empty();
+    0
+}
+
+/// One lease of this process is not in force any more, and nobody is judged by that.
 #[inline(always)]
-pub fn take_back(address: u64, tgid: u64) {
-    lease_take_back(address, tgid);
+pub fn forget(number: u64, tgid: u32) {
+    lease_take_back(number, u64::from(tgid));
 }
 
 /// A function of its own, because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lease_take_back(address: u64, tgid: u64) -> i64 {
-    // It is there: the lease too many keeps it.
-    let Some(inode) = InodeRef::find(address) else {
+extern "C" fn lease_take_back(number: u64, tgid: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
     if let Some(stake) = StakeRef::find(tgid as u32, inode.id) {
-        let change = stake.unlease();
-        counts::cover(change);
-        // Pins that came meanwhile were never covered.
-        if change.is(Change::UNCOVERED) && !change.is(Change::WAS_ZOMBIE) {
-            react::bare(inode, stake, pins(stake.word()));
-        }
+        counts::cover(stake.unlease());
         stake.forget_if_empty();
     }
     inode.drop_lease();

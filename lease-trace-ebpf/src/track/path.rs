@@ -56,6 +56,12 @@ pub fn record(id: u64, file: Option<File>, inode: InodePtr) {
     }
 }
 
+/// Drops the path that was recorded for this id.
+#[inline(always)]
+pub fn forget(id: u64) {
+    _ = PATHS.remove(id);
+}
+
 /// Whether there is a path of the inode with this id.
 #[inline(always)]
 pub fn is_known(id: u64) -> bool {

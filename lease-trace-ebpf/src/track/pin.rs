@@ -17,7 +17,7 @@ use crate::{
     kernel::{self, Current, File, InodePtr, Owner, Page, TaskPtr, Vma, current},
     state::{
         audit, calls,
-        inodes::{InodeRef, TRIES},
+        inodes::InodeRef,
         losses::lost,
         maps::{Call, count},
         stakes::{NO_LEASE, StakeRef},
@@ -399,15 +399,22 @@ extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
 /// stack.
 #[inline(always)]
 fn give(number: u64, inode: u64, n: u64, mm: u64) -> bool {
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         match pin_give(number, n, mm) {
-            AGAIN => prepare(number, inode, mm),
+            AGAIN => {
+                prepare(number, inode, mm);
+                pin_describe(number, 0, mm, 0);
+                pin_name(number, inode, 0, mm);
+            }
             given => return given == GIVEN_WITHOUT_STACK,
         }
     }
     pin_leave_unowned(number, n);
     false
 }
+
+/// Each time the stake was just deleted, or a lease just set: the next time it is there, or counted.
+const ATTEMPTS: u32 = 3;
 
 /// What [`pin_give`] returns: the stake is not there, or does not count its owner's lease: it was deleted just
 /// then, since it was empty; or the pins have a place.

@@ -4,7 +4,12 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
-    count::Count, event::EventKind, lease::LeaseInfo, policy::on, stake::leases, word::Change,
+    count::Count,
+    event::EventKind,
+    lease::LeaseInfo,
+    policy::on,
+    stake::{Inode, Task, leases},
+    word::Change,
 };
 
 use crate::{
@@ -29,16 +34,10 @@ pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
     if change.is(Change::LEASED) {
         notes::leave(stake, inode.slot, on::ZOMBIE, 0);
     } else {
-        bare(inode, stake, change.pins());
+        notify::stake(EventKind::BarePin, inode, stake, change.pins());
+        notes::leave_bare(stake, inode.slot);
     }
     told(inode, stake);
-}
-
-/// Pins that no lease covers.
-#[inline(always)]
-pub fn bare(inode: InodeRef, stake: StakeRef, pins: u64) {
-    notify::stake(EventKind::BarePin, inode, stake, pins);
-    notes::leave_bare(stake, inode.slot);
 }
 
 /// What becomes of a stake that one more lease covers.
@@ -146,8 +145,8 @@ pub fn tells_of_leases() -> bool {
 
 /// A lease was set, or ends, whomever it covered.
 #[inline(always)]
-pub fn lease(kind: u32, inode: InodeRef, lease: LeaseRef, cause: u32) {
-    notify::lease(kind, inode, lease, cause);
+pub fn lease(kind: u32, inode: &Inode, lease: LeaseRef, breaker: &Task, cause: u32, is_seen: bool) {
+    notify::lease(kind, inode, lease, breaker, cause, is_seen);
 }
 
 /// The first pins are about to be given to this stake: notes the stack of the call, see [`stack::note`].

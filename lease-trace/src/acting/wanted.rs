@@ -82,6 +82,7 @@ mod tests {
             inode: InodeView {
                 inode: Some(inode),
                 path: None,
+                breaker: None,
             },
         }
     }

@@ -1,6 +1,7 @@
 //! `lease-trace monitor`: shows each zombie as it comes to be and as it is laid to rest.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufWriter},
     process,
     time::{Duration, Instant},
@@ -22,7 +23,7 @@ use crate::{
     exit::Exit,
     filter::Filter,
     kernel::host,
-    proofs::Proofs,
+    proofs::{Lapses, Proofs},
     record::Start,
     rules,
     service::{Service, Store},
@@ -153,6 +154,8 @@ async fn watch(
     let mut acting = Acting::default();
     let mut sweep = Sweep::default();
     let mut proofs = Proofs::default();
+    let mut lapses = Lapses::default();
+    let mut limits = Limits::default();
     // Inode ids are those of the maps: only with maps that stay do they mean anything later.
     let store = if tracer.is_in_place() {
         Store::of_manager()
@@ -185,6 +188,8 @@ async fn watch(
                 }
                 sweep.run(tracer, &mut session, &mut acting, &counts)?;
                 proofs.run(tracer, &mut session)?;
+                lapses.run(tracer);
+                limits.look();
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
@@ -214,6 +219,43 @@ async fn watch(
         tracer.in_force().ok().as_ref(),
     )?;
     Ok(())
+}
+
+/// What keeps hooks from seeing, which may change while they are attached.
+struct Limits {
+    known: BTreeSet<String>,
+    next: Instant,
+}
+
+impl Default for Limits {
+    /// Those of now are told by the start.
+    fn default() -> Self {
+        Self {
+            known: tracer::limits(),
+            next: Instant::now() + Self::EVERY,
+        }
+    }
+}
+
+impl Limits {
+    const EVERY: Duration = Duration::from_secs(5);
+
+    /// Says what has changed since the last look.
+    fn look(&mut self) {
+        let begun = Instant::now();
+        if begun < self.next {
+            return;
+        }
+        self.next = begun + Self::EVERY;
+        let now = tracer::limits();
+        for limit in now.difference(&self.known) {
+            log::warn!("{limit}");
+        }
+        for limit in self.known.difference(&now) {
+            log::warn!("this is over: {limit}");
+        }
+        self.known = now;
+    }
 }
 
 /// Looks for orphaned pins while there are pins under a lease.

@@ -23,6 +23,7 @@ fn inode() -> InodeView {
             ..fixtures::blank()
         }),
         path: None,
+        breaker: None,
     }
 }
 

@@ -21,6 +21,7 @@ fn inode() -> InodeView {
             ..fixtures::blank()
         }),
         path: None,
+        breaker: None,
     }
 }
 

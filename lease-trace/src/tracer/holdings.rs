@@ -1,10 +1,10 @@
 //! Leases and stakes alone, without a look at their inodes and paths, and how full the maps are:
 //! what can be read often, however many there are.
 
-use std::{borrow::Borrow, collections::HashSet, iter};
+use std::{borrow::Borrow, iter};
 
 use aya::maps::{IterableMap, MapData};
-use lease_trace_common::{lease::Lease, stake::Stake};
+use lease_trace_common::{lease::Lease, stake::Stake, totals::Totals};
 
 use super::{error::Error, idle, maps::Maps};
 use crate::kernel::undisturbed::Undisturbed;
@@ -35,12 +35,12 @@ impl<T: Borrow<MapData>> Maps<T> {
     pub fn holdings(&self) -> Result<Holdings, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
         let mut stakes = self.settled_stakes()?;
-        // A slot of `INODES` is taken as long as a lease or a stake has its inode.
-        let inodes: HashSet<u64> = leases
-            .iter()
-            .filter_map(|(_, lease)| Some(lease.record()?.1))
-            .chain(stakes.iter().map(|(key, _)| key.inode))
-            .collect();
+        let totals = {
+            let _undisturbed = Undisturbed::claim();
+            self.totals.get(&0, 0)
+        };
+        let totals =
+            totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?;
         // A deletion can throw this walk back to the start: no more steps than the map holds.
         let mut keys = self.paths.keys().take(self.max_paths()?);
         let next = || {
@@ -50,7 +50,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         let paths = iter::from_fn(next).count();
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
-            ("INODES", inodes.len(), self.inodes.map()),
+            ("INODES", *totals.tracked as usize, self.inodes.map()),
             ("STAKES", stakes.len(), self.stakes.map()),
             ("PATHS", paths, self.paths.map()),
         ];

@@ -2,9 +2,9 @@
 //! while somebody reads the file `idle` in bpffs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs, io,
-    path::Path,
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use lease_trace_common::{
@@ -13,13 +13,37 @@ use lease_trace_common::{
 };
 
 use super::{
+    iterator,
+    object::Object,
     pinned,
     snapshot::{InodeView, LeaseView, StakeView},
+    walk,
 };
+use crate::kernel::iter;
 
 /// The file, in the folder of [`pinned`], and the program that writes it.
 pub const FILE: &str = "idle";
 pub const PROGRAM: &str = "write_idle";
+
+/// The program of an object that is nobody else's, and goes over its map.
+pub struct Source(io::Result<OwnedFd>);
+
+impl Source {
+    pub fn of(object: &Object) -> Self {
+        let link = || {
+            let program = iterator::load(&object.raw, &object.types, PROGRAM, "bpf_map_elem");
+            let program = program.map_err(|error| io::Error::other(error.to_string()))?;
+            let map = object.maps.descriptor("LEASES").map_err(io::Error::other)?;
+            iter::over_map(program.as_fd(), map.as_fd())
+        };
+        Self(link())
+    }
+
+    /// Those of now; none where the program cannot be had.
+    pub fn files(self) -> Files {
+        Files::read(|| walk::read_all(iter::begin(self.0?.as_fd())?.into()))
+    }
+}
 
 /// What is known of the files of idle leases.
 pub struct Files(HashMap<LeaseKey, (IdleLease, Vec<u8>)>);
@@ -27,8 +51,11 @@ pub struct Files(HashMap<LeaseKey, (IdleLease, Vec<u8>)>);
 impl Files {
     /// Those of now; none where they cannot be had, so that they are unknown.
     pub fn now() -> Self {
-        let read = read_all(&pinned::folder().join(FILE));
-        match read {
+        Self::read(|| walk::read_all(fs::File::open(pinned::folder().join(FILE))?))
+    }
+
+    fn read(all: impl FnOnce() -> io::Result<Vec<u8>>) -> Self {
+        match all() {
             Ok(bytes) => Self(parse(&bytes)),
             Err(error) => {
                 log::debug!("cannot read the files of leases without pins: {error}");
@@ -49,26 +76,21 @@ impl Files {
             address: key.inode,
             ino: file.ino,
             dev: file.dev,
-            breaker: file.breaker,
             ..Inode::default()
         };
         let view = InodeView {
             inode: Some(inode),
             path: (!path.is_empty()).then(|| Box::new(FilePath::new(path, file.path_flags))),
+            breaker: None,
         };
         Some((file.inode_id, view))
     }
 }
 
-/// A file of an iterator: with a walk of a million elements without a record it is to be read on.
-fn read_all(at: &Path) -> io::Result<Vec<u8>> {
-    super::walk::read_all(fs::File::open(at)?)
-}
-
 fn parse(mut bytes: &[u8]) -> HashMap<LeaseKey, (IdleLease, Vec<u8>)> {
     let mut found = HashMap::new();
     while let Some((record, rest)) = bytes.split_at_checked(size_of::<IdleLease>()) {
-        let Some(file) = super::walk::records::<IdleLease>(record).next() else {
+        let Some(file) = walk::records::<IdleLease>(record).next() else {
             break;
         };
         let Some((room, rest)) = rest.split_at_checked(file.path_room as usize) else {
@@ -101,11 +123,19 @@ pub fn stakes<'a>(leases: impl Iterator<Item = (u64, &'a Lease)>) -> Vec<(StakeK
     found.into_iter().collect()
 }
 
-/// The same with what is known of their files.
-pub fn stake_views(leases: &[LeaseView]) -> Vec<StakeView> {
+/// The same with what is known of their files. One that was counted between a look at the leases and one at the stakes
+/// is in `counted`.
+pub fn stake_views(leases: &[LeaseView], counted: &[StakeView]) -> Vec<StakeView> {
+    let there: HashSet<(u32, Option<u64>)> = counted
+        .iter()
+        .map(|view| (view.key.tgid, view.inode.address()))
+        .collect();
     let idle = leases.iter().filter(|view| view.lease.is_idle());
     let inodes: HashMap<u64, &InodeView> = idle.map(|view| (view.inode_id, &view.inode)).collect();
-    let stakes = stakes(leases.iter().map(|view| (view.inode_id, &view.lease)));
+    let uncounted = leases
+        .iter()
+        .filter(|view| !there.contains(&(view.lease.setter.tgid, Some(view.key.inode))));
+    let stakes = stakes(uncounted.map(|view| (view.inode_id, &view.lease)));
     let views = stakes.into_iter().filter_map(|(key, stake)| {
         let inode = (*inodes.get(&key.inode)?).clone();
         Some(StakeView { key, stake, inode })

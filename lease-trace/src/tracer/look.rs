@@ -3,7 +3,7 @@
 //! costs more and holds each open file for a moment.
 
 use super::{
-    Error, Snapshot, enforcement, of_folder, of_monitor, pinned, read, snapshot::Holder,
+    Error, Snapshot, enforcement, idle, of_folder, of_monitor, pinned, read, snapshot::Holder,
     snapshot::Source,
 };
 
@@ -17,7 +17,7 @@ pub fn look() -> Result<Option<Snapshot>, Error> {
     let Some(source) = pinned::source()? else {
         return Ok(None);
     };
-    read(&of_monitor()?, Vec::new(), Some(source)).map(Some)
+    read(&of_monitor()?, idle::Files::now, Vec::new(), Some(source)).map(Some)
 }
 
 /// Tells the maps in place from any that come after them.

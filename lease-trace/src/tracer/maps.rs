@@ -10,7 +10,7 @@ use lease_trace_common::{
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
     owner,
-    stake::{Inode, Path, Stake, StakeKey, pins},
+    stake::{Inode, Path, Stake, StakeKey, Task, pins},
     totals::Totals,
 };
 
@@ -30,6 +30,7 @@ pub struct Maps<T> {
     pub stakes: HashMap<T, StakeKey, Stake>,
     pub inodes: Array<T, Inode>,
     pub paths: HashMap<T, u64, Path>,
+    pub breakers: HashMap<T, u64, Task>,
     pub counts: Array<T, PerCpu>,
     pub totals: Array<T, Totals>,
     /// See [`owner`].
@@ -39,11 +40,12 @@ pub struct Maps<T> {
 }
 
 impl<T: Borrow<MapData>> Maps<T> {
-    pub fn leases(&self) -> Result<Vec<LeaseView>, Error> {
+    /// `idle` reads what is known of the files of idle leases.
+    pub fn leases(&self, idle: impl FnOnce() -> idle::Files) -> Result<Vec<LeaseView>, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
         // Read afterwards, so that only a lease that is counted meanwhile, or ends, is not among them.
         let files = if leases.iter().any(|(_, lease)| lease.is_idle()) {
-            idle::Files::now()
+            idle()
         } else {
             idle::Files::none()
         };
@@ -72,6 +74,12 @@ impl<T: Borrow<MapData>> Maps<T> {
             lease,
             inode,
         })
+    }
+
+    /// Who wanted leases broken last, by the address of the inode that has the file's pages.
+    pub fn breakers(&self) -> Result<std::collections::HashMap<u64, Task>, Error> {
+        let breakers = self.entries("BREAKERS", &self.breakers)?;
+        Ok(breakers.into_iter().collect())
     }
 
     /// One stake; nothing if there is none.
@@ -168,6 +176,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         InodeView {
             inode: self.record(slot, id),
             path: self.paths.get(&id, 0).ok().map(Box::new),
+            breaker: None,
         }
     }
 

@@ -17,6 +17,7 @@ mod idle;
 pub mod in_force;
 mod iterator;
 mod kinds;
+mod lapsed;
 #[cfg(test)]
 mod layout;
 mod lock;
@@ -40,7 +41,7 @@ mod walk;
 pub mod watch;
 mod words;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use lease_trace_common::{
@@ -64,6 +65,7 @@ use self::{
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
+    lapsed::Lister,
     logs::Logs,
     maps::{Counts, Maps},
     notifications::Notifications,
@@ -133,6 +135,7 @@ pub struct Tracer {
     hooks: Hooks,
     logs: Logs,
     prover: Option<Prover>,
+    lister: Option<Lister>,
     keeper: Keeper,
 }
 
@@ -199,6 +202,7 @@ impl Tracer {
             logs: Logs::of(&hooks),
             hooks,
             prover: Prover::open(),
+            lister: Lister::open(),
             keeper: Keeper::Own(folder, denials, links),
         })
     }
@@ -224,6 +228,7 @@ impl Tracer {
             logs: Logs::of(&hooks),
             hooks,
             prover: Prover::open(),
+            lister: Lister::open(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -272,6 +277,19 @@ impl Tracer {
     /// Whether any file has pins by the books.
     pub fn has_pins(&self) -> Result<bool, Error> {
         Ok(self.maps.pinned()? != 0)
+    }
+
+    /// Lets leases end whose end no hook saw, for this long; whether all were looked at. What keeps it from that is
+    /// told once.
+    pub fn end_lapsed(&mut self, limit: Duration) -> bool {
+        let Some(lister) = &mut self.lister else {
+            return true;
+        };
+        lister.look(limit).unwrap_or_else(|error| {
+            log::warn!("leases whose end a hook missed stay in force from now on: {error}");
+            self.lister = None;
+            true
+        })
     }
 
     /// Holds the books against the page caches for this long; nothing where that cannot be. What keeps it from
@@ -333,7 +351,7 @@ impl Tracer {
     /// What the maps say now; holders are not walked.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         let own = snapshot::Source::Monitor(std::process::id());
-        read(&self.maps, Vec::new(), Some(own))
+        read(&self.maps, idle::Files::now, Vec::new(), Some(own))
     }
 
     /// Detaches everything and removes the pinned maps.
@@ -379,6 +397,7 @@ fn assemble(
         stakes: HashMap::try_from(get("STAKES")?).map_err(bad("STAKES"))?,
         inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
+        breakers: HashMap::try_from(get("BREAKERS")?).map_err(bad("BREAKERS"))?,
         counts: Array::try_from(get(PerCpu::MAP)?).map_err(bad(PerCpu::MAP))?,
         totals: Array::try_from(get(Totals::MAP)?).map_err(bad(Totals::MAP))?,
         owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
@@ -398,6 +417,11 @@ pub fn stranger() -> Option<Obstacle> {
     }
 }
 
+/// What keeps the hooks from seeing everything now, apart from what only a start looks for.
+pub fn limits() -> BTreeSet<String> {
+    set_up::limits(pinned::word(owner::KPROBES) != 0).collect()
+}
+
 /// How long a held file may be kept after its process let it go, ms, as the policy in force says.
 pub fn hold_limit_ms() -> u64 {
     pinned::word(owner::HOLD_LIMIT)
@@ -405,19 +429,22 @@ pub fn hold_limit_ms() -> u64 {
 
 fn read(
     maps: &Maps<MapData>,
+    idle: impl FnOnce() -> idle::Files,
     holders: Vec<snapshot::Holder>,
     source: Option<snapshot::Source>,
 ) -> Result<Snapshot, Error> {
-    let leases = maps.leases()?;
+    let leases = maps.leases(idle)?;
     let mut stakes = maps.stakes()?;
-    stakes.extend(idle::stake_views(&leases));
-    Ok(Snapshot {
+    stakes.extend(idle::stake_views(&leases, &stakes));
+    let mut snapshot = Snapshot {
         leases,
         stakes,
         holders,
         counts: maps.counts()?,
         source,
-    })
+    };
+    snapshot.name_breakers(&maps.breakers()?);
+    Ok(snapshot)
 }
 
 /// For `doctor`: attaches every point for a moment and tells what became of each.

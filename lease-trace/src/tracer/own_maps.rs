@@ -73,7 +73,11 @@ impl OwnMaps {
     pub fn descriptor(&self, name: &str) -> Result<OwnedFd, Error> {
         let map = self.0.get(name).ok_or_else(|| missing(name))?;
         let bad = |reason: &str| Error::maps("cannot share the map", name, reason);
-        let (Map::Array(map) | Map::HashMap(map) | Map::Queue(map) | Map::RingBuf(map)) = map
+        let (Map::Array(map)
+        | Map::HashMap(map)
+        | Map::LruHashMap(map)
+        | Map::Queue(map)
+        | Map::RingBuf(map)) = map
         else {
             return Err(bad("its type is not one of those expected"));
         };

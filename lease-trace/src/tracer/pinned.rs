@@ -36,6 +36,7 @@ const MAPS: &[&str] = &[
     "STAKES",
     "SLOT_OF",
     "PATHS",
+    "BREAKERS",
     PerCpu::MAP,
     "EVENTS",
     "WAKE",

@@ -8,6 +8,7 @@ use lease_trace_common::stake::StakeKey;
 use super::{
     Options,
     error::Error,
+    idle,
     maps::Maps,
     object::{self, Purpose},
     of_monitor, orphaned, owned,
@@ -64,8 +65,9 @@ fn walked() -> Result<Snapshot, Error> {
         judges: false,
     };
     let mut object = object::load(Options::default(), purpose)?;
+    let idle = idle::Source::of(&object);
     let holders = Walker::load(&object)?.all()?;
-    read(&owned(&mut object.maps)?, holders, None)
+    read(&owned(&mut object.maps)?, || idle.files(), holders, None)
 }
 
 impl Open {
@@ -87,7 +89,12 @@ impl Open {
     }
 
     fn read(&self, source: Source) -> Result<Snapshot, Error> {
-        read(&self.maps, self.walker.all()?, Some(source))
+        read(
+            &self.maps,
+            idle::Files::now,
+            self.walker.all()?,
+            Some(source),
+        )
     }
 
     /// A file that is just being closed is in no table any more while its lease has not ended yet:

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lease_trace_common::stake::{leases, pins};
+use lease_trace_common::stake::pins;
 
 use super::{Error, maps::Maps, of_monitor};
 use crate::kernel::{limits, uring::Ring};
@@ -95,11 +95,12 @@ fn attempt(maps: &Maps<MapData>) -> Result<Unseen, Error> {
 /// Leases and pins of this process, as the maps have them.
 fn own(maps: &Maps<MapData>) -> Result<(u64, u64), Error> {
     let process = std::process::id();
+    let leases = maps.entries("LEASES", &maps.leases)?.into_iter();
+    let leases = leases.filter(|(_, lease)| lease.setter.tgid == process);
     let stakes = maps.settled_stakes()?.into_iter();
     let own = stakes.filter(|(key, _)| key.tgid == process);
-    Ok(own.fold((0, 0), |(had, pinned), (_, stake)| {
-        (had + leases(stake.word), pinned + pins(stake.word))
-    }))
+    let pins = own.map(|(_, stake)| pins(stake.word)).sum();
+    Ok((leases.count() as u64, pins))
 }
 
 fn comes_to(maps: &Maps<MapData>, is_so: impl Fn((u64, u64)) -> bool) -> Result<bool, Error> {

@@ -10,6 +10,7 @@ use super::{
     error::Error,
     files,
     hooks::Hooks,
+    lapsed,
     object::{self, Object, Purpose},
     pinned, proof, self_test,
     walk::Walker,
@@ -90,6 +91,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
     let mut no_files = files::make(&object, folder.path(), options.files);
     no_files.extend(proof::make(&object, &folder));
+    no_files.extend(lapsed::make(&object, &folder));
     log::debug!("files made");
     let denials = denies.then(|| Denials::attach(&object));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {

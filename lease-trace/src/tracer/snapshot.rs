@@ -96,12 +96,15 @@ impl StakeView {
 pub struct InodeView {
     pub inode: Option<Inode>,
     pub path: Option<Box<Path>>,
+    /// Who wanted a lease on the file broken last, where that was asked.
+    pub breaker: Option<Task>,
 }
 
 impl InodeView {
     pub const UNKNOWN: Self = Self {
         inode: None,
         path: None,
+        breaker: None,
     };
 
     /// Where the inode is in memory, if it is.
@@ -165,6 +168,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Says of each file who wanted a lease on it broken last.
+    pub fn name_breakers(&mut self, breakers: &HashMap<u64, Task>) {
+        let leases = self.leases.iter_mut().map(|view| &mut view.inode);
+        let stakes = self.stakes.iter_mut().map(|view| &mut view.inode);
+        for inode in leases.chain(stakes) {
+            inode.breaker = inode.address().and_then(|at| breakers.get(&at).copied());
+        }
+    }
+
     pub fn leased(&self) -> Leased {
         let leases = self.leases.iter();
         leases.map(|view| (view.id(), view.key.inode)).collect()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Actor, Leftovers, Monitor, PAGES, Pinned, Scratch, Setting, Tool, expect_zombie,
+    Actor, Leftovers, Monitor, PAGES, Pinned, Scratch, Setting, Tool, eventually, expect_zombie,
     open_lease_and_pin,
 };
 use crate::preemption;
@@ -124,6 +124,23 @@ fn kprobes_that_are_switched_off_are_said() {
     let ran = Tool::run(&["monitor", "-o", "json", "-d", "1s", "--attach", "fentry"]).exits(0);
     assert!(!ran.stdout.contains(FILE), "{ran}");
     assert!(!ran.stdout.contains("was missed"), "{ran}");
+}
+
+/// And by a monitor that runs already, when they are switched off and on again.
+#[test]
+fn kprobes_that_are_switched_off_later_are_said() {
+    let monitor = Monitor::with(&["--attach", "kprobe"]);
+    let said = |what: &str| {
+        assert!(
+            eventually(|| monitor.talk().contains(what)),
+            "{what}\n{}",
+            monitor.talk()
+        );
+    };
+    let off = Setting::of_sysfs("kernel/debug/kprobes/enabled", "0");
+    said("kprobes are switched off in /sys/kernel/debug/kprobes/enabled");
+    drop(off);
+    said("this is over: kprobes are switched off");
 }
 
 /// The books of a running monitor are right, with a zombie in them, too; without one there are none.

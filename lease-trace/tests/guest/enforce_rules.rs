@@ -243,3 +243,39 @@ fn the_first_of_two_that_overlap() {
     assert_eq!(enforcement.hits("outer")["reported"], 2);
     assert_eq!(enforcement.hits("inner")["denied"], 1);
 }
+
+/// What a lease is when it goes counts, not what it was when the first pin was taken.
+#[test]
+fn a_lease_that_became_another_is_judged_as_what_it_is() {
+    let scratch = Scratch::new();
+    let rule = |mode: &str| {
+        format!(
+            "[[rule]]\nname = \"{mode}\"\nmatch.path = \"{}\"\nmatch.lease = \"{mode}\"\n\
+             action = \"deny\"\notherwise = \"report\"\n",
+            scratch.file(mode)
+        )
+    };
+    for mode in ["write", "read"] {
+        fs::create_dir(scratch.file(mode)).expect("a folder");
+    }
+    let _enforcement = Enforcement::start(&format!(
+        "mode = \"enforce\"\n{}{}",
+        rule("write"),
+        rule("read")
+    ));
+    for (mode, is_denied) in [("write", false), ("read", true)] {
+        let actor = Actor::start();
+        let path = scratch.file(&format!("{mode}/f"));
+        actor.ok(&format!("open pinned {path} rw,creat"));
+        actor.all(&["write-all pinned 1M", "mmap m pinned 1M shared rw"]);
+        actor.all(&["uring ring", "register-buffers ring m"]);
+        actor.all(&["munmap m", "close pinned"]);
+        actor.ok(&format!("open f {path} ro"));
+        actor.all(&["setlease f w", "setlease f r"]);
+        if is_denied {
+            actor.err("setlease f u", libc::EBUSY);
+            actor.ok("unregister-buffers ring");
+        }
+        actor.ok("setlease f u");
+    }
+}

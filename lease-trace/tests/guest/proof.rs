@@ -282,3 +282,33 @@ fn what_is_right_stays_as_it_is() {
     monitor.none_for(actor.pid(), "zombie");
     pinned.assert_balanced();
 }
+
+/// Ends of leases that no hook saw: what has pins is told as a zombie of which nobody knows who let go, and nothing
+/// stays in the books.
+#[test]
+fn ends_of_leases_that_were_missed_are_found() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::with(&["--attach", "kprobe"]);
+    let (idle, pinner) = (Actor::start(), Actor::start());
+    idle.ok(&format!("open f {} rw,creat", scratch.file("idle")));
+    idle.ok("setlease f w");
+    let file = open_lease_and_pin(&pinner, &scratch.file("pinned"));
+    {
+        let _off = no_kprobes();
+        idle.ok("close f");
+        pinner.ok("setlease f u");
+    }
+    let zombie = monitor.expect_of("zombie", pinner.pid());
+    assert_eq!(zombie["ino"], file.ino, "{zombie}");
+    assert_eq!(zombie["cause"], "other", "{zombie}");
+    assert_eq!(zombie["releaser"], Value::Null, "{zombie}");
+    assert_eq!(zombie["pins"], PAGES, "{zombie}");
+    monitor.expect("lost", |lost| {
+        let what = lost["what"].as_str();
+        what.is_some_and(|what| what.contains("that were gone"))
+    });
+    let check = Tool::run(&["doctor", "--check", "-J"]).exits(0).json();
+    assert_eq!(check["leases"], 0, "{check}");
+    pinner.ok("unregister-buffers ring");
+    monitor.expect_of("at-rest", pinner.pid());
+}

@@ -1,0 +1,48 @@
+//! Leases whose end no hook saw: the kernel does not list them any more.
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+
+use crate::{
+    kernel::{File, FileLease, MapElement, current, leases::is_listed},
+    state::leases::LeaseRef,
+    track::lease,
+};
+
+/// A byte is written after so many leases, so that whoever reads byte by byte gets on in steps.
+const STEP: u64 = 64;
+
+/// One lease of `LEASES`.
+#[inline(always)]
+pub fn lease(ctx: *const MapElement) {
+    let (seq, number) = MapElement::reader(ctx);
+    look(ctx);
+    if number % STEP == STEP - 1 {
+        let byte = 0_u8;
+        // SAFETY: `seq` is the iterator's own sequence file; the byte is a local.
+        unsafe { bpf_seq_write(seq.cast(), (&raw const byte).cast_mut().cast(), 1) };
+    }
+}
+
+#[inline(always)]
+fn look(ctx: *const MapElement) {
+    let Some(found) = MapElement::key(ctx).and_then(LeaseRef::at) else {
+        return;
+    };
+    let record = found.get();
+    match lease_is_listed(record.address, record.file) {
+        LISTED => found.is_listed(),
+        MISSING if found.is_missing(current::now()) => lease::lapsed(found),
+        _ => {}
+    }
+}
+
+/// What [`lease_is_listed`] returns where it is seen.
+const LISTED: i64 = 1;
+const MISSING: i64 = 0;
+
+/// A function of its own, so that its stack is free again for what follows.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_is_listed(lease: u64, file: u64) -> i64 {
+    is_listed(FileLease(lease), File(file)).map_or(-1, i64::from)
+}
