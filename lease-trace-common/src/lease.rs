@@ -77,10 +77,10 @@ pub mod known {
     pub const LEASED: u32 = 1;
     /// The holder is the kernel itself (nfsd).
     pub const KERNEL: u32 = 2;
-    /// Its end was missed, and found out later: who let it go, and how, is not known.
-    pub const LAPSED: u32 = 8;
     /// The lease went because the owner of the pins is ending: they will go by themselves.
     pub const ENDING: u32 = 4;
+    /// Its end was missed, and found out later: who let it go, and how, is not known.
+    pub const LAPSED: u32 = 8;
 }
 
 impl LeaseInfo {

@@ -4,78 +4,81 @@ use std::time::{Duration, Instant};
 
 use crate::{session::Session, tracer::Tracer};
 
-/// When to look next.
-pub struct Proofs {
+/// When to look next: a walk takes no more than a part of the time, however long it is.
+struct Pace {
     next: Instant,
     /// What the walk under way has taken so far.
     taken: Duration,
+    /// From one walk to the next, at least.
+    every: Duration,
 }
 
-impl Default for Proofs {
-    fn default() -> Self {
+impl Pace {
+    const SHARE: u32 = 100;
+    /// No walk goes on for longer than this.
+    const AT_ONCE: Duration = Duration::from_millis(10);
+
+    fn new(every: Duration) -> Self {
         Self {
-            next: Instant::now(),
+            next: Instant::now() + every,
             taken: Duration::ZERO,
+            every,
+        }
+    }
+
+    /// A step that began then has been made; with it the walk came to its end, or is to go on.
+    fn stepped(&mut self, begun: Instant, is_whole: bool) {
+        self.taken += begun.elapsed();
+        if is_whole {
+            self.next = begun + self.every.max(self.taken * Self::SHARE);
+            self.taken = Duration::ZERO;
         }
     }
 }
 
-impl Proofs {
-    /// A walk takes no more than this part of the time, however long it is, and never so long at once.
-    const SHARE: u32 = 100;
-    const AT_ONCE: Duration = Duration::from_millis(10);
+/// Holds the books against the page caches.
+pub struct Proofs(Pace);
 
+impl Default for Proofs {
+    fn default() -> Self {
+        Self(Pace::new(Duration::ZERO))
+    }
+}
+
+impl Proofs {
     /// Looks, if it is time and the books have any pins. What stays too high is told, and right from then on.
     pub fn run(&mut self, tracer: &mut Tracer, session: &mut Session) -> anyhow::Result<()> {
         let begun = Instant::now();
-        if begun < self.next || !tracer.has_pins()? {
+        if begun < self.0.next || !tracer.has_pins()? {
             return Ok(());
         }
-        let Some(look) = tracer.prove(Self::AT_ONCE) else {
+        let Some(look) = tracer.prove(Pace::AT_ONCE) else {
             return Ok(());
         };
         for correction in &look.corrected {
             session.corrected(correction)?;
         }
-        self.taken += begun.elapsed();
-        if look.is_whole {
-            self.next = begun + self.taken * Self::SHARE;
-            self.taken = Duration::ZERO;
-        }
+        self.0.stepped(begun, look.is_whole);
         Ok(())
     }
 }
 
-/// When to look next for leases whose end was missed.
-pub struct Lapses {
-    next: Instant,
-    /// What the look under way has taken so far.
-    taken: Duration,
-}
+/// Lets leases end whose end was missed.
+pub struct Lapses(Pace);
 
 impl Default for Lapses {
     fn default() -> Self {
-        Self {
-            next: Instant::now() + Self::EVERY,
-            taken: Duration::ZERO,
-        }
+        Self(Pace::new(Duration::from_secs(1)))
     }
 }
 
 impl Lapses {
-    const EVERY: Duration = Duration::from_secs(1);
-
-    /// As [`Proofs::run`] does.
+    /// Looks, if it is time.
     pub fn run(&mut self, tracer: &mut Tracer) {
         let begun = Instant::now();
-        if begun < self.next {
-            return;
-        }
-        let is_whole = tracer.end_lapsed(Proofs::AT_ONCE);
-        self.taken += begun.elapsed();
-        if is_whole {
-            self.next = begun + Self::EVERY.max(self.taken * Proofs::SHARE);
-            self.taken = Duration::ZERO;
+        if begun >= self.0.next {
+            let is_whole = tracer.end_lapsed(Pace::AT_ONCE);
+            self.0.stepped(begun, is_whole);
         }
     }
 }

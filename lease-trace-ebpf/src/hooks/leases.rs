@@ -11,7 +11,7 @@ use crate::{
     kernel::args::{Registers as _, Returned as _},
     kernel::{FileLease, InodePtr},
     state::{calls, maps::Call},
-    track::{breaks, lease},
+    track::{breaks, lease, over},
 };
 
 on_return!(
@@ -41,7 +41,7 @@ on_entry!(
     "lease_modify",
     lease_modify_enter, lease_modify_probe,
     |ctx| {
-        lease::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
+        over::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
         verdicts::judge(ctx.as_ptr());
     }
 );

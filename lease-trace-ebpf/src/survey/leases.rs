@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use crate::{
     kernel::{File, FileLease, MapElement, current, leases::is_listed},
     state::leases::LeaseRef,
-    track::lease,
+    track::over,
 };
 
 /// A byte is written after so many leases, so that whoever reads byte by byte gets on in steps.
@@ -31,7 +31,7 @@ fn look(ctx: *const MapElement) {
     let record = found.get();
     match lease_is_listed(record.address, record.file) {
         LISTED => found.is_listed(),
-        MISSING if found.is_missing(current::now()) => lease::lapsed(found),
+        MISSING if found.is_missing(current::now()) => over::lapsed(found),
         _ => {}
     }
 }

@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod ends;
 pub mod inherited;
 pub mod lease;
+pub mod over;
 pub mod own_leases;
 pub mod page_cache;
 pub mod path;

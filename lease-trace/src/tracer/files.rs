@@ -14,8 +14,10 @@ use std::{
 use super::{error::Error, idle, iterator, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
-/// File, program, and the map that it goes over.
-const FILES: [(&str, &str, &str); 3] = [
+/// A file in the folder, its program, and the map that it goes over.
+pub type File = (&'static str, &'static str, &'static str);
+
+const FILES: [File; 3] = [
     ("zombies", "write_zombies", "STAKES"),
     ("leases", "write_leases", "LEASES"),
     ("file_pins", "write_file_pins", "STAKES"),
@@ -58,21 +60,14 @@ impl fmt::Display for Mode {
 
 /// Makes the files; what cannot be had is said, with the reason.
 pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
-    let results = FILES.into_iter().map(|(file, program, map)| {
-        let at = folder.join(file);
-        pin(object, program, &folder.join(map), &at).map_err(|reason| {
-            format!(
-                "{}: {reason}; `lease-trace report` says the same",
-                at.display()
-            )
-        })
+    let results = FILES.into_iter().map(|file| {
+        let result = pin(object, file, folder);
+        result.map_err(|reason| format!("{reason}; `lease-trace report` says the same"))
     });
     let mut cannot: Vec<_> = results.filter_map(Result::err).collect();
-    let at = folder.join(idle::FILE);
-    if let Err(reason) = pin(object, idle::PROGRAM, &folder.join("LEASES"), &at) {
+    if let Err(reason) = pin(object, idle::FILE, folder) {
         cannot.push(format!(
-            "{}: {reason}; `lease-trace report` has no paths of leases without pins",
-            at.display()
+            "{reason}; `lease-trace report` has no paths of leases without pins"
         ));
     }
     if cannot.is_empty() {
@@ -84,8 +79,15 @@ pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
     cannot
 }
 
-/// Pins an iterator over a map as a file: each reader makes the program go over all of it.
-pub fn pin(object: &Object, program: &str, map: &Path, at: &Path) -> Result<(), String> {
+/// Pins an iterator over a map of this folder as a file there: each reader makes the program go over all of it.
+/// Where that cannot be, which file it is, and why.
+pub fn pin(object: &Object, (file, program, map): File, folder: &Path) -> Result<(), String> {
+    let at = folder.join(file);
+    pin_at(object, program, &folder.join(map), &at)
+        .map_err(|reason| format!("{}: {reason}", at.display()))
+}
+
+fn pin_at(object: &Object, program: &str, map: &Path, at: &Path) -> Result<(), String> {
     let program = iterator::load(&object.raw, &object.types, program, "bpf_map_elem")
         .map_err(|error| error.to_string())?;
     let map = bpf::open(map).map_err(|error| format!("{}: {error}", map.display()))?;

@@ -4,7 +4,7 @@
 use std::{borrow::Borrow, iter};
 
 use aya::maps::{IterableMap, MapData};
-use lease_trace_common::{lease::Lease, stake::Stake, totals::Totals};
+use lease_trace_common::{lease::Lease, stake::Stake};
 
 use super::{error::Error, idle, maps::Maps};
 use crate::kernel::undisturbed::Undisturbed;
@@ -35,12 +35,7 @@ impl<T: Borrow<MapData>> Maps<T> {
     pub fn holdings(&self) -> Result<Holdings, Error> {
         let leases = self.entries("LEASES", &self.leases)?;
         let mut stakes = self.settled_stakes()?;
-        let totals = {
-            let _undisturbed = Undisturbed::claim();
-            self.totals.get(&0, 0)
-        };
-        let totals =
-            totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?;
+        let tracked = *self.totals()?.tracked;
         // A deletion can throw this walk back to the start: no more steps than the map holds.
         let mut keys = self.paths.keys().take(self.max_paths()?);
         let next = || {
@@ -50,7 +45,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         let paths = iter::from_fn(next).count();
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
-            ("INODES", *totals.tracked as usize, self.inodes.map()),
+            ("INODES", tracked as usize, self.inodes.map()),
             ("STAKES", stakes.len(), self.stakes.map()),
             ("PATHS", paths, self.paths.map()),
         ];

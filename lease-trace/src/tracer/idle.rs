@@ -13,7 +13,7 @@ use lease_trace_common::{
 };
 
 use super::{
-    iterator,
+    files, iterator,
     object::Object,
     pinned,
     snapshot::{InodeView, LeaseView, StakeView},
@@ -21,19 +21,19 @@ use super::{
 };
 use crate::kernel::iter;
 
-/// The file, in the folder of [`pinned`], and the program that writes it.
-pub const FILE: &str = "idle";
-pub const PROGRAM: &str = "write_idle";
+/// The file, its program, and the map that it goes over.
+pub const FILE: files::File = ("idle", "write_idle", "LEASES");
 
 /// The program of an object that is nobody else's, and goes over its map.
 pub struct Source(io::Result<OwnedFd>);
 
 impl Source {
     pub fn of(object: &Object) -> Self {
+        let (_, program, map) = FILE;
         let link = || {
-            let program = iterator::load(&object.raw, &object.types, PROGRAM, "bpf_map_elem");
+            let program = iterator::load(&object.raw, &object.types, program, "bpf_map_elem");
             let program = program.map_err(|error| io::Error::other(error.to_string()))?;
-            let map = object.maps.descriptor("LEASES").map_err(io::Error::other)?;
+            let map = object.maps.descriptor(map).map_err(io::Error::other)?;
             iter::over_map(program.as_fd(), map.as_fd())
         };
         Self(link())
@@ -51,7 +51,7 @@ pub struct Files(HashMap<LeaseKey, (IdleLease, Vec<u8>)>);
 impl Files {
     /// Those of now; none where they cannot be had, so that they are unknown.
     pub fn now() -> Self {
-        Self::read(|| walk::read_all(fs::File::open(pinned::folder().join(FILE))?))
+        Self::read(|| walk::read_all(fs::File::open(pinned::folder().join(FILE.0))?))
     }
 
     fn read(all: impl FnOnce() -> io::Result<Vec<u8>>) -> Self {

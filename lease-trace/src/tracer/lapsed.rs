@@ -11,19 +11,13 @@ use super::{files, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
 /// The file, its program, and the map that it goes over.
-const FILE: (&str, &str, &str) = ("lapsed", "find_lapsed", "LEASES");
+const FILE: files::File = ("lapsed", "find_lapsed", "LEASES");
 
 /// Makes the file; why there is none if that cannot be.
 pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let (file, program, map) = FILE;
-    let at = folder.path().join(file);
-    let made = files::pin(object, program, &folder.path().join(map), &at);
-    made.err().map(|reason| {
-        format!(
-            "leases whose end a hook missed stay in force: {}: {reason}",
-            at.display()
-        )
-    })
+    let made = files::pin(object, FILE, folder.path());
+    made.err()
+        .map(|reason| format!("leases whose end a hook missed stay in force: {reason}"))
 }
 
 /// Goes over all leases, again and again, some at a time.

@@ -180,13 +180,11 @@ impl<T: Borrow<MapData>> Maps<T> {
         }
     }
 
-    /// How many inodes have pins.
-    pub fn pinned(&self) -> Result<u64, Error> {
+    /// How many inodes have records, and pins.
+    pub fn totals(&self) -> Result<Totals, Error> {
         let _undisturbed = Undisturbed::claim();
         let totals = self.totals.get(&0, 0);
-        let totals =
-            totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?;
-        Ok(*totals.pinned)
+        totals.map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))
     }
 
     pub fn counts(&self) -> Result<Counts, Error> {

@@ -276,7 +276,7 @@ impl Tracer {
 
     /// Whether any file has pins by the books.
     pub fn has_pins(&self) -> Result<bool, Error> {
-        Ok(self.maps.pinned()? != 0)
+        Ok(*self.maps.totals()?.pinned != 0)
     }
 
     /// Lets leases end whose end no hook saw, for this long; whether all were looked at. What keeps it from that is

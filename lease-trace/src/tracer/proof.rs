@@ -15,7 +15,7 @@ use super::{files, maps::Maps, object::Object, pinned, snapshot::InodeView};
 use crate::kernel::{bpf, iter};
 
 /// The file, its program, and the map that it goes over.
-const FILE: (&str, &str, &str) = ("proof", "prove", "SLOT_OF");
+const FILE: files::File = ("proof", "prove", "SLOT_OF");
 
 /// What the program says of an inode: right, to be looked at again, corrected, or not known (`outcome` of the
 /// kernel side).
@@ -25,15 +25,9 @@ const CORRECTED: u64 = 2;
 
 /// Makes the file; why there is none if that cannot be.
 pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let (file, program, map) = FILE;
-    let at = folder.path().join(file);
-    let made = files::pin(object, program, &folder.path().join(map), &at);
-    made.err().map(|reason| {
-        format!(
-            "counts that a missed hook left wrong stay wrong: {}: {reason}",
-            at.display()
-        )
-    })
+    let made = files::pin(object, FILE, folder.path());
+    made.err()
+        .map(|reason| format!("counts that a missed hook left wrong stay wrong: {reason}"))
 }
 
 /// Goes over all inodes, again and again, some at a time.
