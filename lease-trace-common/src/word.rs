@@ -47,6 +47,12 @@ pub trait Word: Copy {
         n
     }
 
+    /// This number, out of whose making the compiler makes no branch.
+    #[inline(always)]
+    fn opaque(self, n: u64) -> u64 {
+        n
+    }
+
     // The changes that are tried again while others are faster. They are called through here, so that
     // a program for the kernel can have each loop in a function that is verified once.
 
@@ -235,40 +241,34 @@ impl Change {
         self.0 & (Self::GONE | Self::FULL | BUSY) == 0
     }
 
-    /// What differs between two words of one record, `moved` pins apart. Each bit is added once, and to a number
-    /// that is not known, so that to the verifier all ways through here come to the same.
+    /// What differs between two words of one record, `moved` pins apart. Without a branch: to the verifier each
+    /// would be one more way through the program.
     #[inline(always)]
     fn between<W: Word>(word: W, old: u64, new: u64, moved: u64) -> Self {
-        let mut bits = word.unknown(moved);
-        if new & GUARDS > old & GUARDS {
-            bits += Self::GUARDED;
-        }
-        if pins(old) == 0 && pins(new) > 0 {
-            bits += Self::FIRST;
-        }
-        if pins(old) > 0 && pins(new) == 0 {
-            bits += Self::LAST;
-        }
-        if old & ZOMBIE != 0 {
-            bits += Self::WAS_ZOMBIE;
-            if new & ZOMBIE == 0 {
-                bits += Self::AT_REST;
-            }
-        }
-        if leases(new) > 0 {
-            bits += Self::LEASED;
-        }
-        match (has_both(old), has_both(new)) {
-            (false, true) => bits += Self::COVERED,
-            (true, false) => bits += Self::UNCOVERED,
-            _ => {}
-        }
-        Self(bits)
+        let (before, after) = (is_some(word, pins(old)), is_some(word, pins(new)));
+        let leased = is_some(word, leases(new));
+        let both_before = before & is_some(word, leases(old));
+        let both_after = after & leased;
+        // A guard is added here or not, but never taken away.
+        let guards = (new & GUARDS).wrapping_sub(old & GUARDS) / GUARD;
+        Self(
+            word.unknown(moved)
+                + guards * Self::GUARDED
+                + (after & !before) * Self::FIRST
+                + (before & !after) * Self::LAST
+                + (old & ZOMBIE) / ZOMBIE * Self::WAS_ZOMBIE
+                + (old & !new & ZOMBIE) / ZOMBIE * Self::AT_REST
+                + leased * Self::LEASED
+                + (both_after & !both_before) * Self::COVERED
+                + (both_before & !both_after) * Self::UNCOVERED,
+        )
     }
 }
 
-const fn has_both(word: u64) -> bool {
-    pins(word) > 0 && leases(word) > 0
+/// 1 if `n` is not 0, else 0; without a branch.
+#[inline(always)]
+fn is_some<W: Word>(word: W, n: u64) -> u64 {
+    word.opaque(n | n.wrapping_neg()) >> 63
 }
 
 /// Adds `n` pins to the word of a stake.
@@ -294,11 +294,9 @@ fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
         if n > MOST_PINS || pins(old) > MOST_PINS - n {
             return Change(Change::FULL);
         }
-        let mut new = old + n * PIN;
-        if pins(old) == 0 {
-            new += guard;
-        }
-        let has_room = pins(old) > 0 || guard == 0 || old & GUARDS < GUARDS;
+        let guard = guard * (1 - is_some(word, pins(old)));
+        let new = old + n * PIN + guard;
+        let has_room = (old & GUARDS) + guard <= GUARDS;
         if has_room && word.swap_if(old, new) {
             return Change::between(word, old, new, n);
         }
@@ -324,14 +322,10 @@ pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
             return Change(0);
         }
         let taken = if n < had { n } else { had };
-        let mut new = old - taken * PIN;
-        if taken == had {
-            if old & GUARDS == 0 {
-                new &= !ZOMBIE;
-            }
-            new += GUARD;
-        }
-        let has_room = taken < had || old & GUARDS < GUARDS;
+        let last = 1 - is_some(word, had - taken);
+        let rest = last & !is_some(word, old & GUARDS);
+        let new = ((old - taken * PIN) & !(rest * ZOMBIE)) + last * GUARD;
+        let has_room = (old & GUARDS) + last * GUARD <= GUARDS;
         if has_room && word.swap_if(old, new) {
             return Change::between(word, old, new, taken);
         }
@@ -413,21 +407,13 @@ pub fn lease_end<W: Word>(word: W, generation: u64) -> Change {
         if leases(old) == 0 {
             return Change(Change::NO_LEASE);
         }
-        let mut new = old - LEASE;
-        let is_breach = leases(new) == 0 && pins(new) > 0;
-        if is_breach {
-            new = (new | ZOMBIE) + GUARD;
-        }
-        let has_room = !is_breach || old & GUARDS < GUARDS;
+        let left_over = old - LEASE;
+        let breach = is_some(word, pins(left_over)) & !is_some(word, leases(left_over)) & 1;
+        let new = (left_over | (breach * ZOMBIE)) + breach * GUARD;
+        let has_room = (old & GUARDS) + breach * GUARD <= GUARDS;
         if has_room && word.swap_if(old, new) {
-            let mut change = Change::between(word, old, new, 0).0;
-            if is_breach {
-                change += Change::BREACH + pins(new);
-                if old & ZOMBIE == 0 {
-                    change += Change::ZOMBIE;
-                }
-            }
-            return Change(change);
+            let of_breach = Change::BREACH + pins(new) + (!old & ZOMBIE) / ZOMBIE * Change::ZOMBIE;
+            return Change(Change::between(word, old, new, 0).0 + breach * of_breach);
         }
         if !again(&mut left) {
             return Change(BUSY);

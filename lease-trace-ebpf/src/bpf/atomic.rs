@@ -53,11 +53,8 @@ impl Word for At {
                 self.0, old, new,
             )
         };
-        let seen: u64;
         // Else the compiler makes a number of whether it was swapped, to be compared again.
-        // SAFETY: moves a register.
-        unsafe { asm!("{} = {}", out(reg) seen, in(reg) found, options(pure, nomem, nostack)) };
-        seen == old
+        moved(found) == old
     }
 
     /// `BPF_ATOMIC | BPF_ADD | BPF_FETCH`.
@@ -70,6 +67,11 @@ impl Word for At {
     #[inline(always)]
     fn unknown(self, n: u64) -> u64 {
         n.wrapping_add(loops::zero())
+    }
+
+    #[inline(always)]
+    fn opaque(self, n: u64) -> u64 {
+        moved(n)
     }
 
     #[inline(always)]
@@ -124,6 +126,15 @@ impl Word for At {
             closed => closed,
         }
     }
+}
+
+/// This number in another register, where the compiler does not know it.
+#[inline(always)]
+fn moved(n: u64) -> u64 {
+    let there: u64;
+    // SAFETY: moves a register.
+    unsafe { asm!("{} = {}", out(reg) there, in(reg) n, options(pure, nomem, nostack)) };
+    there
 }
 
 /// How often a change is tried that others were faster with. Each failure is somebody else's success.
@@ -190,6 +201,11 @@ impl<const TRIES: u64> Word for InPlace<TRIES> {
     #[inline(always)]
     fn unknown(self, n: u64) -> u64 {
         n.wrapping_add(loops::zero())
+    }
+
+    #[inline(always)]
+    fn opaque(self, n: u64) -> u64 {
+        moved(n)
     }
 
     #[inline(always)]

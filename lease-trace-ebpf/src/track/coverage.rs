@@ -34,11 +34,12 @@ use crate::{
 /// Descriptors looked at in one process.
 const MAX_DESCRIPTORS: u64 = 1 << 16;
 
-/// Lets the stake be covered by the lease on `file`, which its owner holds, if there is one.
+/// Lets a process's stake in the inode at this address be covered by the lease on `file`, which the process holds,
+/// if there is one.
 #[inline(always)]
-pub fn add_by_file(tgid: u32, inode: InodeRef, file: File) {
+pub fn add_by_file(tgid: u32, address: u64, file: File) {
     if let Some(lease) = find(file) {
-        cover_add(lease.0, u64::from(tgid), inode.get().address);
+        cover_add(lease.0, u64::from(tgid), address);
     }
 }
 
@@ -114,10 +115,11 @@ pub fn has_more(inode: InodeRef, own: u64) -> bool {
     own < leases(inode.word()) || own < 2 && own < number(InodePtr(inode.get().address))
 }
 
-/// Lets the stake be covered by every leased file of this inode among its owner's descriptors.
+/// Lets a process's stake in the inode with this number be covered by every leased file of that inode among the
+/// process's descriptors.
 #[inline(always)]
-pub fn add_by_descriptors(tgid: u32, inode: InodeRef) {
-    cover_search(u64::from(tgid), inode.number(), 0, MAX_DESCRIPTORS);
+pub fn add_by_descriptors(tgid: u32, number: u64) {
+    cover_search(u64::from(tgid), number, 0, MAX_DESCRIPTORS);
 }
 
 /// The same of as many descriptors as are `left`.

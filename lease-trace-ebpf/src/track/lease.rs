@@ -4,7 +4,6 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     count::Count,
-    event::EventKind,
     lease::{F_RDLCK, F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
     owner,
     stake::Task,
@@ -142,7 +141,7 @@ extern "C" fn lease_entered(entered: u64, file: u64, lease: u64, adopted_from: u
     } else {
         LeaseKey::further(id)
     };
-    over::tell(EventKind::LeaseSet, key, 0, || 0);
+    over::tell_set(key);
     if entered & AT_ONCE != 0 {
         own_leases::at_once(key, id.setter, TaskPtr(adopted_from));
     }

@@ -108,9 +108,11 @@ fn over(found: LeaseRef, address: u64, flags: u32, cause: u64, how: u32) {
     let Some(counted) = found.end(address) else {
         return;
     };
-    tell(EventKind::LeaseEnd, found.key, how, || {
-        cause_of(found, cause)
-    });
+    let mut cause = cause;
+    if react::tells_of_leases() {
+        cause = cause_of(found, cause);
+        tell(EventKind::LeaseEnd, found.key, how, cause);
+    }
     let Some(inode) = found.inode_by(counted) else {
         found.remove();
         return;
@@ -150,18 +152,22 @@ fn over(found: LeaseRef, address: u64, flags: u32, cause: u64, how: u32) {
     inode.forget_if_empty();
 }
 
-/// How the lease ends: as is known already, unless that is 0.
+/// How the lease ends: as is known already, unless that is [`ASK`].
 #[inline(always)]
 fn cause_of(found: LeaseRef, known: u64) -> u64 {
-    if known != 0 {
+    if known != ASK {
         return known;
     }
-    let file = File(found.get().file);
-    current::cause(
-        file,
-        FileLease(found.get().address).flags(),
-        found.get().is_kernels(),
-    ) as u64
+    let lease = found.get();
+    lease_cause(lease.file, lease.address, u64::from(lease.is_kernels())) as u64
+}
+
+/// A function of its own for the verifier: checked once, not at each place.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn lease_cause(file: u64, lease: u64, is_kernels: u64) -> i64 {
+    let cause = current::cause(File(file), FileLease(lease).flags(), is_kernels != 0);
+    cause as i64
 }
 
 /// Deletes the entry of a lease without judging anybody.
@@ -264,12 +270,17 @@ fn holds(stake: StakeRef, inode: InodeRef, end: &mut End) -> bool {
     }
 }
 
-/// Tells of a lease that was set or ends, if anybody wants to know.
+/// Tells of a lease that was set.
 #[inline(always)]
-pub fn tell(kind: EventKind, key: LeaseKey, how: u32, cause: impl Fn() -> u64) {
+pub fn tell_set(key: LeaseKey) {
     if react::tells_of_leases() {
-        lease_tell(kind as u64, key.inode, key.by, cause(), u64::from(how));
+        tell(EventKind::LeaseSet, key, 0, 0);
     }
+}
+
+#[inline(always)]
+fn tell(kind: EventKind, key: LeaseKey, how: u32, cause: u64) {
+    lease_tell(kind as u64, key.inode, key.by, cause, u64::from(how));
 }
 
 /// A function of its own, because it is rarely called. A file without a record has a path for as long as it takes.

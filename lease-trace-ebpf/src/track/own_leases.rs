@@ -67,18 +67,22 @@ const ATTEMPTS: u32 = 3;
 /// Counts a lease that is idle, if its setter has a stake.
 #[inline(always)]
 fn count(key: LeaseKey, setter: u32) {
-    lease_count_until(key.inode, key.by, u64::from(setter));
+    let late = lease_count_until(key.inode, key.by);
+    if late != 0 {
+        lease_end_late(late as u64, u64::from(setter));
+    }
 }
 
-/// A function of its own for the verifier: checked once, not at each place.
+/// What is left to be done: the number of the record that counts a lease too many, or 0. A function of its own for
+/// the verifier: checked once, not at each place.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lease_count_until(address: u64, by: u64, setter: u64) -> i64 {
+extern "C" fn lease_count_until(address: u64, by: u64) -> i64 {
     for _ in 0..ATTEMPTS {
         match lease_count(address, by) {
             AGAIN => {}
             DONE => return 0,
-            number => return lease_end_late(number as u64, setter),
+            number => return number,
         }
     }
     lost(Count::LostWait, 1, address);

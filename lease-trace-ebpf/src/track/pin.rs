@@ -79,9 +79,8 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
     by_page(ctx, call, n);
 }
 
-/// Reads the pages one by one, and takes what is of one inode together. A function of its own, so that
-/// its stack is free again for what follows.
-#[inline(never)]
+/// Reads the pages one by one, and takes what is of one inode together.
+#[inline(always)]
 fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
     let mut pins = Pins {
         ctx,
@@ -239,18 +238,25 @@ fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
 /// The same once the stack is noted, see [`react::note_stack`]; whether the stake has none all the same.
 #[inline(always)]
 fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
+    pin_take(inode, n, file, mm, u64::from(is_kept)) != 0
+}
+
+/// A function of its own for the verifier: checked once, not at each place.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
     let number = pin_enter(inode, n) as u64;
     if number == 0 {
-        return false;
+        return 0;
     }
     prepare(number, inode, mm);
-    pin_describe(number, file, mm, u64::from(is_kept));
-    pin_cover(number, file, mm);
+    pin_describe(number, file, mm, is_kept);
+    cover(number, inode, file, mm);
     pin_name(number, inode, file, mm);
     let is_missing = give(number, inode, n, mm);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
-    is_missing
+    is_missing.into()
 }
 
 /// A function of its own for the verifier: checked once, not once for each call.
@@ -307,23 +313,36 @@ extern "C" fn pin_enter(inode: u64, n: u64) -> i64 {
 /// may have set before.
 #[inline(always)]
 fn prepare(number: u64, inode: u64, mm: u64) {
-    let tgid = pin_stake(number, mm) as u32;
+    let tgid = match pin_stake(number, mm) {
+        MISSING => pin_owner(mm, number),
+        tgid => tgid,
+    };
     if tgid != 0 {
-        own_leases::count_first(inode, tgid);
+        own_leases::count_first(inode, tgid as u32);
     }
 }
 
-/// Makes the owner's stake if there is none; whose it is if it has neither pins nor leases, else 0. A function of
-/// its own, so that its stack is not that of what follows.
+/// What [`pin_stake`] returns where the current process has no stake, or the pins are another's.
+const MISSING: i64 = -1;
+
+/// Whose the stake is, if it has neither pins nor leases, else 0. A function of its own, so that its stack is not
+/// that of what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_stake(number: u64, mm: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
-    match owners_stake(inode, mm) {
-        Some(stake) if has_nothing(stake.word()) => i64::from(stake.key.tgid),
-        _ => 0,
+    own_stake(mm, inode.id).map_or(MISSING, tgid_of_empty)
+}
+
+/// Whose the stake is, if it has neither pins nor leases, else 0.
+#[inline(always)]
+fn tgid_of_empty(stake: StakeRef) -> i64 {
+    if has_nothing(stake.word()) {
+        i64::from(stake.key.tgid)
+    } else {
+        0
     }
 }
 
@@ -376,23 +395,28 @@ extern "C" fn pin_name(number: u64, address: u64, file: u64, mm: u64) -> i64 {
 }
 
 /// Lets the stake be covered by leases that others have set, where there may be some.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn pin_cover(number: u64, file: u64, mm: u64) -> i64 {
-    let Some(inode) = InodeRef::find_number(number) else {
-        return 0;
-    };
-    let tgid = owner_tgid(mm);
-    let Some(stake) = StakeRef::find(tgid, inode.id) else {
-        return 0;
-    };
-    if coverage::may_be_by_others(stake, inode) {
+#[inline(always)]
+fn cover(number: u64, inode: u64, file: u64, mm: u64) {
+    let tgid = pin_uncovered(number, mm) as u32;
+    if tgid != 0 {
         if file != 0 {
             coverage::add_by_file(tgid, inode, File(file));
         }
-        coverage::add_by_descriptors(tgid, inode);
+        coverage::add_by_descriptors(tgid, number);
     }
-    0
+}
+
+/// Whose the stake is, if others may have set leases that cover it, else 0. A function of its own for the verifier.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_uncovered(number: u64, mm: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    match StakeRef::find(owner_tgid(mm), inode.id) {
+        Some(stake) if coverage::may_be_by_others(stake, inode) => i64::from(stake.key.tgid),
+        _ => 0,
+    }
 }
 
 /// Gives the pins to the stake; where there is no room for one they are nobody's. True if the stake has no
@@ -459,15 +483,6 @@ extern "C" fn pin_leave_unowned(number: u64, n: u64) -> i64 {
     0
 }
 
-/// The stake of whose pins these are, made if there is none.
-#[inline(always)]
-fn owners_stake(inode: InodeRef, mm: u64) -> Option<StakeRef> {
-    own_stake(mm, inode.id).or_else(|| {
-        let tgid = pin_owner(mm, inode.number()) as u32;
-        StakeRef::find(tgid, inode.id)
-    })
-}
-
 /// The stake that the current process has already, if the pins are its own.
 #[inline(always)]
 fn own_stake(mm: u64, inode_id: u64) -> Option<StakeRef> {
@@ -494,7 +509,7 @@ fn owner_tgid(mm: u64) -> u32 {
 }
 
 /// Whose pins: the current process's, or those of the process that owns `mm`. Makes its stake if
-/// there is none, and returns its thread group id. A function of its own, so that its stack is
+/// there is none, and returns what [`pin_stake`] does. A function of its own, so that its stack is
 /// free again for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn pin_owner(mm: u64, number: u64) -> i64 {
@@ -508,7 +523,7 @@ extern "C" fn pin_owner(mm: u64, number: u64) -> i64 {
         Some(other) => current::describe_other(other),
     };
     StakeRef::make_if_missing(&owner, started, inode);
-    i64::from(owner.tgid)
+    StakeRef::find(owner.tgid, inode.id).map_or(0, tgid_of_empty)
 }
 
 /// Notes when and by which call the first pins were taken.

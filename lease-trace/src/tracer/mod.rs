@@ -450,8 +450,9 @@ fn read(
 /// For `doctor`: attaches every point for a moment and tells what became of each.
 pub fn trial() -> Result<Vec<Attachment>, Error> {
     let purpose = Purpose {
-        adopts: false,
         judges: true,
+        tells_of_leases: true,
+        ..object::Purpose::default()
     };
     let mut object = object::load(Options::default(), purpose)?;
     attach::attach(&mut object, AttachMode::Auto, None)

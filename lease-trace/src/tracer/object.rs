@@ -35,6 +35,8 @@ pub struct Purpose {
     pub adopts: bool,
     /// A policy may come into force.
     pub judges: bool,
+    /// Somebody may ask for leases that are set and end.
+    pub tells_of_leases: bool,
 }
 
 /// The kernel's types, and what programs of any object are told of them; checked beforehand is what can be.
@@ -82,7 +84,7 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
     let maps = OwnMaps::make(&mut object, &config, options.capacity)?;
     log::debug!("maps made");
     Ok(Object {
-        raw: RawObject::new(object, &maps, purpose.judges)?,
+        raw: RawObject::new(object, &maps, purpose)?,
         maps,
         types,
         host: hooks,

@@ -18,6 +18,7 @@ use thiserror::Error as ThisError;
 use super::{
     error::{Error, chain},
     logs,
+    object::Purpose,
     own_maps::OwnMaps,
 };
 use crate::kernel::{
@@ -70,16 +71,24 @@ impl Refusal {
 /// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
 /// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
 const JUDGES: [&str; 2] = ["enforce_judge", "notes_note"];
+/// What tells of leases that are set and end, which is a sixth of the programs of leases.
+const TELLS_OF_LEASES: [&str; 1] = ["lease_tell"];
 
 impl RawObject {
-    /// Of the object that these maps were made of, before any is taken out. Unless it `judges`, [`JUDGES`] are
-    /// left out, and so are the programs that deny.
-    pub fn new(mut object: Object, own: &OwnMaps, judges: bool) -> Result<Self, Error> {
+    /// Of the object that these maps were made of, before any is taken out. Unless it judges, [`JUDGES`] are
+    /// left out, and so are the programs that deny; unless it tells of leases, [`TELLS_OF_LEASES`] are.
+    pub fn new(mut object: Object, own: &OwnMaps, purpose: Purpose) -> Result<Self, Error> {
         let btf = load_btf(&mut object)?;
-        object
-            .programs
-            .retain(|_, program| judges || !matches!(program.section, ProgramSection::Lsm { .. }));
-        let mut left_out = if judges { Vec::new() } else { JUDGES.to_vec() };
+        object.programs.retain(|_, program| {
+            purpose.judges || !matches!(program.section, ProgramSection::Lsm { .. })
+        });
+        let mut left_out = Vec::new();
+        if !purpose.judges {
+            left_out.extend(JUDGES);
+        }
+        if !purpose.tells_of_leases {
+            left_out.extend(TELLS_OF_LEASES);
+        }
         if !logs::are_wanted() {
             left_out.push(logs::FUNCTION);
         }
@@ -303,7 +312,8 @@ mod tests {
     #[test]
     fn what_is_left_out_is_in_the_object_and_does_nothing() {
         let mut object = Object::parse(OBJECT).expect("an object");
-        for name in JUDGES.into_iter().chain([logs::FUNCTION]) {
+        let names = JUDGES.into_iter().chain(TELLS_OF_LEASES);
+        for name in names.chain([logs::FUNCTION]) {
             let mut functions = object.functions.values_mut();
             let function = functions.find(|function| function.name == name);
             let function = function.unwrap_or_else(|| panic!("no {name}"));

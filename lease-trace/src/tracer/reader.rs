@@ -62,7 +62,7 @@ impl Reader {
 fn walked() -> Result<Snapshot, Error> {
     let purpose = Purpose {
         adopts: true,
-        judges: false,
+        ..Purpose::default()
     };
     let mut object = object::load(Options::default(), purpose)?;
     let idle = idle::Source::of(&object);

@@ -63,6 +63,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let purpose = Purpose {
         adopts: true,
         judges: denies,
+        // Who takes over what is in place may ask for them.
+        tells_of_leases: options.all_events || links == Links::Pinned,
     };
     let mut object = object::load(options, purpose)?;
     let state = match links {

@@ -187,7 +187,7 @@ impl Surveyor {
             ("SURVEY", bytes_of(&owners.survey)),
         ];
         let mut maps = OwnMaps::make_with(&mut object, globals, 1)?;
-        let raw = RawObject::new(object, &maps, true)?;
+        let raw = RawObject::new(object, &maps, object::Purpose::default())?;
         let load = |(name, target)| {
             iterator::load(&raw, &types, name, target).map_err(|failure| match failure {
                 Failure::Refused => Error::Refused {

@@ -65,8 +65,10 @@ impl Model {
         for (id, _) in part {
             *by_inode.entry(self.opens[id].inode).or_default() += 1;
         }
-        for (inode, pages) in &by_inode {
-            self.pin(pid, *inode, *pages, through);
+        // Neighbours of one file are taken together: of bare pins the first ones are told.
+        let inodes: Vec<Id> = part.iter().map(|(id, _)| self.opens[id].inode).collect();
+        for run in inodes.chunk_by(Id::eq) {
+            self.pin(pid, run[0], run.len() as i64, through);
         }
         if done {
             let id = self.new_id();
