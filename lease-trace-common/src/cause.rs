@@ -42,10 +42,12 @@ pub enum Cause {
     Kernel = 11,
     /// Something else dropped the last reference.
     Other = 12,
+    /// A thread ended that had a table of descriptors of its own; its process goes on.
+    ThreadExit = 13,
 }
 
 impl Cause {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unlock,
         Self::Close,
         Self::Dup2,
@@ -58,6 +60,7 @@ impl Cause {
         Self::BreakTimeout,
         Self::Kernel,
         Self::Other,
+        Self::ThreadExit,
     ];
 
     pub fn from_raw(raw: u32) -> Option<Self> {
@@ -78,6 +81,7 @@ impl Cause {
             Self::BreakTimeout => "break-timeout",
             Self::Kernel => "kernel",
             Self::Other => "other",
+            Self::ThreadExit => "thread-exit",
         }
     }
 
@@ -112,7 +116,9 @@ pub struct Facts {
     pub io_worker: bool,
     /// The current task is exiting (`PF_EXITING`).
     pub exiting: bool,
-    /// `signal_struct.group_exit_code`, meaningful when exiting: a signal in the low seven bits.
+    /// All of its process is: it is the last thread, or all are made to exit.
+    pub ending: bool,
+    /// `signal_struct.group_exit_code`, meaningful when ending: a signal in the low seven bits.
     pub exit_code: u32,
     /// The system call the task is in, or -1.
     pub syscall: i64,
@@ -194,7 +200,9 @@ pub const fn classify(facts: &Facts) -> Cause {
         };
     }
     if facts.exiting && !facts.kthread {
-        return if facts.exit_code & 0x7f != 0 {
+        return if !facts.ending {
+            Cause::ThreadExit
+        } else if facts.exit_code & 0x7f != 0 {
             Cause::Killed
         } else {
             Cause::Exit

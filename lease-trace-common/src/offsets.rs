@@ -129,6 +129,8 @@ offsets! {
     task_flags: Field [task_struct.flags],
     task_signal: Field [task_struct.signal],
     signal_exit_code: Field [signal_struct.group_exit_code],
+    signal_live: Field [signal_struct.live],
+    signal_flags: Field [signal_struct.flags],
     task_leader: Field [task_struct.group_leader],
     task_comm: Field [task_struct.comm],
     task_status: Field [task_struct.thread_info.status],

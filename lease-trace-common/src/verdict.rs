@@ -133,10 +133,7 @@ pub const fn decide(action: Action, otherwise: Action, now: &Situation) -> Verdi
     let applies = applies(action, otherwise, now.cause, now.deniable);
     match now.moment {
         Moment::Before => {
-            if now.enforce
-                && matches!(applies, Action::Deny)
-                && matches!(now.spared, Spared::No | Spared::Bystander)
-            {
+            if now.enforce && matches!(applies, Action::Deny) && matches!(now.spared, Spared::No) {
                 Verdict::Deny
             } else {
                 Verdict::Pass
@@ -156,6 +153,10 @@ const fn after(applies: Action, otherwise: Action, now: &Situation) -> Verdict {
     if matches!(applies, Action::Report) {
         return Verdict::Tell(Action::Report, Outcome::Done);
     }
+    let is_bystander = matches!(now.spared, Spared::Bystander);
+    if is_bystander && matches!(applies, Action::Deny) {
+        return Verdict::Tell(applies, Outcome::Bystander);
+    }
     let applies = match applies {
         Action::Deny | Action::Hold if !now.enforce => {
             return Verdict::Tell(applies, Outcome::Would);
@@ -169,7 +170,7 @@ const fn after(applies: Action, otherwise: Action, now: &Situation) -> Verdict {
         },
         other => other,
     };
-    if matches!(now.spared, Spared::Bystander) {
+    if is_bystander {
         Verdict::Tell(applies, Outcome::Bystander)
     } else if now.enforce {
         Verdict::Signal(applies)

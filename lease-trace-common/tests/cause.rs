@@ -19,6 +19,7 @@ fn last(syscall: i64) -> Facts {
         kthread: false,
         io_worker: false,
         exiting: false,
+        ending: false,
         exit_code: 0,
         syscall,
         compat: false,
@@ -110,6 +111,7 @@ fn what_a_worker_of_io_uring_drops_io_uring_dropped() {
     assert_eq!(classify(&worker), Cause::IoUring);
     let ended = Facts {
         exiting: true,
+        ending: true,
         exit_code: 9,
         ..worker
     };
@@ -117,9 +119,21 @@ fn what_a_worker_of_io_uring_drops_io_uring_dropped() {
 }
 
 #[test]
+fn a_thread_with_a_table_of_its_own_ends_without_its_process() {
+    let thread = Facts {
+        exiting: true,
+        exit_code: 9,
+        ..last(60)
+    };
+    assert_eq!(classify(&thread), Cause::ThreadExit);
+    assert!(!Cause::ThreadExit.is_ending());
+}
+
+#[test]
 fn an_exiting_task_was_killed_if_its_exit_code_has_a_signal() {
     let exiting = Facts {
         exiting: true,
+        ending: true,
         ..last(231)
     };
     assert_eq!(

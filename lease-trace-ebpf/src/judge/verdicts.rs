@@ -60,7 +60,7 @@ pub fn idle(cause: Cause) -> bool {
 /// -EBUSY if a rule denies it, else 0.
 #[inline(always)]
 pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
-    if !last_cover::anybody(file) {
+    if !last_cover::is_own(file) {
         return 0;
     }
     // No lock is held yet. Where the hook on a drop was missed the release is right, and so are the books by
@@ -79,7 +79,7 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 /// for the verifier.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
-    let tgid = last_cover::whom(File(file));
+    let tgid = current::tgid();
     let Some((_, lease)) = last_cover::lease_of(File(file)) else {
         return -1;
     };
@@ -147,7 +147,7 @@ fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
         Spared::Init
     } else if is_tracer(tgid) {
         Spared::Tracer
-    } else if is_meant && (current::is_exiting() || current::current().is_being_killed()) {
+    } else if is_meant && (current::is_ending() || current::current().is_being_killed()) {
         Spared::Ending
     } else if is_current {
         Spared::No

@@ -33,10 +33,10 @@ pub fn is_kthread() -> bool {
     Current::get().flags() & PF_KTHREAD != 0
 }
 
-/// `current` is exiting.
+/// `current` is exiting, and with it its process.
 #[inline(always)]
-pub fn is_exiting() -> bool {
-    Current::get().flags() & PF_EXITING != 0
+pub fn is_ending() -> bool {
+    Current::get().flags() & PF_EXITING != 0 && current().is_process_ending()
 }
 
 /// Describes the current thread group.
@@ -116,6 +116,7 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
         kthread: flags & PF_KTHREAD != 0,
         io_worker: flags & PF_IO_WORKER != 0,
         exiting: flags & PF_EXITING != 0,
+        ending: flags & PF_EXITING != 0 && task.is_process_ending(),
         exit_code: task.exit_code(),
         syscall,
         compat,

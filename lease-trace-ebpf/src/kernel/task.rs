@@ -188,6 +188,17 @@ impl TaskPtr {
             .map_or(0, |signal| at(signal, offset!(signal_exit_code)))
     }
 
+    /// All of its process is ending: no thread is left that has not begun to exit, or all are made to
+    /// (kernel/exit.c, `do_exit`, `do_group_exit`).
+    #[inline(always)]
+    pub fn is_process_ending(self) -> bool {
+        const SIGNAL_GROUP_EXIT: u32 = 4;
+        pointer(self.0, offset!(task_signal)).is_some_and(|signal| {
+            at::<u32>(signal, offset!(signal_live)) == 0
+                || at::<u32>(signal, offset!(signal_flags)) & SIGNAL_GROUP_EXIT != 0
+        })
+    }
+
     /// Name of the thread group: that of its leader.
     #[inline(always)]
     pub fn comm(self) -> [u8; 16] {

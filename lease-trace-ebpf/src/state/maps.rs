@@ -42,6 +42,20 @@ const CAPACITY: u32 = 65_536;
 #[map]
 pub static BREAKERS: LruHashMap<u64, Task> = LruHashMap::with_max_entries(1024, 0);
 
+/// References to leased files that one system call would drop, counted while it is looked at: what is left of
+/// calls that are over makes room by itself.
+#[map]
+pub static TALLY: LruHashMap<TallyKey, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// A file, in one look at one call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TallyKey {
+    /// Of the look: no other has it.
+    pub look: u64,
+    pub file: u64,
+}
+
 /// Inodes with pins, and leases of those who have them, by slot.
 #[map]
 pub static INODES: Array<Inode> = Array::with_max_entries(CAPACITY, 0);

@@ -9,11 +9,12 @@ use core::ffi::c_void;
 use lease_trace_common::cause::Cause;
 
 use crate::{
-    bpf::loops, judge::last_cover, judge::verdicts, kernel::File, kernel::args::Decision,
-    kernel::current,
+    bpf::loops,
+    judge::{before::tally::Tally, verdicts},
+    kernel::{File, args::Decision, current},
 };
 
-/// Descriptors looked at in one call.
+/// Descriptors looked at in one call: as many as a process may have, unless `fs.nr_open` was raised.
 const MAX_DESCRIPTORS: u32 = 1 << 20;
 
 /// close(fd)
@@ -48,10 +49,9 @@ fn drop_descriptor(call: Decision, fd: u32, cause: Cause) -> i64 {
 
 struct Range {
     first: u64,
-    last: u64,
-    /// The file whose references are counted, or that was found to be let go.
+    tally: Tally,
+    /// The file that was found to be let go.
     file: u64,
-    references: u64,
 }
 
 /// close_range(first, last, flags)
@@ -83,24 +83,19 @@ extern "C" fn descriptors_let_go(first: u64, last: u64) -> i64 {
         return 0;
     }
     let last = if last >= end { end - 1 } else { last };
-    let mut range = Range {
-        first,
-        last,
-        file: 0,
-        references: loops::zero(),
-    };
-    loops::repeat(length(&range), one_descriptor, &mut range);
-    range.file as i64
-}
-
-#[inline(always)]
-fn length(range: &Range) -> u32 {
-    let length = range.last - range.first + 1;
-    if length > u64::from(MAX_DESCRIPTORS) {
+    let length = last - first + 1;
+    let length = if length > u64::from(MAX_DESCRIPTORS) {
         MAX_DESCRIPTORS
     } else {
         length as u32
-    }
+    };
+    let mut range = Range {
+        first,
+        tally: Tally::new(),
+        file: loops::zero(),
+    };
+    loops::repeat(length, one_descriptor, &mut range);
+    range.file as i64
 }
 
 unsafe extern "C" fn one_descriptor(index: u64, range: *mut c_void) -> i64 {
@@ -109,28 +104,9 @@ unsafe extern "C" fn one_descriptor(index: u64, range: *mut c_void) -> i64 {
     let Some(file) = current::current().file((range.first + index) as u32) else {
         return 0;
     };
-    if !last_cover::anybody(file) {
-        return 0;
-    }
-    let mut same = Range {
-        first: range.first,
-        last: range.last,
-        file: file.0,
-        references: loops::zero(),
-    };
-    loops::repeat(length(&same), same_file, &mut same);
-    if same.references as i64 == file.references() {
+    if range.tally.is_last(file) {
         range.file = file.0;
         return 1;
-    }
-    0
-}
-
-unsafe extern "C" fn same_file(index: u64, range: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop hands over what `one_descriptor` gave it.
-    let range = unsafe { &mut *range.cast::<Range>() };
-    if current::current().file((range.first + index) as u32) == Some(File(range.file)) {
-        range.references += 1;
     }
     0
 }

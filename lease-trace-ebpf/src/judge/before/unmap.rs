@@ -10,9 +10,8 @@ use lease_trace_common::cause::Cause;
 
 use crate::{
     bpf::loops,
-    judge::verdicts,
-    kernel::args::Decision,
-    kernel::{File, Vma, leases},
+    judge::{before::tally::Tally, verdicts},
+    kernel::{File, Vma, args::Decision},
 };
 
 /// Mappings and gaps of one page looked at in one call.
@@ -74,9 +73,9 @@ fn unmap(call: Decision, address: u64, length: u64) -> i64 {
 struct Span {
     at: u64,
     end: u64,
-    /// The leased file met first.
+    tally: Tally,
+    /// The file that was found to be let go.
     file: u64,
-    references: u64,
     start: u64,
     /// What the mapping at `at` says.
     vma_start: u64,
@@ -84,8 +83,7 @@ struct Span {
     vma_file: u64,
 }
 
-/// The leased file that unmapping these addresses would let go of; 0 for none. Of several files
-/// the first is looked at. A function of its own for the verifier.
+/// The first leased file that unmapping these addresses would let go of; 0 for none. A function of its own for the verifier.
 #[unsafe(no_mangle)]
 extern "C" fn mappings_let_go(address: u64, length: u64) -> i64 {
     if !address.is_multiple_of(PAGE) || length == 0 {
@@ -94,19 +92,15 @@ extern "C" fn mappings_let_go(address: u64, length: u64) -> i64 {
     let mut span = Span {
         at: address,
         end: address + length.div_ceil(PAGE) * PAGE,
-        file: 0,
-        references: loops::zero(),
+        tally: Tally::new(),
+        file: loops::zero(),
         start: address,
         vma_start: 0,
         vma_end: 0,
         vma_file: 0,
     };
     loops::repeat(MAX_MAPPINGS, one_mapping, &mut span);
-    if span.file != 0 && span.references as i64 == File(span.file).references() {
-        span.file as i64
-    } else {
-        0
-    }
+    span.file as i64
 }
 
 unsafe extern "C" fn one_mapping(_index: u64, span: *mut c_void) -> i64 {
@@ -137,11 +131,9 @@ unsafe extern "C" fn one_mapping(_index: u64, span: *mut c_void) -> i64 {
     if !whole || span.vma_file == 0 {
         return 0;
     }
-    if span.file == 0 && leases::find(File(span.vma_file)).is_some() {
+    if span.tally.is_last(File(span.vma_file)) {
         span.file = span.vma_file;
-    }
-    if span.file == span.vma_file {
-        span.references += 1;
+        return 1;
     }
     0
 }

@@ -1,0 +1,59 @@
+//! References to files that one system call is about to drop, counted one by one: whether they are all
+//! that a file has. One look at each reference, however many there are to a file, and however many files.
+
+use crate::{
+    bpf::loops,
+    judge::last_cover,
+    kernel::File,
+    state::{
+        inodes::new_id,
+        maps::{TALLY, TallyKey},
+    },
+};
+
+/// Of one look at one call.
+pub struct Tally {
+    look: u64,
+    /// The file met last that does not matter: of many references to it only the first is looked at.
+    passed: u64,
+}
+
+impl Tally {
+    #[inline(always)]
+    pub fn new() -> Self {
+        Self {
+            look: new_id(),
+            passed: loops::zero(),
+        }
+    }
+
+    /// Counts a reference to this file. Whether it has no other than those counted, and the end of its lease would
+    /// leave pins of the current process uncovered.
+    #[inline(always)]
+    pub fn is_last(&mut self, file: File) -> bool {
+        if file.0 == self.passed {
+            return false;
+        }
+        if !last_cover::is_own(file) {
+            loops::keep(&mut self.passed, file.0);
+            return false;
+        }
+        judge_tally(self.look, file.0) == file.references()
+    }
+}
+
+/// How many references to this file the look has met, with this one. A function of its own for the verifier.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_tally(look: u64, file: u64) -> i64 {
+    let key = TallyKey { look, file };
+    if let Some(met) = TALLY.get_ptr_mut(key) {
+        // SAFETY: a live map value, of this look alone.
+        unsafe {
+            *met += 1;
+            return *met as i64;
+        }
+    }
+    _ = TALLY.insert(key, 1, 0);
+    1
+}
