@@ -21,7 +21,7 @@ use crate::{
     sh::Run as _,
 };
 
-/// The kernels known by name, and the suite whose `linux-image-amd64` is that kernel.
+/// The kernels that tests run on unasked, and the suite that has each.
 const SUITES: [(&str, &str); 3] = [
     ("6.1", "bookworm"),
     ("6.12", "trixie"),
@@ -29,6 +29,17 @@ const SUITES: [(&str, &str); 3] = [
 ];
 pub const NAMES: [&str; 3] = [SUITES[0].0, SUITES[1].0, SUITES[2].0];
 pub const DEFAULT: &str = "6.12";
+
+/// After the name of one of them: the same series built with PREEMPT_RT.
+const REAL_TIME: &str = "-rt";
+
+/// Where a kernel known by name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Source {
+    suite: &'static str,
+    /// The package that depends on its files.
+    package: &'static str,
+}
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
@@ -63,29 +74,31 @@ struct Fetched {
 /// The kernel of this name or path; fetched if the cache lacks it.
 pub fn find(name: &str) -> Result<Kernel> {
     packages::ensure()?;
-    let Some(suite) = suite(name) else {
+    let Some(source) = source(name) else {
         return own(name);
     };
     let _lock = cache::lock(&format!("kernel-{name}"))?;
     match cached(name)? {
         Some((_, kernel)) => Ok(kernel),
-        None => fetch(name, suite, None),
+        None => fetch(name, source, None),
     }
 }
 
 /// The same, but asks the package index whether there is a newer one first.
 pub fn refreshed(name: &str) -> Result<Kernel> {
     packages::ensure()?;
-    let suite = suite(name).with_context(|| format!("{name} is not a kernel known by name"))?;
+    let source = source(name).with_context(|| format!("{name} is not a kernel known by name"))?;
     let _lock = cache::lock(&format!("kernel-{name}"))?;
-    fetch(name, suite, cached(name)?)
+    fetch(name, source, cached(name)?)
 }
 
-fn suite(name: &str) -> Option<&'static str> {
-    SUITES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, suite)| *suite)
+fn source(name: &str) -> Option<Source> {
+    let (series, package) = match name.strip_suffix(REAL_TIME) {
+        Some(series) => (series, "linux-image-rt-amd64"),
+        None => (name, "linux-image-amd64"),
+    };
+    let (_, suite) = SUITES.iter().find(|(known, _)| *known == series)?;
+    Some(Source { suite, package })
 }
 
 fn folder() -> Result<PathBuf> {
@@ -126,9 +139,9 @@ fn cached(name: &str) -> Result<Option<(Record, Kernel)>> {
     Ok(Some((record, kernel)))
 }
 
-fn fetch(name: &str, suite: &str, old: Option<(Record, Kernel)>) -> Result<Kernel> {
-    let suite = Suite::refreshed(suite)?;
-    let wanted = resolve(&suite)?;
+fn fetch(name: &str, source: Source, old: Option<(Record, Kernel)>) -> Result<Kernel> {
+    let suite = Suite::refreshed(source.suite)?;
+    let wanted = resolve(&suite, source.package)?;
     let fetched: Vec<Fetched> = wanted.iter().map(Fetched::from).collect();
     if let Some((record, kernel)) = old
         && record.packages == fetched
@@ -175,8 +188,8 @@ impl From<&Package> for Fetched {
 }
 
 /// Follows the metapackage to those that hold the kernel and its modules.
-fn resolve(suite: &Suite) -> Result<Vec<Package>> {
-    let mut queue = suite.package("linux-image-amd64")?.depends;
+fn resolve(suite: &Suite, metapackage: &str) -> Result<Vec<Package>> {
+    let mut queue = suite.package(metapackage)?.depends;
     let mut found: Vec<Package> = Vec::new();
     while let Some(name) = queue.pop() {
         if holds_kernel(&name) && found.iter().all(|package| package.name != name) {
@@ -187,7 +200,7 @@ fn resolve(suite: &Suite) -> Result<Vec<Package>> {
     }
     ensure!(
         !found.is_empty(),
-        "linux-image-amd64 of Debian's suite {} leads nowhere",
+        "{metapackage} of Debian's suite {} leads nowhere",
         suite.name
     );
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -264,7 +277,7 @@ fn arrange(files: &Path, vmlinuz: &Path, release: &str, scratch: &Path) -> Resul
 fn own(path: &str) -> Result<Kernel> {
     let vmlinuz = fs::canonicalize(path).with_context(|| {
         format!(
-            "--kernel {path}: neither one of {} nor a file",
+            "--kernel {path}: neither one of {}, perhaps with {REAL_TIME} behind it, nor a file",
             NAMES.join(", ")
         )
     })?;
@@ -331,6 +344,20 @@ fn release(vmlinuz: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_series_has_a_real_time_kernel() {
+        let named = |name| source(name).map(|source| (source.suite, source.package));
+        assert_eq!(named("6.12"), Some(("trixie", "linux-image-amd64")));
+        assert_eq!(named("6.12-rt"), Some(("trixie", "linux-image-rt-amd64")));
+        assert_eq!(
+            named("latest-rt"),
+            Some(("trixie-backports", "linux-image-rt-amd64"))
+        );
+        for other in ["-rt", "6.2", "6.12-rt-rt", "/boot/vmlinuz-6.1.0-50-rt"] {
+            assert_eq!(named(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn only_packages_of_one_version_hold_a_kernel() {
