@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// `lease_setup` was entered: a lease of a process was set or changed. Runs under `flc_lock`, where no
-/// task is preempted, so that no lease is missed. Those of the kernel's own do not pass here.
+/// task is preempted, so that no lease is missed (on PREEMPT_RT, where one is, it is no fentry that is
+/// missed so, or [`leave`] looks again). Those of the kernel's own do not pass here.
 #[inline(always)]
 pub fn set_up(lease: FileLease) {
     if let Some(file) = lease.file()

@@ -16,6 +16,7 @@ use crate::kernel::{
     bpf::Kind,
     host,
     points::{Group, Need, POINTS, Point},
+    preemption::Preemption,
 };
 
 /// What became of one point.
@@ -112,14 +113,16 @@ pub fn attach_groups(
     Ok(attachments)
 }
 
-/// Whether a point is watched by fentry, which no map that is read elsewhere passes over.
-pub fn has_trampoline(attachments: &[Attachment], function: &str) -> bool {
+/// Whether no call of a function is missed that runs under a spinlock: it is watched by fentry, which no map that
+/// is read elsewhere passes over, and no task is preempted there.
+pub fn is_exact(attachments: &[Attachment], function: &str) -> bool {
     let hook = Hook::Trampoline;
-    attachments.iter().any(|attachment| {
+    let is_watched = attachments.iter().any(|attachment| {
         let is_watched =
             matches!(&attachment.outcome, Outcome::Attached { hook: its, .. } if *its == hook);
         is_watched && attachment.point.function == function
-    })
+    });
+    is_watched && !Preemption::ask().may_miss_locked()
 }
 
 /// Fails if a point that the main job depends on is not watched.

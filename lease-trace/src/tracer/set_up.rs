@@ -80,7 +80,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         (owner::KPROBES, u64::from(kprobes)),
         (
             owner::SET_ON_RETURN,
-            u64::from(!attach::has_trampoline(&attachments, "lease_setup")),
+            u64::from(!attach::is_exact(&attachments, "lease_setup")),
         ),
     ])?;
     let walker = adopt(&object, &folder)?;
