@@ -56,6 +56,11 @@ impl Preemption {
         }
     }
 
+    /// Whether the kernel has answered.
+    pub const fn is_known(self) -> bool {
+        !matches!(self, Self::Unknown)
+    }
+
     /// Whether what is missed where tasks are preempted has to be avoided.
     pub const fn may_miss(self) -> bool {
         !matches!(self, Self::Never)

@@ -102,6 +102,9 @@ impl Host {
             }
             AttachMode::Auto => {
                 let order: &[Hook] = match (self.returns, point.returns) {
+                    (Returns::None, false) if self.preemption.is_known() => {
+                        &[Hook::Probe, Hook::Trampoline]
+                    }
                     (Returns::None, _) => &[Hook::Trampoline, Hook::Probe],
                     (Returns::Pool, true) => {
                         &[Hook::MultiExit, Hook::Trampoline, Hook::Multi, Hook::Probe]
@@ -127,8 +130,14 @@ impl Host {
     pub const fn why(self) -> &'static str {
         match (self.preemption, self.returns) {
             (Preemption::Never, _) => self.why_exact(),
+            (Preemption::Unknown, Returns::None) => {
+                "whether tasks are preempted inside fentry is not known, and this kernel has no \
+                 kprobe.multi"
+            }
             (_, Returns::None) => {
-                "tasks may be preempted inside fentry, and this kernel has no kprobe.multi"
+                "tasks are preempted inside fentry, which misses calls, and this kernel has no \
+                 kprobe.multi; inside a kprobe they are not; fexit for returns, since a kretprobe \
+                 takes only some calls at once"
             }
             (Preemption::Unknown, Returns::Unlimited) => {
                 "whether tasks are preempted inside fentry is not known; inside kprobe.multi they are not"
@@ -188,15 +197,31 @@ mod tests {
                 kinds(preemption, Returns::Pool),
                 ["kprobe.multi", "kprobe.multi+fexit", "fentry"]
             );
-            assert_eq!(
-                kinds(preemption, Returns::None),
-                ["fentry", "fentry+fexit", "fentry"]
-            );
         }
+    }
+
+    #[test]
+    fn where_there_is_none_a_kprobe_is_taken_if_tasks_are_known_to_be_preempted() {
+        let kinds = |preemption| kinds(preemption, Returns::None);
         assert_eq!(
-            kinds(Preemption::RealTime, Returns::Unlimited)[2],
-            "kprobe.multi"
+            kinds(Preemption::Tasks),
+            ["kprobe", "fentry+fexit", "fentry"]
         );
+        assert_eq!(
+            kinds(Preemption::Unknown),
+            ["fentry", "fentry+fexit", "fentry"]
+        );
+    }
+
+    #[test]
+    fn under_a_spinlock_that_sleeps_it_is_as_elsewhere() {
+        for (returns, kind) in [
+            (Returns::Unlimited, "kprobe.multi"),
+            (Returns::Pool, "kprobe.multi"),
+            (Returns::None, "kprobe"),
+        ] {
+            assert_eq!(kinds(Preemption::RealTime, returns)[2], kind);
+        }
     }
 
     #[test]
