@@ -1,5 +1,6 @@
 //! How points are watched where the kernel preempts tasks inside programs. Its userland boots with
-//! `preempt=full`; `doctor::` asks the same where the kernel is as it comes.
+//! `preempt=full`, which a kernel built with PREEMPT_RT need not be told; `doctor::` asks the same where the kernel
+//! is as it comes.
 
 use std::{fs, path::Path, process::Command};
 
@@ -33,6 +34,20 @@ pub fn kinds(attach: &str) -> [String; 3] {
     })
 }
 
+/// Whether the kernel is built with PREEMPT_RT, where spinlocks sleep.
+pub fn is_real_time() -> bool {
+    let build = fs::read_to_string("/proc/sys/kernel/version").expect("its build");
+    build.split_whitespace().any(|word| word == "PREEMPT_RT")
+}
+
+/// Whether the kernel has kprobe.multi.
+fn has_multi() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").expect("its symbols");
+    symbols
+        .lines()
+        .any(|line| line.ends_with(" register_fprobe_ips"))
+}
+
 /// The mode in force, from the debugfs that every guest has mounted.
 pub fn mode() -> String {
     let modes = fs::read_to_string(Path::new(DEBUGFS).join("sched/preempt")).expect("modes");
@@ -47,8 +62,10 @@ fn run(command: &str, arguments: &[&str]) {
 
 /// The mode is found with debugfs mounted and without; and then nothing is left mounted.
 #[test]
-fn entries_are_watched_by_kprobe_multi() {
-    assert_eq!(mode(), "full");
+fn entries_are_watched_by_kprobes() {
+    if !is_real_time() {
+        assert_eq!(mode(), "full");
+    }
     let mounted = said();
     // Even where something is mounted below.
     run("umount", &["-l", DEBUGFS]);
@@ -59,8 +76,14 @@ fn entries_are_watched_by_kprobe_multi() {
     assert_eq!(own, mounted);
     assert!(own.starts_with("tasks"), "{own}");
     let [entry, both, locked] = kinds("auto");
-    assert_eq!([entry, locked], ["kprobe.multi", "fentry"]);
-    let known = ["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
+    let (kprobe, known): (_, &[&str]) = if has_multi() {
+        let known = &["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
+        ("kprobe.multi", known)
+    } else {
+        ("kprobe", &["fentry+fexit"])
+    };
+    let under_lock = if is_real_time() { kprobe } else { "fentry" };
+    assert_eq!([entry.as_str(), &locked], [kprobe, under_lock]);
     assert!(known.contains(&both.as_str()), "{both}");
     assert_eq!(kinds("fentry"), ["fentry", "fentry+fexit", "fentry"]);
 }
