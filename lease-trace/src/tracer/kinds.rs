@@ -84,6 +84,7 @@ impl Host {
     pub const fn mixes(self, mode: AttachMode) -> bool {
         matches!((mode, self.returns), (AttachMode::Auto, Returns::Pool))
             && self.preemption.may_miss()
+            && !self.preemption.may_miss_locked()
     }
 
     /// Whether no task is preempted inside this function.
@@ -101,12 +102,14 @@ impl Host {
                 (&[Hook::Trampoline, Hook::Probe], self.why_exact())
             }
             AttachMode::Auto => {
+                let real_time = self.preemption.may_miss_locked();
                 let order: &[Hook] = match (self.returns, point.returns) {
+                    (Returns::None, true) if real_time => &[Hook::Probe, Hook::Trampoline],
                     (Returns::None, false) if self.preemption.is_known() => {
                         &[Hook::Probe, Hook::Trampoline]
                     }
                     (Returns::None, _) => &[Hook::Trampoline, Hook::Probe],
-                    (Returns::Pool, true) => {
+                    (Returns::Pool, true) if !real_time => {
                         &[Hook::MultiExit, Hook::Trampoline, Hook::Multi, Hook::Probe]
                     }
                     (Returns::Pool | Returns::Unlimited, _) => {
@@ -134,6 +137,11 @@ impl Host {
                 "whether tasks are preempted inside fentry is not known, and this kernel has no \
                  kprobe.multi"
             }
+            (Preemption::RealTime, Returns::None) => {
+                "tasks are preempted inside fentry and fexit, which then miss most calls under load, and \
+                 this kernel has no kprobe.multi; inside a kprobe they are not; a kretprobe takes only \
+                 some calls at once"
+            }
             (_, Returns::None) => {
                 "tasks are preempted inside fentry, which misses calls, and this kernel has no \
                  kprobe.multi; inside a kprobe they are not; fexit for returns, since a kretprobe \
@@ -144,6 +152,10 @@ impl Host {
             }
             (_, Returns::Unlimited) => {
                 "tasks are preempted inside fentry, which misses calls; inside kprobe.multi they are not"
+            }
+            (Preemption::RealTime, Returns::Pool) => {
+                "tasks are preempted inside fentry and fexit, which then miss most calls under load; inside \
+                 kprobe.multi they are not; kretprobe.multi takes only two calls at once for each CPU"
             }
             (_, Returns::Pool) => {
                 "tasks may be preempted inside fentry, and are not inside kprobe.multi; fexit for \
@@ -222,6 +234,26 @@ mod tests {
         ] {
             assert_eq!(kinds(Preemption::RealTime, returns)[2], kind);
         }
+    }
+
+    #[test]
+    fn where_spinlocks_sleep_fexit_misses_more_than_the_pool_does() {
+        for (returns, kind) in [
+            (Returns::Pool, "kprobe.multi+kretprobe.multi"),
+            (Returns::None, "kprobe+kretprobe"),
+        ] {
+            assert_eq!(kinds(Preemption::RealTime, returns)[1], kind);
+        }
+        let mixes = |preemption| {
+            let returns = Returns::Pool;
+            let host = Host {
+                preemption,
+                returns,
+            };
+            host.mixes(AttachMode::Auto)
+        };
+        assert!(mixes(Preemption::Tasks));
+        assert!(!mixes(Preemption::RealTime));
     }
 
     #[test]
