@@ -46,7 +46,7 @@ fn none_of_very_many_is_forgotten() {
             && zombie["pins"] == 1
     });
     let right = right.count() as i64;
-    let misses = missed(monitor.pid());
+    let misses = missed_or_told(&monitor);
     assert!(
         right <= PROCESSES && right + misses >= PROCESSES,
         "{right} zombies, {misses} hooks missed"
@@ -61,12 +61,12 @@ fn none_of_very_many_is_forgotten() {
     // Where tasks are preempted inside a program, the next one passes its hook without it.
     let all_told = || {
         monitor.barrier();
-        lost(&monitor, "hooks were missed") == missed(monitor.pid())
+        lost(&monitor, "hooks were missed") == missed_or_told(&monitor)
     };
-    assert!(eventually(all_told), "{} missed", missed(monitor.pid()));
+    assert!(eventually(all_told), "{} missed", missed_or_told(&monitor));
     let report = Tool::run(&["report", "zombies", "-J"]);
     let left = zombies(&report.json()).count() as i64;
-    assert!(left <= missed(monitor.pid()), "{left} left");
+    assert!(left <= missed_or_told(&monitor), "{left} left");
     let told = monitor.all("zombie").len() as i64 - 1;
     let unheard = lost(&monitor, "notifications found no room");
     assert!(
@@ -90,8 +90,15 @@ fn lost(monitor: &Monitor, what: &str) -> i64 {
     meant.map(|lost| integer(lost, "count")).sum()
 }
 
-/// How often the kernel missed a program or a link of this process, as it shows with each.
-pub fn missed(pid: i64) -> i64 {
+/// How often the kernel missed a program or a link of the monitor, as it shows with each. 6.12 shows
+/// nothing of the kind with a link of kprobes, and what the monitor tells has to do.
+fn missed_or_told(monitor: &Monitor) -> i64 {
+    let told = lost(monitor, "hooks were missed");
+    missed(monitor.pid()).unwrap_or(told)
+}
+
+/// The same of a process, where all its links show it.
+pub fn missed(pid: i64) -> Option<i64> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("fdinfo");
     let counted = descriptors.flatten().filter_map(|descriptor| {
         let text = fs::read_to_string(descriptor.path()).ok()?;
@@ -99,9 +106,23 @@ pub fn missed(pid: i64) -> i64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse::<i64>().ok()
         };
-        let link = || Some((("link", field("link_id:")?), field("missed:")?));
-        let program = || Some((("program", field("prog_id:")?), field("recursion_misses:")?));
+        let has_kprobes = || {
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with("link_type:") && line.ends_with("kprobe_multi"))
+        };
+        let link = || {
+            let number = ("link", field("link_id:")?);
+            match field("missed:") {
+                None if has_kprobes() => Some((number, None)),
+                missed => Some((number, Some(missed?))),
+            }
+        };
+        let program = || {
+            let number = ("program", field("prog_id:")?);
+            Some((number, Some(field("recursion_misses:")?)))
+        };
         link().or_else(program)
     });
-    counted.collect::<BTreeMap<_, _>>().values().sum()
+    let counted: BTreeMap<_, _> = counted.collect();
+    counted.into_values().sum()
 }

@@ -80,11 +80,14 @@ fn entries_are_watched_by_kprobes() {
         let known = &["kprobe.multi+kretprobe.multi", "kprobe.multi+fexit"];
         ("kprobe.multi", known)
     } else {
-        ("kprobe", &["fentry+fexit"])
+        ("kprobe", &["fentry+fexit", "kprobe+kretprobe"])
     };
     let under_lock = if is_real_time() { kprobe } else { "fentry" };
     assert_eq!([entry.as_str(), &locked], [kprobe, under_lock]);
     assert!(known.contains(&both.as_str()), "{both}");
+    if is_real_time() {
+        assert!(!both.contains("fexit"), "{both}");
+    }
     assert_eq!(kinds("fentry"), ["fentry", "fentry+fexit", "fentry"]);
 }
 
