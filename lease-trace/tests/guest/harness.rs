@@ -46,7 +46,7 @@ pub use recipe::{
     expect_zombie_of_older_lease, expect_zombie_with, open_lease_and_pin, pin_without_lease,
 };
 pub use rxe::Rxe;
-pub use scratch::{Scratch, Subject};
+pub use scratch::{Scratch, Subject, has_large_folios};
 pub use setting::Setting;
 pub use shared::retire as no_monitor;
 pub use slow_disk::SlowDisk;

@@ -255,7 +255,7 @@ fn very_many_files_take_no_longer() {
 /// Large folios, pages behind a hole, and pages that have left the file: none of them is found wrong.
 #[test]
 fn what_is_right_stays_as_it_is() {
-    let scratch = Scratch::with("huge=always,size=64M");
+    let scratch = Scratch::huge("always", "size=64M");
     let pinned = Pinned::now();
     let monitor = Monitor::alone();
     let actor = Actor::start();

@@ -20,7 +20,8 @@ pub fn mount(source: &str, target: &Path, kind: &str, flags: c_ulong, options: &
     );
 }
 
-fn try_mount(
+/// mount(2)
+pub fn try_mount(
     source: &str,
     target: &Path,
     kind: &str,

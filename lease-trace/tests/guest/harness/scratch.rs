@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::mounts::{mount, umount};
+use super::mounts::{mount, try_mount, umount};
 
 /// A mounted tmpfs, gone with the value.
 pub struct Scratch {
@@ -21,6 +21,11 @@ pub struct Subject {
     /// Major and minor, like `8:1`.
     pub dev: String,
     pub ino: i64,
+}
+
+/// Whether a tmpfs can have them.
+pub fn has_large_folios() -> bool {
+    Path::new("/sys/kernel/mm/transparent_hugepage").exists()
 }
 
 /// A folder name that no scenario had before.
@@ -41,6 +46,21 @@ impl Scratch {
     /// One mounted with these options.
     pub fn with(options: &str) -> Self {
         Self::of("tmpfs", options)
+    }
+
+    /// One with large folios, `huge=HOW`, and other options. A kernel without them (Debian's with PREEMPT_RT) refuses
+    /// the option, and has small ones there.
+    pub fn huge(how: &str, others: &str) -> Self {
+        let options = format!("huge={how},{others}");
+        if has_large_folios() {
+            return Self::with(&options);
+        }
+        let folder = unused_folder();
+        let refused =
+            try_mount("tmpfs", &folder, "tmpfs", 0, &options).expect_err("no such option");
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
+        fs::remove_dir(&folder).expect("an empty folder");
+        Self::with(others)
     }
 
     /// One of another file system that needs no device.
