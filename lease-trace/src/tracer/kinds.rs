@@ -138,7 +138,7 @@ impl Host {
                  kprobe.multi"
             }
             (Preemption::RealTime, Returns::None) => {
-                "tasks are preempted inside fentry and fexit, which then miss most calls under load, and \
+                "tasks are preempted inside fentry and fexit, which then miss many calls under load, and \
                  this kernel has no kprobe.multi; inside a kprobe they are not; a kretprobe takes only \
                  some calls at once"
             }
@@ -154,7 +154,7 @@ impl Host {
                 "tasks are preempted inside fentry, which misses calls; inside kprobe.multi they are not"
             }
             (Preemption::RealTime, Returns::Pool) => {
-                "tasks are preempted inside fentry and fexit, which then miss most calls under load; inside \
+                "tasks are preempted inside fentry and fexit, which then miss many calls under load; inside \
                  kprobe.multi they are not; kretprobe.multi takes only two calls at once for each CPU"
             }
             (_, Returns::Pool) => {
