@@ -9,6 +9,12 @@
 
 use crate::word::{BUSY, PIN, Word, again, pins};
 
+// ```text
+//  63        42 41       20 19      10 9        0
+// +------------+-----------+----------+----------+
+// | inode's id |   owner   |  given   |   left   |
+// +------------+-----------+----------+----------+
+// ```
 const GIVEN_SHIFT: u32 = 10;
 const OWNER_SHIFT: u32 = 20;
 const INODE_SHIFT: u32 = 42;

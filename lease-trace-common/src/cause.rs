@@ -103,7 +103,7 @@ impl Cause {
     clippy::struct_excessive_bools,
     reason = "independent facts, not a state"
 )]
-pub struct Facts {
+pub struct ReleaseFacts {
     /// The lease belongs to the kernel (nfsd), not to a process.
     pub kernel_lease: bool,
     /// The open file description has no reference left.
@@ -175,7 +175,7 @@ const fn call_32(number: i64) -> Call {
 
 /// Names the cause.
 #[inline(always)]
-pub const fn classify(facts: &Facts) -> Cause {
+pub const fn classify(facts: &ReleaseFacts) -> Cause {
     if facts.kernel_lease {
         return Cause::Kernel;
     }

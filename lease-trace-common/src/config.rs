@@ -35,8 +35,8 @@ pub struct Config {
     pub pins_all: u32,
     /// 1: `file.f_ref` (dead when negative), 0: `file.f_count` (dead when zero).
     pub file_ref: u32,
-    /// 1: every FOLL_PIN reference is counted, whatever it is on (`--audit`).
-    pub audit: u32,
+    /// 1: every FOLL_PIN reference is counted, whatever it is on (`--cross-check`).
+    pub cross_check: u32,
     /// 1: the iterators also enter what they find into the maps.
     pub adopt: u32,
     /// Entries of each map that has one for each lease, stake or file.
@@ -45,7 +45,7 @@ pub struct Config {
     pub words: u32,
     /// The same, if `struct page` is as [`PAGE_HEAD`] and its like have it; else 0.
     pub pages: u32,
-    /// 1: it is, and there is no audit, so that what is done for each page can be done the shortest way.
+    /// 1: it is, and there is no cross-check, so that what is done for each page can be done the shortest way.
     pub plain: u32,
     /// 1: a policy may come into force. Else nothing of what judges by one is left of the programs.
     pub policy: u32,

@@ -109,6 +109,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("xsk_", "xdp"),
 ];
 
+/// 24 bytes: more than the longest beginning that a rule names has.
 const WORDS: usize = 3;
 
 /// The beginning of a function's or a module's name, as rules compare it.

@@ -56,7 +56,7 @@ pub enum Place {
 
 /// A system call under way, as its registers tell it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Call {
+pub struct SystemCall {
     pub number: i64,
     /// It came through the 32-bit entry.
     pub compat: bool,
@@ -103,7 +103,7 @@ const fn first_32(number: i64) -> First {
 
 /// Where the file is that this system call works on.
 #[inline(always)]
-pub const fn place(call: &Call) -> Place {
+pub const fn place(call: &SystemCall) -> Place {
     /// `IORING_REGISTER_USE_REGISTERED_RING` in the operation of io_uring_register(2).
     const REGISTER_REGISTERED_RING: u64 = 1 << 31;
     /// `IORING_ENTER_REGISTERED_RING` in the flags of io_uring_enter(2).

@@ -36,7 +36,7 @@ pub enum Count {
     Unpinned = 12,
     /// Zombies born.
     Zombies = 13,
-    /// Zombies laid to rest.
+    /// Zombies that ended: their last pin was dropped.
     AtRest = 14,
     /// Releases denied.
     Denied = 15,
@@ -60,12 +60,12 @@ pub enum Count {
     Uncovered = 24,
     /// Leases that cover a process without being its own and found no room in `COVERS`.
     LostCovers = 25,
-    /// FOLL_PIN references seen to be taken, of any kind, while an audit runs.
-    AuditTaken = 26,
+    /// FOLL_PIN references seen to be taken, of any kind, while a cross-check runs.
+    AllTaken = 26,
     /// The same dropped.
-    AuditDropped = 27,
+    AllDropped = 27,
     /// Hooks missed: their program was not run. Kept by the kernel with each program; the monitor writes
-    /// their sum into the word `LOST_HOOKS` of `OWNER`.
+    /// their sum into the word `LOST_HOOKS` of `CONTROL`.
     LostHooks = 28,
     /// Leases or pins of a process that joined the stake of an ended one, whose pid it has.
     Joined = 29,
@@ -108,8 +108,8 @@ impl Count {
         Self::Covered,
         Self::Uncovered,
         Self::LostCovers,
-        Self::AuditTaken,
-        Self::AuditDropped,
+        Self::AllTaken,
+        Self::AllDropped,
         Self::LostHooks,
         Self::Joined,
         Self::LostWait,
@@ -126,8 +126,8 @@ impl Count {
                 | Self::Unpinned
                 | Self::Covered
                 | Self::Uncovered
-                | Self::AuditTaken
-                | Self::AuditDropped
+                | Self::AllTaken
+                | Self::AllDropped
         )
     }
 
@@ -170,8 +170,8 @@ impl Count {
             | Self::Would
             | Self::Covered
             | Self::Uncovered
-            | Self::AuditTaken
-            | Self::AuditDropped => None,
+            | Self::AllTaken
+            | Self::AllDropped => None,
         }
     }
 }
@@ -183,7 +183,8 @@ impl Count {
 pub struct PerCpu(pub [[u64; Self::STRIDE]; Self::CPUS]);
 
 impl PerCpu {
-    /// A power of two.
+    /// CPUs with counters of their own; more than so many share them, by their number modulo this, hence a
+    /// power of two.
     pub const CPUS: usize = 64;
     /// Counters of one CPU, with what fills the last cache line.
     pub const STRIDE: usize = 32;

@@ -87,7 +87,7 @@ pub struct Event {
     /// [`crate::policy::Action`] and [`crate::verdict::Outcome`] of an `Action`.
     pub action: u32,
     pub outcome: u32,
-    /// 1: in the name of a policy in enforce mode.
+    /// 1: on behalf of a policy in enforce mode.
     pub enforced: u32,
     /// 1: how many pins there are is doubtful, see [`crate::stake::Inode::is_doubtful`].
     pub doubtful: u32,

@@ -15,6 +15,7 @@ pub mod cause;
 pub mod config;
 pub mod consumer;
 pub mod context;
+pub mod control;
 pub mod count;
 pub mod event;
 pub mod idle;
@@ -22,7 +23,6 @@ pub mod lease;
 pub mod line;
 pub mod logged;
 pub mod offsets;
-pub mod owner;
 pub mod policy;
 pub mod stake;
 pub mod survey;
@@ -36,7 +36,8 @@ pub mod x32;
 /// Length of `task_struct.comm` (include/linux/sched.h, TASK_COMM_LEN).
 pub const COMM_LEN: usize = 16;
 
-/// Bytes kept of a path, leaf side first kept. Longer ones are marked as truncated.
+/// Bytes kept of a path, leaf side first kept. Longer ones are marked as truncated. With
+/// [`NAME_SLACK`] and a header of eight bytes a record of a path has 2,048 bytes.
 pub const PATH_LEN: usize = 1784;
 
 /// Longest name of one component (include/uapi/linux/limits.h, NAME_MAX), rounded up.

@@ -8,7 +8,8 @@ use crate::{cause::Cause, lease::Kind};
 
 /// Rules of one policy at most.
 pub const RULES: u32 = 32;
-/// Policies there is room for: the one in force and those that a program may still be reading.
+/// Policies there is room for: the one in force and those that a program may still be reading. Two bits
+/// of the [`Header`].
 pub const BANKS: u32 = 4;
 /// Bytes of a rule's name.
 pub const NAME_LEN: usize = 32;
@@ -56,6 +57,44 @@ impl Action {
             Self::Hold => "hold",
             Self::Stop => "stop",
             Self::Kill => "kill",
+        }
+    }
+}
+
+/// Whether rules act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "user",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+pub enum Mode {
+    /// They do not: what they would have done is counted and reported. JSON and metrics call it
+    /// [`Self::OLD_AUDIT`], as policies did at first.
+    #[default]
+    #[cfg_attr(
+        feature = "user",
+        serde(rename(serialize = "monitor"), alias = "monitor")
+    )]
+    Audit,
+    Enforce,
+}
+
+impl Mode {
+    pub const OLD_AUDIT: &'static str = "monitor";
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Enforce => "enforce",
+        }
+    }
+
+    /// In JSON and metrics, where a word that readers know stays.
+    pub const fn in_data(self) -> &'static str {
+        match self {
+            Self::Audit => Self::OLD_AUDIT,
+            Self::Enforce => "enforce",
         }
     }
 }
@@ -111,13 +150,13 @@ impl Header {
         Self(self.0 | holds | bare_pins)
     }
 
-    /// The ways out that this kernel lets be denied: a set of [`cause_bit`]s.
+    /// The release paths that this kernel lets be denied: a set of [`cause_bit`]s.
     #[must_use]
     pub const fn deniable_by(self, causes: u32) -> Self {
         Self(self.0 | ((causes & 0xffff) as u64) << Self::DENIABLE)
     }
 
-    /// The same with none but these ways out, if they are among those it has.
+    /// The same with none but these release paths, if they are among those it has.
     #[must_use]
     #[inline(always)]
     pub const fn deniable_at_most(self, causes: u32) -> Self {
@@ -137,6 +176,14 @@ impl Header {
     #[inline(always)]
     pub const fn enforces(self) -> bool {
         self.0 & Self::ENFORCE != 0
+    }
+
+    pub const fn mode(self) -> Mode {
+        if self.enforces() {
+            Mode::Enforce
+        } else {
+            Mode::Audit
+        }
     }
 
     #[inline(always)]
@@ -165,6 +212,9 @@ impl Header {
 pub const fn cause_bit(cause: u32) -> u32 {
     1 << (cause & 15)
 }
+
+/// Causes count from 1; [`Header::deniable`] has 16 bits for them.
+const _: () = assert!(Cause::ALL.len() < 16);
 
 /// Every cause.
 pub const ANY_CAUSE: u32 = u32::MAX;
@@ -200,9 +250,9 @@ pub struct Rule {
     pub comm_bits: [u64; 2],
     /// Id of the cgroup in the unified hierarchy, 0: any.
     pub cgroup: u64,
-    /// Inode number of the directory (or file) above which the file must lie, 0: any.
+    /// Inode number of the directory below which the file must lie, or of the file, 0: any.
     pub path_ino: u64,
-    /// Set of consumer numbers, see [`Frame::consumer`]; 0: any.
+    /// Set of consumer numbers, see [`TextRange::consumer`]; 0: any.
     pub consumers: u64,
     /// Device of `path_ino`, as in `super_block.s_dev`.
     pub path_dev: u32,
@@ -215,7 +265,7 @@ pub struct Rule {
     /// [`Action`]
     pub action: u32,
     /// [`Action`] where `action` cannot be had.
-    pub otherwise: u32,
+    pub fallback: u32,
     /// Set of [`on`] bits.
     pub on: u32,
     /// Set of [`kind_bit`]s.
@@ -233,7 +283,7 @@ pub struct Rule {
 /// What a rule is held against. Paths, cgroups and consumers need the kernel's structures and are
 /// compared there.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub struct RuleFacts {
     /// One of the [`on`] bits.
     pub on: u32,
     /// A [`kind_bit`].
@@ -265,7 +315,7 @@ impl Rule {
         uid: [0, u32::MAX],
         gid: [0, u32::MAX],
         action: Action::Report as u32,
-        otherwise: Action::Report as u32,
+        fallback: Action::Report as u32,
         on: on::ZOMBIE,
         kinds: u32::MAX,
         modes: u32::MAX,
@@ -276,7 +326,7 @@ impl Rule {
 
     /// Whether everything agrees that can be told from the facts alone.
     #[inline(always)]
-    pub const fn admits(&self, facts: &Facts) -> bool {
+    pub const fn admits(&self, facts: &RuleFacts) -> bool {
         self.on & facts.on != 0
             && (facts.on == on::BARE_PIN
                 || (self.kinds & facts.kind != 0
@@ -307,7 +357,7 @@ pub fn trim(padded: &[u8]) -> &[u8] {
 /// is sorted by `start`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Frame {
+pub struct TextRange {
     pub start: u64,
     /// First address behind it.
     pub end: u64,
@@ -318,8 +368,9 @@ pub struct Frame {
     pub helper: u32,
 }
 
-/// Frames of one policy at most. Policies take the two halves of the table in turn.
-pub const FRAMES: u32 = 8192;
+/// Text ranges of one policy at most; one that needs more is refused. Debian's kernels have some hundred
+/// (docs/policy.md). Policies take the two halves of the table in turn.
+pub const TEXT_RANGES: u32 = 8192;
 /// A consumer that no rule names.
 pub const OTHER_CONSUMER: u32 = 63;
 
@@ -327,13 +378,14 @@ pub const OTHER_CONSUMER: u32 = 63;
 pub mod index {
     /// The [`super::Header`].
     pub const HEADER: u32 = 0;
-    /// Frames in each half of the table.
-    pub const FRAMES: [u32; 2] = [1, 2];
+    /// Text ranges in each half of the table.
+    pub const TEXT_RANGES: [u32; 2] = [1, 2];
     /// Words of the map.
     pub const LEN: u32 = 3;
 }
 
-/// Counters kept for one rule, indexed by [`hit`].
+/// Counters kept for one rule, indexed by [`hit`]: eight outcomes of each of five actions, and as many as
+/// make a power of two.
 pub const HITS: u32 = 64;
 /// Rules that counters are kept for: as many as the banks have.
 pub const ROWS: u32 = BANKS * RULES;
@@ -344,7 +396,7 @@ pub const fn hit(row: u32, action: Action, outcome: crate::verdict::Outcome) -> 
     row * HITS + action as u32 * 8 + outcome as u32
 }
 
-/// Ways out that a hook of ours can deny, on some kernel.
+/// Release paths that a hook of ours can deny, on some kernel.
 pub const DENIABLE: [Cause; 5] = [
     Cause::Unlock,
     Cause::Close,
@@ -354,6 +406,6 @@ pub const DENIABLE: [Cause; 5] = [
 ];
 
 const _: () = assert!(size_of::<Rule>() == 32 + 9 * 8 + 14 * 4);
-const _: () = assert!(size_of::<Frame>() == 24);
+const _: () = assert!(size_of::<TextRange>() == 24);
 
-crate::pod!(Rule, Frame);
+crate::pod!(Rule, TextRange);

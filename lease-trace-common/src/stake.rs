@@ -114,7 +114,7 @@ pub struct Stake {
 pub const MINOR_BITS: u32 = 20;
 
 /// What all processes together have in one inode. The records sit in the slots of an array, so
-/// that one look-up by address finds them and an evicted inode can still be found by its slot.
+/// that one lookup by address finds them and an evicted inode can still be found by its slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inode {

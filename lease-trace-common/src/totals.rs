@@ -10,7 +10,7 @@ pub struct Totals {
     pub tracked: Line,
     /// Inode records with pins: 0 tells the hooks that deny that no release can be a breach.
     pub pinned: Line,
-    /// Long-term pin calls under way on all CPUs: 0 spares a look-up at each release.
+    /// Long-term pin calls under way on all CPUs: 0 spares a lookup at each release.
     pub pinning: Line,
 }
 

@@ -71,12 +71,12 @@ impl Outcome {
 /// What is true when it is decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation {
-    /// Enforce mode, not monitor mode.
+    /// Enforce mode, not audit mode.
     pub enforce: bool,
     pub moment: Moment,
     /// The [`Cause`] in its record; 0 for a bare pin.
     pub cause: u32,
-    /// This kernel lets that way out be denied.
+    /// This kernel lets that release path be denied.
     pub deniable: bool,
     pub spared: Spared,
 }
@@ -94,18 +94,18 @@ pub enum Verdict {
     Tell(Action, Outcome),
 }
 
-/// What a rule comes to for one way out: `deny` only where it can be had, `hold` of an unlock by
+/// What a rule comes to for one release path: `deny` only where it can be had, `hold` of an unlock by
 /// denying it, since a duplicate does not keep a lease that is unlocked, and no `hold` where the
 /// kernel takes the lease away.
 #[inline(always)]
-pub const fn applicable(action: Action, otherwise: Action, cause: Cause, deniable: bool) -> Action {
-    applies(action, otherwise, cause as u32, deniable)
+pub const fn applicable(action: Action, fallback: Action, cause: Cause, deniable: bool) -> Action {
+    applies(action, fallback, cause as u32, deniable)
 }
 
 #[inline(always)]
-const fn applies(action: Action, otherwise: Action, cause: u32, deniable: bool) -> Action {
+const fn applies(action: Action, fallback: Action, cause: u32, deniable: bool) -> Action {
     let action = match action {
-        Action::Deny if !deniable => otherwise,
+        Action::Deny if !deniable => fallback,
         other => other,
     };
     match action {
@@ -116,8 +116,8 @@ const fn applies(action: Action, otherwise: Action, cause: u32, deniable: bool) 
                 || cause == Cause::Unlock as u32
                 || cause == Cause::BreakTimeout as u32 =>
         {
-            match otherwise {
-                Action::Stop | Action::Kill => otherwise,
+            match fallback {
+                Action::Stop | Action::Kill => fallback,
                 Action::Report | Action::Deny | Action::Hold => Action::Report,
             }
         }
@@ -129,8 +129,8 @@ const fn applies(action: Action, otherwise: Action, cause: u32, deniable: bool) 
 
 /// The verdict on one breach.
 #[inline(always)]
-pub const fn decide(action: Action, otherwise: Action, now: &Situation) -> Verdict {
-    let applies = applies(action, otherwise, now.cause, now.deniable);
+pub const fn decide(action: Action, fallback: Action, now: &Situation) -> Verdict {
+    let applies = applies(action, fallback, now.cause, now.deniable);
     match now.moment {
         Moment::Before => {
             if now.enforce && matches!(applies, Action::Deny) && matches!(now.spared, Spared::No) {
@@ -139,12 +139,12 @@ pub const fn decide(action: Action, otherwise: Action, now: &Situation) -> Verdi
                 Verdict::Pass
             }
         }
-        Moment::After => after(applies, otherwise, now),
+        Moment::After => after(applies, fallback, now),
     }
 }
 
 #[inline(always)]
-const fn after(applies: Action, otherwise: Action, now: &Situation) -> Verdict {
+const fn after(applies: Action, fallback: Action, now: &Situation) -> Verdict {
     match now.spared {
         Spared::Init | Spared::Tracer => return Verdict::Tell(applies, Outcome::Spared),
         Spared::Ending => return Verdict::Tell(applies, Outcome::Ending),
@@ -162,8 +162,8 @@ const fn after(applies: Action, otherwise: Action, now: &Situation) -> Verdict {
             return Verdict::Tell(applies, Outcome::Would);
         }
         // It was to be denied or held and went all the same: a race, or the hold came too late.
-        Action::Deny | Action::Hold => match otherwise {
-            Action::Stop | Action::Kill => otherwise,
+        Action::Deny | Action::Hold => match fallback {
+            Action::Stop | Action::Kill => fallback,
             Action::Report | Action::Deny | Action::Hold => {
                 return Verdict::Tell(applies, Outcome::Failed);
             }

@@ -204,7 +204,7 @@ impl Change {
     pub const FIRST: u64 = 1 << 34;
     /// The last pin went.
     pub const LAST: u64 = 1 << 35;
-    /// With it a zombie was laid to rest.
+    /// With it a zombie ended: its last pin was dropped.
     pub const AT_REST: u64 = 1 << 36;
     /// The last lease went, and pins are left: a breach. The count is what is left.
     pub const BREACH: u64 = 1 << 37;

@@ -1,7 +1,7 @@
 //! The table of causes: each row is a moment at which a lease ends.
 
 use lease_trace_common::{
-    cause::{Cause, Facts, classify},
+    cause::{Cause, ReleaseFacts, classify},
     lease::FL_UNLOCK_PENDING,
 };
 
@@ -11,8 +11,8 @@ const OPENAT: i64 = 257;
 const F_SETLEASE: u32 = 1024;
 const F_SETDELEG: u32 = 1040;
 
-fn last(syscall: i64) -> Facts {
-    Facts {
+fn last(syscall: i64) -> ReleaseFacts {
+    ReleaseFacts {
         kernel_lease: false,
         last_reference: true,
         lease_flags: 0,
@@ -60,7 +60,7 @@ fn a_32_bit_process_has_numbers_of_its_own() {
     ];
     for (syscall, cause) in rows {
         assert_eq!(
-            classify(&Facts {
+            classify(&ReleaseFacts {
                 compat: true,
                 ..last(syscall)
             }),
@@ -88,13 +88,13 @@ fn the_calls_of_x32_are_those_of_64_bits_but_for_some() {
         assert_eq!(classify(&last(X32 + number)), cause, "x32 {number}");
     }
     assert_eq!(classify(&last(520)), Cause::Other, "of x32 alone");
-    let unlock = Facts {
+    let unlock = ReleaseFacts {
         last_reference: false,
         command: F_SETLEASE,
         ..last(X32 + FCNTL)
     };
     assert_eq!(classify(&unlock), Cause::Unlock);
-    let compat = Facts {
+    let compat = ReleaseFacts {
         compat: true,
         ..last(X32 + 6)
     };
@@ -104,12 +104,12 @@ fn the_calls_of_x32_are_those_of_64_bits_but_for_some() {
 /// Its registers say nothing: it has never been in user mode.
 #[test]
 fn what_a_worker_of_io_uring_drops_io_uring_dropped() {
-    let worker = Facts {
+    let worker = ReleaseFacts {
         io_worker: true,
         ..last(-1)
     };
     assert_eq!(classify(&worker), Cause::IoUring);
-    let ended = Facts {
+    let ended = ReleaseFacts {
         exiting: true,
         ending: true,
         exit_code: 9,
@@ -131,20 +131,20 @@ fn a_thread_with_a_table_of_its_own_ends_without_its_process() {
 
 #[test]
 fn an_exiting_task_was_killed_if_its_exit_code_has_a_signal() {
-    let exiting = Facts {
+    let exiting = ReleaseFacts {
         exiting: true,
         ending: true,
         ..last(231)
     };
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             exit_code: 3 << 8,
             ..exiting
         }),
         Cause::Exit
     );
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             exit_code: 9,
             ..exiting
         }),
@@ -154,37 +154,37 @@ fn an_exiting_task_was_killed_if_its_exit_code_has_a_signal() {
 
 #[test]
 fn while_references_remain_the_lease_was_unlocked_or_timed_out() {
-    let alive = Facts {
+    let alive = ReleaseFacts {
         last_reference: false,
         ..last(FCNTL)
     };
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             command: F_SETLEASE,
             ..alive
         }),
         Cause::Unlock
     );
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             command: F_SETDELEG,
             ..alive
         }),
         Cause::Unlock
     );
-    let pending = Facts {
+    let pending = ReleaseFacts {
         lease_flags: FL_UNLOCK_PENDING,
         ..alive
     };
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             syscall: OPENAT,
             ..pending
         }),
         Cause::BreakTimeout
     );
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             command: F_SETLEASE,
             ..pending
         }),
@@ -192,7 +192,7 @@ fn while_references_remain_the_lease_was_unlocked_or_timed_out() {
         "the holder answers a break"
     );
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             syscall: OPENAT,
             ..alive
         }),
@@ -203,14 +203,14 @@ fn while_references_remain_the_lease_was_unlocked_or_timed_out() {
 #[test]
 fn a_kernel_thread_has_no_system_call_and_the_kernel_its_own_leases() {
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             kthread: true,
             ..last(CLOSE)
         }),
         Cause::Other
     );
     assert_eq!(
-        classify(&Facts {
+        classify(&ReleaseFacts {
             kernel_lease: true,
             ..last(CLOSE)
         }),

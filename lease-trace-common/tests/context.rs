@@ -1,9 +1,9 @@
 //! Which file a system call works on.
 
-use lease_trace_common::context::{Call, Context, Place, place};
+use lease_trace_common::context::{Context, Place, SystemCall, place};
 
 fn of(number: i64, first: u64, second: u64, fourth: u64) -> Place {
-    place(&Call {
+    place(&SystemCall {
         number,
         first,
         second,
@@ -40,11 +40,11 @@ fn other_calls_work_on_no_file() {
 #[test]
 fn the_32_bit_calls_have_numbers_of_their_own() {
     let of = |number| {
-        place(&Call {
+        place(&SystemCall {
             number,
             compat: true,
             first: 7,
-            ..Call::default()
+            ..SystemCall::default()
         })
     };
     assert_eq!(of(54), Place::Descriptor(7), "ioctl");

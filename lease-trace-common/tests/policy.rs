@@ -6,8 +6,8 @@ use lease_trace_common::{
     cause::Cause,
     lease::{F_RDLCK, F_WRLCK, Kind},
     policy::{
-        ANY_CAUSE, Action, BANKS, DENIABLE, Facts, HITS, Header, ROWS, RULES, Rule, cause_bit, hit,
-        kind_bit, mode_bit, on,
+        ANY_CAUSE, Action, BANKS, DENIABLE, HITS, Header, ROWS, RULES, Rule, RuleFacts, cause_bit,
+        hit, kind_bit, mode_bit, on,
     },
     verdict::Outcome,
 };
@@ -60,8 +60,8 @@ fn every_hit_has_a_counter_of_its_own() {
     }
 }
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> RuleFacts {
+    RuleFacts {
         on: on::ZOMBIE,
         kind: kind_bit(Kind::Lease),
         mode: mode_bit(F_WRLCK),
@@ -76,7 +76,7 @@ fn facts() -> Facts {
 #[test]
 fn a_rule_without_conditions_admits_every_zombie() {
     assert!(Rule::ANY.admits(&facts()));
-    let bare = Facts {
+    let bare = RuleFacts {
         on: on::BARE_PIN,
         ..facts()
     };
@@ -172,7 +172,7 @@ fn a_bare_pin_has_no_lease_to_ask_about() {
         causes: 0,
         ..Rule::ANY
     };
-    let bare = Facts {
+    let bare = RuleFacts {
         on: on::BARE_PIN,
         ..facts()
     };
@@ -180,8 +180,8 @@ fn a_bare_pin_has_no_lease_to_ask_about() {
 }
 
 #[test]
-fn while_a_lease_lasts_it_may_go_by_any_way_out() {
-    let lasting = Facts {
+fn while_a_lease_lasts_it_may_go_by_any_release_path() {
+    let lasting = RuleFacts {
         cause: ANY_CAUSE,
         ..facts()
     };
@@ -196,7 +196,7 @@ fn while_a_lease_lasts_it_may_go_by_any_way_out() {
 
 #[test]
 fn a_gid_that_is_not_known_matches_only_any_group() {
-    let unknown = Facts {
+    let unknown = RuleFacts {
         gid: u32::MAX,
         ..facts()
     };

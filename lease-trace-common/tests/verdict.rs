@@ -1,4 +1,4 @@
-//! The verdict, held against what may never happen: every action, what to do otherwise, way out,
+//! The verdict, held against what may never happen: every action, what to do otherwise, release path,
 //! moment, mode and who is spared.
 
 use lease_trace_common::{
@@ -19,7 +19,7 @@ const SPARED: [Spared; 5] = [
 #[derive(Clone, Copy, Debug)]
 struct Case {
     action: Action,
-    otherwise: Action,
+    fallback: Action,
     cause: Cause,
     enforce: bool,
     moment: Moment,
@@ -36,24 +36,24 @@ impl Case {
             deniable: self.deniable,
             spared: self.spared,
         };
-        decide(self.action, self.otherwise, &now)
+        decide(self.action, self.fallback, &now)
     }
 
     fn applicable(self) -> Action {
-        applicable(self.action, self.otherwise, self.cause, self.deniable)
+        applicable(self.action, self.fallback, self.cause, self.deniable)
     }
 }
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for action in Action::ALL {
-        for otherwise in Action::ALL {
+        for fallback in Action::ALL {
             for cause in Cause::ALL {
                 for spared in SPARED {
                     for bits in 0..8 {
                         cases.push(Case {
                             action,
-                            otherwise,
+                            fallback,
                             cause,
                             enforce: bits & 1 != 0,
                             moment: if bits & 2 != 0 {
@@ -73,10 +73,10 @@ fn cases() -> Vec<Case> {
 }
 
 /// A case in enforce mode, with nobody spared.
-fn case(action: Action, otherwise: Action, cause: Cause, deniable: bool) -> Case {
+fn case(action: Action, fallback: Action, cause: Cause, deniable: bool) -> Case {
     Case {
         action,
-        otherwise,
+        fallback,
         cause,
         enforce: true,
         moment: Moment::After,
@@ -109,16 +109,13 @@ fn a_signal_is_sent_only_afterwards_and_only_to_the_owner_who_let_go() {
             assert!(case.moment == Moment::After, "{case:?}");
             assert!(case.spared == Spared::No, "{case:?}");
             assert!(matches!(signal, Action::Stop | Action::Kill), "{case:?}");
-            assert!(
-                signal == case.action || signal == case.otherwise,
-                "{case:?}"
-            );
+            assert!(signal == case.action || signal == case.fallback, "{case:?}");
         }
     }
 }
 
 #[test]
-fn monitor_mode_does_nothing_and_tells_everything() {
+fn audit_mode_does_nothing_and_reports_everything() {
     for case in cases().into_iter().filter(|case| !case.enforce) {
         match (case.moment, case.verdict()) {
             (Moment::Before, verdict) => assert_eq!(verdict, Verdict::Pass, "{case:?}"),
@@ -175,10 +172,10 @@ fn the_spared_are_left_alone_and_named() {
     }
 }
 
-/// What a rule would do is what it does: enforce mode denies or signals where monitor mode said so,
+/// What a rule would do is what it does: enforce mode denies or signals where audit mode said so,
 /// but for holds, which userspace keeps.
 #[test]
-fn monitor_mode_says_what_enforce_mode_does() {
+fn audit_mode_says_what_enforce_mode_does() {
     for case in cases() {
         let touched = matches!(case.spared, Spared::No | Spared::Bystander);
         if case.enforce || case.moment == Moment::Before || !touched {
@@ -220,7 +217,7 @@ fn what_applies_can_be_had() {
             "a duplicate does not keep what is unlocked or taken away: {case:?}"
         );
         assert!(
-            [case.action, case.otherwise, Action::Report, Action::Deny].contains(&applies),
+            [case.action, case.fallback, Action::Report, Action::Deny].contains(&applies),
             "{case:?}"
         );
     }
@@ -248,8 +245,8 @@ fn what_rules_come_to() {
         (Kill, Report, Close, false, Kill),
         (Report, Kill, Close, true, Report),
     ];
-    for (action, otherwise, cause, deniable, expected) in rows {
-        let case = case(action, otherwise, cause, deniable);
+    for (action, fallback, cause, deniable, expected) in rows {
+        let case = case(action, fallback, cause, deniable);
         assert_eq!(case.applicable(), expected, "{case:?}");
     }
 }
@@ -257,13 +254,13 @@ fn what_rules_come_to() {
 #[test]
 fn what_went_all_the_same_gets_a_signal_or_is_told_as_failed() {
     for action in [Action::Deny, Action::Hold] {
-        for otherwise in Action::ALL {
-            let verdict = case(action, otherwise, Cause::Close, true).verdict();
-            let expected = match otherwise {
-                Action::Stop | Action::Kill => Verdict::Signal(otherwise),
+        for fallback in Action::ALL {
+            let verdict = case(action, fallback, Cause::Close, true).verdict();
+            let expected = match fallback {
+                Action::Stop | Action::Kill => Verdict::Signal(fallback),
                 _ => Verdict::Tell(action, Outcome::Failed),
             };
-            assert_eq!(verdict, expected, "{action:?} otherwise {otherwise:?}");
+            assert_eq!(verdict, expected, "{action:?} fallback {fallback:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ pub use self::{
     pins::PinsFlags,
     report::ReportFlags,
     run::RunFlags,
-    shared::{AttachFlags, CapacityFlags, FilesFlags, FilterFlags, Pins},
+    shared::{AttachFlags, CapacityFlags, CrossCheckFlags, FilesFlags, FilterFlags, Pins},
     why::WhyFlags,
 };
 use crate::{plot::timeline, policy, sinks::metrics};
@@ -25,12 +25,12 @@ use crate::{plot::timeline, policy, sinks::metrics};
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done (a closed pipe on stdout included)
-  1  there are zombies (`report` and `report zombies`); pins escape (`doctor --audit`); the books are
+  1  there are zombies (`report` and `report zombies`); pins escape (`doctor --cross-check`); the books are
      wrong (`doctor --check`); the owner of some pins is not found (`pins --check`)
   2  error
   3  this kernel cannot do it";
 
-/// Finds zombie leases: a process let go of a file's lease while it still holds pins on the
+/// Finds zombie leases: a process released its lease on a file while it still holds pins on the
 /// file's pages.
 #[derive(Debug, Parser)]
 #[command(name = "lease-trace", version, after_help = EXIT_STATUS, max_term_width = 100)]
@@ -41,7 +41,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show each zombie as it comes to be and as it is laid to rest
+    /// Show each zombie lease when it begins and when its last pin is dropped
     Monitor(MonitorFlags),
     /// Show the zombies, leases or stakes there are now
     Report(ReportFlags),
@@ -90,9 +90,8 @@ pub struct MonitorFlags {
     #[arg(long, value_enum, default_value_t = Pins::LongTerm)]
     pub pins: Pins,
 
-    /// Hold all pins against the kernel's own count, and say when they differ
-    #[arg(long)]
-    pub audit: bool,
+    #[command(flatten)]
+    pub cross_check: CrossCheckFlags,
 
     /// Put this policy in force while the monitor runs; enforcement that is in place has its own
     #[arg(long, value_name = "FILE")]
@@ -121,7 +120,7 @@ pub struct MonitorFlags {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct RecordFlags {
-    /// Gets the NDJSON of `monitor -o json --all-events`; one that is there is replaced
+    /// Gets the NDJSON of `monitor -o json --all-events`; an existing one is replaced
     pub file: PathBuf,
 
     #[command(flatten)]
@@ -194,13 +193,12 @@ pub struct DoctorFlags {
     #[arg(short = 'J', long)]
     pub json: bool,
 
-    /// Hold the pins that the hooks see against the kernel's own count, for some time
-    #[arg(long)]
-    pub audit: bool,
+    #[command(flatten)]
+    pub cross_check: CrossCheckFlags,
 
     /// Hold what the running monitor, or the enforcement in place, counts against itself: the pins of
     /// each file against those of its processes, its leases, and what is left of calls
-    #[arg(long, conflicts_with = "audit")]
+    #[arg(long, conflicts_with = "of-hooks")]
     pub check: bool,
 
     /// How long, e.g. 90s, 10min
@@ -209,7 +207,7 @@ pub struct DoctorFlags {
         long,
         value_name = "DURATION",
         default_value = "10s",
-        requires = "audit"
+        requires = "of-hooks"
     )]
     pub duration: String,
 
@@ -219,7 +217,7 @@ pub struct DoctorFlags {
 
 #[derive(Debug, Args)]
 pub struct GenerateFlags {
-    /// Gets the folders man and completions
+    /// Gets the directories man and completions
     pub folder: PathBuf,
 }
 
@@ -247,6 +245,17 @@ pub struct CheckFlags {
     pub json: bool,
 }
 
+impl Command {
+    /// A flag of a name that was replaced, and the one it has now.
+    pub const fn old_form(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Monitor(MonitorFlags { cross_check, .. })
+            | Self::Doctor(DoctorFlags { cross_check, .. }) => cross_check.old_form(),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,
@@ -264,6 +273,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn old_forms_are_understood() {
+        let parsed = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).expect("understood");
+            cli.command.old_form()
+        };
+        let old = Some(("--audit", "--cross-check"));
+        assert_eq!(parsed("lease-trace doctor --audit -d 2s"), old);
+        assert_eq!(parsed("lease-trace doctor --cross-check -d 2s"), None);
+        assert_eq!(parsed("lease-trace monitor --audit"), old);
+        assert_eq!(parsed("lease-trace run -- true --audit"), None);
+        for wrong in ["doctor -d 2s", "doctor --check --audit"] {
+            let line = format!("lease-trace {wrong}");
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     clock::{Clock, elapsed_ms},
     enrich::{Names, locks::LockLine, process, size},
     ledger,
-    record::{Asker, Dev, Entry, File, FilePath, Holder, Lease, Owner, Person},
+    record::{Dev, Entry, File, FilePath, Holder, Lease, Owner, PinSource, ProcessRef},
     tracer::{
         orphaned::Held,
         snapshot::{InodeView, LeaseView, Snapshot, Source, StakeView},
@@ -115,7 +115,7 @@ pub fn leases(
 fn sort(entries: &mut [Entry]) {
     entries.sort_by_key(|entry| {
         let dev = entry.file.dev.map(|dev| (dev.major(), dev.minor()));
-        (entry.owner.person.pid, dev, entry.file.ino)
+        (entry.owner.process.pid, dev, entry.file.ino)
     });
 }
 
@@ -148,7 +148,7 @@ pub const fn state_name(state: State) -> &'static str {
 }
 
 /// Who wants a lease on this file broken.
-fn breaker(view: &InodeView) -> Option<Person> {
+fn breaker(view: &InodeView) -> Option<ProcessRef> {
     ledger::releaser(view.breaker.as_ref()?)
 }
 
@@ -217,16 +217,16 @@ pub fn stake(
         vm_pin_bytes: if known {
             None
         } else {
-            process::pinned_bytes(owner.person.pid)
+            process::pinned_bytes(owner.process.pid)
         },
-        asker: if pins > 0 {
-            names.asker(stake.owner.tgid, &stake.stack, &stake.context)
+        source: if pins > 0 {
+            names.source(stake.owner.tgid, &stake.stack, &stake.context)
         } else {
-            Asker::default()
+            PinSource::default()
         },
         ends_by_itself: (state == State::Zombie).then(|| stake.lease.ends_by_itself()),
         age_ms: (since_ns != 0).then(|| elapsed_ms(since_ns, clock.boot_ns())),
-        size_bytes: size::of(owner.person.pid, &file, &[]),
+        size_bytes: size::of(owner.process.pid, &file, &[]),
         holders: others(view, snapshot),
         breaking: (leases > 0).then_some(breaking),
         held_by: monitor(snapshot).filter(|_| stake.held != 0),
@@ -273,8 +273,8 @@ fn lease(
         .collect();
     let pins: u64 = pinned.iter().map(|view| stake::pins(view.stake.word)).sum();
     let known = snapshot.source.is_some() || pins > 0;
-    let asker = pinned.first().map_or_else(Asker::default, |view| {
-        names.asker(view.key.tgid, &view.stake.stack, &view.stake.context)
+    let source = pinned.first().map_or_else(PinSource::default, |view| {
+        names.source(view.key.tgid, &view.stake.stack, &view.stake.context)
     });
     let owner = names.owner(&lease.setter);
     let file = file(inode);
@@ -289,10 +289,10 @@ fn lease(
         doubtful: pins > 0 && view.inode.is_doubtful(),
         peak_pins: None,
         vm_pin_bytes: if known { None } else { vm_pin(&keepers) },
-        asker,
+        source,
         ends_by_itself: None,
         age_ms: (lease.info.set_ns != 0).then(|| elapsed_ms(lease.info.set_ns, clock.boot_ns())),
-        size_bytes: size::of(owner.person.pid, &file, &holders),
+        size_bytes: size::of(owner.process.pid, &file, &holders),
         held_by: monitor(snapshot).filter(|monitor| keepers.contains(&monitor.pid)),
         holders: Some(holders),
         breaking: Some(breaking),
@@ -313,7 +313,7 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
     } = *line;
     Entry {
         owner: Owner {
-            person: Person {
+            process: ProcessRef {
                 pid,
                 comm: process::comm(pid).unwrap_or_default(),
             },
@@ -344,7 +344,7 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
             Some(_) => None,
             None => process::pinned_bytes(pid),
         },
-        asker: Asker::default(),
+        source: PinSource::default(),
         ends_by_itself: None,
         age_ms: None,
         size_bytes: None,
@@ -354,10 +354,10 @@ fn lock(line: &LockLine, snapshot: &Snapshot) -> Entry {
     }
 }
 
-/// Who holds files in the name of a rule.
-fn monitor(snapshot: &Snapshot) -> Option<Person> {
+/// Who holds files on behalf of a rule.
+fn monitor(snapshot: &Snapshot) -> Option<ProcessRef> {
     match snapshot.source {
-        Some(Source::Monitor(pid)) => Some(Person {
+        Some(Source::Monitor(pid)) => Some(ProcessRef {
             pid,
             comm: env!("CARGO_PKG_NAME").to_owned(),
         }),
@@ -374,7 +374,7 @@ fn missing<'a>(entries: &[Entry], listed: &'a [LockLine]) -> Vec<&'a LockLine> {
             found
                 .entry((dev, ino))
                 .or_default()
-                .push(entry.owner.person.pid);
+                .push(entry.owner.process.pid);
         }
     }
     let (same, other): (Vec<_>, Vec<_>) = listed.iter().partition(|line| {

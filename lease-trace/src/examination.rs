@@ -13,7 +13,7 @@ use crate::{
         limits,
         link::Tells,
         points::Need,
-        ways::{Answer, WAYS, Ways},
+        release_paths::{Answer, RELEASE_PATHS, ReleasePaths},
     },
     tracer::{self, Attachment, Host, Outcome},
 };
@@ -42,7 +42,7 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-/// What can be done about one way out.
+/// What can be done about one release path.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub way: Cause,
@@ -53,7 +53,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn of(ways: &Ways, way: Cause) -> Self {
+    fn of(ways: &ReleasePaths, way: Cause) -> Self {
         Self {
             way,
             deny: ways.can(Action::Deny, way),
@@ -65,8 +65,11 @@ impl Row {
 }
 
 /// The table for a kernel.
-pub fn enforcement(ways: &Ways) -> Vec<Row> {
-    WAYS.into_iter().map(|way| Row::of(ways, way)).collect()
+pub fn enforcement(ways: &ReleasePaths) -> Vec<Row> {
+    RELEASE_PATHS
+        .into_iter()
+        .map(|way| Row::of(ways, way))
+        .collect()
 }
 
 /// The whole examination.
@@ -75,7 +78,7 @@ pub struct Examination {
     /// `uname -r`
     pub kernel: String,
     pub findings: Vec<Finding>,
-    /// What can be done about each way out; absent where it could not be asked.
+    /// What can be done about each release path; absent where it could not be asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub enforcement: Vec<Row>,
     /// Everything can be denied that can be on some kernel.
@@ -128,7 +131,8 @@ pub fn examine() -> Result<Examination, tracer::Error> {
                 examination.point(attachment);
             }
             for what in clones::find() {
-                let remedy = "see with `lease-trace doctor --audit` whether pins escape".to_owned();
+                let remedy =
+                    "see with `lease-trace doctor --cross-check` whether pins escape".to_owned();
                 let kernel = true;
                 let obstacle = Obstacle {
                     what,
@@ -148,7 +152,7 @@ pub fn examine() -> Result<Examination, tracer::Error> {
         }
         Err(error) => return Err(error),
     }
-    let ways = Ways::of(&btf)?;
+    let ways = ReleasePaths::of(&btf)?;
     examination.deniable = ways.is_whole();
     examination.enforcement = enforcement(&ways);
     Ok(examination)

@@ -14,7 +14,7 @@ pub enum Exit {
     Done,
     /// It did, and there are zombies (`report` and `report zombies` only).
     Zombies,
-    /// It did, and pins escape what lease-trace watches (`doctor --audit` only).
+    /// It did, and pins escape what lease-trace watches (`doctor --cross-check` only).
     Escaped,
     /// It did, and the books are not right (`doctor --check`), or not all pins were found (`pins --check`).
     Wrong,

@@ -95,7 +95,7 @@ impl Filter {
         let releaser = entry.releaser.as_ref().map(|releaser| releaser.pid);
         let pids: Vec<_> = releaser
             .into_iter()
-            .chain([entry.owner.person.pid])
+            .chain([entry.owner.process.pid])
             .collect();
         let path = entry.file.path.as_ref();
         self.admits_path(

@@ -5,17 +5,17 @@ use lease_trace_common::{
     cause::Cause,
     event::{Event, EventKind},
     lease::{FL_LEASE, Kind, LeaseInfo, known},
-    policy::Action,
+    policy::{Action, Mode},
     stake::Task,
 };
 
 use crate::{
     clock::Clock,
     record::{
-        Asker, Corrected, Deed, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name,
-        Orphan, Owner, Person, PolicyInForce, Record, Start, Transition,
+        Corrected, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name, Orphan,
+        Owner, PinSource, PolicyInForce, ProcessRef, Record, RuleAction, Start, Transition,
     },
-    tracer::audit::Audit,
+    tracer::cross_check::CrossCheck,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -81,7 +81,7 @@ pub fn raw(event: &Event, path: &[u8]) -> Vec<u8> {
 
 pub fn owner(pid: u32, comm: &str) -> Owner {
     Owner {
-        person: person(pid, comm),
+        process: process(pid, comm),
         uid: Some(1000),
         cgroup: Some("/system.slice/db.service".to_owned()),
         unit: Some("db.service".to_owned()),
@@ -89,8 +89,8 @@ pub fn owner(pid: u32, comm: &str) -> Owner {
     }
 }
 
-pub fn person(pid: u32, comm: &str) -> Person {
-    Person {
+pub fn process(pid: u32, comm: &str) -> ProcessRef {
+    ProcessRef {
         pid,
         comm: comm.to_owned(),
     }
@@ -112,8 +112,8 @@ fn write_lease(held_ms: Option<u64>) -> Lease {
     }
 }
 
-fn asker(consumer: &str) -> Asker {
-    Asker {
+fn source(consumer: &str) -> PinSource {
+    PinSource {
         consumer: Some(consumer.to_owned()),
         context_fd: Some(15),
         context: Some(
@@ -124,13 +124,13 @@ fn asker(consumer: &str) -> Asker {
             }
             .to_owned(),
         ),
-        ..Asker::default()
+        ..PinSource::default()
     }
 }
 
 fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> Transition {
     Transition {
-        releaser: Some(owner.person.clone()),
+        releaser: Some(owner.process.clone()),
         breaker: None,
         owner,
         file: file(path),
@@ -138,17 +138,17 @@ fn zombie(owner: Owner, path: &str, cause: Cause, pins: u64, consumer: &str) -> 
         cause: Some(cause),
         pins: Some(pins),
         doubtful: false,
-        asker: asker(consumer),
+        source: source(consumer),
         ends_by_itself: Some(cause.is_ending()),
         pinned_ms: None,
         zombie_ms: None,
         orphan: Orphan::default(),
-        deed: None,
+        rule_action: None,
     }
 }
 
-fn deed(action: Action, outcome: &'static str) -> Deed {
-    Deed {
+fn rule_action(action: Action, outcome: &'static str) -> RuleAction {
+    RuleAction {
         rule: "rdma-exports".to_owned(),
         action,
         outcome,
@@ -158,12 +158,12 @@ fn deed(action: Action, outcome: &'static str) -> Deed {
 }
 
 /// What rules came to.
-fn deeds() -> Vec<Record> {
+fn rule_actions() -> Vec<Record> {
     let act = |seconds, name, action, outcome| {
         let transition = Transition {
             ends_by_itself: None,
-            asker: Asker::default(),
-            deed: Some(deed(action, outcome)),
+            source: PinSource::default(),
+            rule_action: Some(rule_action(action, outcome)),
             ..zombie(owner(4711, "rdma-client"), "/srv/f", Cause::Close, 256, "")
         };
         self::transition(seconds, name, transition)
@@ -192,7 +192,7 @@ fn transition(seconds: u64, event: Name, transition: Transition) -> Record {
 pub fn records() -> Vec<Record> {
     let mut records = vec![start()];
     records.extend(transitions());
-    records.extend(deeds());
+    records.extend(rule_actions());
     records.extend(end());
     records
 }
@@ -206,7 +206,7 @@ fn transitions() -> Vec<Record> {
         256,
         "rdma_rxe",
     );
-    unlocked.asker.device = Some("rxe0".to_owned());
+    unlocked.source.device = Some("rxe0".to_owned());
     let mut released = zombie(
         owner(4711, "rdma-client"),
         hot,
@@ -215,7 +215,7 @@ fn transitions() -> Vec<Record> {
         "rdma_rxe",
     );
     released.zombie_ms = Some(12_340);
-    released.releaser = Some(person(77, "kworker/u8:3"));
+    released.releaser = Some(process(77, "kworker/u8:3"));
     let mut by_child = zombie(
         owner(982, "fio"),
         "/tmp/f",
@@ -223,8 +223,8 @@ fn transitions() -> Vec<Record> {
         4096,
         "io_uring",
     );
-    by_child.releaser = Some(person(983, "fio-child"));
-    by_child.breaker = Some(person(77, "cp"));
+    by_child.releaser = Some(process(983, "fio-child"));
+    by_child.breaker = Some(process(77, "cp"));
     by_child.lease = Some(write_lease(None));
     let mut killed = zombie(
         owner(1_048_577, "ib_write_bw"),
@@ -240,14 +240,14 @@ fn transitions() -> Vec<Record> {
         releaser: None,
         cause: None,
         pins: None,
-        asker: Asker::default(),
+        source: PinSource::default(),
         ends_by_itself: None,
         lease: Some(write_lease(None)),
         ..zombie(owner(982, "fio"), "/tmp/f", Cause::Unlock, 0, "")
     };
     let ended = Transition {
         pins: None,
-        asker: Asker::default(),
+        source: PinSource::default(),
         ends_by_itself: None,
         ..zombie(owner(982, "fio"), "/tmp/f", Cause::Close, 0, "")
     };
@@ -256,7 +256,7 @@ fn transitions() -> Vec<Record> {
         cause: None,
         lease: None,
         ends_by_itself: None,
-        asker: Asker::default(),
+        source: PinSource::default(),
         file: File {
             path: FilePath::new(b"/f", lease_trace_common::stake::path_flag::NO_MOUNT),
             ..file("")
@@ -272,7 +272,7 @@ fn transitions() -> Vec<Record> {
     };
     let orphan = orphaned(Orphan {
         holders: Some(vec![Holder {
-            person: person(983, "fio-child"),
+            process: process(983, "fio-child"),
             fd: Some(3),
         }]),
         ..Orphan::default()
@@ -314,7 +314,7 @@ fn start() -> Record {
             cannot: vec![cannot.to_owned()],
             recovered: Some("removed a folder that a dead monitor had left".to_owned()),
             policy: Some(PolicyInForce {
-                mode: "enforce",
+                mode: Mode::Enforce,
                 rules: vec!["rdma-exports".to_owned()],
                 generation: 2,
             }),
@@ -349,7 +349,7 @@ fn end() -> Vec<Record> {
                 by_event: [(Name::Zombie, 3), (Name::AtRest, 1), (Name::BarePin, 1)].into(),
                 lost: 3,
                 zombies: 1,
-                audit: Some(Audit {
+                cross_check: Some(CrossCheck {
                     taken: 900,
                     dropped: 644,
                     kernel_taken: 903,
@@ -372,7 +372,7 @@ fn end() -> Vec<Record> {
 pub fn entry() -> Entry {
     Entry {
         owner: owner(982, "fio"),
-        releaser: Some(person(983, "fio-child")),
+        releaser: Some(process(983, "fio-child")),
         breaker: None,
         file: file("/srv/database/segments/000017.hot.db"),
         state: Some("zombie"),
@@ -383,7 +383,7 @@ pub fn entry() -> Entry {
         doubtful: false,
         peak_pins: Some(512),
         vm_pin_bytes: None,
-        asker: asker("io_uring"),
+        source: source("io_uring"),
         ends_by_itself: Some(false),
         age_ms: Some(12_340),
         size_bytes: Some(1 << 20),

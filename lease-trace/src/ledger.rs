@@ -20,8 +20,8 @@ use crate::{
     enrich::Names,
     orphans::Change,
     record::{
-        Asker, Deed, Detail, Dev, File, FilePath, Holder, Lease, Name, Orphan, Owner, Person,
-        Record, Transition,
+        Detail, Dev, File, FilePath, Holder, Lease, Name, Orphan, Owner, PinSource, ProcessRef,
+        Record, RuleAction, Transition,
     },
     tracer::snapshot::Notification,
 };
@@ -51,7 +51,7 @@ const KILL_LIMIT_MS: u64 = 10_000;
 /// What was known of a zombie when it was born.
 struct Remembered {
     owner: Owner,
-    asker: Asker,
+    source: PinSource,
 }
 
 impl Ledger {
@@ -66,16 +66,16 @@ impl Ledger {
     ) -> Record {
         let name = Name::of(kind, event);
         let mut transition = self.transition(kind, event, path, names);
-        transition.deed = match kind {
-            EventKind::Action => Some(deed(event, outcome(event), names)),
+        transition.rule_action = match kind {
+            EventKind::Action => Some(rule_action(event, outcome(event), names)),
             EventKind::AtRest => self.verified(event),
             _ => None,
         };
         self.record(name, clock.at(event.time_ns), transition)
     }
 
-    /// Tells what userspace did in the name of a rule.
-    pub fn enter_deed(
+    /// Tells what userspace did on behalf of a rule.
+    pub fn enter_action(
         &mut self,
         name: Name,
         event: &Event,
@@ -85,7 +85,7 @@ impl Ledger {
         names: &mut Names,
     ) -> Record {
         let mut transition = self.transition(EventKind::Action, event, path, names);
-        transition.deed = Some(deed(event, outcome, names));
+        transition.rule_action = Some(rule_action(event, outcome, names));
         self.record(name, clock.now(), transition)
     }
 
@@ -152,16 +152,16 @@ impl Ledger {
                 |Awaited {
                      event, path, name, ..
                  }| {
-                    self.enter_deed(name, &event, &path, "pins-remain", clock, names)
+                    self.enter_action(name, &event, &path, "pins-remain", clock, names)
                 },
             )
             .collect()
     }
 
     /// The rule behind the end of this zombie, if it was awaited.
-    fn verified(&mut self, event: &Event) -> Option<Deed> {
+    fn verified(&mut self, event: &Event) -> Option<RuleAction> {
         let awaited = self.awaited.remove(&event.stake())?;
-        (awaited.name != Name::Overdue).then(|| Deed {
+        (awaited.name != Name::Overdue).then(|| RuleAction {
             rule: rule(&awaited.event),
             action: Action::from_raw(awaited.event.action),
             outcome: "verified",
@@ -192,14 +192,14 @@ impl Ledger {
             EventKind::AtRest => self.alive.remove(&key),
             _ => None,
         };
-        let Remembered { owner, asker } = remembered.unwrap_or_else(|| Remembered {
+        let Remembered { owner, source } = remembered.unwrap_or_else(|| Remembered {
             owner: names.owner(&event.owner),
-            asker: asker(kind, event, names),
+            source: source(kind, event, names),
         });
         if kind == EventKind::Zombie {
             let remembered = Remembered {
                 owner: owner.clone(),
-                asker: asker.clone(),
+                source: source.clone(),
             };
             self.alive.insert(key, remembered);
         }
@@ -235,7 +235,7 @@ impl Ledger {
             cause: ended,
             pins: has_pins(kind).then_some(event.pins),
             doubtful: has_pins(kind) && event.pins > 0 && event.doubtful != 0,
-            asker,
+            source,
             ends_by_itself: match kind {
                 EventKind::Zombie | EventKind::AtRest => Some(event.lease.ends_by_itself()),
                 _ => None,
@@ -246,7 +246,7 @@ impl Ledger {
             zombie_ms: (kind == EventKind::AtRest)
                 .then(|| elapsed_ms(event.since_ns, event.time_ns)),
             orphan: Orphan::default(),
-            deed: None,
+            rule_action: None,
         }
     }
 }
@@ -263,8 +263,8 @@ const fn has_pins(kind: EventKind) -> bool {
     )
 }
 
-fn deed(event: &Event, outcome: &'static str, names: &mut Names) -> Deed {
-    Deed {
+fn rule_action(event: &Event, outcome: &'static str, names: &mut Names) -> RuleAction {
+    RuleAction {
         rule: rule(event),
         action: Action::from_raw(event.action),
         outcome,
@@ -292,21 +292,21 @@ fn outcome(event: &Event) -> &'static str {
 
 /// What asked for the pins, if the notification is about pins. The stack of an action is that of
 /// the release, not of the pin.
-fn asker(kind: EventKind, event: &Event, names: &mut Names) -> Asker {
+fn source(kind: EventKind, event: &Event, names: &mut Names) -> PinSource {
     const NOBODY: &[u64; STACK_LEN] = &[0; STACK_LEN];
     if !has_pins(kind) {
-        return Asker::default();
+        return PinSource::default();
     }
     let stack = match kind {
         EventKind::Action => NOBODY,
         _ => &event.stack,
     };
-    names.asker(event.owner.tgid, stack, &event.context)
+    names.source(event.owner.tgid, stack, &event.context)
 }
 
 /// A task that was not recorded is all zeroes.
-pub fn releaser(task: &Task) -> Option<Person> {
-    (task.tgid != 0 || task.comm[0] != 0).then(|| Person::of(task))
+pub fn releaser(task: &Task) -> Option<ProcessRef> {
+    (task.tgid != 0 || task.comm[0] != 0).then(|| ProcessRef::of(task))
 }
 
 #[cfg(test)]

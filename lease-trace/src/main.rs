@@ -1,7 +1,7 @@
 //! lease-trace: finds processes that let go of a file's lease while they still hold pins on the
 //! file's pages. This file only dispatches.
 
-mod acting;
+mod actions;
 mod breaking;
 mod cli;
 mod clock;
@@ -36,13 +36,18 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command, PolicyCommand};
+use sinks::terminal::say;
 
 fn main() -> ExitCode {
     // Quiet unless asked: LEASE_TRACE_LOG=debug shows each attempt to attach, and what the
     // verifier said to those that failed.
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("LEASE_TRACE_LOG", "warn"))
         .init();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Some((old, new)) = command.old_form() {
+        say(&format!("{old} is the old form; write {new}"));
+    }
+    let result = match command {
         Command::Monitor(flags) => commands::monitor::run(&flags),
         Command::Pins(flags) => commands::pins::run(&flags),
         Command::Report(flags) => commands::report::run(&flags),
@@ -52,12 +57,12 @@ fn main() -> ExitCode {
         Command::Plot(flags) => commands::plot::run(&flags),
         Command::Run(flags) => commands::run::run(&flags),
         Command::Enforce(flags) => commands::enforce::run(&flags),
-        Command::Doctor(flags) if flags.audit => commands::audit::run(&flags),
+        Command::Doctor(flags) if flags.cross_check.given() => commands::cross_check::run(&flags),
         Command::Doctor(flags) if flags.check => commands::check::run(&flags),
         Command::Doctor(flags) => commands::doctor::run(&flags),
         Command::Generate(flags) => commands::generate::run(&flags),
         Command::Policy(flags) => match flags.command {
-            PolicyCommand::Check(flags) => commands::policy::check(&flags),
+            PolicyCommand::Check(flags) => commands::policy_check::run(&flags),
         },
     };
     exit::conclude(result).into()

@@ -9,7 +9,7 @@ use crate::{
         mapped::{self, At, Mapped},
         process,
     },
-    record::{Dev, File, FilePath, Holder, Person},
+    record::{Dev, File, FilePath, Holder, ProcessRef},
     tracer::survey::{self, Owner, Pinned, Survey},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub struct Row {
     /// Whose pins they are; absent: nobody's who is there any more.
     #[serde(flatten)]
-    pub owner: Option<Person>,
+    pub owner: Option<ProcessRef>,
     /// The owner's descriptor of the object; absent where it has none: a mapping keeps it, or somebody else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd: Option<u32>,
@@ -102,7 +102,7 @@ fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
         .holders
         .iter()
         .find(|holder| Some(holder.tgid) == tgid);
-    let owner = tgid.map(|pid| Person {
+    let owner = tgid.map(|pid| ProcessRef {
         pid,
         comm: own.map_or_else(
             || process::comm(pid).unwrap_or_default(),
@@ -135,7 +135,7 @@ fn row(object: &Owner, pinned: &Pinned, mapped: &mut Mapped) -> Row {
 
 fn holder(holder: &survey::Holder) -> Holder {
     Holder {
-        person: Person {
+        process: ProcessRef {
             pid: holder.tgid,
             comm: holder.comm.clone(),
         },

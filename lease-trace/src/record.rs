@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use lease_trace_common::{
     cause::Cause,
     lease::{Kind, LeaseInfo},
-    policy::Action,
+    policy::{Action, Mode},
     stake::Task,
 };
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     clock::Timestamp,
-    tracer::{audit::Audit, snapshot},
+    tracer::{cross_check::CrossCheck, snapshot},
 };
 
 /// One line of `monitor`.
@@ -35,15 +35,15 @@ pub struct Record {
     pub detail: Detail,
 }
 
-/// What was done in the name of a rule.
+/// What was done on behalf of a rule.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Deed {
+pub struct RuleAction {
     /// The first rule that matched.
     pub rule: String,
     #[cfg_attr(test, schemars(schema_with = "crate::schema::action"))]
     pub action: Action,
-    /// `done`; `would`: monitor mode; `handed-over`: the monitor is asked to do it; `spared`: pid
+    /// `done`; `would`: audit mode; `handed-over`: the monitor is asked to do it; `spared`: pid
     /// 1 or lease-trace; `bystander`: another process than the owner let go; `ending`: the process
     /// is ending; `failed`; `too-late`: closed before it could be held; `taken-back`: held again
     /// by a monitor that was started again; `gone`: the process has ended; `pins-gone`, `limit`:
@@ -79,10 +79,10 @@ pub struct Transition {
     pub owner: Owner,
     /// Who let the lease go, or dropped the last pin.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub releaser: Option<Person>,
+    pub releaser: Option<ProcessRef>,
     /// Who wants the lease broken, or wanted it when it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub breaker: Option<Person>,
+    pub breaker: Option<ProcessRef>,
     #[serde(flatten)]
     pub file: File,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ pub struct Transition {
     #[serde(skip_serializing_if = "is_false")]
     pub doubtful: bool,
     #[serde(flatten)]
-    pub asker: Asker,
+    pub source: PinSource,
     /// The process is ending, and its pins go with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_by_itself: Option<bool>,
@@ -112,7 +112,7 @@ pub struct Transition {
     #[serde(flatten)]
     pub orphan: Orphan,
     #[serde(flatten)]
-    pub deed: Option<Deed>,
+    pub rule_action: Option<RuleAction>,
 }
 
 #[expect(
@@ -164,9 +164,9 @@ pub struct Start {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyInForce {
-    /// `monitor` or `enforce`.
+    /// `enforce`, or `monitor`: mode `audit` of a policy.
     #[cfg_attr(test, schemars(schema_with = "crate::schema::policy_mode"))]
-    pub mode: &'static str,
+    pub mode: Mode,
     /// Names of the rules, first to last.
     pub rules: Vec<String>,
     /// Grows with each policy that is put in force.
@@ -214,8 +214,8 @@ pub struct End {
     /// Zombies that are still there.
     pub zombies: u64,
     /// All pins while it ran, by both counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audit: Option<Audit>,
+    #[serde(rename = "audit", skip_serializing_if = "Option::is_none")]
+    pub cross_check: Option<CrossCheck>,
     /// What each rule came to since it was put in force.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, BTreeMap<String, u64>>,
@@ -230,7 +230,7 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Owner {
     #[serde(flatten)]
-    pub person: Person,
+    pub process: ProcessRef,
     /// User of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -248,14 +248,14 @@ pub struct Owner {
 /// Who: a process.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Person {
+pub struct ProcessRef {
     /// Thread group id in the initial pid namespace.
     pub pid: u32,
     /// Name of the process, at most 15 bytes; empty if it is gone.
     pub comm: String,
 }
 
-impl Person {
+impl ProcessRef {
     pub fn of(task: &Task) -> Self {
         let end = task.comm.iter().position(|byte| *byte == 0);
         let comm = &task.comm[..end.unwrap_or(task.comm.len())];
@@ -293,7 +293,7 @@ impl Lease {
 /// What asked for the pins.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Asker {
+pub struct PinSource {
     /// The driver or subsystem that asked for the pins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumer: Option<String>,
@@ -316,10 +316,10 @@ pub struct Entry {
     pub owner: Owner,
     /// Who let the lease go.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub releaser: Option<Person>,
+    pub releaser: Option<ProcessRef>,
     /// Who wants, or wanted, the lease broken.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub breaker: Option<Person>,
+    pub breaker: Option<ProcessRef>,
     #[serde(flatten)]
     pub file: File,
     /// What the stake is; `pinned`: nobody watched, so that it is a zombie or a bare pin.
@@ -349,7 +349,7 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vm_pin_bytes: Option<u64>,
     #[serde(flatten)]
-    pub asker: Asker,
+    pub source: PinSource,
     /// The process is ending, and its pins go with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_by_itself: Option<bool>,
@@ -366,9 +366,9 @@ pub struct Entry {
     /// Somebody wants the lease broken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaking: Option<bool>,
-    /// Who keeps the file in the name of a rule: the monitor.
+    /// Who keeps the file on behalf of a rule: the monitor.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_by: Option<Person>,
+    pub held_by: Option<ProcessRef>,
 }
 
 /// One reference to a file.
@@ -376,7 +376,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holder {
     #[serde(flatten)]
-    pub person: Person,
+    pub process: ProcessRef,
     /// Absent: a mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fd: Option<u32>,
@@ -385,7 +385,7 @@ pub struct Holder {
 impl Holder {
     pub fn of(found: &snapshot::Holder) -> Self {
         Self {
-            person: Person {
+            process: ProcessRef {
                 pid: found.tgid,
                 comm: found.comm.clone(),
             },

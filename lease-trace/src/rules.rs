@@ -2,23 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use lease_trace_common::{
-    policy::{Action, Header},
-    verdict::Outcome,
-};
+use lease_trace_common::{policy::Action, verdict::Outcome};
 
 use crate::{
     record::PolicyInForce,
     tracer::in_force::{InForce, RuleInForce},
 };
-
-pub const fn mode(header: Header) -> &'static str {
-    if header.enforces() {
-        "enforce"
-    } else {
-        "monitor"
-    }
-}
 
 pub fn name(rule: &RuleInForce) -> String {
     String::from_utf8_lossy(rule.rule.name()).into_owned()
@@ -27,7 +16,7 @@ pub fn name(rule: &RuleInForce) -> String {
 /// The policy in force; `None` without rules.
 pub fn describe(in_force: &InForce) -> Option<PolicyInForce> {
     (!in_force.rules.is_empty()).then(|| PolicyInForce {
-        mode: mode(in_force.header),
+        mode: in_force.header.mode(),
         rules: in_force.rules.iter().map(name).collect(),
         generation: in_force.header.generation(),
     })

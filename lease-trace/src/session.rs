@@ -11,7 +11,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    acting::{Done, Order},
+    actions::{ActionTaken, Request},
     clock::{Clock, elapsed_ms},
     enrich::Names,
     entries,
@@ -23,14 +23,14 @@ use crate::{
     sinks::{Sink, WriteError},
     tracer::{
         self,
-        audit::Audit,
+        cross_check::CrossCheck,
         in_force::InForce,
         proof::Correction,
         snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
     },
 };
 
-/// What `--audit` finds.
+/// What `--cross-check` finds.
 const ESCAPED: &str = "pin references were seen by none of the hooks, by the kernel's own count";
 
 /// What ends with the monitor.
@@ -49,8 +49,8 @@ pub struct Session {
     /// The losses told so far.
     told: [u64; Count::LEN],
     lost: u64,
-    /// The last of what an audit came to, and how much of it was told.
-    audit: Option<Audit>,
+    /// The last of what a cross-check came to, and how much of it was told.
+    cross_check: Option<CrossCheck>,
     told_escaped: i64,
 }
 
@@ -66,7 +66,7 @@ impl Session {
             started_ns: Clock::sample().boot_ns(),
             told: [0; Count::LEN],
             lost: 0,
-            audit: None,
+            cross_check: None,
             told_escaped: 0,
         }
     }
@@ -81,15 +81,15 @@ impl Session {
     }
 
     /// Tells what these notifications say, as far as it is asked for, and returns what they ask
-    /// userspace to do; what became of that is told by [`Self::deed`].
-    pub fn batch(&mut self, notifications: &[Vec<u8>]) -> Result<Vec<Order>, WriteError> {
+    /// userspace to do; what became of that is told by [`Self::rule_action`].
+    pub fn batch(&mut self, notifications: &[Vec<u8>]) -> Result<Vec<Request>, WriteError> {
         let clock = Clock::sample();
         let mut unreadable = 0;
         let mut orders = Vec::new();
         for bytes in notifications {
             match Event::parse(bytes) {
                 Some((event, path)) => match EventKind::from_raw(event.kind) {
-                    Some(kind) => match Order::of(kind, &event, path) {
+                    Some(kind) => match Request::of(kind, &event, path) {
                         Some(order) => orders.push(order),
                         None => self.notification(kind, &event, path, &clock)?,
                     },
@@ -104,20 +104,20 @@ impl Session {
     }
 
     /// Tells what became of an order.
-    pub fn deed(&mut self, deed: &Done) -> Result<(), WriteError> {
-        let Done {
+    pub fn rule_action(&mut self, rule_action: &ActionTaken) -> Result<(), WriteError> {
+        let ActionTaken {
             name,
             event,
             path,
             outcome,
-        } = deed;
+        } = rule_action;
         let clock = Clock::sample();
         if *name == Name::Killed {
             self.ledger.wait_for_rest(event, path, Name::Failed);
         }
         let record = self
             .ledger
-            .enter_deed(*name, event, path, outcome, &clock, &mut self.names);
+            .enter_action(*name, event, path, outcome, &clock, &mut self.names);
         if self.filter.admits(event, path, &mut self.names.cgroups) {
             self.sink.write(&record)?;
         }
@@ -208,17 +208,17 @@ impl Session {
     }
 
     /// Tells what has escaped by now, if it is not what was told.
-    pub fn audited(&mut self, audit: Audit) -> Result<(), WriteError> {
-        let more = audit.escaped.abs_diff(self.told_escaped);
-        self.told_escaped = audit.escaped;
-        self.audit = Some(audit);
+    pub fn cross_checked(&mut self, cross_check: CrossCheck) -> Result<(), WriteError> {
+        let more = cross_check.escaped.abs_diff(self.told_escaped);
+        self.told_escaped = cross_check.escaped;
+        self.cross_check = Some(cross_check);
         self.lose(ESCAPED, more)?;
         self.sink.flush()
     }
 
-    /// What has escaped by now, where an audit runs.
+    /// What has escaped by now, where a cross-check runs.
     pub fn escaped(&self) -> Option<i64> {
-        self.audit.map(|audit| audit.escaped)
+        self.cross_check.map(|cross_check| cross_check.escaped)
     }
 
     /// Tells what the run came to. The zombies that are left are those of the maps, where the
@@ -239,7 +239,7 @@ impl Session {
             events: by_event.values().sum(),
             by_event,
             lost: self.lost,
-            audit: self.audit,
+            cross_check: self.cross_check,
             zombies: left
                 .as_ref()
                 .map_or_else(|| self.ledger.zombies(), |left| left.len() as u64),

@@ -140,7 +140,7 @@ fn moved(n: u64) -> u64 {
 /// How often a change is tried that others were faster with. Each failure is somebody else's success.
 const TRIES: u64 = 12;
 
-/// Functions of their own for the verifier: what tries a change is checked once in a program, not at each
+/// Global functions, verified separately: what tries a change is checked once in a program, not at each
 /// place where such a change is made, and not once for each turn.
 macro_rules! verified_once {
     ($($name:ident, $once:ident($($parameter:ident),*) = |$word:ident| $body:expr;)*) => {$(

@@ -17,10 +17,10 @@ pub fn constant(field: &'static u32) -> u32 {
     unsafe { core::ptr::read_volatile(field) }
 }
 
-/// Whether an audit was asked for; known when the programs are checked.
+/// Whether a cross-check was asked for; known when the programs are checked.
 #[inline(always)]
-pub fn is_audited() -> bool {
-    constant(&CONFIG.audit) != 0
+pub fn is_cross_checked() -> bool {
+    constant(&CONFIG.cross_check) != 0
 }
 
 /// Whether there is none, and `struct page` is as it is known.

@@ -42,7 +42,7 @@ pub fn note(packed: u64, slot: u64, inode_id: u64) -> i64 {
     notes_note(packed, slot, inode_id)
 }
 
-/// 0 if there was room for it. A function of its own for the verifier.
+/// 0 if there was room for it. A global function, verified separately.
 #[unsafe(no_mangle)]
 extern "C" fn notes_note(packed: u64, slot: u64, inode_id: u64) -> i64 {
     let key = of_thread();

@@ -5,10 +5,10 @@ use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::generated::bpf_probe_read
 use lease_trace_common::{
     PATH_LEN, STACK_LEN,
     context::Context,
+    control,
     count::Count,
     event::{Event, EventKind},
-    lease::LeaseInfo,
-    owner,
+    lease::{LeaseInfo, SHORT_PATH},
     policy::{Action, NAME_LEN},
     stake::{Inode, Path, Task},
     verdict::Outcome,
@@ -19,13 +19,14 @@ use crate::{
     kernel::{FileLease, opaque},
     state::inodes::InodeRef,
     state::leases::LeaseRef,
-    state::maps::{EVENTS, PATHS, RING, STACKS, WAKE, count, owner_says},
+    state::maps::{EVENTS, PATHS, RING, STACKS, WAKE, control_flag, count},
     state::policy::Match,
     state::stakes::StakeRef,
 };
 
-/// Paths up to this many bytes go into a short record.
-const SHORT: usize = 256;
+/// Paths up to this many bytes, which are most, go into a short record. The verifier wants the size of a
+/// reservation in the ring as a constant, so a longer path takes the room of the longest.
+const SHORT: usize = SHORT_PATH;
 
 #[repr(C)]
 struct Record<const N: usize> {
@@ -55,7 +56,7 @@ pub struct Notice<'a> {
     pub stack: &'a [u64; STACK_LEN],
 }
 
-/// What was done in the name of a rule.
+/// What was done on behalf of a rule.
 #[derive(Clone, Copy)]
 pub struct Did {
     /// How the lease went, 0 if it did not.
@@ -76,7 +77,7 @@ impl Did {
     }
 }
 
-/// Nothing.
+/// A transition that no rule is about.
 const NOTHING: Did = Did {
     cause: 0,
     action: 0,
@@ -96,7 +97,7 @@ pub fn stake(kind: EventKind, inode: InodeRef, stake: StakeRef, pins: u64) {
     );
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins: u64) -> i64 {
     let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
@@ -149,7 +150,7 @@ pub fn action(kind: EventKind, inode: InodeRef, stake: StakeRef, found: Match, d
     );
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, found: u64) -> i64 {
     let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
@@ -193,7 +194,7 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
 /// Whether anybody wants to hear of leases set and ended, and there is room to tell it.
 #[inline(always)]
 pub fn tells_of_leases() -> bool {
-    if !owner_says(owner::ALL_EVENTS) {
+    if !control_flag(control::ALL_EVENTS) {
         return false;
     }
     if is_nearly_full() {
@@ -251,7 +252,7 @@ pub fn lease(kind: u32, inode: &Inode, lease: LeaseRef, breaker: &Task, cause: u
 /// room left, all have been woken and have not looked yet.
 #[inline(always)]
 pub fn wake() {
-    if owner_says(owner::WAITED)
+    if control_flag(control::WAITED)
         && let Some(mut record) = WAKE.reserve::<u64>(0)
     {
         record.write(0);

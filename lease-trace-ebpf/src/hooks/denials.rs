@@ -7,7 +7,9 @@ use crate::{
     kernel::args::Decision,
 };
 
-/// A point whose return value is replaced: 0 lets the call go on. A system call returns a `long`, so
+/// A point whose return value is replaced: 0 lets the call go on. Sections begin with `lsm/`, but only
+/// `file_lock` is an LSM hook: each is loaded as `fmod_ret` or for the BPF LSM (`tracer/raw.rs`), for the functions
+/// in `lease-trace/src/kernel/denials.rs`. A system call returns a `long`, so
 /// the whole register counts: with an `int` -EBUSY would be a large positive number.
 macro_rules! on_decision {
     ($(#[$doc:meta])* $section:literal, $name:ident, |$call:ident| $body:expr) => {

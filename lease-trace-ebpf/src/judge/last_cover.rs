@@ -22,7 +22,7 @@ pub fn is_own(file: File) -> bool {
     uncover_own(file.0) != 0
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function, verified separately: checked once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn uncover_own(file: u64) -> i64 {
@@ -49,7 +49,7 @@ pub fn whom(file: File) -> u32 {
     uncover_whom(file.0) as u32
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn uncover_whom(file: u64) -> i64 {
     let Some((lease, found)) = lease_of(File(file)) else {

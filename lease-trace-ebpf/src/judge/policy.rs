@@ -10,8 +10,8 @@ use lease_trace_common::{
     STACK_LEN,
     cause::Cause,
     policy::{
-        ANY_CAUSE, FRAMES as FRAMES_LEN, Header, OTHER_CONSUMER, cause_bit, index, kind_bit,
-        mode_bit,
+        ANY_CAUSE, Header, OTHER_CONSUMER, TEXT_RANGES as TEXT_RANGES_LEN, cause_bit, index,
+        kind_bit, mode_bit,
     },
     stake::Stake,
 };
@@ -20,19 +20,19 @@ use crate::{
     bpf::loops,
     kernel::current,
     kernel::{Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
-    state::maps::{FRAMES, PENDING, POLICY, Pending},
+    state::maps::{PENDING, POLICY, Pending, TEXT_RANGES},
     state::policy::{Match, header, rule},
     state::stakes::StakeRef,
 };
 
-/// Components looked at on the way from a file to the root.
+/// Components looked at on the way from a file to the root; a rule for a directory farther up does not match.
+/// More than of a path that is shown (`track/path.rs`), since nothing is kept of them.
 const MAX_COMPONENTS: u32 = 128;
-/// Steps of a binary search through `FRAMES`.
-const HALVINGS: u32 = FRAMES_LEN.ilog2() + 1;
+/// Steps of a binary search through `TEXT_RANGES`.
+const HALVINGS: u32 = TEXT_RANGES_LEN.ilog2() + 1;
 
-/// The first rule that matches the stake of a note. A function of its own for the verifier:
-/// checked once, not once for each call. The note is in the map, since the stack has no room for
-/// it beside the walks that follow.
+/// The first rule that matches the stake of a note. A global function: verified once, not once for each call. The
+/// note is in the map, since the stack has no room for it beside the walks that follow.
 #[inline(always)]
 pub fn find(note: u64) -> Option<Match> {
     Match::of(policy_find(note) as u64)
@@ -148,7 +148,7 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
     1
 }
 
-/// Whether a rule admits the facts of a note. A function of its own for the verifier: its
+/// Whether a rule admits the facts of a note. A global function, verified separately: its
 /// comparisons are followed once, not in every combination with what comes after them.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -161,8 +161,8 @@ extern "C" fn policy_admits(header: u64, number: u64, note: u64) -> i64 {
     i64::from(rule.admits(unsafe { &(*note).facts }))
 }
 
-/// Whether the task at this address is in a cgroup or below it. A function of its own for the
-/// verifier, like [`policy_admits`].
+/// Whether the task at this address is in a cgroup or below it. A global function, verified separately, like
+/// [`policy_admits`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn policy_in_cgroup(task: u64, cgroup: u64, level: u64) -> i64 {
@@ -180,7 +180,7 @@ struct Climb {
 
 /// Whether the file lies below (or is) the inode `ino` of the device `dev`: by the mounts through
 /// which it was opened, or inside its file system, so that neither a bind mount nor a rename hides
-/// it. A function of its own for the verifier.
+/// it. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn policy_below(file: u64, dev: u64, ino: u64) -> i64 {
@@ -233,13 +233,13 @@ unsafe extern "C" fn one_component(_index: u64, climb: *mut c_void) -> i64 {
 
 struct Look {
     stake: *const Stake,
-    /// Binary search in `FRAMES`.
+    /// Binary search in `TEXT_RANGES`.
     low: u64,
     high: u64,
     address: u64,
     helper: u32,
     found: u32,
-    /// The half of `FRAMES` that belongs to the policy that is looked through.
+    /// The half of `TEXT_RANGES` that belongs to the policy that is looked through.
     half: u64,
 }
 
@@ -284,26 +284,26 @@ unsafe extern "C" fn one_frame(index: u64, look: *mut c_void) -> i64 {
     // All but the first are return addresses, which may be the next function's first byte.
     look.address = if index == 0 { address } else { address - 1 };
     let half = look.half as u32 & 1;
-    look.low = u64::from(half * FRAMES_LEN);
-    look.high = look.low + POLICY.get(index::FRAMES[0] + half).map_or(0, |n| *n);
+    look.low = u64::from(half * TEXT_RANGES_LEN);
+    look.high = look.low + POLICY.get(index::TEXT_RANGES[0] + half).map_or(0, |n| *n);
     loops::repeat(HALVINGS, halve, look);
-    let Some(frame) = FRAMES.get(look.low.wrapping_sub(1) as u32) else {
+    let Some(range) = TEXT_RANGES.get(look.low.wrapping_sub(1) as u32) else {
         return 0;
     };
-    if look.address < frame.start || look.address >= frame.end {
+    if look.address < range.start || look.address >= range.end {
         return 0;
     }
-    if frame.helper != 0 {
+    if range.helper != 0 {
         if look.helper == 0 {
-            look.helper = frame.consumer;
+            look.helper = range.consumer;
         }
         return 0;
     }
-    look.found = frame.consumer & OTHER_CONSUMER;
+    look.found = range.consumer & OTHER_CONSUMER;
     1
 }
 
-/// Narrows `low..high` down to the first frame that starts behind the address.
+/// Narrows `low..high` down to the first range that starts behind the address.
 unsafe extern "C" fn halve(_index: u64, look: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `one_frame` gave it.
     let look = unsafe { &mut *look.cast::<Look>() };
@@ -311,8 +311,8 @@ unsafe extern "C" fn halve(_index: u64, look: *mut c_void) -> i64 {
         return 1;
     }
     let middle = u64::midpoint(look.low, look.high);
-    match FRAMES.get(middle as u32) {
-        Some(frame) if frame.start <= look.address => look.low = middle + 1,
+    match TEXT_RANGES.get(middle as u32) {
+        Some(range) if range.start <= look.address => look.low = middle + 1,
         _ => look.high = middle,
     }
     0

@@ -10,9 +10,9 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_send_signal;
 use lease_trace_common::{
     cause::Cause,
+    control,
     count::Count,
     event::EventKind,
-    owner,
     policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
     stake::ZOMBIE,
     verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
@@ -30,7 +30,7 @@ use crate::{
     kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
-    state::maps::{HITS, OWNER, PENDING, count, nothing_pinned},
+    state::maps::{CONTROL, HITS, PENDING, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
     survey::proof,
@@ -43,7 +43,7 @@ const EBUSY: i64 = 16;
 /// The machine's first process.
 const INIT: u32 = 1;
 
-/// Whether a hook for this way out needs to look at all.
+/// Whether a hook for this release path needs to look at all.
 #[inline(always)]
 pub fn denies(cause: Cause) -> bool {
     let header = policy::header();
@@ -75,8 +75,7 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
     if denied { -EBUSY } else { 0 }
 }
 
-/// Leaves the note that this file's lease is about to go; 0 if it could. A function of its own
-/// for the verifier.
+/// Leaves the note that this file's lease is about to go; 0 if it could. A global function, verified separately.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
     let tgid = current::tgid();
@@ -115,7 +114,7 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
     };
     decide(
         Action::from_raw(rule.action),
-        Action::from_raw(rule.otherwise),
+        Action::from_raw(rule.fallback),
         &Situation {
             enforce: found.0.enforces(),
             moment,
@@ -161,9 +160,9 @@ fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
 fn is_tracer(tgid: u32) -> bool {
     // USER_HZ is 100 on x86-64 (include/asm-generic/param.h).
     const TICK_NS: u64 = 10_000_000;
-    let word = |index| OWNER.get(index).copied().unwrap_or(0);
-    word(owner::PID) == u64::from(tgid)
-        && word(owner::STARTED) == current::current().started() / TICK_NS
+    let word = |index| CONTROL.get(index).copied().unwrap_or(0);
+    word(control::PID) == u64::from(tgid)
+        && word(control::STARTED) == current::current().started() / TICK_NS
 }
 
 /// The current process is the one that made the stake, not one with its pid used again.
@@ -187,7 +186,7 @@ pub fn judge(ctx: *mut c_void) {
 }
 
 /// Judges what note `n` of this thread says, before the release or after it: 1 to deny it.
-/// A function of its own for the verifier.
+/// A global function, verified separately.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
     let key = notes::of_thread() + n;
@@ -259,7 +258,7 @@ fn hold(inode: InodeRef, stake: StakeRef, found: Match) {
     let Some(rule) = found.rule() else { return };
     if found.0.enforces()
         && stake.key.tgid != INIT
-        && (rule.action == Action::Hold as u32 || rule.otherwise == Action::Hold as u32)
+        && (rule.action == Action::Hold as u32 || rule.fallback == Action::Hold as u32)
         && stake.hold()
     {
         count(Count::HoldRequests, 1);

@@ -1,6 +1,6 @@
 //! System calls, as the registers tell them, and io_uring's own.
 
-use lease_trace_common::context::Call;
+use lease_trace_common::context::SystemCall;
 
 use super::{
     memory::pointer,
@@ -40,7 +40,7 @@ fn number(regs: Typed) -> i64 {
 
 /// The system call in user registers, as far as it tells which file it works on.
 #[inline(always)]
-pub fn call(regs: Typed, is_compat: bool) -> Call {
+pub fn call(regs: Typed, is_compat: bool) -> SystemCall {
     let (first, second, fourth) = if is_compat {
         (
             regs.word(offset!(regs_first_compat)),
@@ -54,7 +54,7 @@ pub fn call(regs: Typed, is_compat: bool) -> Call {
             regs.word(offset!(regs_fourth)),
         )
     };
-    Call {
+    SystemCall {
         number: number(regs),
         compat: is_compat,
         first,

@@ -5,8 +5,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_uid_gid, bpf_task_pt_regs,
 };
 use lease_trace_common::{
-    cause::{Cause, Facts, classify},
-    context::Call,
+    cause::{Cause, ReleaseFacts, classify},
+    context::SystemCall,
     stake::Task,
     task::{PF_EXITING, PF_IO_WORKER, PF_KTHREAD, may_call},
 };
@@ -87,11 +87,11 @@ fn registers() -> Typed {
 
 /// The system call that the current task is in.
 #[inline(always)]
-pub fn call() -> Call {
+pub fn call() -> SystemCall {
     if !may_call(current().flags()) {
-        return Call {
+        return SystemCall {
             number: -1,
-            ..Call::default()
+            ..SystemCall::default()
         };
     }
     read_call::call(registers(), current().is_compat())
@@ -109,7 +109,7 @@ pub fn cause(file: File, lease_flags: u32, kernel_lease: bool) -> Cause {
     } else {
         (-1, 0)
     };
-    classify(&Facts {
+    classify(&ReleaseFacts {
         kernel_lease,
         last_reference: file.is_last_reference(),
         lease_flags,

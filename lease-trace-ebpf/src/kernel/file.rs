@@ -166,8 +166,7 @@ impl InodePtr {
     }
 }
 
-/// See [`File::pages_inode`]. A function of its own for the verifier: checked once, not once for
-/// each call.
+/// See [`File::pages_inode`]. A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn file_pages_inode(file: u64) -> i64 {

@@ -11,7 +11,8 @@ use super::{
     memory::{File, FileLease, InodePtr},
 };
 
-/// Leases of one inode looked through for the one on a given file.
+/// Leases of one inode looked through for the one on a given file: as many as `LEASES` has room for, by
+/// default. One behind them is not found.
 const MAX_LEASES: u32 = 1 << 16;
 
 /// How many leases are listed of this inode: 2 stands for any more.
@@ -46,7 +47,8 @@ pub fn is_listed(lease: FileLease, file: File) -> Option<bool> {
     (search.entry == search.head).then_some(false)
 }
 
-/// Leases of an inode that [`is_listed`] goes through.
+/// Leases of an inode that [`is_listed`] goes through. It is asked for each of them, so that more would cost
+/// their square; whether one behind them is listed is not known.
 const MOST_LISTED: u32 = 1 << 10;
 
 struct Listed {
@@ -90,7 +92,7 @@ pub fn find(file: File) -> Option<FileLease> {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn leases_find(file: u64) -> i64 {

@@ -62,7 +62,8 @@ impl Head {
 pub struct SomePages(Words);
 
 impl SomePages {
-    /// As many.
+    /// 1,024 bytes of them: the size of `struct cpumask` with 8,192 processors, the largest type that is read as
+    /// words in one cast (`Config::words`).
     pub const LEN: usize = 16;
 
     #[inline(always)]
@@ -118,8 +119,8 @@ pub fn are_alike(pages: SomePages, first: impl FnOnce() -> Page, mapping: u64, n
         || mapping as u32 & NO_FILE != 0 && pages_of_no_file(first().0, n) != 0
 }
 
-/// Whether none of `n` consecutive pages, [`SomePages::LEN`] of them at most, is of a file. A function of its
-/// own for the verifier, and because it is rarely called.
+/// Whether none of `n` consecutive pages, [`SomePages::LEN`] of them at most, is of a file. A global function,
+/// verified separately, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pages_of_no_file(first: u64, n: u64) -> i64 {
@@ -255,12 +256,13 @@ impl Folio {
     }
 }
 
-/// Folio `index` of a `folio_batch`, and how many it has.
+/// How many folios a `folio_batch` has.
 #[inline(always)]
 pub fn batch_len(batch: u64) -> u64 {
     u64::from(at::<u8>(batch, offset!(batch_nr)))
 }
 
+/// The one at `index` of them.
 #[inline(always)]
 pub fn batch_folio(batch: u64, index: u64) -> Option<Folio> {
     element(batch + u64::from(offset!(batch_folios)), index).map(Folio)
@@ -294,7 +296,7 @@ const NOBODY: i64 = 0;
 const UNREADABLE: i64 = 1;
 const UNKNOWN: i64 = 2;
 
-/// A function of its own for the verifier: what it asks is asked once, and not before all that a caller
+/// A global function, verified separately: what it asks is asked once, and not before all that a caller
 /// does with the answer.
 #[unsafe(no_mangle)]
 #[inline(never)]

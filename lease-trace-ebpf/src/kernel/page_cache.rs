@@ -54,7 +54,7 @@ struct Walk {
     torn: u64,
 }
 
-/// A function of its own for the verifier, and its stack is free again for what follows.
+/// A global function, verified separately, and its stack is free again for what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn page_cache_pins(inode: u64, enough: u64) -> i64 {

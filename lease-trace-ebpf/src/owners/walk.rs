@@ -47,7 +47,7 @@ pub fn run(object: u64, kind: u32) {
     owners_run(object, kind);
 }
 
-/// A function of its own for the verifier: checked once, not once for each kind of file.
+/// A global function, verified separately: checked once, not once for each kind of file.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn owners_run(object: u64, kind: u32) -> i64 {
@@ -61,7 +61,7 @@ extern "C" fn owners_run(object: u64, kind: u32) -> i64 {
     0
 }
 
-/// How many entries the object has. A function of its own for the verifier.
+/// How many entries the object has. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn owners_entries(object: u64, kind: u32) -> i64 {
@@ -166,7 +166,7 @@ fn is_among(walk: &Walk, folio: Folio) -> bool {
     frame.is_some_and(|frame| frame + len > walk.first_frame && frame < walk.end_frame)
 }
 
-/// Opens the entry that is next. A function of its own for the verifier, and its stack is free again for what
+/// Opens the entry that is next. A global function, verified separately, and its stack is free again for what
 /// follows.
 #[unsafe(no_mangle)]
 #[inline(never)]

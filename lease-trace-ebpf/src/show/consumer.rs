@@ -60,7 +60,7 @@ pub fn name(stake: StakeRef) -> Option<Who> {
     (rank != 0).then_some(who)
 }
 
-/// A function of its own for the verifier: it has a stack of its own.
+/// A global function, verified separately: it has a stack of its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn caller_name(tgid: u64, inode_id: u64, who: *mut Who) -> i64 {

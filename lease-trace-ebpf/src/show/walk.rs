@@ -1,12 +1,11 @@
 //! Walks over every task's descriptors and mappings: the leases that exist already, everybody who
-//! keeps one alive, and everybody who has a tracked inode open or mapped. Each find is written to the reader as one record; with `CONFIG.adopt` it
-//! is also entered into the maps.
+//! keeps one alive, and everybody who has a tracked inode open or mapped. Each find is written to the
+//! reader as one record; with `CONFIG.adopt` it is also entered into the maps.
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use lease_trace_common::{
-    COMM_LEN,
+    COMM_LEN, control,
     event::{Found, MAPPING},
-    owner,
     stake::pins,
 };
 
@@ -14,7 +13,7 @@ use crate::bpf::config::{CONFIG, constant};
 use crate::{
     kernel::{self, File, FileLease, Meta, TaskPtr, Vma, leases},
     state::inodes::InodeRef,
-    state::maps::owner_says,
+    state::maps::control_flag,
 };
 
 /// What a walk asks of those who know more than what is shown.
@@ -70,7 +69,7 @@ pub fn task_vma(ctx: *const Context, on: &impl On) {
 /// Whether leases are entered that were not seen to be set: in the first walk of all.
 #[inline(always)]
 fn adopts() -> bool {
-    constant(&CONFIG.adopt) != 0 && !owner_says(owner::ADOPTED)
+    constant(&CONFIG.adopt) != 0 && !control_flag(control::ADOPTED)
 }
 
 /// Where a reference is: its descriptor, or [`MAPPING`] and addresses.

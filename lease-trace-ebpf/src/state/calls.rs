@@ -28,7 +28,7 @@ pub fn long_term() -> u32 {
 /// Whether what is unpinned during a call with these flags must be told from the rest.
 #[inline(always)]
 pub fn is_marked(flags: u32) -> bool {
-    is_long_term(flags) || config::is_audited()
+    is_long_term(flags) || config::is_cross_checked()
 }
 
 /// Whether a call with these flags is to be seen to return: its pins count, or would if the file has others. Also

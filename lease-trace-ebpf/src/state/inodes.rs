@@ -92,7 +92,7 @@ impl InodeRef {
     }
 
     /// The record that was found last, by whomever, if it is that of the inode at this address: events
-    /// mostly come in runs, and this spares the look-up.
+    /// mostly come in runs, and this spares the lookup.
     #[inline(always)]
     fn last(inode: u64) -> Option<Self> {
         // SAFETY: a global of this object.
@@ -439,7 +439,7 @@ fn hint(low: u32) -> *mut u64 {
 }
 
 /// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, -1 if
-/// there is no room. A function of its own for the verifier: checked once, and its stack is free again
+/// there is no room. A global function, verified separately: checked once, and its stack is free again
 /// for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64 {

@@ -207,7 +207,7 @@ impl LeaseRef {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_mark_ended(inode: u64, by: u64, address: u64) -> i64 {

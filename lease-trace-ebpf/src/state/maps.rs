@@ -3,7 +3,7 @@
 //! Maps whose number of entries depends on load are allocated on demand (`BPF_F_NO_PREALLOC`), so
 //! an idle tracer costs little memory.
 //!
-//! The kernel writes a look-up in an array out at each place, and moves all that it knows of a program
+//! The kernel writes a lookup in an array out at each place, and moves all that it knows of a program
 //! for it. `BPF_F_INNER_MAP` keeps it from that (`array_map_gen_lookup`, kernel/bpf/arraymap.c): ten
 //! instructions more to run, where that is rare, for a shorter start.
 
@@ -17,12 +17,11 @@ use aya_ebpf::{
 };
 pub use lease_trace_common::call::Call;
 use lease_trace_common::{
-    STACK_LEN,
+    STACK_LEN, control,
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
     line::Line,
-    owner,
-    policy::{self, Facts, Frame, Rule},
+    policy::{self, Rule, RuleFacts, TextRange},
     stake::{Detached, Inode, Path, Stake, StakeKey, Task},
     totals::Totals,
     word::Word as _,
@@ -108,7 +107,8 @@ pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(CAPACITY, 
 
 /// Code of the consumers that the policy names.
 #[map]
-pub static FRAMES: Array<Frame> = Array::with_max_entries(2 * policy::FRAMES, BPF_F_INNER_MAP);
+pub static TEXT_RANGES: Array<TextRange> =
+    Array::with_max_entries(2 * policy::TEXT_RANGES, BPF_F_INNER_MAP);
 
 /// What rules came to, see `policy::hit`.
 #[map]
@@ -129,9 +129,9 @@ pub const RING: u32 = 4 << 20;
 #[map]
 pub static WAKE: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Who the maps belong to, see `owner`. Written by userspace.
+/// Whose the maps are, and flags for the programs, see `control`. Written by userspace.
 #[map]
-pub static OWNER: Array<u64> = Array::with_max_entries(owner::LEN, BPF_F_INNER_MAP);
+pub static CONTROL: Array<u64> = Array::with_max_entries(control::LEN, BPF_F_INNER_MAP);
 
 /// Counters, see [`Count`]: a map of one value, in a section of its own.
 #[unsafe(no_mangle)]
@@ -272,16 +272,16 @@ pub struct Pending {
     /// How the lease went or is about to go; 0: it lasts.
     pub cause: u32,
     /// Filled in when it is judged.
-    pub facts: Facts,
+    pub facts: RuleFacts,
     /// Address of the owner's task, 0 if it is not known.
     pub owner: u64,
 }
 
-/// Whether this word of `OWNER` is set.
+/// Whether this word of `CONTROL` is set.
 #[inline(always)]
-pub fn owner_says(word: u32) -> bool {
+pub fn control_flag(word: u32) -> bool {
     // SAFETY: a live map value, written by userspace as a whole word.
-    OWNER
+    CONTROL
         .get_ptr(word)
         .is_some_and(|word| unsafe { *word } != 0)
 }

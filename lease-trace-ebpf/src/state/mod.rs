@@ -1,7 +1,7 @@
 //! Maps and words: what is known. No notifications, no policy, no walks over kernel structures.
 
-pub mod audit;
 pub mod calls;
+pub mod cross_check;
 pub mod inodes;
 pub mod leases;
 pub mod losses;

@@ -52,7 +52,7 @@ impl StakeRef {
         Self::of_walk(key, STAKES.get_ptr_mut(key)?)
     }
 
-    /// From what a look-up or a walk of the map hands over. The generation is read first: if the key is
+    /// From what a lookup or a walk of the map hands over. The generation is read first: if the key is
     /// right after that, then it is this stake's generation, or that of one which is gone.
     #[inline(always)]
     pub fn of_walk(key: StakeKey, record: *mut Stake) -> Option<Self> {
@@ -280,7 +280,7 @@ const THERE: i64 = 1;
 const AGAIN: i64 = 0;
 const NO_ROOM: i64 = -1;
 
-/// Looks for a stake once, and makes it if there is none. A function of its own for the verifier: checked once,
+/// Looks for a stake once, and makes it if there is none. A global function, verified separately: checked once,
 /// not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]

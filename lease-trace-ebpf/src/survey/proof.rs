@@ -145,7 +145,7 @@ impl Books {
     }
 }
 
-/// Looks once; what is to be corrected is up to the caller. A function of its own for the verifier, and its
+/// Looks once; what is to be corrected is up to the caller. A global function, verified separately, and its
 /// stack is free again for what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -202,7 +202,7 @@ pub fn heal(address: u64) {
     }
 }
 
-/// A function of its own for the verifier, and its stack is free again for what follows.
+/// A global function, verified separately, and its stack is free again for what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn proof_of_none(address: u64, proof: *mut Proof) -> i64 {
@@ -226,7 +226,7 @@ extern "C" fn proof_of_none(address: u64, proof: *mut Proof) -> i64 {
     i64::from(is_none)
 }
 
-/// Pins of this inode on folios that left its page cache, by the books. A function of its own for the verifier,
+/// Pins of this inode on folios that left its page cache, by the books. A global function, verified separately,
 /// and because it is rarely called: the walk goes over all buckets of the map.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -87,7 +87,7 @@ impl Books for InodeRef {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn books_credit(number: u64, tgid: u64, n: u64) -> i64 {
@@ -97,7 +97,7 @@ extern "C" fn books_credit(number: u64, tgid: u64, n: u64) -> i64 {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each round.
+/// A global function, verified separately: checked once, not once for each round.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn books_settle_once(number: u64) -> i64 {
@@ -146,7 +146,7 @@ fn numbers(inode: InodePtr) -> (u64, u64) {
     )
 }
 
-/// Adds it once. A function of its own for the verifier: checked once, not at each turn.
+/// Adds it once. A global function, verified separately: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn books_add_lease(address: u64) -> i64 {
@@ -156,7 +156,7 @@ extern "C" fn books_add_lease(address: u64) -> i64 {
     }
 }
 
-/// Counts them once. A function of its own for the verifier: checked once, not at each turn.
+/// Counts them once. A global function, verified separately: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn books_enter(address: u64, n: u64) -> i64 {
@@ -178,7 +178,7 @@ pub fn close_batch(inode: InodeRef) {
     Books::close_batch(inode);
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn books_close_batch(number: u64) -> i64 {
@@ -192,7 +192,7 @@ pub fn open_batch(number: u64, mapping: u64) {
     books_open_batch(number, mapping);
 }
 
-/// A function of its own for the verifier, and because it is rarely called.
+/// A global function, verified separately, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn books_open_batch(number: u64, mapping: u64) -> i64 {

@@ -14,7 +14,8 @@ use crate::{
     state::maps::BREAKERS,
 };
 
-/// Leases of one inode looked through.
+/// Leases of one inode looked through: as many as `LEASES` has room for, by default. If only one behind them is
+/// being broken, a later breaker is taken for the first.
 const MAX_LEASES: u32 = 1 << 16;
 
 /// `__break_lease` was entered: somebody opens, truncates or renames a file with leases. If it does

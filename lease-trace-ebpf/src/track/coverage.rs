@@ -31,7 +31,8 @@ use crate::{
     track::{counts, inherited, react},
 };
 
-/// Descriptors looked at in one process.
+/// Descriptors looked at in one process; a lease held by one behind them does not cover its pins. Fewer than where
+/// a call is judged (`judge/before/close.rs`), since this is done for any process, at each pin that needs it.
 const MAX_DESCRIPTORS: u64 = 1 << 16;
 
 /// Lets a process's stake in the inode at this address be covered by the lease on `file`, which the process holds,
@@ -43,7 +44,7 @@ pub fn add_by_file(tgid: u32, address: u64, file: File) {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
     let setter = FileLease(lease).setter();
@@ -161,7 +162,7 @@ struct Search {
     file: u64,
 }
 
-/// Looks through the descriptors of a stake's owner, `most` of them. A function of its own for the verifier, and its
+/// Looks through the descriptors of a stake's owner, `most` of them. A global function, verified separately, and its
 /// stack is free again for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn cover_search(tgid: u64, number: u64, file: u64, most: u64) -> i64 {

@@ -13,7 +13,14 @@ use crate::{
     track::{breaks, coverage, react},
 };
 
-/// What is told of a lease that ended, in one word.
+/// What is told of a lease that ended, in one word, since a function takes five arguments:
+///
+/// ```text
+///  63     32 31     16 15      8 7       0
+/// +---------+---------+---------+---------+
+/// |  flags  |  cause  |  known  |  mode   |
+/// +---------+---------+---------+---------+
+/// ```
 #[inline(always)]
 pub const fn facts(info: &LeaseInfo, flags: u32, cause: u32) -> u64 {
     (flags as u64) << 32 | (cause as u64) << 16 | (info.known as u64) << 8 | info.mode as u64
@@ -46,7 +53,8 @@ pub fn lease(tgid: u64, number: u64, set_ns: u64, facts: u64) {
 
 /// Describes the breach that the end of this lease will be, if it is the last of the stake. Before the
 /// mark, so that whoever sees the mark sees it, too. Ends of leases of one inode that hooks see run under its
-/// `flc_lock`; for two that do not see each other [`lease_end`] says what it knows. A function of its own for the verifier: checked once, not once for each call.
+/// `flc_lock`; for two that do not see each other [`lease_end`] says what it knows. A global function: verified
+/// once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_end_describe(tgid: u64, number: u64, set_ns: u64, facts: u64) -> i64 {
@@ -89,7 +97,7 @@ extern "C" fn lease_end_describe(tgid: u64, number: u64, set_ns: u64, facts: u64
     0
 }
 
-/// The end of the lease itself. A function of its own for the verifier, too.
+/// The end of the lease itself. A global function, verified separately, too.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_end(tgid: u64, number: u64, cause: u64) -> i64 {

@@ -3,9 +3,9 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
+    control,
     count::Count,
     lease::{F_RDLCK, F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
-    owner,
     stake::Task,
     word::Word as _,
 };
@@ -17,7 +17,7 @@ use crate::{
         inodes::InodeRef,
         leases::{self, Entered, LeaseRef},
         losses::lost,
-        maps::{Call, owner_says, spreads},
+        maps::{Call, control_flag, spreads},
         stakes::{StakeRef, has_other_owners},
     },
     track::{coverage, over, own_leases, path},
@@ -58,7 +58,7 @@ pub fn is_seen_to_return() -> bool {
 /// the kernel's own, and any where [`set_up`] may be missed.
 #[inline(always)]
 fn is_found_on_return() -> bool {
-    owner_says(owner::SET_ON_RETURN) || current::is_kthread()
+    control_flag(control::SET_ON_RETURN) || current::is_kthread()
 }
 
 /// `generic_setlease` returned: if it set a lease that is not entered yet, enters it. And it covers those others
@@ -189,8 +189,8 @@ extern "C" fn lease_describe(lease: u64, who: u64) -> i64 {
 
 /// Makes the entry of a lease: one that the current task has just set, or, with the address of a task that
 /// keeps it alive, one that is older than the tool. Returns the address of the inode that has the pages, and
-/// what is to be done; 0 if the entry was there already, or there is no room. A function of its own for the
-/// verifier: checked once, not once for each call.
+/// what is to be done; 0 if the entry was there already, or there is no room. A global function: verified once, not
+/// once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     let (file, lease) = (File(file), FileLease(lease));

@@ -40,8 +40,8 @@ pub fn modify(lease: FileLease, mode: u32) {
 /// Stands for the cause that is seen when a lease is let go.
 const ASK: u64 = 0;
 
-/// Deletes the entry of a lease that ended, and judges everybody it covered. A function of its own for the
-/// verifier: checked once, not once for each call.
+/// Deletes the entry of a lease that ended, and judges everybody it covered. A global function: verified once, not
+/// once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn lease_over(lease: u64) -> i64 {
     let lease = FileLease(lease);
@@ -162,7 +162,7 @@ fn cause_of(found: LeaseRef, known: u64) -> u64 {
     lease_cause(lease.file, lease.address, u64::from(lease.is_kernels())) as u64
 }
 
-/// A function of its own for the verifier: checked once, not at each place.
+/// A global function, verified separately: checked once, not at each place.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_cause(file: u64, lease: u64, is_kernels: u64) -> i64 {
@@ -212,7 +212,8 @@ struct End {
     left: u64,
 }
 
-/// Descriptors of all processes together that are looked at for one end of a lease.
+/// Descriptors of all processes together that are looked at for one end of a lease: the kernel holds `flc_lock`,
+/// a spinlock, meanwhile.
 const MOST_LOOKED_AT: u64 = 1 << 16;
 
 /// One step of the walk over all stakes: ends the lease for a process that held it without having

@@ -73,8 +73,8 @@ fn count(key: LeaseKey, setter: u32) {
     }
 }
 
-/// What is left to be done: the number of the record that counts a lease too many, or 0. A function of its own for
-/// the verifier: checked once, not at each place.
+/// What is left to be done: the number of the record that counts a lease too many, or 0. A global function,
+/// verified separately: checked once, not at each place.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_count_until(address: u64, by: u64) -> i64 {
@@ -94,7 +94,7 @@ extern "C" fn lease_count_until(address: u64, by: u64) -> i64 {
 const DONE: i64 = 1;
 const AGAIN: i64 = 0;
 
-/// Counts a lease that is idle, if its setter has a stake. A function of its own for the verifier: checked
+/// Counts a lease that is idle, if its setter has a stake. A global function, verified separately: checked
 /// once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -135,7 +135,7 @@ extern "C" fn lease_count(address: u64, by: u64) -> i64 {
 }
 
 /// Makes the setter's stake if there is none, and the inode's record, which is there until [`lease_drop`]: its number,
-/// 0 if there is no room. A function of its own for the verifier, and because it is rarely called.
+/// 0 if there is no room. A global function, verified separately, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_make_stake(address: u64, by: u64, adopted_from: u64) -> i64 {

@@ -79,6 +79,7 @@ pub fn inode_before(folio: Folio, since: u64) -> u64 {
 /// `delete_from_page_cache_batch(mapping, batch)`.
 #[inline(always)]
 pub fn detach_batch(batch: u64) {
+    /// `PAGEVEC_SIZE` (include/linux/pagevec.h) where it is largest.
     const BATCH: u64 = 31;
     if is_of_nobody() {
         return;

@@ -19,7 +19,10 @@ use crate::{
     state::{losses::lost, maps::PATHS},
 };
 
+/// As many of eighteen bytes as fit into `PATH_LEN`; what is above them is left out, and the path marked as
+/// truncated.
 const MAX_COMPONENTS: u32 = 96;
+/// `NAME_MAX` (include/uapi/linux/limits.h).
 const MAX_NAME: u32 = 255;
 
 /// What is inserted first: a value too large for the stack.
@@ -68,7 +71,7 @@ pub fn is_known(id: u64) -> bool {
     PATHS.get_ptr(id).is_some()
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn path_walk(id: u64, dentry: u64, mount: u64, flags: u64) -> i64 {
     let dentry = Dentry(dentry);

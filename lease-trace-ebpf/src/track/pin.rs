@@ -16,7 +16,7 @@ use crate::{
     bpf::loops,
     kernel::{self, Current, File, InodePtr, Owner, Page, TaskPtr, Vma, current},
     state::{
-        audit, calls,
+        calls, cross_check,
         inodes::InodeRef,
         losses::lost,
         maps::{Call, count},
@@ -54,7 +54,7 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
         return;
     }
     let n = pinned as u64;
-    audit::taken(n);
+    cross_check::taken(n);
     if !calls::is_long_term(call.flags) {
         short_term::leave_short_term(call.pages, returned);
         return;
@@ -154,7 +154,7 @@ extern "C" fn pin_mapping(start: u64, n: u64, mm: u64) -> i64 {
 }
 
 /// Whether the first and the last page of a call are of this inode: the mapping that is there now may not be the
-/// one by which they were pinned. A function of its own for the verifier.
+/// one by which they were pinned. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_ends_are_of(inode: u64, array: u64, n: u64) -> i64 {
@@ -200,8 +200,8 @@ unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
     0
 }
 
-/// The inode that a page was of which left the page cache during the call, 0 if it is of none. A function
-/// of its own for the verifier, and because it is rarely called.
+/// The inode that a page was of which left the page cache during the call, 0 if it is of none. A global function,
+/// verified separately, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_before(array: u64, index: u64, since: u64) -> i64 {
@@ -241,7 +241,7 @@ fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
     pin_take(inode, n, file, mm, u64::from(is_kept)) != 0
 }
 
-/// A function of its own for the verifier: checked once, not at each place.
+/// A global function, verified separately: checked once, not at each place.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
@@ -259,7 +259,7 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> 
     is_missing.into()
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_settle(number: u64) -> i64 {
@@ -370,8 +370,8 @@ extern "C" fn pin_describe(number: u64, file: u64, mm: u64, is_kept: u64) -> i64
     0
 }
 
-/// The file of the first pins has its path: by which they are taken, or else by which it is leased. A function of its
-/// own for the verifier.
+/// The file of the first pins has its path: by which they are taken, or else by which it is leased. A global
+/// function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_name(number: u64, address: u64, file: u64, mm: u64) -> i64 {
@@ -406,7 +406,7 @@ fn cover(number: u64, inode: u64, file: u64, mm: u64) {
     }
 }
 
-/// Whose the stake is, if others may have set leases that cover it, else 0. A function of its own for the verifier.
+/// Whose the stake is, if others may have set leases that cover it, else 0. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_uncovered(number: u64, mm: u64) -> i64 {
@@ -446,7 +446,7 @@ const AGAIN: i64 = 0;
 const GIVEN: i64 = 1;
 const GIVEN_WITHOUT_STACK: i64 = 2;
 
-/// A function of its own for the verifier: checked once, not at each turn.
+/// A global function, verified separately: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {

@@ -64,7 +64,7 @@ pub fn dropped(inode: InodeRef, tgid: u32, change: Change) {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
@@ -90,7 +90,7 @@ extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
     0
 }
 
-/// A zombie was laid to rest.
+/// A zombie ended: its last pin was dropped.
 #[inline(always)]
 fn rest(inode: InodeRef, stake: StakeRef) {
     count(Count::AtRest, 1);

@@ -14,7 +14,7 @@ use crate::{
     bpf::{atomic::At, config, loops},
     kernel::{self, Backing, Folio, Head, Page, Pointer, Probed, SomePages},
     state::{
-        audit, calls,
+        calls, cross_check,
         inodes::InodeRef,
         losses::lost,
         maps::{DETACHED, count, nothing_tracked},
@@ -56,10 +56,10 @@ pub fn pages(array: u64, n: u64) {
 #[inline(always)]
 pub fn range<P: Pointer>(page: P, first: impl Fn() -> u64, n: impl Fn() -> u64) {
     if nothing_tracked() {
-        audit::dropped(n());
+        cross_check::dropped(n());
     } else if let Some(mapping) = common_mapping(page, &first, n()) {
         let n = n();
-        audit::dropped(n);
+        cross_check::dropped(n);
         if mapping as u32 & kernel::NO_FILE == 0 && !is_batched(Probed(mapping), n) {
             release_folio(first(), n);
         }
@@ -122,7 +122,7 @@ pub fn folio<P: Pointer>(folio: P, n: u64) {
     if config::is_plain() {
         drop_from(folio, n);
     } else {
-        audit::dropped(n);
+        cross_check::dropped(n);
         drop_by_records(folio.number(), n);
     }
 }
@@ -133,7 +133,7 @@ pub fn page<P: Pointer>(page: P) {
     if config::is_plain() && kernel::is_head(page) {
         drop_from(page, 1);
     } else {
-        audit::dropped(1);
+        cross_check::dropped(1);
         drop_by_records(Page(page.number()).folio().0, 1);
     }
 }
@@ -156,7 +156,7 @@ fn drop_by_records(folio: u64, n: u64) {
     }
 }
 
-/// A function of its own for the verifier, and because it is rarely called.
+/// A global function, verified separately, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn release_folio(folio: u64, n: u64) -> i64 {
@@ -167,7 +167,7 @@ extern "C" fn release_folio(folio: u64, n: u64) -> i64 {
 
 #[inline(always)]
 fn many(base: u64, n: u64, shape: Shape) {
-    audit::dropped(n);
+    cross_check::dropped(n);
     if nothing_tracked() {
         return;
     }
@@ -230,7 +230,7 @@ fn key_of(folio: Folio, mapping: u64, n: u64) -> u64 {
     }
 }
 
-/// A function of its own for the verifier, and because it is rarely called.
+/// A global function, verified separately, and because it is rarely called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn release_detached(folio: u64, n: u64) -> i64 {
@@ -287,7 +287,7 @@ pub fn missed(number: u64, n: u64) {
 /// In the place of a mapping: these are gone, whatever the thread is inside of by the records.
 const MISSED: u64 = u64::MAX;
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn release_credit(key: u64, n: u64, mapping: u64) -> i64 {

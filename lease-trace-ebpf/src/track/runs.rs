@@ -9,7 +9,8 @@ use crate::{
     state::maps::count,
 };
 
-/// Pages looked at in one call: 32 GiB.
+/// Pages looked at in one call: 32 GiB. More turns bpf_loop refuses (kernel/bpf/bpf_iter.c,
+/// `BPF_MAX_LOOPS`).
 const MAX_PAGES: u64 = 1 << 23;
 
 /// The run under way: how many pages of the same key have come one after the other.

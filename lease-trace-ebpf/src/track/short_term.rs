@@ -8,7 +8,7 @@ use lease_trace_common::{books as common, count::Count, word::Word as _};
 use crate::{
     kernel::{self, Backing, Folio, InodePtr, Owner, Page},
     state::{
-        audit,
+        cross_check,
         inodes::InodeRef,
         losses::lost,
         maps::{count, nothing_pinned},
@@ -19,7 +19,7 @@ use crate::{
 /// More references on a folio that is pinned already.
 #[inline(always)]
 pub fn join_folio(folio: Folio, n: u64) {
-    audit::taken(n);
+    cross_check::taken(n);
     join_backing(folio, n);
 }
 
@@ -38,7 +38,7 @@ pub fn leave_short_term(array: u64, returned: i64) {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn join_page(array: u64) -> i64 {
@@ -98,7 +98,7 @@ fn join_run(run: Option<(u64, u64)>) {
     }
 }
 
-/// A function of its own for the verifier: checked once, not once for each call.
+/// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn short_term_join(inode: u64, n: u64) -> i64 {

@@ -14,7 +14,7 @@ use crate::kernel::memory;
     reason = "each is a switch the user may type"
 )]
 pub struct PinsFlags {
-    /// Only pins in these files, below these folders, or on what is mounted here
+    /// Only pins in these files, below these directories, or on what is mounted here
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
@@ -62,7 +62,7 @@ pub struct PinsFlags {
     #[arg(short, long)]
     pub noheadings: bool,
 
-    /// One blank between columns, blanks in values as \x20; sizes in bytes
+    /// One space between columns, spaces in values as \x20; sizes in bytes
     #[arg(short, long)]
     pub raw: bool,
 

@@ -43,7 +43,7 @@ pub struct ReportFlags {
     #[arg(short, long)]
     pub noheadings: bool,
 
-    /// One blank between columns, blanks in values as \x20
+    /// One space between columns, spaces in values as \x20
     #[arg(short, long)]
     pub raw: bool,
 

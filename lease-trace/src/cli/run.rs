@@ -64,7 +64,7 @@ pub enum OnRelease {
     Stop,
     /// Its process gets SIGKILL
     Kill,
-    /// It is let through, and told
+    /// It is let through, and reported
     Report,
 }
 

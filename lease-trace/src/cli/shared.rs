@@ -8,7 +8,7 @@ use crate::{filter::Asked, tracer};
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct FilterFlags {
-    /// Only what this process owns or lets go; may be given several times
+    /// Only what this process owns or releases; may be given several times
     #[arg(short, long = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
 
@@ -16,7 +16,7 @@ pub struct FilterFlags {
     #[arg(short, long, value_name = "CGROUP")]
     pub cgroup: Option<PathBuf>,
 
-    /// Only this file, or the files below this folder; files whose path is not fully known are
+    /// Only this file, or the files below this directory; files whose path is not fully known are
     /// shown as well
     #[arg(long, value_name = "PREFIX")]
     pub path: Option<PathBuf>,
@@ -40,9 +40,35 @@ pub struct AttachFlags {
     pub attach: Attach,
 }
 
+#[derive(Clone, Debug, Default, Args)]
+pub struct CrossCheckFlags {
+    /// Hold all pins that the hooks see against the kernel's own count, and say how they differ
+    #[arg(long, group = "of-hooks")]
+    cross_check: bool,
+
+    /// The old form
+    #[arg(long, group = "of-hooks", hide = true)]
+    audit: bool,
+}
+
+impl CrossCheckFlags {
+    pub const fn given(&self) -> bool {
+        self.cross_check || self.audit
+    }
+
+    /// The name that was replaced, if it was given, and the one that there is now.
+    pub const fn old_form(&self) -> Option<(&'static str, &'static str)> {
+        if self.audit {
+            Some(("--audit", "--cross-check"))
+        } else {
+            None
+        }
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct CapacityFlags {
-    /// How many leases, stakes and files there is room for. What finds no room is counted and told
+    /// How many leases, stakes and files there is room for. What finds no room is counted and reported
     #[arg(
         long,
         value_name = "N",
@@ -54,10 +80,10 @@ pub struct CapacityFlags {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct FilesFlags {
-    /// Who may read the files in /sys/fs/bpf/lease-trace: 0400, 0440 or 0444; root only, unless it
-    /// is said
+    /// Who may read the files in /sys/fs/bpf/lease-trace: 0400, 0440 or 0444; root only by
+    /// default
     #[arg(long, value_name = "MODE")]
-    pub proc_mode: Option<tracer::files::Mode>,
+    pub proc_mode: Option<tracer::bpffs::Mode>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

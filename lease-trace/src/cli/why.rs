@@ -9,7 +9,7 @@ use super::EXIT_STATUS;
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct WhyFlags {
-    /// A file, a folder or a mount point; a block of memory as /sys/devices/system/memory has it, e.g. memory37; or
+    /// A file, a directory or a mount point; a block of memory as /sys/devices/system/memory has it, e.g. memory37; or
     /// a pid
     pub what: PathBuf,
 }

@@ -9,7 +9,7 @@ use crate::{
     cli::DoctorFlags,
     examination::{self, Examination, Finding, FindingState, Row},
     exit::Exit,
-    kernel::ways::Answer,
+    kernel::release_paths::Answer,
     sinks::{WriteError, json, text},
 };
 
@@ -106,10 +106,10 @@ const WAY_WIDTH: usize = 16;
 /// Where footnotes begin.
 const INDENT_NOTE: usize = 7;
 
-/// Way out by action, with a footnote for each thing that is to be said.
+/// Release path by action, with a footnote for each thing that is to be said.
 fn table(rows: &[Row]) -> String {
     let mut notes: Vec<String> = Vec::new();
-    let heading = line("way out", &ACTIONS.map(str::to_owned));
+    let heading = line("release path", &ACTIONS.map(str::to_owned));
     let mut page = format!("\nenforcement\n{heading}");
     for row in rows {
         let Row {
@@ -183,7 +183,7 @@ fn verdict(possible: bool, whole: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::ways::Ways;
+    use crate::kernel::release_paths::ReleasePaths;
 
     fn examination() -> Examination {
         let ok = |point: &str, group, how: &str| Finding {
@@ -216,7 +216,7 @@ mod tests {
                 },
                 ok("unpin_user_page_range_dirty_lock", "Pins", "fexit"),
             ],
-            enforcement: examination::enforcement(&Ways::like_debian_12()),
+            enforcement: examination::enforcement(&ReleasePaths::like_debian_12()),
             deniable: false,
             possible: true,
         }
@@ -245,7 +245,7 @@ mod tests {
                    Remedy: mount -t bpf bpf /sys/fs/bpf
 
         enforcement
-          way out         deny        hold        stop        kill
+          release path    deny        hold        stop        kill
           unlock          yes (1)     yes (2)     yes         yes
           close           no (3)      yes         yes         yes
           dup2            no (3)      yes         yes         yes
@@ -263,7 +263,7 @@ mod tests {
           (4)  no kernel lets this be denied
           (5)  the process is ending: there is nothing to do
           (6)  the kernel takes the lease away, whoever keeps the file
-          (7)  unless another process let go: then it is only told
+          (7)  unless another process released it: then it is only reported
 
         lease-trace can find zombies here, with the limits that the reasons above name.
         ");

@@ -10,7 +10,7 @@ use comfy_table::{Cell, Table, presets};
 use lease_trace_common::{
     cause::Cause,
     count::Count,
-    policy::{Action, DENIABLE, Header, cause_bit},
+    policy::{Action, DENIABLE, Header, Mode, cause_bit},
     verdict::applicable,
 };
 use serde::Serialize;
@@ -43,7 +43,7 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
         attach: flags.attach.attach.into(),
         capacity: flags.capacity.capacity,
         pins_all: false,
-        audit: false,
+        cross_check: false,
         all_events: false,
         files: flags.files.proc_mode,
     };
@@ -64,7 +64,7 @@ fn start(flags: &EnforceStartFlags) -> anyhow::Result<Exit> {
         "{what}: {} from {}, {} mode; it can deny {}",
         text::counted(in_force.len() as u64, "rule"),
         flags.policy.display(),
-        rules::mode(*header),
+        header.mode().name(),
         ways(*header),
     ));
     if plan.holds {
@@ -96,7 +96,7 @@ fn status(flags: &EnforceStatusFlags) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The ways out that can be denied here.
+/// The release paths that can be denied here.
 fn ways(header: Header) -> String {
     let names = deniable(header);
     if names.is_empty() {
@@ -118,11 +118,11 @@ const fn can_deny(header: Header, cause: Cause) -> bool {
     header.deniable() & cause_bit(cause as u32) != 0
 }
 
-/// What a rule comes to for each way out that some kernel lets be denied, and for the others.
+/// What a rule comes to for each release path that some kernel lets be denied, and for the others.
 fn effects(rule: &RuleInForce, header: Header) -> BTreeMap<&'static str, Action> {
     let action = Action::from_raw(rule.rule.action);
-    let otherwise = Action::from_raw(rule.rule.otherwise);
-    let at = |cause| applicable(action, otherwise, cause, can_deny(header, cause));
+    let fallback = Action::from_raw(rule.rule.fallback);
+    let at = |cause| applicable(action, fallback, cause, can_deny(header, cause));
     DENIABLE
         .into_iter()
         .map(|cause| (cause.name(), at(cause)))
@@ -132,7 +132,7 @@ fn effects(rule: &RuleInForce, header: Header) -> BTreeMap<&'static str, Action>
 
 #[derive(Serialize)]
 struct InJson<'a> {
-    mode: &'static str,
+    mode: Mode,
     since: u64,
     generation: u32,
     deniable: Vec<&'static str>,
@@ -148,7 +148,8 @@ struct InJson<'a> {
 struct RuleInJson {
     name: String,
     action: Action,
-    otherwise: Action,
+    #[serde(rename = "otherwise")]
+    fallback: Action,
     effects: BTreeMap<&'static str, Action>,
     hits: BTreeMap<String, u64>,
 }
@@ -160,7 +161,7 @@ impl<'a> InJson<'a> {
             rules: in_force,
         } = &status.in_force;
         Self {
-            mode: rules::mode(*header),
+            mode: header.mode(),
             since: status.since,
             generation: header.generation(),
             deniable: deniable(*header),
@@ -171,7 +172,7 @@ impl<'a> InJson<'a> {
                 .map(|rule| RuleInJson {
                     name: rules::name(rule),
                     action: Action::from_raw(rule.rule.action),
-                    otherwise: Action::from_raw(rule.rule.otherwise),
+                    fallback: Action::from_raw(rule.rule.fallback),
                     effects: effects(rule, *header),
                     hits: rules::hits(rule),
                 })
@@ -196,7 +197,7 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
     writeln!(
         out,
         "{} mode since {}; {monitor}",
-        rules::mode(*header),
+        header.mode().name(),
         humantime::format_rfc3339_seconds(since),
     )?;
     writeln!(out, "can deny: {}", ways(*header))?;
@@ -234,7 +235,7 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was done in the name of all rules since enforcement is in place, also of those that are gone.
+/// What was done on behalf of all rules since enforcement was started, also of those that are gone.
 fn totals(counts: &[u64; Count::LEN]) -> BTreeMap<&'static str, u64> {
     const DONE: [(&str, Count); 7] = [
         ("denied", Count::Denied),

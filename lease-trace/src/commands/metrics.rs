@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use super::say;
 use crate::{
-    acting::Acting,
+    actions::Actions,
     clock::Clock,
     session::Session,
     sinks::{
@@ -65,7 +65,7 @@ impl Metrics {
         &self,
         question: Question,
         session: &mut Session,
-        acting: &Acting,
+        actions: &Actions,
         tracer: &Tracer,
     ) -> anyhow::Result<()> {
         let Some(Offered { metrics, .. }) = &self.0 else {
@@ -77,7 +77,7 @@ impl Metrics {
             holdings: &holdings,
             counts: &tracer.counts()?,
             policy: tracer.header()?,
-            held: acting.held(),
+            held: actions.held(),
             doubtful: tracer.doubtful()?,
             escaped: session.escaped(),
             now_ns: Clock::sample().boot_ns(),

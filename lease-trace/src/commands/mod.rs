@@ -1,7 +1,7 @@
 //! The subcommands: flags in, an exit status out.
 
-pub mod audit;
 pub mod check;
+pub mod cross_check;
 pub mod doctor;
 pub mod enforce;
 pub mod generate;
@@ -10,7 +10,7 @@ pub mod monitor;
 pub mod pins;
 pub mod plan;
 pub mod plot;
-pub mod policy;
+pub mod policy_check;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -1,4 +1,4 @@
-//! `lease-trace monitor`: shows each zombie as it comes to be and as it is laid to rest.
+//! `lease-trace monitor`: shows each zombie when it begins and when its last pin is dropped.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{metrics::Metrics, plan, signals::Signals};
 use crate::{
-    acting::Acting,
+    actions::Actions,
     cli::{Format, MonitorFlags, Pins},
     clock::Zone,
     enrich::{Names, cgroup::Cgroups},
@@ -37,7 +37,7 @@ use crate::{
         terminal::{Look, reader_is_gone},
         text,
     },
-    tracer::{self, Tracer, audit::Auditor},
+    tracer::{self, Tracer, cross_check::CrossChecker},
 };
 
 /// How often losses are looked for.
@@ -62,7 +62,7 @@ impl Settings {
                 attach: flags.attach.attach.into(),
                 capacity: flags.capacity.capacity,
                 pins_all: flags.pins == Pins::All,
-                audit: flags.audit,
+                cross_check: flags.cross_check.given(),
                 all_events: flags.all_events,
                 files: flags.files.proc_mode,
             },
@@ -107,7 +107,11 @@ pub fn run_into(
         {
             eprintln!("lease-trace: {recovered}");
         }
-        let audit = flags.audit.then(|| Auditor::start(&tracer)).transpose()?;
+        let cross_check = flags
+            .cross_check
+            .given()
+            .then(|| CrossChecker::start(&tracer))
+            .transpose()?;
         let watched = watch(
             session,
             &mut tracer,
@@ -115,7 +119,7 @@ pub fn run_into(
             &mut service,
             &mut metrics,
             duration,
-            audit,
+            cross_check,
         )
         .await;
         tracer.stop();
@@ -131,7 +135,7 @@ async fn watch(
     service: &mut Service,
     metrics: &mut Metrics,
     duration: Option<Duration>,
-    mut audit: Option<Auditor>,
+    mut cross_check: Option<CrossChecker>,
 ) -> anyhow::Result<()> {
     let deadline = async {
         match duration {
@@ -151,7 +155,7 @@ async fn watch(
         recovered: tracer.recovered().map(str::to_owned),
         policy: rules::describe(&tracer.in_force()?),
     })?;
-    let mut acting = Acting::default();
+    let mut actions = Actions::default();
     let mut sweep = Sweep::default();
     let mut proofs = Proofs::default();
     let mut lapses = Lapses::default();
@@ -162,10 +166,10 @@ async fn watch(
     } else {
         Store::default()
     };
-    for done in acting.take_over(tracer, store, service.take_handed())? {
-        session.deed(&done)?;
+    for done in actions.take_over(tracer, store, service.take_handed())? {
+        session.rule_action(&done)?;
     }
-    service.ready(status(&session, &acting, tracer)?);
+    service.ready(status(&session, &actions, tracer)?);
     loop {
         tokio::select! {
             biased;
@@ -175,38 +179,38 @@ async fn watch(
                 tracer.count_missed()?;
                 let counts = tracer.counts()?;
                 session.losses(&counts)?;
-                if let Some(found) = audit.as_mut().map(|audit| audit.look(tracer)).transpose()?
+                if let Some(found) = cross_check.as_mut().map(|cross_check| cross_check.look(tracer)).transpose()?
                 {
-                    session.audited(found)?;
+                    session.cross_checked(found)?;
                 }
                 session.overdue()?;
-                for done in acting.catch_up(tracer, &counts)? {
-                    session.deed(&done)?;
+                for done in actions.catch_up(tracer, &counts)? {
+                    session.rule_action(&done)?;
                 }
-                for done in acting.tick(tracer::hold_limit_ms()) {
-                    session.deed(&done)?;
+                for done in actions.tick(tracer::hold_limit_ms()) {
+                    session.rule_action(&done)?;
                 }
-                sweep.run(tracer, &mut session, &mut acting, &counts)?;
+                sweep.run(tracer, &mut session, &mut actions, &counts)?;
                 proofs.run(tracer, &mut session)?;
                 lapses.run(tracer);
                 limits.look();
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
-                service.alive(status(&session, &acting, tracer)?);
+                service.alive(status(&session, &actions, tracer)?);
             }
             question = metrics.asked() => {
-                metrics.answer(question, &mut session, &acting, tracer)?;
+                metrics.answer(question, &mut session, &actions, tracer)?;
             }
-            notifications = tracer.next() => act(&mut session, &mut acting, &notifications)?,
+            notifications = tracer.next() => act(&mut session, &mut actions, &notifications)?,
         }
     }
     service.stopping();
-    act(&mut session, &mut acting, &tracer.drain())?;
-    match acting.held() {
+    act(&mut session, &mut actions, &tracer.drain())?;
+    match actions.held() {
         0 => {}
-        files if acting.outlives_this() => eprintln!(
-            "lease-trace: {} with the service manager, which lets go unless this is a restart",
+        files if actions.outlives_this() => eprintln!(
+            "lease-trace: {} with the service manager, which releases them unless this is a restart",
             text::counted(files as u64, "held file"),
         ),
         files => session.lapse(files)?,
@@ -282,7 +286,7 @@ impl Sweep {
         &mut self,
         tracer: &mut Tracer,
         session: &mut Session,
-        acting: &mut Acting,
+        actions: &mut Actions,
         counts: &[u64; Count::LEN],
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
@@ -293,7 +297,7 @@ impl Sweep {
         let known = session.known_orphans();
         let stakes = tracer.stakes_with(|key, stake| known.concerns(key, stake))?;
         let leased = tracer.leased()?;
-        act(session, acting, &tracer.drain())?;
+        act(session, actions, &tracer.drain())?;
         let holders = tracer.holders_of(&stakes, &leased)?;
         session.orphans(&stakes, &leased, &holders, || tracer.holders())?;
         let share = if tracer.rules()? > 0 {
@@ -309,23 +313,23 @@ impl Sweep {
 /// Tells what happened, and does what it asks for.
 fn act(
     session: &mut Session,
-    acting: &mut Acting,
+    actions: &mut Actions,
     notifications: &[Vec<u8>],
 ) -> anyhow::Result<()> {
-    for order in session.batch(notifications)? {
-        if let Some(done) = acting.carry_out(order) {
-            session.deed(&done)?;
+    for request in session.batch(notifications)? {
+        if let Some(done) = actions.carry_out(request) {
+            session.rule_action(&done)?;
         }
     }
     Ok(())
 }
 
 /// What the service manager shows: `2 rules, 1 file held, 0 zombies`.
-fn status(session: &Session, acting: &Acting, tracer: &Tracer) -> anyhow::Result<String> {
+fn status(session: &Session, actions: &Actions, tracer: &Tracer) -> anyhow::Result<String> {
     Ok(format!(
         "{}, {} held, {}",
         text::counted(u64::from(tracer.rules()?), "rule"),
-        text::counted(acting.held() as u64, "file"),
+        text::counted(actions.held() as u64, "file"),
         text::counted(session.zombies(), "zombie"),
     ))
 }

@@ -9,21 +9,21 @@ use anyhow::Context as _;
 
 use crate::{
     enrich::{cgroup::Cgroups, symbols::Symbols},
-    kernel::ways::Ways,
+    kernel::release_paths::ReleasePaths,
     policy::{self, Compiled, Host, consumers},
     tracer::{self, in_force::Plan},
 };
 
 /// Reads, checks and compiles a policy for this kernel. What it warns of goes to stderr.
 pub fn read(path: &Path) -> anyhow::Result<Plan> {
-    let ways = Ways::of_kernel().map_err(tracer::Error::from)?;
+    let ways = ReleasePaths::of_kernel().map_err(tracer::Error::from)?;
     let symbols = Symbols::load();
     let compiled = compile(path, Some(&ways), symbols.as_ref().ok())?;
-    let frames = if compiled.consumers.is_empty() {
+    let text_ranges = if compiled.consumers.is_empty() {
         Vec::new()
     } else {
         let symbols = symbols.context("the policy names consumers")?;
-        consumers::frames(&symbols, &compiled.consumers)?
+        consumers::text_ranges(&symbols, &compiled.consumers)?
     };
     Ok(Plan {
         enforce: compiled.enforce,
@@ -31,14 +31,14 @@ pub fn read(path: &Path) -> anyhow::Result<Plan> {
         bare_pins: compiled.bare_pins,
         hold_limit_ms: compiled.hold_limit_ms,
         rules: compiled.rules,
-        frames,
+        text_ranges,
     })
 }
 
 /// The same up to the rules. Without `ways` nothing is said of what this kernel can deny.
 pub fn compile(
     path: &Path,
-    ways: Option<&Ways>,
+    ways: Option<&ReleasePaths>,
     symbols: Option<&Symbols>,
 ) -> anyhow::Result<Compiled> {
     let check = policy::read(

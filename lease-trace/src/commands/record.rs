@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::{monitor, say};
 use crate::{
-    cli::{FilesFlags, Format, MonitorFlags, RecordFlags},
+    cli::{CrossCheckFlags, FilesFlags, Format, MonitorFlags, RecordFlags},
     exit::Exit,
     sinks::{Sink, json::Json},
 };
@@ -30,7 +30,7 @@ pub fn run(flags: &RecordFlags) -> anyhow::Result<Exit> {
         filter: filter.clone(),
         duration: duration.clone(),
         pins: *pins,
-        audit: false,
+        cross_check: CrossCheckFlags::default(),
         policy: None,
         metrics: None,
         attach: attach.clone(),

@@ -18,7 +18,7 @@ use crate::{
     kernel::{limits, memory},
     pinned::{self, Memory, Row},
     place::Place,
-    record::Person,
+    record::ProcessRef,
     sinks::{WriteError, text},
     tracer::survey::{self, Survey},
 };
@@ -150,7 +150,7 @@ impl About {
         let listed = locks::leases().unwrap_or_default().into_iter();
         let here = listed.filter(|lease| (lease.dev, lease.ino) == (*dev, *ino));
         here.map(|lease| {
-            let who = Person {
+            let who = ProcessRef {
                 pid: lease.pid,
                 comm: process::comm(lease.pid).unwrap_or_default(),
             };
@@ -167,7 +167,7 @@ impl About {
             };
             format!(
                 "A {mode} {kind} is on it, held by {}{waits}.",
-                text::person(&who)
+                text::process(&who)
             )
         })
         .collect()
@@ -193,7 +193,7 @@ fn objects(rows: &[Row], about: &About) -> Vec<String> {
 /// Who has an object, and what would free it.
 fn of_object(row: &Row) -> String {
     let owner = row.owner.as_ref();
-    let who = owner.map_or_else(|| "a process that is gone".to_owned(), text::person);
+    let who = owner.map_or_else(|| "a process that is gone".to_owned(), text::process);
     let by = match row.fd {
         Some(fd) => format!(", descriptor {fd}"),
         None => String::new(),
@@ -205,15 +205,15 @@ fn of_object(row: &Row) -> String {
         (_, None) => "in a file of unknown name".to_owned(),
     };
     let mut others = row.holders.clone();
-    others.retain(|holder| owner.is_none_or(|owner| owner.pid != holder.person.pid));
-    others.sort_by_key(|holder| holder.person.pid);
+    others.retain(|holder| owner.is_none_or(|owner| owner.pid != holder.process.pid));
+    others.sort_by_key(|holder| holder.process.pid);
     let others = if others.is_empty() {
         String::new()
     } else {
         format!(" It is kept by {}, too.", text::people(&others))
     };
     let joint = if row.shared || row.is_joint {
-        " Another object has the same pins: they stay until both let go."
+        " Another object has the same pins: they stay until both drop them."
     } else {
         ""
     };
@@ -258,9 +258,9 @@ mod tests {
     };
 
     fn row() -> Row {
-        let person = fixtures::person(235, "ring-client");
+        let process = fixtures::process(235, "ring-client");
         Row {
-            owner: Some(person.clone()),
+            owner: Some(process.clone()),
             fd: Some(3),
             object: "ring buffer 0".to_owned(),
             address: Some(0x7f3c_0000_0000),
@@ -275,7 +275,7 @@ mod tests {
             memory: Memory::File,
             file: fixtures::file("/srv/data/index.db"),
             holders: vec![Holder {
-                person,
+                process,
                 fd: Some(3),
             }],
         }
@@ -303,12 +303,12 @@ mod tests {
         inherited.fd = None;
         inherited.is_joint = true;
         inherited.holders[0] = Holder {
-            person: fixtures::person(236, "child"),
+            process: fixtures::process(236, "child"),
             fd: Some(3),
         };
         insta::assert_snapshot!(said(&MOUNT, "/mnt", &[inherited]), @r"
         256 pins found on /mnt.
-        ring-client[235] has 256 in /srv/data/index.db, by io_uring: ring buffer 0. They go when the buffer is unregistered, or the ring is closed wherever it is open or mapped. It is kept by child[236], too. Another object has the same pins: they stay until both let go.
+        ring-client[235] has 256 in /srv/data/index.db, by io_uring: ring buffer 0. They go when the buffer is unregistered, or the ring is closed wherever it is open or mapped. It is kept by child[236], too. Another object has the same pins: they stay until both drop them.
         ");
     }
 

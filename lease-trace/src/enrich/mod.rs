@@ -15,7 +15,7 @@ pub mod unit;
 
 use lease_trace_common::{STACK_LEN, context::Context, stake::Task};
 
-use crate::record::{Asker, Owner, Person};
+use crate::record::{Owner, PinSource, ProcessRef};
 
 /// Everything that names are looked up in, with what was found before.
 pub struct Names {
@@ -34,7 +34,7 @@ impl Names {
     pub fn owner(&mut self, task: &Task) -> Owner {
         let cgroup = self.cgroups.path(task.cgroup, task.tgid);
         Owner {
-            person: Person::of(task),
+            process: ProcessRef::of(task),
             uid: Some(task.uid),
             unit: cgroup.and_then(unit::unit).map(str::to_owned),
             container: cgroup.and_then(unit::container).map(str::to_owned),
@@ -59,16 +59,16 @@ impl Names {
 
     /// What asked for pins, from the stack that took the first of them and the file that it worked
     /// on.
-    pub fn asker(&mut self, tgid: u32, stack: &[u64; STACK_LEN], context: &Context) -> Asker {
-        let through = Asker {
+    pub fn source(&mut self, tgid: u32, stack: &[u64; STACK_LEN], context: &Context) -> PinSource {
+        let through = PinSource {
             context_fd: u32::try_from(context.fd).ok().filter(|_| context.mode != 0),
             context: context::name(tgid, context),
-            ..Asker::default()
+            ..PinSource::default()
         };
         let Some(found) = self.consumers.find(stack) else {
             return through;
         };
-        Asker {
+        PinSource {
             device: found.rdma.then(|| device::of(tgid)).flatten(),
             consumer: Some(found.name),
             ..through

@@ -14,7 +14,7 @@ pub fn of(pid: u32, file: &File, holders: &[Holder]) -> Option<u64> {
     let (dev, ino) = (file.dev?, file.ino?);
     let open = holders.iter().filter_map(|holder| {
         Some(process::file(
-            holder.person.pid,
+            holder.process.pid,
             &format!("fd/{}", holder.fd?),
         ))
     });
@@ -76,7 +76,7 @@ mod tests {
             ino: Some(found.ino()),
         };
         let holder = Holder {
-            person: fixtures::person(std::process::id(), "me"),
+            process: fixtures::process(std::process::id(), "me"),
             fd: Some(std::os::fd::AsRawFd::as_raw_fd(&temporary) as u32),
         };
         assert_eq!(of(0, &file, &[holder]), Some(99));

@@ -6,7 +6,7 @@ use super::{Subject, sort};
 use crate::{
     enrich::{cgroup, process, size, unit},
     pinned::{Memory, Row},
-    record::{Asker, Dev, Entry, Owner},
+    record::{Dev, Entry, Owner, PinSource},
 };
 
 /// A process's pins in one file.
@@ -15,7 +15,7 @@ struct Found {
     pins: u64,
     doubtful: bool,
     /// The first of the consumers, and its descriptor.
-    asker: Asker,
+    source: PinSource,
 }
 
 /// What is pinned, by process and file.
@@ -38,8 +38,8 @@ impl<'a> Surveyed<'a> {
             let found = pins.entry(key).or_default();
             found.pins += row.pins;
             found.doubtful |= row.doubtful;
-            if found.asker.consumer.is_none() {
-                found.asker = asker(row);
+            if found.source.consumer.is_none() {
+                found.source = source(row);
             }
         }
         Self {
@@ -66,10 +66,10 @@ impl<'a> Surveyed<'a> {
         let (Some(dev), Some(ino)) = (entry.file.dev, entry.file.ino) else {
             return;
         };
-        let mut pids = vec![entry.owner.person.pid];
+        let mut pids = vec![entry.owner.process.pid];
         if subject == Subject::Leases {
             let holders = entry.holders.iter().flatten();
-            pids.extend(holders.map(|holder| holder.person.pid));
+            pids.extend(holders.map(|holder| holder.process.pid));
             pids.sort_unstable();
             pids.dedup();
         }
@@ -80,8 +80,8 @@ impl<'a> Surveyed<'a> {
         for one in found {
             all.pins += one.pins;
             all.doubtful |= one.doubtful;
-            if all.asker.consumer.is_none() {
-                all.asker = one.asker.clone();
+            if all.source.consumer.is_none() {
+                all.source = one.source.clone();
             }
         }
         // That nothing was found says nothing where something was not.
@@ -91,7 +91,7 @@ impl<'a> Surveyed<'a> {
         entry.pins = Some(all.pins);
         entry.doubtful = all.doubtful || !self.is_whole;
         entry.vm_pin_bytes = None;
-        entry.asker = all.asker;
+        entry.source = all.source;
         if subject == Subject::Stakes {
             entry.state = Some(if all.pins == 0 { "leased" } else { "covered" });
         }
@@ -103,7 +103,7 @@ impl<'a> Surveyed<'a> {
             .iter()
             .filter_map(|entry| {
                 let (dev, ino) = (entry.file.dev?, entry.file.ino?);
-                Some((entry.owner.person.pid, dev, ino))
+                Some((entry.owner.process.pid, dev, ino))
             })
             .collect();
         let mut told = Vec::new();
@@ -124,8 +124,8 @@ impl<'a> Surveyed<'a> {
     }
 
     fn pinned(&self, row: &Row, found: &Found) -> Option<Entry> {
-        let person = row.owner.clone()?;
-        let pid = person.pid;
+        let process = row.owner.clone()?;
+        let pid = process.pid;
         let cgroup = cgroup::of_process(pid);
         let path = cgroup.as_deref();
         Some(Entry {
@@ -134,7 +134,7 @@ impl<'a> Surveyed<'a> {
                 unit: path.and_then(unit::unit).map(str::to_owned),
                 container: path.and_then(unit::container).map(str::to_owned),
                 cgroup,
-                person,
+                process,
             },
             releaser: None,
             breaker: None,
@@ -148,7 +148,7 @@ impl<'a> Surveyed<'a> {
             doubtful: found.doubtful || !self.is_whole,
             peak_pins: None,
             vm_pin_bytes: None,
-            asker: found.asker.clone(),
+            source: found.source.clone(),
             ends_by_itself: None,
             age_ms: None,
             holders: None,
@@ -162,12 +162,12 @@ fn key(row: &Row) -> Option<(u32, Dev, u64)> {
     Some((row.owner.as_ref()?.pid, row.file.dev?, row.file.ino?))
 }
 
-fn asker(row: &Row) -> Asker {
-    Asker {
+fn source(row: &Row) -> PinSource {
+    PinSource {
         consumer: Some(row.consumer.to_owned()),
         context_fd: row.fd,
         context: row.fd.map(|_| row.object.clone()),
-        ..Asker::default()
+        ..PinSource::default()
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
 
     fn row(pid: u32, path: &str, pins: u64) -> Row {
         Row {
-            owner: Some(fixtures::person(pid, "db")),
+            owner: Some(fixtures::process(pid, "db")),
             fd: Some(3),
             object: "ring buffer 0".to_owned(),
             address: None,
@@ -212,7 +212,7 @@ mod tests {
         Surveyed::new(rows, is_whole).enter(&mut entries, subject);
         let of = |entry: &Entry| {
             (
-                entry.owner.person.pid,
+                entry.owner.process.pid,
                 entry.pins,
                 entry.doubtful,
                 entry.state,

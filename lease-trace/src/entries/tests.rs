@@ -117,7 +117,7 @@ fn only_zombies_are_zombies() {
     let found = zombies(&snapshot, &[], &fixtures::clock(), &mut names());
     assert_eq!(found.len(), 1);
     let zombie = &found[0];
-    assert_eq!(zombie.owner.person.pid, 2);
+    assert_eq!(zombie.owner.process.pid, 2);
     assert_eq!(zombie.pins, Some(256));
     assert_eq!(zombie.cause, Some(Cause::Munmap));
     assert_eq!(zombie.age_ms, Some(10_000));
@@ -184,7 +184,7 @@ fn a_squatter_has_no_pin_and_is_in_the_way_or_old() {
         }
         let stakes = stakes(&snapshot, &[], &fixtures::clock(), &mut names());
         let found = super::squatters(stakes, which);
-        let pids: Vec<u32> = found.iter().map(|entry| entry.owner.person.pid).collect();
+        let pids: Vec<u32> = found.iter().map(|entry| entry.owner.process.pid).collect();
         pids
     };
     let held = |ms| Squatters::Held { ms };

@@ -26,7 +26,7 @@ macro_rules! system_call {
     };
 }
 
-/// A way out that several programs are for can be denied if all of them are accepted.
+/// A release path that several programs are for can be denied if all of them are accepted.
 pub const DENIALS: [Denial; 8] = [
     // The hook that every unlock passes, F_SETLEASE and F_SETDELEG alike.
     Denial {

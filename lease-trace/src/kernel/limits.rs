@@ -46,7 +46,7 @@ fn live_patches_in(folder: &Path) -> Option<Obstacle> {
              but a patched function may have copies of others in it, whose calls no hook sees",
             names.join(", ")
         ),
-        remedy: "see with `lease-trace doctor --audit` whether pins escape".to_owned(),
+        remedy: "see with `lease-trace doctor --cross-check` whether pins escape".to_owned(),
         kernel: false,
     })
 }

@@ -192,7 +192,7 @@ pub static POINTS: &[Point] = &[
         Group::Context,
         Need::Optional,
         true,
-        "where several processes pin one file, a ring's tear-down cannot be credited to one",
+        "where several processes pin one file, a ring's teardown cannot be credited to one",
         &["void(struct work_struct *)"],
     ),
     Point {

@@ -103,7 +103,7 @@ impl Row {
                 });
             }
             Name::OrphanEnd => self.orphan_end(at, Some(event), begin),
-            Name::Deed(what) => self.marks.push(Mark {
+            Name::RuleAction(what) => self.marks.push(Mark {
                 at,
                 title: format!("{what}{}\n{}", by_rule(event), clock(at)),
             }),

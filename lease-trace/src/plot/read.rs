@@ -40,7 +40,7 @@ pub enum Name {
     OrphanedPin,
     OrphanEnd,
     /// Whatever came of a rule.
-    Deed(&'static str),
+    RuleAction(&'static str),
     /// The books were put right.
     Corrected,
     Lost,
@@ -49,7 +49,7 @@ pub enum Name {
 
 impl Name {
     fn of(text: &str) -> Option<Self> {
-        const DEEDS: [&str; 13] = [
+        const RULE_ACTIONS: [&str; 13] = [
             "reported",
             "denied",
             "held",
@@ -76,7 +76,11 @@ impl Name {
             "corrected" => Self::Corrected,
             "lost" => Self::Lost,
             "end" => Self::End,
-            other => Self::Deed(DEEDS.into_iter().find(|deed| *deed == other)?),
+            other => Self::RuleAction(
+                RULE_ACTIONS
+                    .into_iter()
+                    .find(|rule_action| *rule_action == other)?,
+            ),
         })
     }
 }
@@ -97,7 +101,7 @@ pub struct Event {
     pub cause: Option<String>,
     pub pins: Option<u64>,
     pub consumer: Option<String>,
-    pub releaser: Option<Person>,
+    pub releaser: Option<ProcessRef>,
     pub zombie_ms: Option<u64>,
     pub pinned_ms: Option<u64>,
     pub orphaned_ms: Option<u64>,
@@ -117,7 +121,7 @@ pub struct Lease {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Person {
+pub struct ProcessRef {
     pub pid: u32,
     pub comm: String,
 }

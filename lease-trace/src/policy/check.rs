@@ -7,7 +7,7 @@ use std::{
 
 use lease_trace_common::{
     cause::Cause,
-    policy::{Action, on},
+    policy::{Action, Mode, on},
 };
 use serde::Serialize;
 
@@ -17,12 +17,12 @@ use super::{
     diagnostic::{Diagnostic, Place, Severity, Source},
     effect::{Effect, Outcome},
     explain,
-    file::{self, File, Mode},
+    file::{self, File},
     shadow,
 };
 use crate::{
     enrich::{cgroup::Cgroups, symbols::Symbols},
-    kernel::ways::{WAYS, Ways},
+    kernel::release_paths::{RELEASE_PATHS, ReleasePaths},
 };
 
 /// A policy that is not taken.
@@ -43,14 +43,14 @@ impl Error {
 }
 
 /// What happens when the maps are full: said with every policy.
-pub const WHEN_FULL: &str = "When the kernel's tables are full, a breach passes: it fails open, and \
-     is counted and told as lost.";
+pub const WHEN_FULL: &str = "When the kernel's maps are full, a release goes through (fails open), \
+     and is counted and reported as lost.";
 
 /// What the host knows that a policy is checked against.
 pub struct Host<'a> {
     pub cgroups: &'a Cgroups,
     /// `None`: the kernel could not be asked.
-    pub ways: Option<&'a Ways>,
+    pub ways: Option<&'a ReleasePaths>,
     /// `None`: kallsyms could not be read.
     pub symbols: Option<&'a Symbols>,
 }
@@ -65,7 +65,7 @@ pub struct Check {
     /// Absent if there is an error in the file.
     pub compiled: Option<Compiled>,
     /// Pieces of code that belong to consumers; `None`: not known.
-    pub frames: Option<usize>,
+    pub text_ranges: Option<usize>,
 }
 
 /// A rule as people read it.
@@ -77,7 +77,7 @@ pub struct Explained {
     pub ways: Vec<AtWay>,
 }
 
-/// What a rule comes to for one way out.
+/// What a rule comes to for one release path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AtWay {
     /// A cause, or `bare-pin`.
@@ -88,7 +88,7 @@ pub struct AtWay {
     pub reason: Option<String>,
 }
 
-/// The name of pins without a lease among the ways out.
+/// The name of pins without a lease among the release paths.
 const BARE_PIN: &str = "bare-pin";
 
 impl Check {
@@ -138,7 +138,7 @@ pub fn check(source: Source, host: &Host<'_>) -> Check {
         rules: Vec::new(),
         said: Vec::new(),
         compiled: None,
-        frames: None,
+        text_ranges: None,
     };
     let file = match file::parse(&check.source.text) {
         Ok(file) => file,
@@ -147,7 +147,8 @@ pub fn check(source: Source, host: &Host<'_>) -> Check {
             return check;
         }
     };
-    check.mode = file.mode;
+    check.mode = file.mode();
+    check.said.extend(file.old_forms(&check.source.text));
     let (compiled, meanings) = compile::compile(&file, host.cgroups, &mut check.said);
     if check.said.iter().all(Diagnostic::is_warning) {
         check.judge(&file, &compiled, &meanings, host);
@@ -199,15 +200,15 @@ impl Check {
         }
         match host
             .symbols
-            .map(|symbols| consumers::frames(symbols, &compiled.consumers))
+            .map(|symbols| consumers::text_ranges(symbols, &compiled.consumers))
         {
-            Some(Ok(frames)) => self.frames = Some(frames.len()),
+            Some(Ok(text_ranges)) => self.text_ranges = Some(text_ranges.len()),
             Some(Err(error)) => {
                 let text = error.to_string();
                 let (what, instead) = text.split_once("; ").unwrap_or((&text, ""));
                 self.said.push(Diagnostic::kernel(0..0, what, instead));
             }
-            None if compiled.consumers.is_empty() => self.frames = Some(0),
+            None if compiled.consumers.is_empty() => self.text_ranges = Some(0),
             None => {}
         }
     }
@@ -215,12 +216,12 @@ impl Check {
 
 type At = (Option<Cause>, Outcome);
 
-/// What happens at each way out, and to bare pins (`None`).
-fn outcomes(on: u32, meaning: &Meaning, ways: Option<&Ways>) -> Vec<At> {
+/// What happens at each release path, and to bare pins (`None`).
+fn outcomes(on: u32, meaning: &Meaning, ways: Option<&ReleasePaths>) -> Vec<At> {
     let wanted = &meaning.wanted;
     let mut outcomes = Vec::new();
     if on & on::ZOMBIE != 0 {
-        outcomes.extend(WAYS.map(|cause| (Some(cause), wanted.at(cause, ways))));
+        outcomes.extend(RELEASE_PATHS.map(|cause| (Some(cause), wanted.at(cause, ways))));
     }
     if on & on::BARE_PIN != 0 {
         outcomes.push((None, wanted.at_bare_pin()));
@@ -228,7 +229,7 @@ fn outcomes(on: u32, meaning: &Meaning, ways: Option<&Ways>) -> Vec<At> {
     outcomes
 }
 
-/// Refuses a rule for the ways out where nothing of what it says can be had: first those where no
+/// Refuses a rule for the release paths where nothing of what it says can be had: first those where no
 /// kernel can, then those where another kernel could.
 fn refusals(written: &file::Rule, meaning: &Meaning, at: &[At]) -> Vec<Diagnostic> {
     let mut said = Vec::new();
@@ -251,13 +252,13 @@ fn refusals(written: &file::Rule, meaning: &Meaning, at: &[At]) -> Vec<Diagnosti
                 reasons.push(reason);
             }
         }
-        let span = match &written.otherwise {
-            Some(otherwise) => otherwise.span(),
+        let span = match &written.fallback {
+            Some(fallback) => fallback.span(),
             None => written.action.span(),
         };
         let action = meaning.wanted.action.name();
-        let either = match meaning.wanted.otherwise {
-            Some(otherwise) => format!("neither {action} nor {} can", otherwise.name()),
+        let either = match meaning.wanted.fallback {
+            Some(fallback) => format!("neither {action} nor {} can", fallback.name()),
             None => format!("{action} cannot"),
         };
         let place = if here { "on this kernel, " } else { "" };
@@ -267,7 +268,7 @@ fn refusals(written: &file::Rule, meaning: &Meaning, at: &[At]) -> Vec<Diagnosti
             names.join(", "),
             reasons.join("; ")
         );
-        let instead = remedy(meaning.wanted.otherwise, &lost);
+        let instead = remedy(meaning.wanted.fallback, &lost);
         said.push(if here {
             Diagnostic::kernel(span, what, instead)
         } else {
@@ -277,19 +278,19 @@ fn refusals(written: &file::Rule, meaning: &Meaning, at: &[At]) -> Vec<Diagnosti
     said
 }
 
-fn remedy(otherwise: Option<Action>, lost: &[&At]) -> String {
+fn remedy(fallback: Option<Action>, lost: &[&At]) -> String {
     let bare = lost.iter().any(|(way, _)| way.is_none());
     let ways = lost.iter().any(|(way, _)| way.is_some());
     let leave_out = match (ways, bare) {
-        (true, false) => "name in `cause` only ways out where it can",
+        (true, false) => "name in `cause` only release paths where it can",
         (false, _) => "leave \"bare-pin\" out of `on`",
         (true, true) => {
-            "name in `cause` only ways out where it can and leave \"bare-pin\" out of `on`"
+            "name in `cause` only release paths where it can and leave \"bare-pin\" out of `on`"
         }
     };
-    match otherwise {
+    match fallback {
         // A signal is no help where a hold is an unlock that cannot be denied.
         Some(Action::Stop | Action::Kill) => leave_out.to_owned(),
-        _ => format!("write otherwise = \"kill\" (or \"stop\" or \"report\"), or {leave_out}"),
+        _ => format!("write fallback = \"kill\" (or \"stop\" or \"report\"), or {leave_out}"),
     }
 }

@@ -6,7 +6,7 @@ use std::{ops::Range, path::Path};
 use lease_trace_common::{
     cause::Cause,
     lease::{F_RDLCK, F_WRLCK},
-    policy::{self, Action, NAME_LEN, RULES, cause_bit, kind_bit, mode_bit, on},
+    policy::{self, Action, Mode, NAME_LEN, RULES, cause_bit, kind_bit, mode_bit, on},
 };
 use toml::Spanned;
 
@@ -14,7 +14,7 @@ use super::{
     comm, consumers,
     diagnostic::Diagnostic,
     effect::Wanted,
-    file::{self, File, LeaseMode, List, Match, Mode, On},
+    file::{self, File, LeaseMode, List, Match, On},
     ids::{self, Whose},
     resolve::{self, Place},
 };
@@ -28,7 +28,7 @@ pub const HOLD_LIMIT_MS: u64 = 5 * 60 * 1000;
 /// How long the pins of an ending process may last before they count.
 pub const GRACE_MS: u64 = 2000;
 
-/// A policy for the kernel side, but for the frames of its consumers, which change with the modules
+/// A policy for the kernel side, but for the text ranges of its consumers, which change with the modules
 /// that are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled {
@@ -78,9 +78,9 @@ pub fn compile(
     let consumers = work.consumers;
     let any = |test: fn(&policy::Rule) -> bool| rules.iter().any(test);
     let compiled = Compiled {
-        enforce: file.mode == Mode::Enforce,
+        enforce: file.mode() == Mode::Enforce,
         hold_limit_ms,
-        holds: any(|rule| [rule.action, rule.otherwise].contains(&(Action::Hold as u32))),
+        holds: any(|rule| [rule.action, rule.fallback].contains(&(Action::Hold as u32))),
         bare_pins: any(|rule| rule.on & on::BARE_PIN != 0),
         rules,
         consumers,
@@ -142,7 +142,7 @@ impl Compiler<'_> {
             self.of_a_lease(matching);
         }
         let action = *rule.action.get_ref();
-        let otherwise = rule.otherwise.as_ref().map(|action| *action.get_ref());
+        let fallback = rule.fallback.as_ref().map(|action| *action.get_ref());
         let mut name = [0; NAME_LEN];
         for (to, from) in name[..NAME_LEN - 1]
             .iter_mut()
@@ -164,7 +164,7 @@ impl Compiler<'_> {
             uid: self.ids(matching.uid.as_ref(), Whose::User),
             gid: self.ids(matching.gid.as_ref(), Whose::Group),
             action: action as u32,
-            otherwise: otherwise.unwrap_or_default() as u32,
+            fallback: fallback.unwrap_or_default() as u32,
             on,
             kinds: self.kinds(matching),
             modes: matching.lease.as_ref().map_or(u32::MAX, |mode| {
@@ -183,7 +183,7 @@ impl Compiler<'_> {
             cgroup,
             wanted: Wanted {
                 action,
-                otherwise,
+                fallback,
                 causes,
             },
         };
@@ -225,7 +225,7 @@ impl Compiler<'_> {
                 self.warning(
                     path.span(),
                     format!("{why}, so the rule may match too little or too much here"),
-                    "try it in monitor mode first",
+                    "try it in audit mode first",
                 );
                 Some(place)
             }
@@ -378,28 +378,28 @@ impl Compiler<'_> {
 
     fn actions(&mut self, rule: &file::Rule) {
         let action = *rule.action.get_ref();
-        let Some(otherwise) = &rule.otherwise else {
+        let Some(fallback) = &rule.fallback else {
             return;
         };
-        let name = otherwise.get_ref().name();
+        let name = fallback.get_ref().name();
         if matches!(action, Action::Report | Action::Stop | Action::Kill) {
             self.error(
-                otherwise.span(),
+                fallback.span(),
                 format!(
-                    "`otherwise` is for deny and hold; {} can always be had",
+                    "`fallback` is for deny and hold; {} can always be had",
                     action.name()
                 ),
                 "leave it out",
             );
-        } else if *otherwise.get_ref() == action {
+        } else if *fallback.get_ref() == action {
             self.error(
-                otherwise.span(),
+                fallback.span(),
                 format!("`{name}` is the action itself"),
                 "write \"kill\", \"stop\" or \"report\"",
             );
-        } else if *otherwise.get_ref() == Action::Deny {
+        } else if *fallback.get_ref() == Action::Deny {
             self.error(
-                otherwise.span(),
+                fallback.span(),
                 "what cannot be held cannot be denied, either",
                 "write \"kill\", \"stop\" or \"report\"",
             );

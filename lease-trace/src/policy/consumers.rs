@@ -1,7 +1,7 @@
 //! The table by which the kernel side tells the consumer of a pin: code addresses, and which of the
 //! consumers that the policy names they belong to.
 
-use lease_trace_common::policy::{FRAMES, Frame, OTHER_CONSUMER};
+use lease_trace_common::policy::{OTHER_CONSUMER, TEXT_RANGES, TextRange};
 
 use crate::enrich::{consumer::Part, symbols::Symbols};
 
@@ -11,16 +11,16 @@ pub const MOST: usize = OTHER_CONSUMER as usize - 1;
 /// The table does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the code of this kernel's consumers is in {0} pieces, and there is room for {FRAMES}; leave \
-     `consumer` out of the policy"
+    "the code of this kernel's consumers is in {0} text ranges, and there is room for \
+     {TEXT_RANGES}; leave `consumer` out of the policy"
 )]
 pub struct TooMany(pub usize);
 
 /// The table, sorted by address; empty if the policy names no consumer.
-pub fn frames(symbols: &Symbols, consumers: &[String]) -> Result<Vec<Frame>, TooMany> {
-    let mut frames: Vec<Frame> = Vec::new();
+pub fn text_ranges(symbols: &Symbols, consumers: &[String]) -> Result<Vec<TextRange>, TooMany> {
+    let mut text_ranges: Vec<TextRange> = Vec::new();
     if consumers.is_empty() {
-        return Ok(frames);
+        return Ok(text_ranges);
     }
     let number = |name: &str| {
         let known = consumers.iter().position(|consumer| consumer == name);
@@ -32,14 +32,14 @@ pub fn frames(symbols: &Symbols, consumers: &[String]) -> Result<Vec<Frame>, Too
             Part::Consumer(name) => (number(name), 0),
             Part::Helper(name) => (number(name), 1),
         };
-        match frames.last_mut() {
+        match text_ranges.last_mut() {
             Some(last)
                 if last.end == addresses.start
                     && (last.consumer, last.helper) == (consumer, helper) =>
             {
                 last.end = addresses.end;
             }
-            _ => frames.push(Frame {
+            _ => text_ranges.push(TextRange {
                 start: addresses.start,
                 end: addresses.end,
                 consumer,
@@ -47,10 +47,10 @@ pub fn frames(symbols: &Symbols, consumers: &[String]) -> Result<Vec<Frame>, Too
             }),
         }
     }
-    if frames.len() > FRAMES as usize {
-        return Err(TooMany(frames.len()));
+    if text_ranges.len() > TEXT_RANGES as usize {
+        return Err(TooMany(text_ranges.len()));
     }
-    Ok(frames)
+    Ok(text_ranges)
 }
 
 #[cfg(test)]
@@ -80,20 +80,20 @@ rdma_rxe 4096 1 - Live 0xffffffffc0a81000
         Symbols::parse(KALLSYMS.as_bytes(), MODULES).expect("text in memory")
     }
 
-    fn table(consumers: &[&str]) -> Vec<Frame> {
+    fn table(consumers: &[&str]) -> Vec<TextRange> {
         let consumers: Vec<_> = consumers.iter().map(|name| (*name).to_owned()).collect();
-        frames(&symbols(), &consumers).expect("fits")
+        text_ranges(&symbols(), &consumers).expect("fits")
     }
 
     #[test]
     fn neighbours_of_one_consumer_are_one_frame() {
         let shown: Vec<String> = table(&["io_uring", "rdma_rxe"])
             .iter()
-            .map(|frame| {
-                let kind = if frame.helper == 1 { " helper" } else { "" };
+            .map(|range| {
+                let kind = if range.helper == 1 { " helper" } else { "" };
                 format!(
                     "{:x}..{:x} {}{kind}",
-                    frame.start, frame.end, frame.consumer
+                    range.start, range.end, range.consumer
                 )
             })
             .collect();
@@ -113,21 +113,21 @@ rdma_rxe 4096 1 - Live 0xffffffffc0a81000
 
     /// Reads a stack as the kernel side does: the first frame that is no helper, else the first
     /// helper.
-    fn by_table(table: &[Frame], stack: &[u64]) -> u32 {
+    fn by_table(table: &[TextRange], stack: &[u64]) -> u32 {
         let mut helper = 0;
         for address in stack {
-            let after = table.partition_point(|frame| frame.start <= *address);
-            let Some(frame) = after.checked_sub(1).map(|at| table[at]) else {
+            let after = table.partition_point(|range| range.start <= *address);
+            let Some(range) = after.checked_sub(1).map(|at| table[at]) else {
                 continue;
             };
-            if *address >= frame.end {
+            if *address >= range.end {
                 continue;
             }
-            if frame.helper == 0 {
-                return frame.consumer;
+            if range.helper == 0 {
+                return range.consumer;
             }
             if helper == 0 {
-                helper = frame.consumer;
+                helper = range.consumer;
             }
         }
         helper
@@ -153,13 +153,13 @@ rdma_rxe 4096 1 - Live 0xffffffffc0a81000
 
     #[test]
     fn a_table_that_does_not_fit_is_refused() {
-        let lines = (0..=u64::from(FRAMES)).map(|i| {
+        let lines = (0..=u64::from(TEXT_RANGES)).map(|i| {
             let at = 0xffff_ffff_8100_0000 + i * 32;
             format!("{at:x} t io_{i}\n{:x} t other_{i}\n", at + 16)
         });
         let lines: String = lines.collect();
         let symbols = Symbols::parse(lines.as_bytes(), "").expect("text in memory");
-        let refused = frames(&symbols, &["io_uring".to_owned()]);
-        assert_eq!(refused, Err(TooMany(FRAMES as usize + 1)));
+        let refused = text_ranges(&symbols, &["io_uring".to_owned()]);
+        assert_eq!(refused, Err(TooMany(TEXT_RANGES as usize + 1)));
     }
 }

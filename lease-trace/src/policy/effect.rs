@@ -1,4 +1,4 @@
-//! What a rule comes to for each way out. The kernel side decides by the same function,
+//! What a rule comes to for each release path. The kernel side decides by the same function,
 //! [`lease_trace_common::verdict::applicable`].
 
 use lease_trace_common::{
@@ -8,7 +8,7 @@ use lease_trace_common::{
 };
 use serde::Serialize;
 
-use crate::kernel::ways::{NOWHERE, Ways};
+use crate::kernel::release_paths::{NOWHERE, ReleasePaths};
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,7 +25,7 @@ pub enum Effect {
     Unknown,
     /// The process is ending.
     Nothing,
-    /// The rule is not about this way out.
+    /// The rule is not about this release path.
     Unmatched,
 }
 
@@ -59,7 +59,7 @@ impl Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub action: Action,
-    pub otherwise: Option<Action>,
+    pub fallback: Option<Action>,
     /// Set of causes, see [`cause_bit`].
     pub causes: u32,
 }
@@ -89,8 +89,8 @@ const BREAK: &str = "the kernel takes the lease away, whoever keeps the file";
 const BARE: &str = "there is no release to deny and no lease to hold";
 
 impl Wanted {
-    /// For a lease that goes by this way out. `ways` is `None` where the kernel could not be asked.
-    pub fn at(&self, cause: Cause, ways: Option<&Ways>) -> Outcome {
+    /// For a lease that goes by this release path. `ways` is `None` where the kernel could not be asked.
+    pub fn at(&self, cause: Cause, ways: Option<&ReleasePaths>) -> Outcome {
         if self.causes & cause_bit(cause as u32) == 0 {
             return Outcome::plain(Effect::Unmatched);
         }
@@ -109,8 +109,8 @@ impl Wanted {
             None if first == Action::Deny => return Outcome::plain(Effect::Unknown),
             None => Err(NOWHERE),
         };
-        let otherwise = self.otherwise.unwrap_or_default();
-        let applies = verdict::applicable(self.action, otherwise, cause, denial.is_ok());
+        let fallback = self.fallback.unwrap_or_default();
+        let applies = verdict::applicable(self.action, fallback, cause, denial.is_ok());
         let effect = Effect::of(applies);
         if effect == Effect::of(first) {
             return Outcome::plain(effect);
@@ -136,15 +136,15 @@ impl Wanted {
 
     /// What is left when the lease is gone: see [`verdict::decide`].
     fn too_late(&self) -> Effect {
-        match self.otherwise {
+        match self.fallback {
             Some(action @ (Action::Stop | Action::Kill)) => Effect::of(action),
             _ => Effect::Reported,
         }
     }
 
-    /// Something else than the first choice: what `otherwise` says, or the rule is refused.
+    /// Something else than the first choice: what `fallback` says, or the rule is refused.
     fn fallen_back(&self, effect: Effect, reason: &str, here: bool) -> Outcome {
-        let meant = self.otherwise.map(Effect::of) == Some(effect);
+        let meant = self.fallback.map(Effect::of) == Some(effect);
         Outcome {
             effect: if meant { effect } else { Effect::Impossible },
             reason: Some(reason.to_owned()),
@@ -158,18 +158,22 @@ mod tests {
     use lease_trace_common::policy::ANY_CAUSE;
 
     use super::*;
-    use crate::kernel::ways::{Answer, WAYS};
+    use crate::kernel::release_paths::{Answer, RELEASE_PATHS};
 
-    fn wanted(action: Action, otherwise: Option<Action>) -> Wanted {
+    fn wanted(action: Action, fallback: Option<Action>) -> Wanted {
         Wanted {
             action,
-            otherwise,
+            fallback,
             causes: ANY_CAUSE,
         }
     }
 
-    fn kernels() -> [Ways; 3] {
-        [Ways::none(), Ways::like_debian_12(), Ways::like_linux_7()]
+    fn kernels() -> [ReleasePaths; 3] {
+        [
+            ReleasePaths::none(),
+            ReleasePaths::like_debian_12(),
+            ReleasePaths::like_linux_7(),
+        ]
     }
 
     /// `doctor` and `policy check` say the same.
@@ -177,7 +181,7 @@ mod tests {
     fn an_action_can_be_had_where_doctor_says_so() {
         for ways in kernels() {
             for action in Action::ALL {
-                for cause in WAYS {
+                for cause in RELEASE_PATHS {
                     let effect = wanted(action, None).at(cause, Some(&ways)).effect;
                     let agrees = match ways.can(action, cause) {
                         Answer::Yes { .. } => {
@@ -198,14 +202,14 @@ mod tests {
     fn nothing_is_denied_that_cannot_be() {
         for ways in kernels() {
             for action in Action::ALL {
-                for otherwise in [None].into_iter().chain(Action::ALL.map(Some)) {
-                    for cause in WAYS {
-                        let outcome = wanted(action, otherwise).at(cause, Some(&ways));
+                for fallback in [None].into_iter().chain(Action::ALL.map(Some)) {
+                    for cause in RELEASE_PATHS {
+                        let outcome = wanted(action, fallback).at(cause, Some(&ways));
                         if outcome.effect == Effect::Denied {
                             assert!(ways.deny(cause).is_ok(), "{action:?} {cause:?}");
                         }
                     }
-                    let bare = wanted(action, otherwise).at_bare_pin().effect;
+                    let bare = wanted(action, fallback).at_bare_pin().effect;
                     assert!(!matches!(bare, Effect::Denied | Effect::Held));
                 }
             }
@@ -213,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn what_otherwise_says_happens_where_the_action_cannot_be_had() {
-        let ways = Ways::like_debian_12();
-        let at = |otherwise, cause| {
-            let outcome = wanted(Action::Deny, Some(otherwise)).at(cause, Some(&ways));
+    fn what_the_fallback_says_happens_where_the_action_cannot_be_had() {
+        let ways = ReleasePaths::like_debian_12();
+        let at = |fallback, cause| {
+            let outcome = wanted(Action::Deny, Some(fallback)).at(cause, Some(&ways));
             (outcome.effect, outcome.here)
         };
         assert_eq!(at(Action::Kill, Cause::Unlock), (Effect::Denied, false));
@@ -247,7 +251,7 @@ mod tests {
             causes: cause_bit(Cause::Unlock as u32),
             ..wanted(Action::Deny, None)
         };
-        let ways = Ways::like_debian_12();
+        let ways = ReleasePaths::like_debian_12();
         assert_eq!(unlock.at(Cause::Unlock, Some(&ways)).effect, Effect::Denied);
         assert_eq!(
             unlock.at(Cause::Close, Some(&ways)).effect,

@@ -40,9 +40,9 @@ pub fn sentence(rule: &Rule, enforce: bool) -> String {
         who(matching),
         clause(*rule.action.get_ref(), enforce)
     );
-    if let Some(otherwise) = &rule.otherwise {
+    if let Some(fallback) = &rule.fallback {
         text.push_str("; where it cannot be, ");
-        text.push_str(&clause(*otherwise.get_ref(), enforce));
+        text.push_str(&clause(*fallback.get_ref(), enforce));
     }
     text + "."
 }
@@ -111,7 +111,7 @@ fn lets_go(matching: &Match) -> String {
         Some(LeaseMode::Read) => "read ",
         Some(LeaseMode::Write) => "write ",
     };
-    format!("lets go of a {mode}{kinds}")
+    format!("releases a {mode}{kinds}")
 }
 
 fn file(matching: &Match) -> String {

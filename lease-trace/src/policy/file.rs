@@ -1,9 +1,13 @@
 //! The policy as written: a TOML file. Every value keeps its place, so that whatever turns out to
 //! be wrong with it later can be shown there.
 
-use std::{fmt, fs, io, marker::PhantomData, path::Path};
+use std::{fmt, fs, io, marker::PhantomData, ops::Range, path::Path};
 
-use lease_trace_common::{cause::Cause, lease::Kind, policy::Action};
+use lease_trace_common::{
+    cause::Cause,
+    lease::Kind,
+    policy::{Action, Mode},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IntoDeserializer as _, SeqAccess, Visitor},
@@ -19,20 +23,53 @@ pub const DEFAULT_PATH: &str = "/etc/lease-trace/policy.toml";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    #[serde(default)]
-    pub mode: Mode,
+    mode: Option<Spanned<Mode>>,
     pub hold_limit_ms: Option<Spanned<u64>>,
     #[serde(default)]
     pub rule: Vec<Rule>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Says what enforcement would have done.
-    #[default]
-    Monitor,
-    Enforce,
+impl File {
+    pub fn mode(&self) -> Mode {
+        self.mode
+            .as_ref()
+            .map_or_else(Mode::default, |mode| *mode.get_ref())
+    }
+
+    /// What is written in words that were replaced; it means what it did.
+    pub fn old_forms(&self, text: &str) -> Vec<Diagnostic> {
+        let old = |span, old: &str, new: &str| {
+            Diagnostic::warning(
+                span,
+                format!("{old} is the old form"),
+                format!("write {new}"),
+            )
+        };
+        let mode = self.mode.as_ref().map(Spanned::span).filter(|span| {
+            let written = text.get(span.clone()).unwrap_or_default();
+            written.trim_matches(['"', '\'']) == Mode::OLD_AUDIT
+        });
+        let fallbacks = self.rule.iter().filter_map(|rule| {
+            let value = rule.fallback.as_ref()?.span();
+            key_before(text, value.start).filter(|key| &text[key.clone()] == OLD_FALLBACK)
+        });
+        mode.map(|span| old(span, "mode \"monitor\"", "\"audit\""))
+            .into_iter()
+            .chain(fallbacks.map(|span| old(span, "`otherwise`", "`fallback`")))
+            .collect()
+    }
+}
+
+const OLD_FALLBACK: &str = "otherwise";
+
+/// Where the key of the value that begins here is written.
+fn key_before(text: &str, value: usize) -> Option<Range<usize>> {
+    let key = text.get(..value)?.trim_end().strip_suffix('=')?;
+    let key = key.trim_end().trim_end_matches(['"', '\'']);
+    let start = key
+        .rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .map_or(0, |at| at + 1);
+    Some(start..key.len())
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,7 +80,8 @@ pub struct Rule {
     #[serde(default, rename = "match")]
     pub matching: Match,
     pub action: Spanned<Action>,
-    pub otherwise: Option<Spanned<Action>>,
+    #[serde(alias = "otherwise")]
+    pub fallback: Option<Spanned<Action>>,
     pub grace_ms: Option<Spanned<u64>>,
 }
 
@@ -189,6 +227,13 @@ fn advice(message: &str) -> (String, String) {
     let message = message.lines().next().unwrap_or_default();
     let message = message
         .replace("unknown field", "unknown key")
+        .replace("duplicate field", "duplicate key")
+        // Old forms are understood, and nobody is told to write them.
+        .replace(
+            "one of `audit`, `monitor`, `enforce`",
+            "`audit` or `enforce`",
+        )
+        .replace("`fallback`, `otherwise`", "`fallback`")
         .replace("missing field", "missing key")
         .replace("unknown variant", "unknown word");
     let (what, expected) = match message.split_once(", expected ") {
@@ -203,7 +248,7 @@ fn advice(message: &str) -> (String, String) {
         (_, Some(expected)) => format!("write {expected}"),
         ("missing key `name`", None) => "add name = \"...\"".to_owned(),
         ("missing key `action`", None) => format!("add action = {}", actions()),
-        ("duplicate key", None) => "keep one of them".to_owned(),
+        (what, None) if what.starts_with("duplicate key") => "keep one of them".to_owned(),
         ("wanted string or table", None) => {
             return (
                 "this is no word".to_owned(),

@@ -17,7 +17,7 @@ mod shadow;
 pub use check::{Check, Error, Host, read};
 pub use compile::Compiled;
 pub use effect::Effect;
-pub use file::{DEFAULT_PATH, Mode};
+pub use file::DEFAULT_PATH;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::fs;
 use lease_trace_common::{
     cause::Cause,
     lease::F_WRLCK,
-    policy::{Action, Facts, NAME_LEN, Rule, cause_bit, kind_bit, mode_bit, on},
+    policy::{Action, NAME_LEN, Rule, RuleFacts, cause_bit, kind_bit, mode_bit, on},
 };
 
 use super::{
@@ -17,9 +17,9 @@ use super::{
     diagnostic::{Severity, Source},
     effect::Effect,
 };
-use crate::{enrich::cgroup::Cgroups, kernel::ways::Ways};
+use crate::{enrich::cgroup::Cgroups, kernel::release_paths::ReleasePaths};
 
-fn check_with(text: &str, cgroups: &Cgroups, ways: Option<&Ways>) -> Check {
+fn check_with(text: &str, cgroups: &Cgroups, ways: Option<&ReleasePaths>) -> Check {
     let source = Source {
         name: "policy.toml".to_owned(),
         text: text.to_owned(),
@@ -32,12 +32,12 @@ fn check_with(text: &str, cgroups: &Cgroups, ways: Option<&Ways>) -> Check {
     check(source, &host)
 }
 
-fn on_kernel(text: &str, ways: &Ways) -> Check {
+fn on_kernel(text: &str, ways: &ReleasePaths) -> Check {
     check_with(text, &Cgroups::default(), Some(ways))
 }
 
 fn on_linux_7(text: &str) -> Check {
-    on_kernel(text, &Ways::like_linux_7())
+    on_kernel(text, &ReleasePaths::like_linux_7())
 }
 
 /// One rule with these lines in it, of which `match` is the third.

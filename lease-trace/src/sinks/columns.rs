@@ -132,8 +132,8 @@ impl Column {
         let absent = || "-".to_owned();
         let unknown = || "?".to_owned();
         match self {
-            Command => comm(&entry.owner.person.comm),
-            Pid => entry.owner.person.pid.to_string(),
+            Command => comm(&entry.owner.process.comm),
+            Pid => entry.owner.process.pid.to_string(),
             Uid => entry.owner.uid.map_or_else(unknown, |uid| uid.to_string()),
             Cgroup => {
                 let path = entry.owner.cgroup.as_deref();
@@ -155,10 +155,10 @@ impl Column {
                 };
                 format!("{}{mark}", cause.name())
             }),
-            Releaser => person(entry.releaser.as_ref()),
+            Releaser => process(entry.releaser.as_ref()),
             Breaker => match (&entry.breaker, entry.breaking) {
                 (None, Some(true)) => unknown(),
-                (who, _) => person(who.as_ref()),
+                (who, _) => process(who.as_ref()),
             },
             Age => entry.age_ms.map_or_else(unknown, text::age),
             Leases => entry.leases.map_or_else(absent, |count| count.to_string()),
@@ -171,16 +171,16 @@ impl Column {
                 .peak_pins
                 .map_or_else(unknown, |pins| pins.to_string()),
             Size => entry.size_bytes.map_or_else(unknown, text::size),
-            Consumer => match (&entry.asker.consumer, entry.pins) {
+            Consumer => match (&entry.source.consumer, entry.pins) {
                 (Some(name), _) => text::escape(name.as_bytes()),
                 (None, Some(0)) => absent(),
                 (None, _) => unknown(),
             },
-            Context => text::context(&entry.asker).unwrap_or_else(|| match entry.pins {
+            Context => text::context(&entry.source).unwrap_or_else(|| match entry.pins {
                 Some(0) => absent(),
                 _ => unknown(),
             }),
-            Device => word(entry.asker.device.as_deref()),
+            Device => word(entry.source.device.as_deref()),
             Dev => entry.file.dev.map_or_else(unknown, |dev| dev.to_string()),
             Inode => entry.file.ino.map_or_else(unknown, |ino| ino.to_string()),
             Path => {
@@ -195,10 +195,10 @@ impl Column {
                 let each: Vec<_> = holders
                     .iter()
                     .map(|holder| {
-                        let who = comm(&holder.person.comm);
+                        let who = comm(&holder.process.comm);
                         match holder.fd {
-                            Some(fd) => format!("{},{who},{fd}", holder.person.pid),
-                            None => format!("{},{who},mem", holder.person.pid),
+                            Some(fd) => format!("{},{who},{fd}", holder.process.pid),
+                            None => format!("{},{who},mem", holder.process.pid),
                         }
                     })
                     .collect();
@@ -216,7 +216,7 @@ fn word(word: Option<&str>) -> String {
     word.map_or_else(|| "-".to_owned(), |word| text::escape(word.as_bytes()))
 }
 
-fn person(who: Option<&record::Person>) -> String {
+fn process(who: Option<&record::ProcessRef>) -> String {
     who.map_or_else(
         || "-".to_owned(),
         |who| format!("{},{}", who.pid, comm(&who.comm)),

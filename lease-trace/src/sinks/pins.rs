@@ -145,10 +145,10 @@ impl Column {
             Self::Path => path(row),
             Self::Holders => {
                 let each = row.holders.iter().map(|holder| {
-                    let who = text::escape(holder.person.comm.as_bytes());
+                    let who = text::escape(holder.process.comm.as_bytes());
                     match holder.fd {
-                        Some(fd) => format!("{},{who},{fd}", holder.person.pid),
-                        None => format!("{},{who},mem", holder.person.pid),
+                        Some(fd) => format!("{},{who},{fd}", holder.process.pid),
+                        None => format!("{},{who},mem", holder.process.pid),
                     }
                 });
                 each.collect::<Vec<_>>().join("\n")
@@ -190,9 +190,9 @@ mod tests {
     use crate::{fixtures, record::Holder, schema, sinks::terminal::Look};
 
     fn row(pid: u32, comm: &str, object: &str, consumer: &'static str, path: &str) -> Row {
-        let person = fixtures::person(pid, comm);
+        let process = fixtures::process(pid, comm);
         Row {
-            owner: Some(person.clone()),
+            owner: Some(process.clone()),
             fd: Some(3),
             object: object.to_owned(),
             address: Some(0x7f8e_55cd_9000),
@@ -207,7 +207,7 @@ mod tests {
             memory: Memory::File,
             file: fixtures::file(path),
             holders: vec![Holder {
-                person,
+                process,
                 fd: Some(3),
             }],
         }

@@ -94,19 +94,19 @@ mod tests {
         other.owner = fixtures::owner(1_048_577, "ib_write_bw");
         other.file = fixtures::file("/mnt/a b");
         other.age_ms = Some(90_000_000);
-        other.asker.consumer = Some("rdma_rxe".to_owned());
+        other.source.consumer = Some("rdma_rxe".to_owned());
         if subject == Subject::Leases {
             other.pins = None;
             other.vm_pin_bytes = Some(3 << 20);
             other.cause = None;
-            other.asker.consumer = None;
+            other.source.consumer = None;
             other.holders = Some(vec![
                 Holder {
-                    person: fixtures::person(982, "fio"),
+                    process: fixtures::process(982, "fio"),
                     fd: Some(3),
                 },
                 Holder {
-                    person: fixtures::person(983, "fio child"),
+                    process: fixtures::process(983, "fio child"),
                     fd: None,
                 },
             ]);

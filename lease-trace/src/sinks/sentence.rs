@@ -1,12 +1,14 @@
 //! A record in one sentence, for a reader who has the rest in fields. Pure functions.
 
-use super::text::{self, person as who};
-use crate::record::{Corrected, Deed, Detail, File, Name, Record, Start, Transition};
+use super::text::{self, process as who};
+use crate::record::{Corrected, Detail, File, Name, Record, RuleAction, Start, Transition};
 
 pub fn of(record: &Record) -> String {
     match &record.detail {
-        Detail::Transition(what) => match &what.deed {
-            Some(deed) if is_deed(record.event) => by_rule(record.event, what, deed),
+        Detail::Transition(what) => match &what.rule_action {
+            Some(rule_action) if is_rule_action(record.event) => {
+                by_rule(record.event, what, rule_action)
+            }
             _ => transition(record.event, what),
         },
         Detail::Start(start) => started(start),
@@ -24,7 +26,7 @@ pub fn of(record: &Record) -> String {
 
 /// Whether a record of this name is about what a rule came to. The end of a zombie may carry a
 /// rule, too, and is about the zombie.
-const fn is_deed(event: Name) -> bool {
+const fn is_rule_action(event: Name) -> bool {
     !matches!(
         event,
         Name::Zombie
@@ -37,31 +39,31 @@ const fn is_deed(event: Name) -> bool {
     )
 }
 
-fn by_rule(event: Name, what: &Transition, deed: &Deed) -> String {
+fn by_rule(event: Name, what: &Transition, rule_action: &RuleAction) -> String {
     format!(
         "{}: {} on {}, by rule {} ({} {})",
         event.text(),
-        who(&what.owner.person),
+        who(&what.owner.process),
         path(what),
-        deed.rule,
-        deed.action.name(),
-        deed.outcome,
+        rule_action.rule,
+        rule_action.action.name(),
+        rule_action.outcome,
     )
 }
 
 fn transition(event: Name, what: &Transition) -> String {
-    let owner = who(&what.owner.person);
+    let owner = who(&what.owner.process);
     let path = path(what);
     let pins = text::counted(what.pins.unwrap_or(0), "pin");
     let cause = what
         .cause
         .map_or("?", lease_trace_common::cause::Cause::name);
     let through = what
-        .asker
+        .source
         .consumer
         .as_deref()
         .map_or_else(String::new, |name| {
-            let context = text::context(&what.asker);
+            let context = text::context(&what.source);
             let context = context.map_or_else(String::new, |context| format!(" ({context})"));
             format!(" through {}{context}", text::escape(name.as_bytes()))
         });
@@ -72,8 +74,8 @@ fn transition(event: Name, what: &Transition) -> String {
     match event {
         Name::Zombie => {
             let by = match &what.releaser {
-                Some(other) if other.pid != what.owner.person.pid => {
-                    format!(", let go by {}", who(other))
+                Some(other) if other.pid != what.owner.process.pid => {
+                    format!(", released by {}", who(other))
                 }
                 _ => String::new(),
             };
@@ -92,7 +94,7 @@ fn transition(event: Name, what: &Transition) -> String {
             let kept = what.orphan.holders.as_deref().map(text::people);
             let kept = kept.unwrap_or_default();
             format!(
-                "orphaned pin: {owner} has {pins} on {path}{through} and let go of the leased file, \
+                "orphaned pin: {owner} has {pins} on {path}{through} and dropped the leased file, \
                  which {kept} keeps"
             )
         }
@@ -111,7 +113,7 @@ fn started(start: &Start) -> String {
         Some(policy) => format!(
             "{} in {} mode",
             text::counted(policy.rules.len() as u64, "rule"),
-            policy.mode
+            policy.mode.name()
         ),
         None => "no policy".to_owned(),
     };
@@ -151,10 +153,10 @@ mod tests {
         watches leases and pins on kernel 6.12.117+deb13-amd64; 1 rule in enforce mode
         fio[982] has a lease on /tmp/f
         zombie: rdma-client[4711] has 256 pins on /srv/database/segments/000017.hot.db through rdma_rxe (15 uverbs0) and no lease any more (unlock)
-        zombie: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and no lease any more (break-timeout, let go by fio-child[983], broken by cp[77])
+        zombie: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and no lease any more (break-timeout, released by fio-child[983], broken by cp[77])
         zombie: ib_write_bw[1048577] has 8 pins on /tmp/a\nb (deleted) through vfio (15 uverbs0) and no lease any more (killed)
         bare pin: xdpsock[5] has 64 pins on …/f without a lease
-        orphaned pin: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and let go of the leased file, which fio-child[983] keeps
+        orphaned pin: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and dropped the leased file, which fio-child[983] keeps
         orphan end: the pins of fio[982] on /tmp/f are orphaned no longer (pins-gone)
         at rest: the last pins of rdma-client[4711] on /srv/database/segments/000017.hot.db are gone after 12.3s
         the lease of fio[982] on /tmp/f has ended (close)

@@ -14,7 +14,7 @@ use crate::{
     clock::Zone,
     record::{Detail, End, Entry, Lost, Name, Record, Start, Transition},
     rules,
-    tracer::audit::Audit,
+    tracer::cross_check::CrossCheck,
 };
 
 const RED: &str = "\x1b[31m";
@@ -53,12 +53,12 @@ impl<W: Write, T: Write> Table<W, T> {
             cause,
             pins,
             doubtful,
-            asker,
+            source,
             ends_by_itself,
             pinned_ms: _,
             zombie_ms,
             orphan,
-            deed,
+            rule_action,
         } = what;
         let by_itself = *ends_by_itself == Some(true);
         let cause = cause.map_or_else(
@@ -76,14 +76,14 @@ impl<W: Write, T: Write> Table<W, T> {
         let (path, deleted) = text::path(file.path.as_ref());
         let note = match releaser {
             // Who dropped the last pin of a zombie does not matter to anybody at a glance.
-            Some(who) if who.pid != owner.person.pid && record.event != Name::AtRest => {
-                format!("{deleted} (let go by {})", text::person(who))
+            Some(who) if who.pid != owner.process.pid && record.event != Name::AtRest => {
+                format!("{deleted} (released by {})", text::process(who))
             }
             _ => deleted.to_owned(),
         };
         let note = match breaker {
             Some(who) if record.event != Name::AtRest => {
-                format!("{note} (broken by {})", text::person(who))
+                format!("{note} (broken by {})", text::process(who))
             }
             _ => note,
         };
@@ -92,15 +92,15 @@ impl<W: Write, T: Write> Table<W, T> {
             (None, Some(end)) => format!("{note} ({end})"),
             (None, None) => note,
         };
-        let note = match deed {
-            Some(deed) if matches!(deed.outcome, "done" | "would") => {
-                format!("{note} [{}]", deed.rule)
+        let note = match rule_action {
+            Some(rule_action) if matches!(rule_action.outcome, "done" | "would") => {
+                format!("{note} [{}]", rule_action.rule)
             }
-            Some(deed) => format!(
+            Some(rule_action) => format!(
                 "{note} [{}: {} {}]",
-                deed.rule,
-                deed.action.name(),
-                deed.outcome
+                rule_action.rule,
+                rule_action.action.name(),
+                rule_action.outcome
             ),
             None => note,
         };
@@ -109,12 +109,12 @@ impl<W: Write, T: Write> Table<W, T> {
             &Cells {
                 time: &record.time.time_of_day(self.zone),
                 event: record.event.text(),
-                command: &text::escape(owner.person.comm.as_bytes()),
-                pid: &owner.person.pid.to_string(),
+                command: &text::escape(owner.process.comm.as_bytes()),
+                pid: &owner.process.pid.to_string(),
                 cause: &cause,
                 age: &age,
                 pins: &pins.map_or_else(|| "-".to_owned(), |pins| text::pins(pins, *doubtful)),
-                consumer: &consumer(asker.consumer.as_deref(), *pins),
+                consumer: &consumer(source.consumer.as_deref(), *pins),
                 path: &path,
                 note: &note,
             },
@@ -171,7 +171,7 @@ impl<W: Write, T: Write> Table<W, T> {
         if let Some(policy) = policy {
             self.say(&format!(
                 "{} mode by {}: {}",
-                policy.mode,
+                policy.mode.name(),
                 text::counted(policy.rules.len() as u64, "rule"),
                 policy.rules.join(", ")
             ));
@@ -190,7 +190,7 @@ impl<W: Write, T: Write> Table<W, T> {
             by_event,
             lost,
             zombies,
-            audit,
+            cross_check,
             rules,
             left,
             duration_ms,
@@ -221,8 +221,8 @@ impl<W: Write, T: Write> Table<W, T> {
         if left.len() > NAMED {
             let _ = writeln!(self.talk, "  and {} more", left.len() - NAMED);
         }
-        if let Some(audit) = audit {
-            self.say(&audited(audit));
+        if let Some(cross_check) = cross_check {
+            self.say(&cross_checked(cross_check));
         }
         for (rule, hits) in rules {
             self.say(&format!("rule {rule}: {}", rules::hits_in_words(hits)));
@@ -230,15 +230,15 @@ impl<W: Write, T: Write> Table<W, T> {
     }
 }
 
-/// What an audit came to, in a sentence.
-fn audited(audit: &Audit) -> String {
-    let Audit {
+/// What a cross-check came to, in a sentence.
+fn cross_checked(cross_check: &CrossCheck) -> String {
+    let CrossCheck {
         taken,
         dropped,
         kernel_taken,
         kernel_dropped,
         escaped,
-    } = audit;
+    } = cross_check;
     format!(
         "all pins: {taken} seen to be taken and {dropped} dropped, {kernel_taken} and \
          {kernel_dropped} by the kernel's count; {escaped} escaped"
@@ -285,8 +285,8 @@ fn in_a_sentence(zombie: &Entry) -> String {
     let (path, note) = text::path(zombie.file.path.as_ref());
     format!(
         "{}[{}]: {} on {path}{note}",
-        text::escape(zombie.owner.person.comm.as_bytes()),
-        zombie.owner.person.pid,
+        text::escape(zombie.owner.process.comm.as_bytes()),
+        zombie.owner.process.pid,
         text::counted(zombie.pins.unwrap_or(0), "pin"),
     )
 }
@@ -333,7 +333,7 @@ mod tests {
         08:15:01 lease-set  fio           982 -            -     - -        /tmp/f
         08:15:02 zombie     rdma-cli…    4711 unlock   10.0s   256 rdma_rxe …0017.hot.db
         08:15:03 zombie     fio           982 break-t…     ?  4096 io_uring /tmp/f
-                 (let go by fio-child[983]) (broken by cp[77])
+                 (released by fio-child[983]) (broken by cp[77])
         08:15:04 zombie     ib_write… 1048577 killed*  10.0s     8 vfio     /tmp/a\nb
                  (deleted)
         08:15:05 bare-pin   xdpsock         5 -            -    64 ?        …/f
@@ -360,7 +360,7 @@ mod tests {
         TIME     EVENT        COMMAND             PID CAUSE           AGE    PINS CONSUMER     PATH
         08:15:01 lease-set    fio                 982 -                 -       - -            /tmp/f
         08:15:02 zombie       rdma-client        4711 unlock        10.0s     256 rdma_rxe     /srv/database/segments/000017.hot.db
-        08:15:03 zombie       fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (let go by fio-child[983]) (broken by cp[77])
+        08:15:03 zombie       fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (released by fio-child[983]) (broken by cp[77])
         08:15:04 zombie       ib_write_bw     1048577 killed*       10.0s       8 vfio         /tmp/a\nb (deleted)
         08:15:05 bare-pin     xdpsock               5 -                 -      64 ?            …/f
         08:15:06 orphaned-pin fio                 982 -             10.0s    4096 io_uring     /tmp/f (kept by fio-child[983])

@@ -2,7 +2,7 @@
 
 pub use super::words::{escape, shorten_end, width, wrap};
 use super::words::{prefix, suffix};
-use crate::record::{Asker, FilePath, Holder, Person};
+use crate::record::{FilePath, Holder, PinSource, ProcessRef};
 
 /// Sentences for people are broken at this width.
 pub const TALK_WIDTH: usize = 80;
@@ -38,27 +38,27 @@ pub fn pins(pins: u64, is_doubtful: bool) -> String {
 }
 
 /// The file through which pins live: its descriptor and the last component of its name.
-pub fn context(asker: &Asker) -> Option<String> {
-    let name = asker.context.as_deref()?;
+pub fn context(source: &PinSource) -> Option<String> {
+    let name = source.context.as_deref()?;
     let name = name.rsplit('/').next().unwrap_or(name);
     let name = escape(name.as_bytes());
-    Some(match asker.context_fd {
+    Some(match source.context_fd {
         Some(fd) => format!("{fd} {name}"),
         None => name,
     })
 }
 
 /// `NAME[PID]`
-pub fn person(who: &Person) -> String {
+pub fn process(who: &ProcessRef) -> String {
     format!("{}[{}]", escape(who.comm.as_bytes()), who.pid)
 }
 
 /// Some of those who hold a file, each once: `cp[77], rsync[81] and 4 more`.
 pub fn people(holders: &[Holder]) -> String {
     const NAMED: usize = 3;
-    let mut people: Vec<&Person> = holders.iter().map(|holder| &holder.person).collect();
-    people.dedup_by_key(|person| person.pid);
-    let named: Vec<_> = people.iter().take(NAMED).map(|who| person(who)).collect();
+    let mut people: Vec<&ProcessRef> = holders.iter().map(|holder| &holder.process).collect();
+    people.dedup_by_key(|process| process.pid);
+    let named: Vec<_> = people.iter().take(NAMED).map(|who| process(who)).collect();
     let more = people.len() - named.len();
     match more {
         0 => named.join(", "),

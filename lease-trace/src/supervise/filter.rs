@@ -94,7 +94,7 @@ impl Assembler {
     }
 }
 
-/// The program.
+/// The instructions so far, and where their jumps go.
 pub fn program() -> Vec<sock_filter> {
     let mut program = Assembler::default();
     program.step(LOAD, ARCH);

@@ -9,7 +9,7 @@ use std::{
 
 use lease_trace_common::{
     cause::Cause,
-    policy::{Action, Facts, Rule, cause_bit, kind_bit, mode_bit, on},
+    policy::{Action, Rule, RuleFacts, cause_bit, kind_bit, mode_bit, on},
     stake::pins,
 };
 
@@ -59,14 +59,14 @@ impl Judge {
     }
 }
 
-fn facts(view: &StakeView, cause: Cause) -> Facts {
+fn facts(view: &StakeView, cause: Cause) -> RuleFacts {
     let stake = &view.stake;
     let half = |half: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&stake.owner.comm[half * 8..half * 8 + 8]);
         u64::from_le_bytes(bytes)
     };
-    Facts {
+    RuleFacts {
         on: on::ZOMBIE,
         kind: kind_bit(stake.lease.kind()),
         mode: mode_bit(stake.lease.mode),

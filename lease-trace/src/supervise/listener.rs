@@ -48,7 +48,7 @@ pub enum Next {
     End,
 }
 
-/// The descriptor.
+/// The descriptor that seccomp(2) gave for the filter (`SECCOMP_FILTER_FLAG_NEW_LISTENER`).
 pub struct Listener(OwnedFd);
 
 impl Listener {

@@ -7,7 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Calls that may wait at one time. Further ones are not taken from the kernel until there is room.
+/// Calls that may wait at one time, each of another thread: as many as there can be threads with the kernel's
+/// first `pid_max`. Further ones are not taken from the kernel until there is room.
 const MOST: usize = 1 << 15;
 
 /// Id and thread; an id of 0 is free. The kernel's begin at a random number and count up

@@ -16,7 +16,7 @@ use super::{call::Call, process::Caller};
 use crate::tracer::{
     Over,
     snapshot::{Place, Reference},
-    watch::Watch,
+    wakeup::Watch,
 };
 
 /// A lease that would go with pins left.

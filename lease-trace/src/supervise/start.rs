@@ -36,7 +36,7 @@ use super::{
 use crate::{
     enrich::{Names, cgroup::Cgroups},
     exit::{self, Exit},
-    tracer::{self, watch::Watch},
+    tracer::{self, wakeup::Watch},
 };
 
 /// What is to be done.

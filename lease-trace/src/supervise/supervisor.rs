@@ -28,7 +28,7 @@ use super::{
 use crate::{
     enrich::Names,
     sinks::text,
-    tracer::{self, snapshot::StakeView, watch::Watch},
+    tracer::{self, snapshot::StakeView, wakeup::Watch},
 };
 
 /// How often it is looked whether somebody still watches the leases.

@@ -39,9 +39,9 @@ pub fn pinned(stake: &StakeView, caller: u32, names: &mut Names) -> String {
     };
     let path = stake.inode.path.as_deref().and_then(FilePath::of);
     let (path, deleted) = text::path(path.as_ref());
-    let asker = names.asker(owner, &stake.stake.stack, &stake.stake.context);
-    let through = asker.consumer.as_deref().map_or_else(String::new, |name| {
-        let context = text::context(&asker).map_or_else(String::new, |fd| format!(" ({fd})"));
+    let source = names.source(owner, &stake.stake.stack, &stake.stake.context);
+    let through = source.consumer.as_deref().map_or_else(String::new, |name| {
+        let context = text::context(&source).map_or_else(String::new, |fd| format!(" ({fd})"));
         format!(" through {}{context}", text::escape(name.as_bytes()))
     });
     let count = text::counted(pins(stake.stake.word), "pin");

@@ -140,7 +140,7 @@ impl Sink for Sentences {
                 // Who ends lets everything go at once, and waits for nothing.
                 matches!(record.event, Name::Zombie | Name::AtRest)
                     && what.ends_by_itself != Some(true)
-                    && (is_of_tree(what.owner.person.pid)
+                    && (is_of_tree(what.owner.process.pid)
                         || what
                             .releaser
                             .as_ref()

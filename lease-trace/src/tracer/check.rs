@@ -17,7 +17,7 @@ use lease_trace_common::{
 };
 use serde::Serialize;
 
-use super::{error::Error, of_folder, of_monitor, pinned::Words};
+use super::{error::Error, of_folder, of_monitor, pinned::ControlMap};
 use crate::kernel::batch as entries;
 
 /// A rule that the books are to keep.
@@ -92,8 +92,8 @@ pub struct Books {
 impl Books {
     /// Those of the monitor that runs, or of the enforcement in place; `None` if there are none.
     pub fn open() -> Result<Option<Self>, Error> {
-        let is_read = match Words::open() {
-            Some(words) => words.source()?.is_some(),
+        let is_read = match ControlMap::open() {
+            Some(control) => control.source()?.is_some(),
             None => false,
         };
         if !is_read {

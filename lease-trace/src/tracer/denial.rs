@@ -15,7 +15,7 @@ use crate::kernel::{
 /// The programs in place.
 pub struct Denials {
     links: Vec<Link>,
-    /// Set of `cause_bit`s: the ways out that can be denied now.
+    /// Set of `cause_bit`s: the release paths that can be denied now.
     pub deniable: u32,
     /// `deny_close: fmod_ret`
     pub attached: Vec<String>,
@@ -43,7 +43,7 @@ impl Denials {
                 }
             }
         }
-        // Several calls can be one way out: it can be denied if all of them can.
+        // Several calls can be one release path: it can be denied if all of them can.
         denials.deniable &= !refused;
         denials
     }

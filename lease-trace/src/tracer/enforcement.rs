@@ -4,16 +4,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, Map, MapData};
-use lease_trace_common::{count::Count, owner};
+use lease_trace_common::{control, count::Count};
 
 use super::{
-    Options,
+    Options, bpffs, control_map,
     error::Error,
-    files,
     in_force::{InForce, Plan, PolicyMaps},
     pinned,
     set_up::{self, Links},
-    words,
 };
 
 /// What `enforce start` did.
@@ -46,8 +44,8 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         let mut maps = maps()?;
         let deniable = maps.header()?.deniable();
         maps.put_in_force(plan, deniable)?;
-        pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
-        let hindered = options.files.map(files::set_mode).transpose()?.flatten();
+        pinned::set_words(&[(control::HOLD_LIMIT, plan.hold_limit_ms)])?;
+        let hindered = options.files.map(bpffs::set_mode).transpose()?.flatten();
         return Ok(Started {
             fresh: false,
             in_force: maps.in_force()?,
@@ -65,10 +63,10 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
     // Until the last of these words it is said to be starting, and to be cut off if this process
     // ends before.
     pinned::set_words(&[
-        (owner::PID, 0),
-        (owner::SINCE, since),
-        (owner::HOLD_LIMIT, plan.hold_limit_ms),
-        (owner::ENFORCED, owner::IN_PLACE),
+        (control::PID, 0),
+        (control::SINCE, since),
+        (control::HOLD_LIMIT, plan.hold_limit_ms),
+        (control::ENFORCED, control::IN_PLACE),
     ])?;
     let cannot = ready.cannot();
     ready.folder.keep();
@@ -88,16 +86,16 @@ pub fn stop() -> Result<bool, Error> {
 /// What is in place; `None`: nothing. An error if it is not whole.
 pub fn status() -> Result<Option<Status>, Error> {
     if !pinned::enforced()? {
-        return match words::busy() {
+        return match control_map::busy() {
             Some(starting @ Error::Starting { .. }) => Err(starting),
             _ => pinned::cut_off().map_or(Ok(None), Err),
         };
     }
     Ok(Some(Status {
-        since: pinned::word(owner::SINCE),
+        since: pinned::word(control::SINCE),
         in_force: maps()?.in_force()?,
         monitor: pinned::living_owner(),
-        hold_limit_ms: pinned::word(owner::HOLD_LIMIT),
+        hold_limit_ms: pinned::word(control::HOLD_LIMIT),
         links: pinned::links(),
         counts: super::of_monitor()?.counts()?,
     }))
@@ -118,7 +116,7 @@ pub fn from(
     Ok(PolicyMaps {
         policy: Array::try_from(get("POLICY")?).map_err(bad("POLICY"))?,
         rules: Array::try_from(get("RULES")?).map_err(bad("RULES"))?,
-        frames: Array::try_from(get("FRAMES")?).map_err(bad("FRAMES"))?,
+        text_ranges: Array::try_from(get("TEXT_RANGES")?).map_err(bad("TEXT_RANGES"))?,
         hits: Array::try_from(get("HITS")?).map_err(bad("HITS"))?,
     })
 }

@@ -85,10 +85,10 @@ pub enum Error {
     )]
     Busy,
     #[error(
-        "the programs of the enforcement in place count no pins for an audit; use `lease-trace \
-         doctor --audit`"
+        "the programs of the enforcement in place count no pins for a cross-check; use `lease-trace \
+         doctor --cross-check`"
     )]
-    AuditInPlace,
+    CrossCheckInPlace,
     #[error("cannot wait for events: {0}")]
     Wait(io::Error),
 }
@@ -222,7 +222,7 @@ mod tests {
             Error::Walk("...".to_owned()),
             Error::Vmstat(io::Error::other("")),
             Error::Busy,
-            Error::AuditInPlace,
+            Error::CrossCheckInPlace,
             Error::Wait(io::Error::other("...")),
         ];
         for error in errors {

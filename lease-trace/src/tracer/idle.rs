@@ -13,7 +13,7 @@ use lease_trace_common::{
 };
 
 use super::{
-    files, iterator,
+    bpffs, iterator,
     object::Object,
     pinned,
     snapshot::{InodeView, LeaseView, StakeView},
@@ -22,7 +22,7 @@ use super::{
 use crate::kernel::iter;
 
 /// The file, its program, and the map that it goes over.
-pub const FILE: files::File = ("idle", "write_idle", "LEASES");
+pub const FILE: bpffs::File = ("idle", "write_idle", "LEASES");
 
 /// The program of an object that is nobody else's, and goes over its map.
 pub struct Source(io::Result<OwnedFd>);

@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{Array, MapData};
 use lease_trace_common::policy::{
-    Action, BANKS, FRAMES, Frame, HITS, Header, NAME_LEN, ROWS, RULES, Rule, hit, index,
+    Action, BANKS, HITS, Header, NAME_LEN, ROWS, RULES, Rule, TEXT_RANGES, TextRange, hit, index,
 };
 use lease_trace_common::verdict::Outcome;
 
@@ -27,7 +27,7 @@ pub struct Plan {
     pub hold_limit_ms: u64,
     pub rules: Vec<Rule>,
     /// Sorted by their start.
-    pub frames: Vec<Frame>,
+    pub text_ranges: Vec<TextRange>,
 }
 
 /// A rule in force and what it came to, in this policy and those before it that had it.
@@ -48,7 +48,7 @@ pub struct InForce {
 pub struct PolicyMaps<T> {
     pub policy: Array<T, u64>,
     pub rules: Array<T, Rule>,
-    pub frames: Array<T, Frame>,
+    pub text_ranges: Array<T, TextRange>,
     pub hits: Array<T, u64>,
 }
 
@@ -136,13 +136,17 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
                 .map_err(failed("RULES"))?;
         }
         let half = bank & 1;
-        for (number, frame) in (0..FRAMES).zip(&plan.frames) {
-            self.frames
-                .set(half * FRAMES + number, *frame, 0)
-                .map_err(failed("FRAMES"))?;
+        for (number, range) in (0..TEXT_RANGES).zip(&plan.text_ranges) {
+            self.text_ranges
+                .set(half * TEXT_RANGES + number, *range, 0)
+                .map_err(failed("TEXT_RANGES"))?;
         }
         self.policy
-            .set(index::FRAMES[half as usize], plan.frames.len() as u64, 0)
+            .set(
+                index::TEXT_RANGES[half as usize],
+                plan.text_ranges.len() as u64,
+                0,
+            )
             .map_err(failed("POLICY"))?;
         let header = Header::new(before.generation() + 1, bank, plan.rules.len() as u32)
             .enforcing(plan.enforce)

@@ -7,15 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{files, object::Object, pinned};
+use super::{bpffs, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
 /// The file, its program, and the map that it goes over.
-const FILE: files::File = ("lapsed", "find_lapsed", "LEASES");
+const FILE: bpffs::File = ("lapsed", "find_lapsed", "LEASES");
 
 /// Makes the file; why there is none if that cannot be.
 pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let made = files::pin(object, FILE, folder.path());
+    let made = bpffs::pin(object, FILE, folder.path());
     made.err()
         .map(|reason| format!("leases whose end a hook missed stay in force: {reason}"))
 }

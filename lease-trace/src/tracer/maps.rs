@@ -7,9 +7,9 @@ use aya::{
     maps::{Array, HashMap, IterableMap as _, MapData, MapError},
 };
 use lease_trace_common::{
+    control,
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
-    owner,
     stake::{Inode, Path, Stake, StakeKey, Task, pins},
     totals::Totals,
 };
@@ -33,8 +33,8 @@ pub struct Maps<T> {
     pub breakers: HashMap<T, u64, Task>,
     pub counts: Array<T, PerCpu>,
     pub totals: Array<T, Totals>,
-    /// See [`owner`].
-    pub owner: Array<T, u64>,
+    /// See [`control`].
+    pub control: Array<T, u64>,
     /// Whether hash maps are read key by key, see [`Maps::entries`].
     pub key_by_key: bool,
 }
@@ -190,9 +190,9 @@ impl<T: Borrow<MapData>> Maps<T> {
     pub fn counts(&self) -> Result<Counts, Error> {
         let _undisturbed = Undisturbed::claim();
         let mut counts = counts(&self.counts)?;
-        let hooks = self.owner.get(&owner::LOST_HOOKS, 0);
+        let hooks = self.control.get(&control::LOST_HOOKS, 0);
         counts[Count::LostHooks as usize] =
-            hooks.map_err(|error| Error::maps("cannot read the map", "OWNER", error))?;
+            hooks.map_err(|error| Error::maps("cannot read the map", "CONTROL", error))?;
         Ok(counts)
     }
 }
@@ -211,9 +211,9 @@ impl Maps<MapData> {
     /// Sets the counter that no program adds to.
     pub fn set_lost_hooks(&mut self, hooks: u64) -> Result<(), Error> {
         let _undisturbed = Undisturbed::claim();
-        self.owner
-            .set(owner::LOST_HOOKS, hooks, 0)
-            .map_err(|error| Error::maps("cannot write the map", "OWNER", error))
+        self.control
+            .set(control::LOST_HOOKS, hooks, 0)
+            .map_err(|error| Error::maps("cannot write the map", "CONTROL", error))
     }
 }
 
@@ -232,6 +232,8 @@ where
     K: Pod + Eq + Hash,
     V: Pod,
 {
+    /// A walk begins anew where the element that it stood at was deleted; with so many it would go round for as long
+    /// as elements come and go.
     const MOST_READ_AGAIN: usize = 1 << 12;
     let mut found = std::collections::HashMap::new();
     let mut again = 0;

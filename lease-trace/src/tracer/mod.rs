@@ -2,15 +2,16 @@
 //! and snapshots. What the records mean is not decided here.
 
 mod attach;
-pub mod audit;
+pub mod bpffs;
 mod cast;
 pub mod check;
+mod control_map;
+pub mod cross_check;
 mod denial;
 #[cfg(test)]
 mod depth;
 pub mod enforcement;
 mod error;
-pub mod files;
 pub mod holdings;
 mod hooks;
 mod idle;
@@ -37,16 +38,15 @@ mod self_test;
 mod set_up;
 pub mod snapshot;
 pub mod survey;
+pub mod wakeup;
 mod walk;
-pub mod watch;
-mod words;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use lease_trace_common::{
+    control,
     count::PerCpu,
-    owner,
     policy::Header,
     stake::{Stake, StakeKey},
     totals::Totals,
@@ -99,11 +99,11 @@ pub struct Options {
     /// Short-term pins, too.
     pub pins_all: bool,
     /// All pins are counted, to be held against the kernel's own count.
-    pub audit: bool,
+    pub cross_check: bool,
     /// Notifications of leases set and ended, too.
     pub all_events: bool,
     /// Who may read the files in bpffs; `None`: as it is, or root only.
-    pub files: Option<files::Mode>,
+    pub files: Option<bpffs::Mode>,
 }
 
 impl Default for Options {
@@ -112,7 +112,7 @@ impl Default for Options {
             attach: AttachMode::default(),
             capacity: CAPACITY,
             pins_all: false,
-            audit: false,
+            cross_check: false,
             all_events: false,
             files: None,
         }
@@ -183,7 +183,7 @@ impl Tracer {
         if let (Some(plan), Some(denials)) = (plan, &denials) {
             attached.extend_from_slice(&denials.attached);
             policy.put_in_force(plan, denials.deniable)?;
-            pinned::set_words(&[(owner::HOLD_LIMIT, plan.hold_limit_ms)])?;
+            pinned::set_words(&[(control::HOLD_LIMIT, plan.hold_limit_ms)])?;
         }
         let notifications = Notifications::of(object.maps.take("EVENTS")?)?;
         let hooks = Hooks::own(&object, denials.as_ref())?;
@@ -209,9 +209,9 @@ impl Tracer {
 
     fn take_over(options: Options) -> Result<Self, Error> {
         let claim = pinned::claim()?;
-        pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
+        pinned::set_words(&[(control::ALL_EVENTS, u64::from(options.all_events))])?;
         let hooks = Hooks::in_place()?;
-        let hindered = options.files.map(files::set_mode).transpose()?.flatten();
+        let hindered = options.files.map(bpffs::set_mode).transpose()?.flatten();
         Ok(Self {
             notifications: Notifications::of(of_folder("EVENTS")?)?,
             maps: of_monitor()?,
@@ -220,7 +220,7 @@ impl Tracer {
                 .into_iter()
                 .map(|name| format!("{name}: in place"))
                 .collect(),
-            cannot: set_up::limits(pinned::word(owner::KPROBES) != 0)
+            cannot: set_up::limits(pinned::word(control::KPROBES) != 0)
                 .chain(hindered)
                 .collect(),
             recovered: None,
@@ -400,8 +400,8 @@ fn assemble(
         breakers: HashMap::try_from(get("BREAKERS")?).map_err(bad("BREAKERS"))?,
         counts: Array::try_from(get(PerCpu::MAP)?).map_err(bad(PerCpu::MAP))?,
         totals: Array::try_from(get(Totals::MAP)?).map_err(bad(Totals::MAP))?,
-        owner: Array::try_from(get("OWNER")?).map_err(bad("OWNER"))?,
-        key_by_key: pinned::word(owner::KPROBES) != 0,
+        control: Array::try_from(get("CONTROL")?).map_err(bad("CONTROL"))?,
+        key_by_key: pinned::word(control::KPROBES) != 0,
     })
 }
 
@@ -419,12 +419,12 @@ pub fn stranger() -> Option<Obstacle> {
 
 /// What keeps the hooks from seeing everything now, apart from what only a start looks for.
 pub fn limits() -> BTreeSet<String> {
-    set_up::limits(pinned::word(owner::KPROBES) != 0).collect()
+    set_up::limits(pinned::word(control::KPROBES) != 0).collect()
 }
 
 /// How long a held file may be kept after its process let it go, ms, as the policy in force says.
 pub fn hold_limit_ms() -> u64 {
-    pinned::word(owner::HOLD_LIMIT)
+    pinned::word(control::HOLD_LIMIT)
 }
 
 fn read(

@@ -23,7 +23,8 @@ const BATCH: usize = 256;
 /// As many wait at most, some 50 MB; the rest stays in the ring.
 const MOST: usize = 1 << 16;
 
-/// How long the ring is left alone where no more can wait.
+/// How long the ring is left alone where no more can wait. Nobody says when there is room again, and the ring
+/// takes what comes meanwhile.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The ring, what was taken from it, and the thread that takes.

@@ -71,12 +71,12 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
     log::debug!("{hooks:?}");
     let config = Config {
         pins_all: u32::from(options.pins_all),
-        audit: u32::from(options.audit),
+        cross_check: u32::from(options.cross_check),
         adopt: u32::from(purpose.adopts),
         policy: u32::from(purpose.judges),
         mixed: u32::from(hooks.mixes(options.attach)),
         capacity: options.capacity,
-        plain: known.plain & u32::from(!options.audit),
+        plain: known.plain & u32::from(!options.cross_check),
         ..known
     };
     let mut object = aya_obj::Object::parse(&cast::complete(OBJECT, &types))

@@ -7,7 +7,7 @@ use lease_trace_common::stake::{self, Stake, StakeKey, ZOMBIE};
 
 use super::snapshot::{Holder, Leased, Snapshot, StakeView};
 
-/// Pins under a lease, which may be orphaned. Where the monitor holds the file in the name of a
+/// Pins under a lease, which may be orphaned. Where the monitor holds the file on behalf of a
 /// rule, the lease is kept for the sake of the pins.
 pub const fn is_candidate(view: &StakeView) -> bool {
     is_candidate_stake(&view.stake)

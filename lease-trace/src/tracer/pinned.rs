@@ -9,16 +9,16 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use lease_trace_common::{count::PerCpu, owner, totals::Totals};
+use lease_trace_common::{control, count::PerCpu, totals::Totals};
 
-pub use super::words::{Words, living_owner, set_words, started, word};
+pub use super::control_map::{ControlMap, living_owner, set_words, started, word};
 use super::{
+    control_map::{CONTROL, busy, cannot_claim, claim_in, write},
     error::{Error, chain},
     lock::{self, Lock},
     own_maps::OwnMaps,
     snapshot::Source,
     walk::Walker,
-    words::{OWNER, busy, cannot_claim, claim_in, write},
 };
 use crate::kernel::host;
 
@@ -30,7 +30,7 @@ const LINKS: &str = "links";
 const PROGRAMS: &str = "programs";
 /// Maps that a reader needs, or a monitor that takes over.
 const MAPS: &[&str] = &[
-    OWNER,
+    CONTROL,
     "LEASES",
     "INODES",
     "STAKES",
@@ -42,7 +42,7 @@ const MAPS: &[&str] = &[
     "WAKE",
     "POLICY",
     "RULES",
-    "FRAMES",
+    "TEXT_RANGES",
     "HITS",
     "DETACHED",
     "CALLS",
@@ -117,7 +117,7 @@ pub fn create(maps: &mut OwnMaps, state: u64) -> Result<(Folder, Recovered), Err
         if is_empty(path) {
             break lock;
         }
-        if word(owner::ENFORCED) == owner::IN_PLACE {
+        if word(control::ENFORCED) == control::IN_PLACE {
             return Err(Error::Locked);
         }
         remove(path).map_err(cannot_remove)?;
@@ -160,8 +160,11 @@ fn cannot_remove(error: io::Error) -> Error {
 /// The map of the owner comes first, and says all that it is to say when it appears.
 fn fill(maps: &mut OwnMaps, folder: &Folder, state: u64) -> Result<(), Error> {
     let path = folder.path();
-    let words = [(owner::LAYOUT_OF, owner::LAYOUT), (owner::ENFORCED, state)];
-    let mut array = Array::<_, u64>::try_from(maps.get_mut(OWNER)?).map_err(cannot_claim)?;
+    let words = [
+        (control::LAYOUT_OF, control::LAYOUT),
+        (control::ENFORCED, state),
+    ];
+    let mut array = Array::<_, u64>::try_from(maps.get_mut(CONTROL)?).map_err(cannot_claim)?;
     write(&mut array, &words)?;
     claim_in(&mut array)?;
     for name in MAPS {
@@ -201,12 +204,12 @@ pub fn inode() -> Option<u64> {
 
 /// Whose maps can be read here, if there are any; an error if they are those of another layout.
 pub fn source() -> Result<Option<Source>, Error> {
-    Words::open().map_or(Ok(None), |words| words.source())
+    ControlMap::open().map_or(Ok(None), |control| control.source())
 }
 
 /// Whether enforcement is in place; an error if it is that of another layout.
 pub fn enforced() -> Result<bool, Error> {
-    if word(owner::ENFORCED) != owner::IN_PLACE {
+    if word(control::ENFORCED) != control::IN_PLACE {
         return Ok(false);
     }
     same_layout()?;
@@ -215,9 +218,9 @@ pub fn enforced() -> Result<bool, Error> {
 
 /// What there is of enforcement that is not whole, and is nobody's that lives.
 pub fn cut_off() -> Option<Error> {
-    let state = word(owner::ENFORCED);
+    let state = word(control::ENFORCED);
     let links = links().len();
-    (matches!(state, owner::STARTING | owner::STOPPING) && links > 0)
+    (matches!(state, control::STARTING | control::STOPPING) && links > 0)
         .then_some(Error::CutOff { links })
 }
 
@@ -227,7 +230,7 @@ pub fn locked() -> Result<Lock, Error> {
 }
 
 fn same_layout() -> Result<(), Error> {
-    if word(owner::LAYOUT_OF) == owner::LAYOUT {
+    if word(control::LAYOUT_OF) == control::LAYOUT {
         Ok(())
     } else {
         Err(Error::OtherLayout)
@@ -238,7 +241,7 @@ fn same_layout() -> Result<(), Error> {
 pub fn stale() -> Option<&'static str> {
     let stale = lock::is_own(Path::new(FOLDER)).unwrap_or(false)
         && living_owner().is_none()
-        && word(owner::ENFORCED) != owner::IN_PLACE;
+        && word(control::ENFORCED) != control::IN_PLACE;
     stale.then_some(FOLDER)
 }
 
@@ -247,7 +250,7 @@ pub struct Claim(());
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Err(error) = set_words(&[(owner::PID, 0), (owner::ALL_EVENTS, 0)]) {
+        if let Err(error) = set_words(&[(control::PID, 0), (control::ALL_EVENTS, 0)]) {
             log::warn!("{error}");
         }
     }
@@ -259,8 +262,8 @@ pub fn claim() -> Result<Claim, Error> {
     if let Some(busy) = busy() {
         return Err(busy);
     }
-    let mut owner = Words::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
-    claim_in(&mut owner.0)?;
+    let mut control = ControlMap::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
+    claim_in(&mut control.0)?;
     Ok(Claim(()))
 }
 
@@ -319,13 +322,13 @@ pub fn remove_all() -> Result<bool, Error> {
             return Ok(false);
         };
         // In place, it may have a reader, who has no part in keeping it.
-        if word(owner::ENFORCED) != owner::IN_PLACE
+        if word(control::ENFORCED) != control::IN_PLACE
             && let Some(busy) = busy()
         {
             return Err(busy);
         }
-        if word(owner::ENFORCED) != 0 {
-            set_words(&[(owner::ENFORCED, owner::STOPPING)])?;
+        if word(control::ENFORCED) != 0 {
+            set_words(&[(control::ENFORCED, control::STOPPING)])?;
         }
         return remove(path).map(|()| true).map_err(cannot_remove);
     }

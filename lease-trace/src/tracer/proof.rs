@@ -11,11 +11,11 @@ use std::{
 
 use aya::maps::MapData;
 
-use super::{files, maps::Maps, object::Object, pinned, snapshot::InodeView};
+use super::{bpffs, maps::Maps, object::Object, pinned, snapshot::InodeView};
 use crate::kernel::{bpf, iter};
 
 /// The file, its program, and the map that it goes over.
-const FILE: files::File = ("proof", "prove", "SLOT_OF");
+const FILE: bpffs::File = ("proof", "prove", "SLOT_OF");
 
 /// What the program says of an inode: right, to be looked at again, corrected, or not known (`outcome` of the
 /// kernel side).
@@ -25,7 +25,7 @@ const CORRECTED: u64 = 2;
 
 /// Makes the file; why there is none if that cannot be.
 pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let made = files::pin(object, FILE, folder.path());
+    let made = bpffs::pin(object, FILE, folder.path());
     made.err()
         .map(|reason| format!("counts that a missed hook left wrong stay wrong: {reason}"))
 }

@@ -12,7 +12,7 @@ use super::{
     maps::Maps,
     object::{self, Purpose},
     of_monitor, orphaned, owned,
-    pinned::{self, Words},
+    pinned::{self, ControlMap},
     read,
     snapshot::{Snapshot, Source},
     walk::Walker,
@@ -32,7 +32,7 @@ pub struct Reader {
 struct Open {
     /// Of which folder they are; another one is made for other maps.
     folder: u64,
-    words: Words,
+    control: ControlMap,
     maps: Maps<MapData>,
     walker: Walker,
     /// Orphaned pins of which a second look has shown that they are.
@@ -48,7 +48,9 @@ impl Reader {
             (None, Some(folder)) => Open::of(folder)?,
             (open, _) => open,
         };
-        let source = open.as_ref().map_or(Ok(None), |open| open.words.source())?;
+        let source = open
+            .as_ref()
+            .map_or(Ok(None), |open| open.control.source())?;
         let (Some(mut open), Some(source)) = (open, source) else {
             return walked();
         };
@@ -73,15 +75,15 @@ fn walked() -> Result<Snapshot, Error> {
 impl Open {
     /// Nothing if the folder is a dead monitor's.
     fn of(folder: u64) -> Result<Option<Self>, Error> {
-        let Some(words) = Words::open() else {
+        let Some(control) = ControlMap::open() else {
             return Ok(None);
         };
-        if words.source()?.is_none() {
+        if control.source()?.is_none() {
             return Ok(None);
         }
         Ok(Some(Self {
             folder,
-            words,
+            control,
             maps: of_monitor()?,
             walker: pinned::walker()?,
             orphaned: BTreeSet::new(),

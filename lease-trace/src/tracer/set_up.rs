@@ -1,14 +1,14 @@
 //! What a monitor of its own and enforcement begin with alike: maps pinned, programs attached,
 //! the leases that exist already adopted.
 
-use lease_trace_common::owner;
+use lease_trace_common::control;
 
 use super::{
     Options,
     attach::{self, Attachment},
+    bpffs,
     denial::Denials,
     error::Error,
-    files,
     hooks::Hooks,
     lapsed,
     object::{self, Object, Purpose},
@@ -69,7 +69,7 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let mut object = object::load(options, purpose)?;
     let state = match links {
         Links::Own => 0,
-        Links::Pinned => owner::STARTING,
+        Links::Pinned => control::STARTING,
     };
     let (folder, recovered) = pinned::create(&mut object.maps, state)?;
     let pins = (links == Links::Pinned).then(|| folder.links());
@@ -77,9 +77,9 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     attach::require(&attachments)?;
     let kprobes = attachments.iter().any(Attachment::is_kprobe);
     pinned::set_words(&[
-        (owner::KPROBES, u64::from(kprobes)),
+        (control::KPROBES, u64::from(kprobes)),
         (
-            owner::SET_ON_RETURN,
+            control::SET_ON_RETURN,
             u64::from(!attach::is_exact(&attachments, "lease_setup")),
         ),
     ])?;
@@ -90,8 +90,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         .collect();
     log::debug!("tested");
     // From here on: the test is nobody's business.
-    pinned::set_words(&[(owner::ALL_EVENTS, u64::from(options.all_events))])?;
-    let mut no_files = files::make(&object, folder.path(), options.files);
+    pinned::set_words(&[(control::ALL_EVENTS, u64::from(options.all_events))])?;
+    let mut no_files = bpffs::make(&object, folder.path(), options.files);
     no_files.extend(proof::make(&object, &folder));
     no_files.extend(lapsed::make(&object, &folder));
     log::debug!("files made");
@@ -122,7 +122,7 @@ fn adopt(object: &Object, folder: &pinned::Folder) -> Result<Walker, Error> {
     log::debug!("iterators loaded");
     walker.all()?;
     log::debug!("leases adopted");
-    pinned::set_words(&[(owner::ADOPTED, 1)])?;
+    pinned::set_words(&[(control::ADOPTED, 1)])?;
     walker.pin(folder.path())?;
     Ok(walker)
 }

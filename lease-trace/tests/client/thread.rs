@@ -1,6 +1,7 @@
 //! Commands in the background: a call that waits must not keep the actor from being told more.
 
 use std::os::fd::RawFd;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread::{Builder, JoinHandle};
 
@@ -30,12 +31,20 @@ pub const COMMANDS: &[Command] = &[
         summary: "so many threads that each close(2) a duplicate at once, one of them SLOT itself",
         run: begin_closing,
     },
+    Command {
+        name: "begin-own-table",
+        arguments: "NAME",
+        summary: "a thread with a table of descriptors of its own, as they are now; it ends with `finish`",
+        run: begin_own_table,
+    },
 ];
 
 /// A command under way.
 pub struct Thread {
     /// Nothing for the threads that only close.
     performed: JoinHandle<(Reply, Option<[Shadow; 2]>)>,
+    /// Where it waits for this to be dropped.
+    waits: Option<Sender<()>>,
 }
 
 /// What the command may use: as it was when it began, or as it left it.
@@ -64,12 +73,14 @@ fn begin(actor: &mut Actor, arguments: &Arguments) -> Reply {
         (reply, Some([before, Shadow { fds, maps }]))
     });
     let performed = spawned.map_err(|error| Failure::of(&error, "clone"))?;
-    actor.threads.put(name, Thread { performed });
+    let waits = None;
+    actor.threads.put(name, Thread { performed, waits });
     DONE
 }
 
 fn finish(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    let Thread { performed } = actor.threads.take(arguments.word(0))?;
+    let Thread { performed, waits } = actor.threads.take(arguments.word(0))?;
+    drop(waits);
     let Ok((reply, left)) = performed.join() else {
         return usage("the thread did not survive the command");
     };
@@ -107,6 +118,24 @@ fn begin_closing(actor: &mut Actor, arguments: &Arguments) -> Reply {
     });
     let performed = spawned.map_err(|error| Failure::of(&error, "clone"))?;
     actor.fds.take(slot)?;
-    actor.threads.put(name, Thread { performed });
+    let waits = None;
+    actor.threads.put(name, Thread { performed, waits });
     Ok(value(count))
+}
+
+fn begin_own_table(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let name = arguments.word(0);
+    actor.threads.free(name)?;
+    let (told, has_it) = channel();
+    let (waits, end) = channel::<()>();
+    let spawned = Builder::new().spawn(move || {
+        _ = told.send(sys::unshare(libc::CLONE_FILES));
+        _ = end.recv();
+        (DONE, None)
+    });
+    let performed = spawned.map_err(|error| Failure::of(&error, "clone"))?;
+    has_it.recv().expect("the thread says so")?;
+    let waits = Some(waits);
+    actor.threads.put(name, Thread { performed, waits });
+    DONE
 }

@@ -53,15 +53,15 @@ fn without_privileges_it_says_what_it_could_not_tell() {
 /// Pins of every kind come and go, and none of them passes the hooks unseen: neither a monitor's nor
 /// those of a `doctor` beside it.
 #[test]
-fn nothing_escapes_an_audit() {
+fn nothing_escapes_a_cross_check() {
     let pinned = Pinned::now();
-    let monitor = Monitor::with(&["--audit"]);
+    let monitor = Monitor::with(&["--cross-check"]);
     let actor = Actor::start();
     actor.all(&["uring ring", "mmap-anon m 1M private", "touch m"]);
-    let tool = Tool::beside(&["doctor", "--audit", "-d", "2s", "-J"]);
-    let mut audit = tool.stdout(Stdio::piped()).spawn();
+    let tool = Tool::beside(&["doctor", "--cross-check", "-d", "2s", "-J"]);
+    let mut cross_check = tool.stdout(Stdio::piped()).spawn();
     let mut turns = 0;
-    while audit.try_wait().expect("a child of ours").is_none() {
+    while cross_check.try_wait().expect("a child of ours").is_none() {
         actor.all(&[
             "register-buffers ring m",
             "unregister-buffers ring",
@@ -70,7 +70,7 @@ fn nothing_escapes_an_audit() {
         turns += 1;
         sleep(Duration::from_millis(30));
     }
-    let ran = audit.wait_with_output().expect("it has ended");
+    let ran = cross_check.wait_with_output().expect("it has ended");
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     let found: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
     assert_eq!(found["escaped"], 0, "{found}");

@@ -14,8 +14,8 @@ use crate::harness::{
 const NOBODY: u32 = 65534;
 const FOLDER: &str = "/sys/fs/bpf/lease-trace";
 
-fn rule(action: &str, otherwise: &str) -> String {
-    format!("mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\n{otherwise}\n")
+fn rule(action: &str, fallback: &str) -> String {
+    format!("mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\n{fallback}\n")
 }
 
 fn kill() -> String {
@@ -23,7 +23,7 @@ fn kill() -> String {
 }
 
 fn deny() -> String {
-    rule("deny", "otherwise = \"kill\"")
+    rule("deny", "fallback = \"kill\"")
 }
 
 /// Files of a folder and those below it.
@@ -240,12 +240,12 @@ fn a_dying_holder_never_deadlocks() {
 /// SIGKILL and exit with everything in hand, whichever goes first: nobody waits for ever.
 pub fn dies_with_everything(holder: Holder, file_in: &dyn Fn(&str) -> String) {
     for (round, action) in ["deny", "hold", "stop", "kill"].iter().enumerate() {
-        let otherwise = match *action {
-            "deny" => "otherwise = \"kill\"",
-            "hold" => "otherwise = \"report\"",
+        let fallback = match *action {
+            "deny" => "fallback = \"kill\"",
+            "hold" => "fallback = \"report\"",
             _ => "",
         };
-        let enforcement = Enforcement::start(&rule(action, otherwise));
+        let enforcement = Enforcement::start(&rule(action, fallback));
         let monitor = enforcement.monitor();
         for (fds, end, fate) in [
             ([10, 15], "kill-self KILL", Fate::Killed(libc::SIGKILL)),

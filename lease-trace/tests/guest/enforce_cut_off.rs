@@ -7,7 +7,7 @@ use crate::harness::{Leftovers, Scratch, Step, Tool, kill_before, retire_enforce
 
 const LINKS: &str = "/sys/fs/bpf/lease-trace/links";
 const STRICT: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\n\
-                      otherwise = \"kill\"\n";
+                      fallback = \"kill\"\n";
 
 /// A start takes seconds in a guest.
 const MOST: usize = 8;

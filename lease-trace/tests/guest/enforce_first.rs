@@ -6,8 +6,8 @@ use crate::harness::{Actor, Enforcement, Scratch, eventually, leases_on, open_le
 const ACTIONS: [(&str, &str); 4] = [
     ("kill", ""),
     ("stop", ""),
-    ("deny", "otherwise = \"kill\""),
-    ("hold", "otherwise = \"kill\""),
+    ("deny", "fallback = \"kill\""),
+    ("hold", "fallback = \"kill\""),
 ];
 
 /// How the lease goes: cause, commands.
@@ -32,9 +32,9 @@ fn pid_1_is_never_touched() {
     let scratch = Scratch::new();
     let first = Actor::first();
     assert_eq!(first.ok("pid"), "1");
-    for (action, otherwise) in ACTIONS {
+    for (action, fallback) in ACTIONS {
         let enforcement = Enforcement::start(&format!(
-            "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\n{otherwise}\n"
+            "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\n{fallback}\n"
         ));
         let monitor = enforcement.monitor();
         for (cause, commands) in WAYS {

@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 const HOLD: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"hold\"\n\
-                    otherwise = \"report\"\n";
+                    fallback = \"report\"\n";
 
 #[test]
 fn a_lease_outlives_the_close_until_the_pins_are_gone() {
@@ -135,12 +135,12 @@ fn who_lets_go_may_be_lease_trace() {
         monitor.expect_of("held", actor.pid());
         actor.all(&["munmap m", "close f"]);
         let rule = format!("[[rule]]\nname = \"r\"\naction = \"{action}\"\n");
-        let otherwise = match *action {
-            "deny" => "otherwise = \"kill\"\n",
+        let fallback = match *action {
+            "deny" => "fallback = \"kill\"\n",
             _ => "",
         };
         enforcement.replace(&format!(
-            "mode = \"enforce\"\nhold_limit_ms = 1\n{rule}{otherwise}"
+            "mode = \"enforce\"\nhold_limit_ms = 1\n{rule}{fallback}"
         ));
         let told = monitor.expect_of("spared", actor.pid());
         assert_eq!(told["outcome"], "spared", "{told}");

@@ -4,7 +4,7 @@ use crate::harness::{Actor, Enforcement, Fate, Scratch, no_monitor};
 
 /// Denies and, where that is not possible, kills whoever breaks the rule.
 const STRICT: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\n\
-                      otherwise = \"kill\"\n";
+                      fallback = \"kill\"\n";
 
 /// Leases and pins in every order that is allowed, and what the kernel refuses by itself.
 /// `FILE` stands for a new file.

@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 const DENY: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\n\
-                    otherwise = \"kill\"\n";
+                    fallback = \"kill\"\n";
 const REPORT: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"report\"\n";
 
 /// `900 ok, 100 EBUSY` as (ok, EBUSY).

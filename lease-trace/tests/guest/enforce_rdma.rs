@@ -16,12 +16,12 @@ fn report() {
 }
 
 #[test]
-fn deny_otherwise_kill() {
+fn deny_fallback_kill() {
     with_regions("enforce", "deny");
 }
 
 #[test]
-fn hold_otherwise_report() {
+fn hold_fallback_report() {
     with_regions("enforce", "hold");
 }
 
@@ -36,9 +36,9 @@ fn kill() {
 }
 
 #[test]
-fn monitor_mode_only_tells() {
+fn audit_mode_only_reports() {
     for action in ["deny", "hold", "stop", "kill"] {
-        with_regions("monitor", action);
+        with_regions("audit", action);
     }
 }
 

@@ -65,7 +65,7 @@ fn rule(scratch: &Scratch, name: &str, condition: &str) -> String {
     fs::set_permissions(scratch.file(name), world_writable()).expect("its mode");
     format!(
         "[[rule]]\nname = \"{name}\"\nmatch.path = \"{}\"\n{condition}\naction = \"deny\"\n\
-         otherwise = \"kill\"\n",
+         fallback = \"kill\"\n",
         scratch.file(name)
     )
 }
@@ -251,7 +251,7 @@ fn a_lease_that_became_another_is_judged_as_what_it_is() {
     let rule = |mode: &str| {
         format!(
             "[[rule]]\nname = \"{mode}\"\nmatch.path = \"{}\"\nmatch.lease = \"{mode}\"\n\
-             action = \"deny\"\notherwise = \"report\"\n",
+             action = \"deny\"\nfallback = \"report\"\n",
             scratch.file(mode)
         )
     };

@@ -1,4 +1,4 @@
-//! Each action at each way out, on real leases and pins: what the process sees, what becomes of
+//! Each action at each release path, on real leases and pins: what the process sees, what becomes of
 //! the lease, and what is told and counted.
 
 use std::collections::BTreeMap;
@@ -6,9 +6,9 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Enforcement, Holder, Outcome, Scratch, Trial, deniable_here, ways};
+use crate::harness::{Enforcement, Holder, Outcome, Scratch, Trial, deniable_here, release_paths};
 
-/// The rules: name and action, `otherwise`.
+/// The rules: name and action, `fallback`.
 pub const RULES: [(&str, &str); 5] = [
     ("report", "report"),
     ("deny", "kill"),
@@ -19,22 +19,22 @@ pub const RULES: [(&str, &str); 5] = [
 
 /// Each action for the files of one folder that has its name.
 pub fn policy(mode: &str, folder_of: impl Fn(&str) -> String) -> String {
-    let rules = RULES.iter().map(|(action, otherwise)| {
+    let rules = RULES.iter().map(|(action, fallback)| {
         let folder = folder_of(action);
-        let otherwise = match *action {
-            "deny" | "hold" => format!("otherwise = \"{otherwise}\"\n"),
+        let fallback = match *action {
+            "deny" | "hold" => format!("fallback = \"{fallback}\"\n"),
             _ => String::new(),
         };
         format!(
             "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{folder}\"\n\
-             {otherwise}"
+             {fallback}"
         )
     });
     let rules: Vec<String> = rules.collect();
     format!("mode = \"{mode}\"\n{}", rules.concat())
 }
 
-/// All ways out under one action.
+/// All release paths under one action.
 pub fn every_way(
     mode: &str,
     action: &'static str,
@@ -44,7 +44,7 @@ pub fn every_way(
     for (rule, _) in RULES {
         fs::create_dir(folder_of(rule)).expect("a folder for each rule");
     }
-    let otherwise = RULES
+    let fallback = RULES
         .iter()
         .find(|(rule, _)| *rule == action)
         .expect("a rule")
@@ -65,8 +65,8 @@ pub fn every_way(
         holds: enforces && action == "hold",
         hits: BTreeMap::new(),
     };
-    for (number, way) in ways().iter().enumerate() {
-        let expected = Outcome::of(action, otherwise, way, &deniable);
+    for (number, way) in release_paths().iter().enumerate() {
+        let expected = Outcome::of(action, fallback, way, &deniable);
         let expected = if enforces { expected } else { expected.would() };
         trial.run(way, &format!("{}/{number}", folder_of(action)), expected);
     }
@@ -90,12 +90,12 @@ fn report() {
 }
 
 #[test]
-fn deny_otherwise_kill() {
+fn deny_fallback_kill() {
     with_rings("enforce", "deny");
 }
 
 #[test]
-fn hold_otherwise_report() {
+fn hold_fallback_report() {
     with_rings("enforce", "hold");
 }
 
@@ -110,8 +110,8 @@ fn kill() {
 }
 
 #[test]
-fn monitor_mode_only_tells() {
+fn audit_mode_only_reports() {
     for action in ["deny", "hold", "stop", "kill"] {
-        with_rings("monitor", action);
+        with_rings("audit", action);
     }
 }

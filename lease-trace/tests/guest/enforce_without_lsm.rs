@@ -8,7 +8,7 @@ use crate::harness::{Actor, Enforcement, Scratch, deniable_here, leases_on, open
 pub fn an_unlock_is_denied() {
     let scratch = Scratch::new();
     let enforcement = Enforcement::start(
-        "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\notherwise = \"kill\"\n",
+        "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\nfallback = \"kill\"\n",
     );
     assert_eq!(enforcement.deniable(), deniable_here());
     let monitor = enforcement.monitor();

@@ -135,7 +135,7 @@ fn they_need_no_process() {
     const PROCESSES: usize = 400;
     const EACH: usize = 5;
     let scratch = Scratch::new();
-    let enforcement = Enforcement::start("mode = \"monitor\"\n");
+    let enforcement = Enforcement::start("mode = \"audit\"\n");
     assert_eq!(enforcement.status()["monitor"], serde_json::Value::Null);
     let folder = scratch.file("files");
     fs::create_dir(&folder).expect("a folder");
@@ -177,8 +177,8 @@ fn they_need_no_process() {
 fn others_read_what_they_may() {
     let scratch = Scratch::new();
     let policy = scratch.file("policy.toml");
-    fs::write(&policy, "mode = \"monitor\"\n").expect("writes");
-    let enforcement = Enforcement::start("mode = \"monitor\"\n");
+    fs::write(&policy, "mode = \"audit\"\n").expect("writes");
+    let enforcement = Enforcement::start("mode = \"audit\"\n");
     let start = |mode: &str| {
         let arguments = ["enforce", "start", "--policy", &policy, "--proc-mode", mode];
         Tool::beside(&arguments).finish()
@@ -192,7 +192,7 @@ fn others_read_what_they_may() {
         assert!(output.stdout.starts_with(b"COMMAND PID "), "{output:?}");
         assert_eq!(mode(file), 0o444);
     }
-    for other in ["STAKES", "OWNER", "."] {
+    for other in ["STAKES", "CONTROL", "."] {
         let output = as_nobody(other);
         assert!(!output.status.success(), "{other}: {output:?}");
     }

@@ -13,6 +13,7 @@ mod mounts;
 mod nfs;
 mod outcome;
 mod recipe;
+mod release_paths;
 mod rxe;
 mod schema;
 mod scratch;
@@ -25,7 +26,6 @@ mod terminal;
 mod tool;
 mod vfio;
 mod vmstat;
-mod ways;
 
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,7 @@ pub use recipe::{
     PAGES, assert_about, assert_released_by, expect_rest, expect_zombie,
     expect_zombie_of_older_lease, expect_zombie_with, open_lease_and_pin, pin_without_lease,
 };
+pub use release_paths::{Holder, ReleasePath, release_paths};
 pub use rxe::Rxe;
 pub use scratch::{Scratch, Subject, has_large_folios};
 pub use setting::Setting;
@@ -56,7 +57,6 @@ pub use terminal::Terminal;
 pub use tool::{Ran, Tool};
 pub use vfio::VfioGroup;
 pub use vmstat::Pinned;
-pub use ways::{Holder, Way, ways};
 
 /// How long anything may take. A guest without hardware virtualisation is slow.
 pub const PATIENCE: Duration = Duration::from_secs(30);

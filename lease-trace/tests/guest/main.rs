@@ -31,6 +31,7 @@ mod enforce_attack;
 mod enforce_cut_off;
 mod enforce_first;
 mod enforce_hold;
+mod enforce_innocent;
 mod enforce_integrity;
 mod enforce_kept;
 mod enforce_monitor;

@@ -8,9 +8,9 @@ use crate::harness::{
     open_lease_and_pin,
 };
 
-/// An unlock is denied, every other way out is only told.
+/// An unlock is denied, every other release path is only told.
 const DENY_UNLOCK: &str = "mode = \"enforce\"\n[[rule]]\nname = \"stay\"\naction = \"deny\"\n\
-                           otherwise = \"report\"\nmatch = { cause = \"unlock\" }\n";
+                           fallback = \"report\"\nmatch = { cause = \"unlock\" }\n";
 
 #[test]
 fn a_denial_a_zombie_and_its_rest_are_counted() {

@@ -50,7 +50,7 @@ fn delegations_and_layouts_come_and_go_untouched() {
     }
     let file = Subject::at(&nfs.here("a"));
     let enforcement = Enforcement::start(
-        "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\notherwise = \"kill\"\n",
+        "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\nfallback = \"kill\"\n",
     );
     let monitor = enforcement.monitor();
     let owner = Actor::start();

@@ -53,8 +53,8 @@ fn an_unlock_can_be_denied_on_every_kernel() {
 }
 
 #[test]
-fn otherwise_covers_what_this_kernel_cannot() {
-    let text = "[[rule]]\nname = \"r\"\naction = \"deny\"\notherwise = \"kill\"\n";
+fn the_fallback_covers_what_this_kernel_cannot() {
+    let text = "[[rule]]\nname = \"r\"\naction = \"deny\"\nfallback = \"kill\"\n";
     shows(&check(text).exits(0), &["killed", "break-timeout"]);
 }
 
@@ -63,7 +63,7 @@ fn consumers_have_their_code_found() {
     let text = "[[rule]]\nname = \"r\"\nmatch.consumer = \"io_uring\"\naction = \"kill\"\n";
     let ran = check(text).exits(0);
     shows(&ran, &["Consumers named: io_uring; all"]);
-    assert!(!ran.stdout.contains("in 0 pieces"), "{ran}");
+    assert!(!ran.stdout.contains("in 0 text ranges"), "{ran}");
 }
 
 #[test]

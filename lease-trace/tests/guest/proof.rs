@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Actor, Fate, Holder, Monitor, PAGES, Pinned, Scratch, Setting, Subject, Tool, Way,
+    Actor, Fate, Holder, Monitor, PAGES, Pinned, ReleasePath, Scratch, Setting, Subject, Tool,
     deniable_here, expect_zombie, leases_on, no_monitor, open_lease_and_pin, pin_without_lease,
-    ways,
+    release_paths,
 };
 
 /// Kprobes of this kind do not run while this is in force, and nothing counts that.
@@ -131,7 +131,7 @@ fn nobody_is_denied_for_pins_that_are_gone() {
     let scratch = Scratch::new();
     let policy = format!(
         "mode = \"enforce\"\n[[rule]]\nname = \"all\"\nmatch.path = \"{}\"\naction = \"deny\"\n\
-         otherwise = \"report\"\n",
+         fallback = \"report\"\n",
         scratch.folder().display()
     );
     let path = scratch.file("policy.toml");
@@ -164,7 +164,7 @@ fn nobody_is_punished_for_pins_that_are_gone() {
         let path = scratch.file("policy.toml");
         std::fs::write(&path, policy).expect("writes the policy");
         let monitor = Monitor::with(&["--all-events", "--attach", "kprobe", "--policy", &path]);
-        for (number, way) in ways().iter().enumerate() {
+        for (number, way) in release_paths().iter().enumerate() {
             if deniable.iter().any(|cause| way.is_own_call_of(cause)) {
                 is_not_punished(way, &scratch.file(&number.to_string()));
             }
@@ -174,7 +174,7 @@ fn nobody_is_punished_for_pins_that_are_gone() {
     }
 }
 
-fn is_not_punished(way: &Way, path: &str) {
+fn is_not_punished(way: &ReleasePath, path: &str) {
     let pinned = Pinned::now();
     let mut actor = Actor::start();
     let file = open_lease_and_pin(&actor, path);

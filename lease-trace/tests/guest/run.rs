@@ -309,10 +309,10 @@ fn rules_decide() {
     let text = format!(
         "mode = \"enforce\"\n\
          [[rule]]\nname = \"large\"\naction = \"report\"\nmatch.min_pins = 257\n\
-         [[rule]]\nname = \"rings\"\naction = \"deny\"\notherwise = \"report\"\n\
+         [[rule]]\nname = \"rings\"\naction = \"deny\"\nfallback = \"report\"\n\
          match.path = \"{kept}\"\nmatch.consumer = \"io_uring\"\nmatch.comm = \"cli*\"\n\
          match.cause = \"close\"\n\
-         [[rule]]\nname = \"held\"\naction = \"hold\"\notherwise = \"report\"\nmatch.path = \"{kept}\"\n"
+         [[rule]]\nname = \"held\"\naction = \"hold\"\nfallback = \"report\"\nmatch.path = \"{kept}\"\n"
     );
     fs::write(&policy, text).expect("writes the policy");
     let actor = Supervised::start(&["--policy", &policy]);
@@ -360,7 +360,7 @@ fn it_watches_itself_where_nobody_does() {
 fn it_stands_on_the_enforcement_in_place() {
     let scratch = Scratch::new();
     let enforcement =
-        Enforcement::start("mode = \"monitor\"\n[[rule]]\nname = \"all\"\naction = \"report\"\n");
+        Enforcement::start("mode = \"audit\"\n[[rule]]\nname = \"all\"\naction = \"report\"\n");
     let actor = Supervised::start(&[]);
     open_lease_and_pin(&actor, &scratch.file("f"));
     unlock_waits_until_unregistered(&actor);

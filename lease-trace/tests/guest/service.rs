@@ -30,7 +30,7 @@ mode = "enforce"
 [[rule]]
 name = "keep"
 action = "hold"
-otherwise = "report"
+fallback = "report"
 "#;
 
 /// Both units, installed and started; stopped when dropped.

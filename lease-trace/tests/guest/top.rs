@@ -58,7 +58,7 @@ fn a_monitors_zombies_are_on_the_screen() {
     let first = picture.lines().nth(5).expect("a list");
     assert!(first.starts_with("zombie"), "{picture}");
     assert!(picture.contains("zombies 1"), "{picture}");
-    assert!(picture.contains("born 1, at rest 0"), "{picture}");
+    assert!(picture.contains("started 1, ended 0"), "{picture}");
     assert!(picture.lines().all(|line| line.chars().count() <= 80));
     // Its age counts.
     expect_of(&terminal, actor.pid(), &[" 2s "]);

@@ -146,8 +146,8 @@ const MIDDLE_ALONE: [&str; 1] = ["enforce_cut_off::"];
 const OUTERMOST: [&str; 6] = [
     "direct::",
     "enforce_rdma::a_dying",
-    "enforce_rdma::monitor_mode",
-    "enforce_ways::monitor_mode",
+    "enforce_rdma::audit_mode",
+    "enforce_ways::audit_mode",
     "oracle::",
     "pin::short_term",
 ];

@@ -14,7 +14,8 @@ use crate::{
     kernel::{File, args::Decision, current},
 };
 
-/// Descriptors looked at in one call: as many as a process may have, unless `fs.nr_open` was raised.
+/// Descriptors looked at in one call: as many as a process can have (`fs.nr_open`, by default). What is behind
+/// them is not counted, so that a call over more goes through.
 const MAX_DESCRIPTORS: u32 = 1 << 20;
 
 /// close(fd)
@@ -75,7 +76,7 @@ pub fn close_range(call: Decision) -> i64 {
 }
 
 /// The first leased file that closing these descriptors would let go of, and that matters to
-/// somebody's pins; 0 for none. A function of its own for the verifier.
+/// somebody's pins; 0 for none. A global function, verified separately.
 #[unsafe(no_mangle)]
 extern "C" fn descriptors_let_go(first: u64, last: u64) -> i64 {
     let end = u64::from(current::current().descriptors());

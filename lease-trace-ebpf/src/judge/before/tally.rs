@@ -42,7 +42,7 @@ impl Tally {
     }
 }
 
-/// How many references to this file the look has met, with this one. A function of its own for the verifier.
+/// How many references to this file the look has met, with this one. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn judge_tally(look: u64, file: u64) -> i64 {

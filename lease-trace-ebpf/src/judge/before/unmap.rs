@@ -14,7 +14,8 @@ use crate::{
     kernel::{File, Vma, args::Decision},
 };
 
-/// Mappings and gaps of one page looked at in one call.
+/// Mappings and gaps of one page looked at in one call. A call over more goes through: the references that it
+/// drops are then not all counted. A quarter of what a process may have (`vm.max_map_count`, by default).
 const MAX_MAPPINGS: u32 = 1 << 14;
 const PAGE: u64 = 4096;
 
@@ -83,7 +84,8 @@ struct Span {
     vma_file: u64,
 }
 
-/// The first leased file that unmapping these addresses would let go of; 0 for none. A function of its own for the verifier.
+/// The first leased file that unmapping these addresses would let go of; 0 for none. A global function, verified
+/// separately.
 #[unsafe(no_mangle)]
 extern "C" fn mappings_let_go(address: u64, length: u64) -> i64 {
     if !address.is_multiple_of(PAGE) || length == 0 {

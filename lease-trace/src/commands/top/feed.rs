@@ -90,7 +90,7 @@ impl Feed {
     }
 }
 
-/// Zombies born and laid to rest by these counters.
+/// Zombies started and ended by these counters.
 pub const fn lives(counts: &[u64; Count::LEN]) -> (u64, u64) {
     (
         counts[Count::Zombies as usize],

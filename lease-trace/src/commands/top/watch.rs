@@ -75,8 +75,8 @@ impl Watch {
             from: feed.from(&snapshot),
             lost: Vec::new(),
             cannot: Vec::new(),
-            born: 0,
-            rested: 0,
+            started: 0,
+            ended: 0,
             every: interval,
         };
         let mut watch = Self {
@@ -215,14 +215,14 @@ impl Watch {
             .into_iter()
             .filter_map(|view| Row::of(view, walked, names));
         let rows = rows.collect();
-        let (born, rested) = lives(&snapshot.counts);
-        let (born_before, rested_before) = lives(&self.began);
+        let (started, ended) = lives(&snapshot.counts);
+        let (started_before, ended_before) = lives(&self.began);
         let facts = Facts {
             from: self.feed.from(snapshot),
             lost: losses(&snapshot.counts, &[0; Count::LEN]),
             cannot: self.cannot.clone(),
-            born: born.saturating_sub(born_before),
-            rested: rested.saturating_sub(rested_before),
+            started: started.saturating_sub(started_before),
+            ended: ended.saturating_sub(ended_before),
             every: self.interval,
         };
         (rows, facts, clock)

@@ -29,7 +29,7 @@ match = { path = \"/proc\", cgroup = \"/system.slice/app.service\", uid = \"1000
 comm = \"ib_*\", lease = \"write\", kind = [\"lease\", \"layout\"], \
 consumer = [\"io_uring\", \"xdp\"], cause = [\"close\", \"unlock\"], min_pins = 4 }
 action = \"hold\"
-otherwise = \"kill\"
+fallback = \"kill\"
 grace_ms = 500
 
 [[rule]]
@@ -37,7 +37,7 @@ name = \"second\"
 match.consumer = [\"xdp\", \"vfio\"]
 action = \"report\"
 ";
-    let check = check_with(text, &cgroups, Some(&Ways::like_linux_7()));
+    let check = check_with(text, &cgroups, Some(&ReleasePaths::like_linux_7()));
     assert_eq!(check.render_said(), "");
     let policy = check.accept().expect("fine");
     assert!(policy.enforce && policy.holds && policy.bare_pins);
@@ -66,7 +66,7 @@ action = \"report\"
         uid: [1000, 1999],
         gid: [0, 0],
         action: Action::Hold as u32,
-        otherwise: Action::Kill as u32,
+        fallback: Action::Kill as u32,
         on: on::ZOMBIE | on::BARE_PIN,
         kinds: 1 | 4,
         modes: mode_bit(F_WRLCK),
@@ -84,7 +84,7 @@ fn a_comm_is_compared_as_the_kernel_has_it() {
     let facts = |name: &str| {
         let mut comm = [0; lease_trace_common::COMM_LEN];
         comm[..name.len()].copy_from_slice(name.as_bytes());
-        Facts {
+        RuleFacts {
             on: on::ZOMBIE,
             kind: kind_bit(lease_trace_common::lease::Kind::Lease),
             mode: mode_bit(F_WRLCK),
@@ -107,14 +107,14 @@ mode = \"enforce\"
 name = \"rdma-exports\"
 match = { path = \"/proc\", comm = \"ib_*\", lease = \"write\", min_pins = 4 }
 action = \"deny\"
-otherwise = \"kill\"
+fallback = \"kill\"
 
 [[rule]]
 name = \"rings\"
 on = [\"zombie\", \"bare-pin\"]
 match = { consumer = \"io_uring\", uid = \"1000-1999\", cause = [\"close\", \"unlock\"] }
 action = \"hold\"
-otherwise = \"report\"
+fallback = \"report\"
 
 [[rule]]
 name = \"bare\"
@@ -136,16 +136,16 @@ fn a_rule_is_a_sentence() {
         sentences.join("\n")
     };
     insta::assert_snapshot!(sentences(EXAMPLE), @r#"
-    rdma-exports: when a process whose name begins with "ib_" lets go of a write lease on a file below /proc while it holds at least 4 pins on it, the release is denied; where it cannot be, the process is killed.
-    rings: when a process of users 1000 to 1999 lets go of a lease on a file by close or unlock while it holds pins taken through io_uring on it, or holds long-term pins taken through io_uring on such a file that no lease covers, the file is held until the pins are gone; where it cannot be, it is reported.
+    rdma-exports: when a process whose name begins with "ib_" releases a write lease on a file below /proc while it holds at least 4 pins on it, the release is denied; where it cannot be, the process is killed.
+    rings: when a process of users 1000 to 1999 releases a lease on a file by close or unlock while it holds pins taken through io_uring on it, or holds long-term pins taken through io_uring on such a file that no lease covers, the file is held until the pins are gone; where it cannot be, it is reported.
     bare: when a process of group 20 named "db" holds at least 1 long-term pin on a file that no lease covers, the process is stopped.
-    rest: when a process whose name is like "w?rk" lets go of a lease or delegation on a file while it holds pins on it, it is reported.
+    rest: when a process whose name is like "w?rk" releases a lease or delegation on a file while it holds pins on it, it is reported.
     "#);
-    let monitor = EXAMPLE.replace("enforce", "monitor");
-    insta::assert_snapshot!(sentences(&monitor), @r#"
-    rdma-exports: when a process whose name begins with "ib_" lets go of a write lease on a file below /proc while it holds at least 4 pins on it, the release would be denied; where it cannot be, the process would be killed.
-    rings: when a process of users 1000 to 1999 lets go of a lease on a file by close or unlock while it holds pins taken through io_uring on it, or holds long-term pins taken through io_uring on such a file that no lease covers, the file would be held until the pins are gone; where it cannot be, it is reported.
+    let audit = EXAMPLE.replace("enforce", "audit");
+    insta::assert_snapshot!(sentences(&audit), @r#"
+    rdma-exports: when a process whose name begins with "ib_" releases a write lease on a file below /proc while it holds at least 4 pins on it, the release would be denied; where it cannot be, the process would be killed.
+    rings: when a process of users 1000 to 1999 releases a lease on a file by close or unlock while it holds pins taken through io_uring on it, or holds long-term pins taken through io_uring on such a file that no lease covers, the file would be held until the pins are gone; where it cannot be, it is reported.
     bare: when a process of group 20 named "db" holds at least 1 long-term pin on a file that no lease covers, the process would be stopped.
-    rest: when a process whose name is like "w?rk" lets go of a lease or delegation on a file while it holds pins on it, it is reported.
+    rest: when a process whose name is like "w?rk" releases a lease or delegation on a file while it holds pins on it, it is reported.
     "#);
 }

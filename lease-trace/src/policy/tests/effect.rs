@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What a policy of one rule comes to: a letter for each way out.
-fn ways(lines: &str, ways: Option<&Ways>) -> String {
+/// What a policy of one rule comes to: a letter for each release path.
+fn ways(lines: &str, ways: Option<&ReleasePaths>) -> String {
     let check = check_with(&rule(lines), &Cgroups::default(), ways);
     let at = check.rules.into_iter().flat_map(|rule| rule.ways);
     at.map(|at| match at.effect {
@@ -25,20 +25,20 @@ fn what_each_rule_comes_to_on_each_kernel() {
     let rules = [
         "action = \"report\"",
         "action = \"deny\"",
-        "action = \"deny\"\notherwise = \"report\"",
-        "action = \"deny\"\notherwise = \"hold\"",
-        "action = \"deny\"\notherwise = \"stop\"",
-        "action = \"deny\"\notherwise = \"kill\"",
+        "action = \"deny\"\nfallback = \"report\"",
+        "action = \"deny\"\nfallback = \"hold\"",
+        "action = \"deny\"\nfallback = \"stop\"",
+        "action = \"deny\"\nfallback = \"kill\"",
         "action = \"hold\"",
-        "action = \"hold\"\notherwise = \"report\"",
-        "action = \"hold\"\notherwise = \"kill\"",
+        "action = \"hold\"\nfallback = \"report\"",
+        "action = \"hold\"\nfallback = \"kill\"",
         "action = \"stop\"",
         "action = \"kill\"",
     ];
     let kernels = [
-        Some(Ways::like_linux_7()),
-        Some(Ways::like_debian_12()),
-        Some(Ways::none()),
+        Some(ReleasePaths::like_linux_7()),
+        Some(ReleasePaths::like_debian_12()),
+        Some(ReleasePaths::none()),
         None,
     ];
     let mut page = String::new();
@@ -49,7 +49,7 @@ fn what_each_rule_comes_to_on_each_kernel() {
             .map(|kernel| ways(&format!("{on}{rule}"), kernel.as_ref()));
         let words = rule
             .replace("action = ", "")
-            .replace("\notherwise =", " else")
+            .replace("\nfallback =", " else")
             .replace('"', "");
         page.extend([&format!("{words:16} "), row.join(" ").as_str(), "\n"]);
     }
@@ -75,53 +75,55 @@ fn what_cannot_be_had_is_refused() {
         "action = \"deny\"",
         "match.cause = [\"unlock\", \"close\"]\naction = \"deny\"",
         "action = \"hold\"",
-        "action = \"deny\"\notherwise = \"hold\"",
+        "action = \"deny\"\nfallback = \"hold\"",
         "on = \"bare-pin\"\naction = \"deny\"",
         "on = [\"zombie\", \"bare-pin\"]\naction = \"hold\"",
     ];
-    let ways = Ways::like_debian_12();
+    let ways = ReleasePaths::like_debian_12();
     let page = rules.map(|lines| on_kernel(&rule(lines), &ways).render_said());
     insta::assert_snapshot!(page.join("\n"), @r#"
     policy.toml:3:10: rule r: deny cannot be had for exec, io_uring, break-timeout,
-      other: no kernel lets this be denied; write otherwise = "kill" (or "stop" or
-      "report"), or name in `cause` only ways out where it can
+      other: no kernel lets this be denied; write fallback = "kill" (or "stop" or
+      "report"), or name in `cause` only release paths where it can
      3 | action = "deny"
        |          ^^^^^^
 
     policy.toml:3:10: rule r: on this kernel, deny cannot be had for close, dup2,
-      close_range, munmap: the system call is not modifiable; write otherwise =
-      "kill" (or "stop" or "report"), or name in `cause` only ways out where it can
+      close_range, munmap: the system call is not modifiable; write fallback =
+      "kill" (or "stop" or "report"), or name in `cause` only release paths where it
+      can
      3 | action = "deny"
        |          ^^^^^^
 
     policy.toml:4:10: rule r: on this kernel, deny cannot be had for close: the
-      system call is not modifiable; write otherwise = "kill" (or "stop" or
-      "report"), or name in `cause` only ways out where it can
+      system call is not modifiable; write fallback = "kill" (or "stop" or
+      "report"), or name in `cause` only release paths where it can
      4 | action = "deny"
        |          ^^^^^^
 
     policy.toml:3:10: rule r: hold cannot be had for break-timeout: the kernel takes
-      the lease away, whoever keeps the file; write otherwise = "kill" (or "stop" or
-      "report"), or name in `cause` only ways out where it can
+      the lease away, whoever keeps the file; write fallback = "kill" (or "stop" or
+      "report"), or name in `cause` only release paths where it can
      3 | action = "hold"
        |          ^^^^^^
 
-    policy.toml:4:13: rule r: neither deny nor hold can be had for break-timeout: no
-      kernel lets this be denied; write otherwise = "kill" (or "stop" or "report"),
-      or name in `cause` only ways out where it can
-     4 | otherwise = "hold"
-       |             ^^^^^^
+    policy.toml:4:12: rule r: neither deny nor hold can be had for break-timeout: no
+      kernel lets this be denied; write fallback = "kill" (or "stop" or "report"),
+      or name in `cause` only release paths where it can
+     4 | fallback = "hold"
+       |            ^^^^^^
 
     policy.toml:4:10: rule r: deny cannot be had for bare-pin: there is no release
-      to deny and no lease to hold; write otherwise = "kill" (or "stop" or
-      "report"), or leave "bare-pin" out of `on`
+      to deny and no lease to hold; write fallback = "kill" (or "stop" or "report"),
+      or leave "bare-pin" out of `on`
      4 | action = "deny"
        |          ^^^^^^
 
     policy.toml:4:10: rule r: hold cannot be had for break-timeout, bare-pin: the
       kernel takes the lease away, whoever keeps the file; there is no release to
-      deny and no lease to hold; write otherwise = "kill" (or "stop" or "report"),
-      or name in `cause` only ways out where it can and leave "bare-pin" out of `on`
+      deny and no lease to hold; write fallback = "kill" (or "stop" or "report"), or
+      name in `cause` only release paths where it can and leave "bare-pin" out of
+      `on`
      4 | action = "hold"
        |          ^^^^^^
     "#);
@@ -131,20 +133,20 @@ fn what_cannot_be_had_is_refused() {
         Some(Severity::Kernel)
     );
     assert_eq!(on_linux_7(&only_close).severity(), None);
-    let helped = rule("match.cause = \"unlock\"\naction = \"hold\"\notherwise = \"kill\"");
-    assert_eq!(on_kernel(&helped, &Ways::none()).severity(), None);
+    let helped = rule("match.cause = \"unlock\"\naction = \"hold\"\nfallback = \"kill\"");
+    assert_eq!(on_kernel(&helped, &ReleasePaths::none()).severity(), None);
 }
 
 #[test]
 fn the_status_tells_the_file_from_the_kernel() {
     let accept = |lines: &str| {
-        let check = on_kernel(&rule(lines), &Ways::like_debian_12());
+        let check = on_kernel(&rule(lines), &ReleasePaths::like_debian_12());
         check.accept().map_err(|error| error.is_unsupported())
     };
     assert_eq!(accept("action = \"deny\"").map(|_| ()), Err(false));
     let close = "match.cause = \"close\"\naction = \"deny\"";
     assert_eq!(accept(close).map(|_| ()), Err(true));
-    assert!(accept(&format!("{close}\notherwise = \"kill\"")).is_ok());
+    assert!(accept(&format!("{close}\nfallback = \"kill\"")).is_ok());
 }
 
 #[test]

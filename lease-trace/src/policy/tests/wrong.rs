@@ -19,7 +19,7 @@ fn the_wrong_form_of_a_file_is_told_with_its_place() {
         "mode = \"enforce",
         "mode = enforce",
         "mode = \"strict\"",
-        "mode = \"monitor\"\nmode = \"enforce\"",
+        "mode = \"audit\"\nmode = \"enforce\"",
         "hold_limit = \"5min\"",
         "hold_limit_ms = \"5min\"",
         "hold_limit_ms = -1",
@@ -38,7 +38,7 @@ fn the_wrong_form_of_a_file_is_told_with_its_place() {
      1 | mode = enforce
        |        ^^^^^^^
 
-    policy.toml:1:8: unknown word `strict`; write `monitor` or `enforce`
+    policy.toml:1:8: unknown word `strict`; write `audit` or `enforce`
      1 | mode = "strict"
        |        ^^^^^^^^
 
@@ -105,7 +105,7 @@ fn the_wrong_form_of_a_rule_is_told_with_its_place() {
        |          ^^^^^^^^
 
     policy.toml:4:1: unknown key `actions`; write one of `name`, `on`, `match`,
-      `action`, `otherwise`, `grace_ms`
+      `action`, `fallback`, `grace_ms`
      4 | actions = 1
        | ^^^^^^^
 
@@ -118,7 +118,7 @@ fn the_wrong_form_of_a_rule_is_told_with_its_place() {
        |                 ^
 
     policy.toml:3:1: unknown key `grace`; write one of `name`, `on`, `match`,
-      `action`, `otherwise`, `grace_ms`
+      `action`, `fallback`, `grace_ms`
      3 | grace = "2s"
        | ^^^^^
 
@@ -197,9 +197,9 @@ fn the_wrong_meaning_of_a_rule_is_told_with_its_place() {
         "[[rule]]\nname = \"a-name-of-thirty-two-characters-\"\naction = \"kill\"",
         &rule("action = \"kill\"\n\n[[rule]]\nname = \"r\"\naction = \"stop\""),
         &rule("on = []\naction = \"kill\""),
-        &rule("action = \"kill\"\notherwise = \"stop\""),
-        &rule("action = \"hold\"\notherwise = \"hold\""),
-        &rule("action = \"hold\"\notherwise = \"deny\""),
+        &rule("action = \"kill\"\nfallback = \"stop\""),
+        &rule("action = \"hold\"\nfallback = \"hold\""),
+        &rule("action = \"hold\"\nfallback = \"deny\""),
         &rule(
             "on = \"bare-pin\"\nmatch = { lease = \"write\", kind = \"lease\", cause = \"close\" }\naction = \"kill\"",
         ),
@@ -232,19 +232,19 @@ fn the_wrong_meaning_of_a_rule_is_told_with_its_place() {
      3 | on = []
        |      ^^
 
-    policy.toml:4:13: `otherwise` is for deny and hold; kill can always be had;
-      leave it out
-     4 | otherwise = "stop"
-       |             ^^^^^^
+    policy.toml:4:12: `fallback` is for deny and hold; kill can always be had; leave
+      it out
+     4 | fallback = "stop"
+       |            ^^^^^^
 
-    policy.toml:4:13: `hold` is the action itself; write "kill", "stop" or "report"
-     4 | otherwise = "hold"
-       |             ^^^^^^
+    policy.toml:4:12: `hold` is the action itself; write "kill", "stop" or "report"
+     4 | fallback = "hold"
+       |            ^^^^^^
 
-    policy.toml:4:13: what cannot be held cannot be denied, either; write "kill",
+    policy.toml:4:12: what cannot be held cannot be denied, either; write "kill",
       "stop" or "report"
-     4 | otherwise = "deny"
-       |             ^^^^^^
+     4 | fallback = "deny"
+       |            ^^^^^^
 
     policy.toml:4:19: a bare pin has no lease, so `lease` says nothing about it;
       leave it out, or add "zombie" to `on`
@@ -395,4 +395,30 @@ fn a_policy_has_so_many_rules_and_consumers() {
         "no such modules are loaded"
     );
     assert_eq!(consumers(63), Some(Severity::Error));
+}
+
+#[test]
+fn old_forms_are_understood_and_a_word_is_said() {
+    let old =
+        "mode = 'monitor'\n[[rule]]\nname = \"r\"\naction = \"deny\"\n\"otherwise\"= \"kill\"\n";
+    let check = on_linux_7(old);
+    insta::assert_snapshot!(check.render_said(), @r#"
+    policy.toml:1:8: warning: mode "monitor" is the old form; write "audit"
+     1 | mode = 'monitor'
+       |        ^^^^^^^^^
+
+    policy.toml:5:2: warning: `otherwise` is the old form; write `fallback`
+     5 | "otherwise"= "kill"
+       |  ^^^^^^^^^
+    "#);
+    assert_eq!(check.severity(), Some(Severity::Warning));
+    let new = on_linux_7(&rule("action = \"deny\"\nfallback = \"kill\""));
+    assert_eq!(new.render_said(), "");
+    assert_eq!(check.rules[0].ways, new.rules[0].ways);
+    let both = rule("action = \"deny\"\notherwise = \"kill\"\nfallback = \"kill\"");
+    insta::assert_snapshot!(told(&[&both]), @r"
+    policy.toml:1:1: duplicate key `fallback`; keep one of them
+     1 | [[rule]]
+       | ^^^^^^^^
+    ");
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::words::{UNKNOWN, Words};
-use crate::record::{Corrected, Deed, Detail, Lost, Name, Record, Transition};
+use crate::record::{Corrected, Detail, Lost, Name, Record, RuleAction, Transition};
 
 /// From a slip of a moment to what nobody will clear up, s.
 const ZOMBIE_SECONDS: [f64; 12] = [
@@ -118,7 +118,7 @@ impl Counted {
     }
 
     fn transition(&mut self, event: Name, transition: &Transition, consumers: &mut Words) {
-        let consumer = transition.asker.consumer.as_deref();
+        let consumer = transition.source.consumer.as_deref();
         match event {
             Name::Zombie => {
                 let kind = Kind {
@@ -147,12 +147,12 @@ impl Counted {
             }
             _ => {}
         }
-        if let Some(Deed {
+        if let Some(RuleAction {
             rule,
             action,
             outcome,
             ..
-        }) = &transition.deed
+        }) = &transition.rule_action
         {
             let action = OfRule {
                 rule: self.rules.admit(Some(rule)),

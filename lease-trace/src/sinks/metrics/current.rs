@@ -19,7 +19,7 @@ use super::{
     counted::Kind,
     words::{UNKNOWN, Words},
 };
-use crate::{entries, rules, tracer::holdings::Holdings};
+use crate::{entries, tracer::holdings::Holdings};
 
 pub type Stack = [u64; STACK_LEN];
 
@@ -33,7 +33,7 @@ pub struct Figures<'a> {
     pub held: usize,
     /// Files that had fewer pins than are counted, when they were looked at last.
     pub doubtful: usize,
-    /// Pin references that no hook saw, where an audit runs.
+    /// Pin references that no hook saw, where a cross-check runs.
     pub escaped: Option<i64>,
     /// Now, on the kernel's clock.
     pub now_ns: u64,
@@ -226,7 +226,7 @@ impl Current {
             self.escaped.get_or_create(&Whole {}).set(*escaped);
         }
         self.rules.clear();
-        let mode = rules::mode(*policy);
+        let mode = policy.mode().in_data();
         self.rules
             .get_or_create(&Mode { mode })
             .set(i64::from(policy.rules()));

@@ -12,7 +12,7 @@ use crate::{
     sinks::text,
 };
 
-/// Moments kept of one stake.
+/// Moments kept of one stake: as many as most terminals have lines.
 const MOMENTS: usize = 64;
 /// Looks kept of the curves: more than a screen is wide.
 const SAMPLES: usize = 512;

@@ -47,7 +47,7 @@ impl Sort {
             Self::State => one.standing.cmp(&other.standing),
             Self::Age => Ordering::Equal,
             Self::Pins => Reverse(one.pins).cmp(&Reverse(other.pins)),
-            Self::Command => one.person.comm.cmp(&other.person.comm),
+            Self::Command => one.process.comm.cmp(&other.process.comm),
             Self::Path => one.path.cmp(&other.path),
         };
         first

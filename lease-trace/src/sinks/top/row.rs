@@ -11,7 +11,7 @@ use lease_trace_common::{
 use crate::{
     enrich::Names,
     entries::{self, Walk},
-    record::{FilePath, Lease, Person},
+    record::{FilePath, Lease, ProcessRef},
     sinks::text,
     tracer::snapshot::{Snapshot, StakeView},
 };
@@ -106,7 +106,7 @@ impl Walked {
 pub struct Row {
     pub key: StakeKey,
     pub standing: Standing,
-    pub person: Person,
+    pub process: ProcessRef,
     pub unit: Option<String>,
     /// `read` or `write`; `None`: no lease ever covered it.
     pub mode: Option<&'static str>,
@@ -144,7 +144,7 @@ impl Row {
         Some(Self {
             key: *key,
             standing,
-            person: Person::of(&stake.owner),
+            process: ProcessRef::of(&stake.owner),
             unit: names.owner(&stake.owner).unit,
             mode: Lease::of(&stake.lease, 0).map(|lease| lease.mode),
             cause: cause.map(|cause| {
@@ -175,7 +175,7 @@ impl Row {
     pub fn mentions(&self, part: &str) -> bool {
         let words = [
             Some(self.standing.name()),
-            Some(self.person.comm.as_str()),
+            Some(self.process.comm.as_str()),
             self.unit.as_deref(),
             self.mode,
             self.cause.as_deref(),
@@ -184,6 +184,6 @@ impl Row {
         ];
         let mut words = words.into_iter().flatten();
         words.any(|word| word.to_lowercase().contains(part))
-            || self.person.pid.to_string().contains(part)
+            || self.process.pid.to_string().contains(part)
     }
 }

@@ -40,9 +40,9 @@ pub struct Facts {
     pub lost: Vec<Lost>,
     /// What cannot be seen on this kernel, and why.
     pub cannot: Vec<String>,
-    /// Zombies born, and laid to rest, since the screen was started.
-    pub born: u64,
-    pub rested: u64,
+    /// Zombies started, and ended, since the screen was started.
+    pub started: u64,
+    pub ended: u64,
     /// Time from look to look.
     pub every: Duration,
 }

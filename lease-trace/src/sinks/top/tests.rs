@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::{Clock, Zone},
     fixtures,
-    record::{Asker, Holder, Lost},
+    record::{Holder, Lost, PinSource},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -36,7 +36,7 @@ pub fn row(pid: u32, standing: Standing, since: u64) -> Row {
     Row {
         key: StakeKey::new(pid, 1),
         standing,
-        person: fixtures::person(pid, "db"),
+        process: fixtures::process(pid, "db"),
         unit: Some("db.service".to_owned()),
         mode: (standing != Standing::BarePin).then_some("write"),
         cause: (standing == Standing::Zombie).then(|| Cause::Unlock.name().to_owned()),
@@ -54,8 +54,8 @@ pub fn facts() -> Facts {
         from: From::Monitor(812),
         lost: Vec::new(),
         cannot: Vec::new(),
-        born: 0,
-        rested: 0,
+        started: 0,
+        ended: 0,
         every: Duration::from_secs(1),
     }
 }
@@ -69,7 +69,7 @@ pub fn screen(rows: Vec<Row>) -> Screen {
 fn busy() -> Screen {
     use Standing::{BarePin, Covered, Leased, OrphanedPin, Zombie};
     let named = |pid, comm: &str, standing, since, pins, path: &str| Row {
-        person: fixtures::person(pid, comm),
+        process: fixtures::process(pid, comm),
         pins,
         path: path.to_owned(),
         ..row(pid, standing, since)
@@ -121,8 +121,8 @@ fn busy() -> Screen {
                 count: 12,
             },
         ],
-        born: 3,
-        rested: 2,
+        started: 3,
+        ended: 2,
         ..facts()
     };
     screen.update(rows, facts, at(104));
@@ -133,18 +133,18 @@ fn busy() -> Screen {
 fn detail(screen: &Screen) -> Detail {
     let key = screen.detail_key().expect("the details are open");
     let mut entry = fixtures::entry();
-    entry.owner.person = fixtures::person(key.tgid, "ib_write_bw");
+    entry.owner.process = fixtures::process(key.tgid, "ib_write_bw");
     entry.cause = Some(Cause::BreakTimeout);
-    entry.breaker = Some(fixtures::person(77, "cp"));
+    entry.breaker = Some(fixtures::process(77, "cp"));
     entry.peak_pins = Some(4096);
-    entry.asker = Asker {
+    entry.source = PinSource {
         consumer: Some("rdma_rxe".to_owned()),
         device: Some("rxe0".to_owned()),
         context_fd: Some(3),
         context: Some("/dev/infiniband/uverbs0".to_owned()),
     };
     let holder = |pid, comm: &str, fd| Holder {
-        person: fixtures::person(pid, comm),
+        process: fixtures::process(pid, comm),
         fd,
     };
     entry.holders = Some(vec![

@@ -12,7 +12,7 @@ mode = "enforce"
 [[rule]]
 name = "all"
 action = "deny"
-otherwise = "report"
+fallback = "report"
 "#;
 
 pub fn measure(loads: &Loads) {

@@ -83,7 +83,7 @@ impl Enforcement {
             .into()
     }
 
-    /// The ways out that can be denied now.
+    /// The release paths that can be denied now.
     pub fn deniable(&self) -> Vec<String> {
         let status = self.status();
         let ways = status["deniable"].as_array().expect("a list");

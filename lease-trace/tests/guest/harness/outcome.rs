@@ -1,10 +1,10 @@
-//! What a rule comes to at one way out: what the process sees, what /proc/locks shows, what is
+//! What a rule comes to at one release path: what the process sees, what /proc/locks shows, what is
 //! told, and that lease and pins are gone in the end.
 
 use std::collections::BTreeMap;
 
 use super::actor::Fate;
-use super::{Actor, Holder, Monitor, PAGES, Pinned, Subject, Way, eventually, leases_on};
+use super::{Actor, Holder, Monitor, PAGES, Pinned, ReleasePath, Subject, eventually, leases_on};
 
 /// What a rule that says `action` comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +24,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Of `action` with `otherwise` at this way out, in enforce mode.
-    pub fn of(action: &str, otherwise: &str, way: &Way, deniable: &[String]) -> Self {
+    /// Of `action` with `fallback` at this release path, in enforce mode.
+    pub fn of(action: &str, fallback: &str, way: &ReleasePath, deniable: &[String]) -> Self {
         let deniable = !way.passes_by() && deniable.iter().any(|cause| cause == way.cause);
         let applies = match action {
-            "deny" if !deniable => otherwise,
+            "deny" if !deniable => fallback,
             "hold" if way.cause == "unlock" => "deny",
-            "hold" if way.cause == "break-timeout" => otherwise,
+            "hold" if way.cause == "break-timeout" => fallback,
             other => other,
         };
         match applies {
@@ -45,7 +45,7 @@ impl Outcome {
         }
     }
 
-    /// The same in monitor mode.
+    /// The same in audit mode.
     pub const fn would(self) -> Self {
         match self {
             Self::Denied => Self::Told("would-deny"),
@@ -57,7 +57,7 @@ impl Outcome {
     }
 
     /// The word under which `enforce status` counts it; nothing if it is no hit.
-    fn hit(self, way: &Way, holds: bool) -> Option<&'static str> {
+    fn hit(self, way: &ReleasePath, holds: bool) -> Option<&'static str> {
         match self {
             // Somebody else is current than the one meant.
             Self::Stopped if way.is_kernels() => Some("stopped-by-monitor"),
@@ -87,8 +87,8 @@ pub struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Takes one way out and sees what comes of it.
-    pub fn run(&mut self, way: &Way, path: &str, expected: Outcome) {
+    /// Takes one release path and sees what comes of it.
+    pub fn run(&mut self, way: &ReleasePath, path: &str, expected: Outcome) {
         eprintln!("{}: {} -> {expected:?}", self.rule, way.name);
         let Self {
             monitor, holder, ..
@@ -146,7 +146,14 @@ impl Trial<'_> {
         }
     }
 
-    fn check(&self, way: &Way, actor: &Actor, file: &Subject, fate: Fate, expected: Outcome) {
+    fn check(
+        &self,
+        way: &ReleasePath,
+        actor: &Actor,
+        file: &Subject,
+        fate: Fate,
+        expected: Outcome,
+    ) {
         let monitor = self.monitor;
         let pid = actor.pid();
         let leases = || leases_on(file).len();

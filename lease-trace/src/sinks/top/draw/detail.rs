@@ -29,7 +29,7 @@ const NAMED: usize = 2;
 pub fn draw(screen: &mut Screen, theme: Theme, area: Rect, out: &mut Buffer) {
     let [line, body] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
     let Some(row) = screen.selected() else { return };
-    let who = format!("{} {}", row.standing.name(), text::person(&row.person));
+    let who = format!("{} {}", row.standing.name(), text::process(&row.process));
     let since = row
         .age_ms(screen.clock.boot_ns())
         .map(|ms| format!("for {}", age(ms)));
@@ -151,7 +151,7 @@ fn facts<'a>(
     );
     asked(&mut facts, entry, row);
     if let Some(keeper) = &entry.held_by {
-        facts.add("held by", &format!("{}, for a rule", text::person(keeper)));
+        facts.add("held by", &format!("{}, for a rule", text::process(keeper)));
     }
     others(&mut facts, entry, *walked_ms, named);
     facts.lines
@@ -197,7 +197,7 @@ fn lease(facts: &mut Facts<'_>, entry: &Entry, row: &Row) {
     let was_one = matches!(row.standing, Standing::Zombie | Standing::AtRest);
     if let (Some(cause), true) = (entry.cause, was_one) {
         let by = match &entry.releaser {
-            Some(who) if who.pid != row.person.pid => format!(", by {}", text::person(who)),
+            Some(who) if who.pid != row.process.pid => format!(", by {}", text::process(who)),
             _ => String::new(),
         };
         let ending = match entry.ends_by_itself {
@@ -207,29 +207,29 @@ fn lease(facts: &mut Facts<'_>, entry: &Entry, row: &Row) {
         let text = text::shorten_end(&format!("{}{by}{ending}", cause.name()), facts.room);
         facts.styled("ended", text, facts.theme.bad());
         if let Some(who) = &entry.breaker {
-            facts.add("wanted", &format!("by {}", text::person(who)));
+            facts.add("wanted", &format!("by {}", text::process(who)));
         }
     } else if row.breaking {
         let who = entry
             .breaker
             .as_ref()
-            .map_or_else(|| "somebody".to_owned(), text::person);
+            .map_or_else(|| "somebody".to_owned(), text::process);
         facts.styled("wanted", format!("by {who}"), facts.theme.warning());
     }
 }
 
 /// Who asked for the pins, and through which descriptor.
 fn asked(facts: &mut Facts<'_>, entry: &Entry, row: &Row) {
-    let asker = &entry.asker;
+    let source = &entry.source;
     let escape = |name: &str| text::escape(name.as_bytes());
     if let Some(consumer) = row.consumer.as_deref() {
-        let device = asker.device.as_deref();
+        let device = source.device.as_deref();
         let on = device.map(|device| format!(" on {}", escape(device)));
         let who = escape(consumer) + &on.unwrap_or_default();
         facts.add("asked by", &who);
     }
-    if let Some(name) = asker.context.as_deref() {
-        let fd = asker.context_fd.map(|fd| format!("fd {fd} "));
+    if let Some(name) = source.context.as_deref() {
+        let fd = source.context_fd.map(|fd| format!("fd {fd} "));
         facts.path("through", &(fd.unwrap_or_default() + &escape(name)));
     }
 }
@@ -267,7 +267,7 @@ fn others(facts: &mut Facts<'_>, entry: &Entry, walked_ms: Option<u64>, named: u
 }
 
 fn holder(holder: &Holder) -> String {
-    let who = text::person(&holder.person);
+    let who = text::process(&holder.process);
     match holder.fd {
         Some(fd) => format!("{who} fd {fd}"),
         None => format!("{who} mapped"),

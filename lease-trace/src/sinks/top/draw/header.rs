@@ -87,7 +87,7 @@ fn zombies<'a>(screen: &Screen, theme: Theme, width: u16) -> Line<'a> {
     } else {
         theme.bad()
     };
-    let (born, rested) = (screen.facts.born, screen.facts.rested);
+    let (started, ended) = (screen.facts.started, screen.facts.ended);
     let mut spans = vec![
         Span::styled("zombies ", theme.label()),
         Span::styled(format!("{zombies:<6}"), style),
@@ -95,7 +95,7 @@ fn zombies<'a>(screen: &Screen, theme: Theme, width: u16) -> Line<'a> {
     if let Some(oldest) = screen.oldest_ms().filter(|_| width >= SUMS) {
         spans.push(Span::raw(format!("oldest {}, ", super::list::age(oldest))));
     }
-    spans.push(Span::raw(format!("born {born}, at rest {rested}")));
+    spans.push(Span::raw(format!("started {started}, ended {ended}")));
     Line::from(spans)
 }
 

@@ -30,8 +30,8 @@ struct Column {
 /// All but the path, which takes what is left.
 const COLUMNS: [Column; 9] = [
     column("STATE", 0, 12, |row, _| row.standing.name().to_owned()),
-    column("COMMAND", 0, 15, |row, _| word(Some(&row.person.comm))),
-    figure("PID", 0, |row, _| row.person.pid.to_string()),
+    column("COMMAND", 0, 15, |row, _| word(Some(&row.process.comm))),
+    figure("PID", 0, |row, _| row.process.pid.to_string()),
     column("MODE", 90, 5, |row, _| word(row.mode)),
     column("CAUSE", 60, 14, |row, _| match (&row.cause, row.breaking) {
         (None, true) => "wanted".to_owned(),

@@ -1,4 +1,4 @@
-//! `lease-trace doctor --audit`: whether pins escape the hooks, by the kernel's own count.
+//! `lease-trace doctor --cross-check`: whether pins escape the hooks, by the kernel's own count.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -15,7 +15,7 @@ use crate::{
     sinks::{WriteError, json},
     tracer::{
         self,
-        audit::{Audit, Hooks, lasting},
+        cross_check::{CrossCheck, Hooks, lasting},
     },
 };
 
@@ -24,12 +24,12 @@ const STEP: Duration = Duration::from_millis(100);
 /// A difference must last for so many looks: a call under way is in one count before the other.
 const LASTING: usize = 5;
 
-/// What an audit came to.
+/// What a cross-check came to.
 #[derive(Debug, Serialize)]
 struct Finding {
     duration_ms: u64,
     #[serde(flatten)]
-    audit: Audit,
+    cross_check: CrossCheck,
 }
 
 pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
@@ -49,11 +49,11 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
     }
     let finding = Finding {
         duration_ms: start.elapsed().as_millis() as u64,
-        audit: lasting(&looks),
+        cross_check: lasting(&looks),
     };
     let mut out = BufWriter::new(io::stdout().lock());
     finding.write(flags.json, &mut out).map_err(WriteError)?;
-    Ok(match finding.audit.escaped {
+    Ok(match finding.cross_check.escaped {
         0 => Exit::Done,
         _ => Exit::Escaped,
     })
@@ -65,14 +65,17 @@ impl Finding {
             json::page(self, out)?;
             return out.flush();
         }
-        let Self { duration_ms, audit } = self;
-        let Audit {
+        let Self {
+            duration_ms,
+            cross_check,
+        } = self;
+        let CrossCheck {
             taken,
             dropped,
             kernel_taken,
             kernel_dropped,
             escaped,
-        } = audit;
+        } = cross_check;
         let mut line = |what, taken: &dyn std::fmt::Display, dropped: &dyn std::fmt::Display| {
             writeln!(out, "{what:21} {taken:>12} {dropped:>12}")
         };
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_counts_are_shown_side_by_side() {
-        let audit = Audit {
+        let cross_check = CrossCheck {
             taken: 10,
             dropped: 2,
             kernel_taken: 13,
@@ -105,7 +108,7 @@ mod tests {
         };
         let finding = Finding {
             duration_ms: 1000,
-            audit,
+            cross_check,
         };
         let mut out = Vec::new();
         finding.write(false, &mut out).expect("a Vec takes it");

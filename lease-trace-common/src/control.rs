@@ -1,4 +1,5 @@
-//! Who the pinned maps belong to: words of the map `OWNER`, written by userspace.
+//! State and flags that userspace sets for the programs: words of the map `CONTROL`. Whose the
+//! pinned maps are, whether enforcement is in place, what readers ask for.
 
 /// Pid of the monitor that reads the ring buffer, 0: none.
 pub const PID: u32 = 0;
@@ -23,7 +24,7 @@ pub const HOLD_LIMIT: u32 = 5;
 pub const ADOPTED: u32 = 6;
 /// 1: somebody wants to hear of leases set and ended, too.
 pub const ALL_EVENTS: u32 = 7;
-/// 1: a kprobe is among the hooks. The kernel passes all of them by on a CPU where bpf(2) reads a
+/// 1: a kprobe is among the hooks. The kernel misses all of them on a CPU where bpf(2) reads a
 /// map (kernel/trace/bpf_trace.c, `trace_call_bpf`).
 pub const KPROBES: u32 = 8;
 /// 1: a lease that a process sets may have to be found when `generic_setlease` returns, because
@@ -38,4 +39,4 @@ pub const LEN: u32 = 12;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 17;
+pub const LAYOUT: u64 = 18;

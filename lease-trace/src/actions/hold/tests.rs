@@ -13,7 +13,7 @@ use lease_trace_common::event::EventKind;
 use super::*;
 use crate::{fixtures, service::tests::StandIn, tracer};
 
-const LEASE: &str = "acting::hold::tests";
+const LEASE: &str = "actions::hold::tests";
 
 /// A new file with a write lease, and what asks to hold it for the process of this pid.
 fn leased_file(pid: u32) -> (File, Wanted) {
@@ -44,7 +44,7 @@ fn has_lease(file: BorrowedFd<'_>, wanted: &Wanted) -> bool {
     is_leased("self", file.as_raw_fd(), &wanted.event)
 }
 
-fn outcomes(done: &[Done]) -> Vec<(Name, &'static str)> {
+fn outcomes(done: &[ActionTaken]) -> Vec<(Name, &'static str)> {
     done.iter().map(|done| (done.name, done.outcome)).collect()
 }
 
@@ -74,13 +74,13 @@ fn what_a_stake_asks_for_is_held_without_a_notification() {
     let key = wanted.event.stake();
     let mut holds = Holds::default();
     let wanted = [wanted];
-    let done = holds.settle(&wanted, Vec::new(), 7);
+    let done = holds.reconcile(&wanted, Vec::new(), 7);
     assert_eq!(outcomes(&done), [(Name::Held, "done")]);
     drop(file);
     let held = &holds.held[&key].files[0];
     assert!(has_lease(held.as_fd(), &wanted[0]));
-    assert!(holds.settle(&wanted, Vec::new(), 8).is_empty());
-    let done = holds.settle(&[], Vec::new(), 9);
+    assert!(holds.reconcile(&wanted, Vec::new(), 8).is_empty());
+    let done = holds.reconcile(&[], Vec::new(), 9);
     assert_eq!(outcomes(&done), [(Name::HoldEnd, "pins-gone")]);
     assert_eq!(holds.len(), 0);
 }
@@ -91,9 +91,9 @@ fn a_hold_that_comes_too_late_is_told_once() {
     drop(file);
     let mut holds = Holds::default();
     let wanted = [wanted];
-    let done = holds.settle(&wanted, Vec::new(), 7);
+    let done = holds.reconcile(&wanted, Vec::new(), 7);
     assert_eq!(outcomes(&done), [(Name::Failed, "too-late")]);
-    assert!(holds.settle(&wanted, Vec::new(), 8).is_empty());
+    assert!(holds.reconcile(&wanted, Vec::new(), 8).is_empty());
 }
 
 #[test]
@@ -103,10 +103,10 @@ fn what_was_handed_over_is_taken_back_only_with_its_lease() {
     let other = tempfile::tempfile_in("/dev/shm").expect("a file in memory");
     let wanted = [wanted];
     let mut holds = Holds::default();
-    let done = holds.settle(&wanted, handed(&name, &other), 7);
+    let done = holds.reconcile(&wanted, handed(&name, &other), 7);
     assert_eq!(outcomes(&done), [(Name::Failed, "too-late")]);
     let mut holds = Holds::default();
-    let done = holds.settle(&wanted, handed(&name, &file), 7);
+    let done = holds.reconcile(&wanted, handed(&name, &file), 7);
     assert_eq!(outcomes(&done), [(Name::Held, "taken-back")]);
 }
 
@@ -117,14 +117,14 @@ fn two_stakes_can_be_held_by_one_description() {
     let name = format!("hold-4711-{}", second.event.inode_id);
     second.event.owner.tgid = 4712;
     let mut holds = Holds::default();
-    let done = holds.settle(&[second], handed(&name, &file), 7);
+    let done = holds.reconcile(&[second], handed(&name, &file), 7);
     assert_eq!(outcomes(&done), [(Name::Held, "taken-back")]);
 }
 
 #[test]
 fn notifications_older_than_the_stakes_are_known() {
     let mut holds = Holds::default();
-    holds.settle(&[], Vec::new(), 7);
+    holds.reconcile(&[], Vec::new(), 7);
     let mut event = fixtures::event(EventKind::Unhold);
     event.time_ns = 6;
     assert!(holds.is_old(&event));
@@ -185,7 +185,7 @@ fn second_monitor() {
     drop(file);
     let mut holds = Holds::default();
     holds.keep_in(Store::of_manager());
-    let done = holds.settle(&asked, handed, 7);
+    let done = holds.reconcile(&asked, handed, 7);
     assert_eq!(outcomes(&done), [(Name::Held, "taken-back")]);
     let held = holds.let_go(&asked[0].event).expect("it is held");
     assert!(held.files.is_empty());

@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
+use lease_trace_common::policy::Mode;
 use serde::Serialize;
 
 use crate::{
     cli::CheckFlags,
     enrich::{cgroup::Cgroups, symbols::Symbols},
     exit::Exit,
-    kernel::{host, ways::Ways},
+    kernel::{host, release_paths::ReleasePaths},
     policy::{
-        Check, Compiled, Effect, Host, Mode,
+        Check, Compiled, Effect, Host,
         check::{Explained, WHEN_FULL},
         diagnostic::{Place, Severity},
     },
@@ -22,12 +23,12 @@ use crate::{
 };
 
 const WIDTH: usize = 80;
-/// Where the ways out begin.
+/// Where the release paths begin.
 const INDENT: usize = 15;
 
-pub fn check(flags: &CheckFlags) -> anyhow::Result<Exit> {
+pub fn run(flags: &CheckFlags) -> anyhow::Result<Exit> {
     let cgroups = Cgroups::of_host();
-    let ways = Ways::of_kernel();
+    let ways = ReleasePaths::of_kernel();
     let symbols = Symbols::load().ok();
     let host = Host {
         cgroups: &cgroups,
@@ -64,7 +65,7 @@ pub fn check(flags: &CheckFlags) -> anyhow::Result<Exit> {
 fn render(check: &Check, unknown: Option<&str>) -> String {
     let mode = match check.mode {
         Mode::Enforce => "enforce",
-        Mode::Monitor => "monitor (nothing is done; this is what enforce would do)",
+        Mode::Audit => "audit (nothing is done; this is what enforce would do)",
     };
     let rules = text::counted(check.rules.len() as u64, "rule");
     let name = text::escape(check.source.name.as_bytes());
@@ -89,7 +90,7 @@ fn wrapped(text: &str, indent: usize) -> String {
     text::wrap(text, WIDTH, indent) + "\n"
 }
 
-/// A rule's sentence, and the ways out under what happens there.
+/// A rule's sentence, and the release paths under what happens there.
 fn explained(rule: &Explained) -> String {
     let sentence = text::escape(rule.sentence.as_bytes());
     let mut page = wrapped(&sentence, 2);
@@ -153,15 +154,15 @@ fn notes(check: &Check, compiled: &Compiled) -> Vec<String> {
         let limit = Duration::from_millis(compiled.hold_limit_ms);
         let limit = humantime::format_duration(limit);
         notes.push(format!(
-            "A held file is let go after {limit} at the latest."
+            "A held file is released after {limit} at the latest."
         ));
     }
     if !compiled.consumers.is_empty() {
         let names = compiled.consumers.join(", ");
-        notes.push(match check.frames {
-            Some(frames) => format!(
+        notes.push(match check.text_ranges {
+            Some(ranges) => format!(
                 "Consumers named: {names}; all consumers' code here is in {}.",
-                text::counted(frames as u64, "piece")
+                text::counted(ranges as u64, "text range")
             ),
             None => format!(
                 "Consumers named: {names}; where their code is cannot be told, since \
@@ -185,8 +186,8 @@ struct Page<'a> {
     hold_limit_ms: Option<u64>,
     rules: &'a [Explained],
     consumers: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frames: Option<usize>,
+    #[serde(rename = "frames", skip_serializing_if = "Option::is_none")]
+    text_ranges: Option<usize>,
     when_full: &'static str,
     said: Vec<Said<'a>>,
 }
@@ -221,7 +222,7 @@ impl<'a> Page<'a> {
             hold_limit_ms: compiled.map(|compiled| compiled.hold_limit_ms),
             rules: &check.rules,
             consumers: compiled.map_or(&[], |compiled| &compiled.consumers),
-            frames: check.frames,
+            text_ranges: check.text_ranges,
             when_full: WHEN_FULL,
             said: said.collect(),
         }
@@ -240,17 +241,17 @@ mode = \"enforce\"
 name = \"exports\"
 match = { path = \"/proc\", lease = \"write\" }
 action = \"deny\"
-otherwise = \"kill\"
+fallback = \"kill\"
 
 [[rule]]
 name = \"rings\"
 on = [\"zombie\", \"bare-pin\"]
 match = { consumer = \"io_uring\", cause = [\"close\", \"unlock\"] }
 action = \"hold\"
-otherwise = \"report\"
+fallback = \"report\"
 ";
 
-    fn checked(text: &str, ways: Option<&Ways>) -> Check {
+    fn checked(text: &str, ways: Option<&ReleasePaths>) -> Check {
         let source = Source {
             name: "policy.toml".to_owned(),
             text: text.to_owned(),
@@ -267,12 +268,15 @@ otherwise = \"report\"
 
     #[test]
     fn each_rule_is_explained_within_eighty_columns() {
-        let page = render(&checked(POLICY, Some(&Ways::like_debian_12())), None);
+        let page = render(
+            &checked(POLICY, Some(&ReleasePaths::like_debian_12())),
+            None,
+        );
         assert!(page.lines().all(|line| line.len() <= WIDTH), "{page}");
         insta::assert_snapshot!(page, @r"
         policy.toml: 2 rules, mode enforce
 
-        exports: when a process lets go of a write lease on a file below /proc while it
+        exports: when a process releases a write lease on a file below /proc while it
           holds pins on it, the release is denied; where it cannot be, the process is
           killed.
           denied       unlock
@@ -282,7 +286,7 @@ otherwise = \"report\"
                        denied)
           nothing      exit, killed (the process is ending)
 
-        rings: when a process lets go of a lease on a file by close or unlock while it
+        rings: when a process releases a lease on a file by close or unlock while it
           holds pins taken through io_uring on it, or holds long-term pins taken through
           io_uring on such a file that no lease covers, the file is held until the pins
           are gone; where it cannot be, it is reported.
@@ -293,10 +297,10 @@ otherwise = \"report\"
                        break-timeout, other
 
         The policy can be used.
-        A held file is let go after 5m at the latest.
-        Consumers named: io_uring; all consumers' code here is in 1 piece.
-        When the kernel's tables are full, a breach passes: it fails open, and is
-        counted and told as lost.
+        A held file is released after 5m at the latest.
+        Consumers named: io_uring; all consumers' code here is in 1 text range.
+        When the kernel's maps are full, a release goes through (fails open), and is
+        counted and reported as lost.
         ");
     }
 
@@ -311,17 +315,17 @@ otherwise = \"report\"
     }
 
     #[test]
-    fn monitor_mode_says_that_nothing_is_done() {
-        let policy = POLICY.replace("enforce", "monitor");
-        let page = render(&checked(&policy, Some(&Ways::like_linux_7())), None);
+    fn audit_mode_says_that_nothing_is_done() {
+        let policy = POLICY.replace("enforce", "audit");
+        let page = render(&checked(&policy, Some(&ReleasePaths::like_linux_7())), None);
         let head = page.lines().next();
-        insta::assert_snapshot!(head.unwrap_or_default(), @r"policy.toml: 2 rules, mode monitor (nothing is done; this is what enforce would");
+        insta::assert_snapshot!(head.unwrap_or_default(), @r"policy.toml: 2 rules, mode audit (nothing is done; this is what enforce would");
     }
 
     #[test]
     fn json_has_all_of_it() {
         let policy = "[[rule]]\nname = \"r\"\nmatch.cause = \"close\"\naction = \"deny\"\n";
-        let check = checked(policy, Some(&Ways::like_debian_12()));
+        let check = checked(policy, Some(&ReleasePaths::like_debian_12()));
         let mut page = Page::of(&check, None);
         "6.1.0".clone_into(&mut page.kernel);
         let mut json = serde_json::to_value(&page).expect("plain data");
@@ -340,7 +344,7 @@ otherwise = \"report\"
             {
               "line": 2,
               "name": "r",
-              "sentence": "r: when a process lets go of a lease on a file by close while it holds pins on it, the release would be denied.",
+              "sentence": "r: when a process releases a lease on a file by close while it holds pins on it, the release would be denied.",
               "ways": [
                 {
                   "effect": "impossible",
@@ -353,13 +357,13 @@ otherwise = \"report\"
           "said": [
             {
               "column": 10,
-              "instead": "write otherwise = \"kill\" (or \"stop\" or \"report\"), or name in `cause` only ways out where it can",
+              "instead": "write fallback = \"kill\" (or \"stop\" or \"report\"), or name in `cause` only release paths where it can",
               "line": 4,
               "severity": "kernel",
               "what": "rule r: on this kernel, deny cannot be had for close: the system call is not modifiable"
             }
           ],
-          "when_full": "When the kernel's tables are full, a breach passes: it fails open, and is counted and told as lost."
+          "when_full": "When the kernel's maps are full, a release goes through (fails open), and is counted and reported as lost."
         }
         "#);
     }
@@ -367,7 +371,7 @@ otherwise = \"report\"
     #[test]
     fn control_characters_of_a_policy_do_not_reach_the_terminal() {
         let policy = "[[rule]]\nname = \"r\"\nmatch.comm = \"\\u001b2*\"\naction = \"kill\"\n";
-        let check = checked(policy, Some(&Ways::like_linux_7()));
+        let check = checked(policy, Some(&ReleasePaths::like_linux_7()));
         assert!(!render(&check, None).contains('\u{1b}'));
     }
 }

@@ -1,4 +1,4 @@
-//! The ways out of a lease, and which of them this kernel lets be denied: found by loading a program
+//! The release paths of a lease, and which of them this kernel lets be denied: found by loading a program
 //! that would.
 
 use lease_trace_common::{
@@ -16,8 +16,8 @@ use super::{
     trial::{self, Refusal},
 };
 
-/// All ways out that a process can take or be sent.
-pub const WAYS: [Cause; 11] = [
+/// All release paths that a process can take or be sent.
+pub const RELEASE_PATHS: [Cause; 11] = [
     Cause::Unlock,
     Cause::Close,
     Cause::Dup2,
@@ -31,25 +31,25 @@ pub const WAYS: [Cause; 11] = [
     Cause::Other,
 ];
 
-/// Why some ways out cannot be denied, whatever the kernel.
+/// Why some release paths cannot be denied, whatever the kernel.
 pub const NOWHERE: &str = "no kernel lets this be denied";
 
-/// How a way out is denied where tasks are preempted inside the program.
+/// How a release path is denied where tasks are preempted inside the program.
 const MISSES: &str = "fmod_ret, which misses a call where another task was preempted inside it";
 
 /// What makes more ways deniable.
 const REMEDY: &str = "a newer kernel; 7.3 allows it";
 
-/// What this kernel lets be done about each way out.
+/// What this kernel lets be done about each release path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ways {
+pub struct ReleasePaths {
     /// The ways that a hook of ours can deny, on some kernel: how, or why not on this one.
     deny: Vec<(Cause, Result<&'static str, String>)>,
     /// fmod_ret may be missed: a task is preempted inside. A program of the BPF LSM never is.
     misses: bool,
 }
 
-/// Whether an action can be had for a way out.
+/// Whether an action can be had for a release path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "can", rename_all = "lowercase")]
 pub enum Answer {
@@ -82,7 +82,7 @@ impl Answer {
     }
 }
 
-impl Ways {
+impl ReleasePaths {
     /// Asks the running kernel.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Ways {
         })
     }
 
-    /// How a way out can be denied, or why not.
+    /// How a release path can be denied, or why not.
     pub fn deny(&self, cause: Cause) -> Result<&'static str, &str> {
         let known = self.deny.iter().find(|(way, _)| *way == cause);
         known.map_or(Err(NOWHERE), |(_, found)| {
@@ -112,7 +112,7 @@ impl Ways {
         })
     }
 
-    /// The ways out that can be denied: for [`lease_trace_common::policy::Header::deniable_by`].
+    /// The release paths that can be denied: for [`lease_trace_common::policy::Header::deniable_by`].
     pub fn deniable(&self) -> u32 {
         let deniable = self.deny.iter().filter(|(_, found)| found.is_ok());
         deniable.fold(0, |set, (cause, _)| set | cause_bit(*cause as u32))
@@ -126,7 +126,7 @@ impl Ways {
             .all(|cause| deniable & cause_bit(*cause as u32) != 0)
     }
 
-    /// Whether an action can be had for a way out.
+    /// Whether an action can be had for a release path.
     pub fn can(&self, action: Action, cause: Cause) -> Answer {
         match (action, cause) {
             (_, Cause::Exit | Cause::Killed) => Answer::Ends,
@@ -146,7 +146,7 @@ impl Ways {
                 Answer::no("the kernel takes the lease away, whoever keeps the file")
             }
             (Action::Stop | Action::Kill, Cause::Other) => {
-                Answer::by("unless another process let go: then it is only told")
+                Answer::by("unless another process released it: then it is only reported")
             }
             (Action::Report | Action::Hold | Action::Stop | Action::Kill, _) => Answer::yes(),
         }
@@ -181,7 +181,7 @@ impl Ways {
     }
 }
 
-/// How a way out can be denied: every program that is for it has a hook.
+/// How a release path can be denied: every program that is for it has a hook.
 fn accepted(btf: &Btf, cause: Cause) -> Result<Result<&'static str, String>, Obstacle> {
     let mut found = Err(NOWHERE.to_owned());
     for denial in DENIALS.iter().filter(|denial| denial.cause == cause) {
@@ -238,16 +238,21 @@ mod tests {
                 .iter()
                 .fold(0, |set, cause| set | cause_bit(*cause as u32))
         };
-        assert_eq!(Ways::like_debian_12().deniable(), bits(&[Cause::Unlock]));
-        assert_eq!(Ways::like_linux_7().deniable(), bits(&DENIABLE));
-        assert_eq!(Ways::none().deniable(), 0);
-        assert!(Ways::like_linux_7().is_whole() && !Ways::like_debian_12().is_whole());
+        assert_eq!(
+            ReleasePaths::like_debian_12().deniable(),
+            bits(&[Cause::Unlock])
+        );
+        assert_eq!(ReleasePaths::like_linux_7().deniable(), bits(&DENIABLE));
+        assert_eq!(ReleasePaths::none().deniable(), 0);
+        assert!(
+            ReleasePaths::like_linux_7().is_whole() && !ReleasePaths::like_debian_12().is_whole()
+        );
     }
 
     #[test]
     fn what_a_preempted_task_hides_is_said() {
-        let mut ways = Ways::like_linux_7();
-        let close = |ways: &Ways| ways.can(Action::Deny, Cause::Close);
+        let mut ways = ReleasePaths::like_linux_7();
+        let close = |ways: &ReleasePaths| ways.can(Action::Deny, Cause::Close);
         assert_eq!(close(&ways), Answer::by(MISSES));
         assert_eq!(ways.can(Action::Deny, Cause::Unlock), Answer::by("BPF LSM"));
         ways.misses = false;
@@ -256,8 +261,8 @@ mod tests {
 
     #[test]
     fn what_no_hook_passes_cannot_be_denied() {
-        let ways = Ways::like_linux_7();
-        for cause in WAYS {
+        let ways = ReleasePaths::like_linux_7();
+        for cause in RELEASE_PATHS {
             assert_eq!(
                 ways.deny(cause).is_ok(),
                 DENIABLE.contains(&cause),

@@ -23,7 +23,7 @@ use crate::kernel::{
 /// FOLL_PIN references of any kind, as the hooks and as the kernel count them.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Audit {
+pub struct CrossCheck {
     /// Taken, as the hooks have it.
     pub taken: u64,
     /// Dropped, as the hooks have it.
@@ -79,8 +79,8 @@ impl Both {
 fn flow<T: Borrow<MapData>>(map: &Array<T, PerCpu>) -> Result<Flow, Error> {
     let counts = maps::counts(map)?;
     Ok(Flow {
-        taken: counts[Count::AuditTaken as usize],
-        dropped: counts[Count::AuditDropped as usize],
+        taken: counts[Count::AllTaken as usize],
+        dropped: counts[Count::AllDropped as usize],
     })
 }
 
@@ -93,7 +93,7 @@ pub struct Hooks {
 impl Hooks {
     pub fn start(attach: AttachMode) -> Result<Self, Error> {
         let options = Options {
-            audit: true,
+            cross_check: true,
             ..Options::default()
         };
         let mut object = object::load(options, Purpose::default())?;
@@ -120,16 +120,16 @@ impl Hooks {
 /// A difference must last for so many looks: a call under way is in one count before the other.
 const LASTING: usize = 3;
 
-/// The audit of a running monitor, look by look.
-pub struct Auditor {
+/// The cross-check of a running monitor, look by look.
+pub struct CrossChecker {
     first: Both,
     looks: VecDeque<Both>,
 }
 
-impl Auditor {
+impl CrossChecker {
     pub fn start(tracer: &Tracer) -> Result<Self, Error> {
         if tracer.is_in_place() {
-            return Err(Error::AuditInPlace);
+            return Err(Error::CrossCheckInPlace);
         }
         Ok(Self {
             first: both(tracer)?.ok_or(Error::Busy)?,
@@ -138,7 +138,7 @@ impl Auditor {
     }
 
     /// What has come together since the start.
-    pub fn look(&mut self, tracer: &Tracer) -> Result<Audit, Error> {
+    pub fn look(&mut self, tracer: &Tracer) -> Result<CrossCheck, Error> {
         if let Some(both) = both(tracer)? {
             self.looks.push_back(both.since(self.first));
             if self.looks.len() > LASTING {
@@ -156,10 +156,10 @@ fn both(tracer: &Tracer) -> Result<Option<Both>, Error> {
 /// The last look, with the difference that lasted through all of them. A call under way only ever
 /// adds to it: pins are counted by the hooks when the kernel has taken them, and before it drops
 /// them.
-pub fn lasting(looks: &[Both]) -> Audit {
+pub fn lasting(looks: &[Both]) -> CrossCheck {
     let Both { hooks, kernel } = looks.last().copied().unwrap_or_default();
     let escaped = looks.iter().map(|both| both.escaped());
-    Audit {
+    CrossCheck {
         taken: hooks.taken,
         dropped: hooks.dropped,
         kernel_taken: kernel.taken,

@@ -1,15 +1,17 @@
-//! The pinned map `OWNER`: words that say whose the folder in bpffs is, and what it is.
+//! The pinned map `CONTROL`: words that say whose the folder in bpffs is, and what it is.
 
 use std::fs;
 
 use aya::maps::{Array, Map, MapData};
-use lease_trace_common::owner;
+use lease_trace_common::control;
 
 use super::{error::Error, lock, pinned::folder, snapshot::Source};
 use crate::kernel::undisturbed::Undisturbed;
 
 /// The map's name.
-pub const OWNER: &str = "OWNER";
+pub const CONTROL: &str = "CONTROL";
+/// What it was called up to layout 17: whose folder this is must be known of those, too.
+const OLD_CONTROL: &str = "OWNER";
 
 /// A process, and its start time so that a reused pid is not mistaken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub fn started(pid: u32) -> Option<u64> {
 }
 
 pub fn cannot_claim(reason: impl std::fmt::Display) -> Error {
-    Error::maps("cannot fill the map", OWNER, reason)
+    Error::maps("cannot fill the map", CONTROL, reason)
 }
 
 pub fn write<T>(array: &mut Array<T, u64>, words: &[(u32, u64)]) -> Result<(), Error>
@@ -67,20 +69,21 @@ where
     // The start time first: a pid with another's start time is nobody.
     write(
         array,
-        &[(owner::STARTED, owner.started), (owner::PID, owner.pid)],
+        &[(control::STARTED, owner.started), (control::PID, owner.pid)],
     )
 }
 
-/// The pinned map `OWNER`, opened.
-pub struct Words(pub Array<MapData, u64>);
+/// The pinned map `CONTROL`, opened.
+pub struct ControlMap(pub Array<MapData, u64>);
 
-impl Words {
+impl ControlMap {
     /// Nothing where nothing is pinned, or by somebody else.
     pub fn open() -> Option<Self> {
         if !lock::is_own(folder()).unwrap_or(false) {
             return None;
         }
-        let data = MapData::from_pin(folder().join(OWNER)).ok()?;
+        let pinned = |name| MapData::from_pin(folder().join(name)).ok();
+        let data = pinned(CONTROL).or_else(|| pinned(OLD_CONTROL))?;
         Array::try_from(Map::Array(data)).ok().map(Self)
     }
 
@@ -92,8 +95,8 @@ impl Words {
     /// Pid of the living monitor that owns the folder.
     pub fn living_owner(&self) -> Option<u32> {
         let owner = Owner {
-            pid: self.get(owner::PID),
-            started: self.get(owner::STARTED),
+            pid: self.get(control::PID),
+            started: self.get(control::STARTED),
         };
         owner.is_alive().then_some(owner.pid as u32)
     }
@@ -101,40 +104,40 @@ impl Words {
     /// Whose maps these are, if anybody's; an error if they are of another layout.
     pub fn source(&self) -> Result<Option<Source>, Error> {
         let living = self.living_owner().map(Source::Monitor);
-        let source = match self.get(owner::ENFORCED) {
-            owner::IN_PLACE => Some(living.unwrap_or(Source::Enforcement)),
+        let source = match self.get(control::ENFORCED) {
+            control::IN_PLACE => Some(living.unwrap_or(Source::Enforcement)),
             // Not whole: nobody's to read.
-            owner::STARTING | owner::STOPPING => None,
+            control::STARTING | control::STOPPING => None,
             _ => living,
         };
-        if source.is_some() && self.get(owner::LAYOUT_OF) != owner::LAYOUT {
+        if source.is_some() && self.get(control::LAYOUT_OF) != control::LAYOUT {
             return Err(Error::OtherLayout);
         }
         Ok(source)
     }
 }
 
-/// One of the words of [`owner`]; 0 where nothing is pinned.
+/// One of the words of [`control`]; 0 where nothing is pinned.
 pub fn word(index: u32) -> u64 {
-    Words::open().map_or(0, |words| words.get(index))
+    ControlMap::open().map_or(0, |control| control.get(index))
 }
 
-/// Sets words of [`owner`].
+/// Sets words of [`control`].
 pub fn set_words(words: &[(u32, u64)]) -> Result<(), Error> {
-    let mut owner = Words::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
-    write(&mut owner.0, words)
+    let mut map = ControlMap::open().ok_or_else(|| cannot_claim("it is not pinned"))?;
+    write(&mut map.0, words)
 }
 
 /// Pid of the living monitor that owns the folder.
 pub fn living_owner() -> Option<u32> {
-    Words::open()?.living_owner()
+    ControlMap::open()?.living_owner()
 }
 
 /// What keeps others from beginning: a living process that has the folder.
 pub fn busy() -> Option<Error> {
-    let words = Words::open()?;
-    let pid = words.living_owner()?;
-    Some(if words.get(owner::ENFORCED) == owner::STARTING {
+    let map = ControlMap::open()?;
+    let pid = map.living_owner()?;
+    Some(if map.get(control::ENFORCED) == control::STARTING {
         Error::Starting { pid }
     } else {
         Error::AlreadyRunning { pid }

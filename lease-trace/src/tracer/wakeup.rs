@@ -4,14 +4,14 @@
 use std::{io, os::fd::AsFd as _};
 
 use aya::maps::MapData;
-use lease_trace_common::{count::Count, owner, stake::StakeKey};
+use lease_trace_common::{control, count::Count, stake::StakeKey};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     Error, maps,
     maps::Maps,
     of_monitor,
-    pinned::{self, Words},
+    pinned::{self, ControlMap},
     snapshot::{Reference, StakeView},
     walk::{Over, Walker},
 };
@@ -21,7 +21,7 @@ use crate::kernel::wake::WakeRing;
 pub struct Watch {
     /// Of which folder they are; another one is made for other maps.
     folder: Option<u64>,
-    words: Words,
+    control_map: ControlMap,
     maps: Maps<MapData>,
     walker: Walker,
     wake: AsyncFd<WakeRing>,
@@ -31,14 +31,14 @@ impl Watch {
     /// Nothing where nobody watches leases and pins. Must be called inside a tokio runtime.
     pub fn open() -> Result<Option<Self>, Error> {
         let folder = pinned::inode();
-        let Some(words) = Words::open() else {
+        let Some(control_map) = ControlMap::open() else {
             return Ok(None);
         };
-        if words.source()?.is_none() {
+        if control_map.source()?.is_none() {
             return Ok(None);
         }
         // From here on it is woken; what it looks at, it looks at later.
-        pinned::set_words(&[(owner::WAITED, 1)])?;
+        pinned::set_words(&[(control::WAITED, 1)])?;
         let map = pinned::open("WAKE")?;
         let failed = |error: io::Error| Error::maps("cannot wait on the map", "WAKE", error);
         let ring = map
@@ -52,7 +52,7 @@ impl Watch {
         let wake = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         Ok(Some(Self {
             folder,
-            words,
+            control_map,
             maps: of_monitor()?,
             walker: pinned::walker()?,
             wake: wake.map_err(|error| failed(error.into()))?,
@@ -61,7 +61,7 @@ impl Watch {
 
     /// Whether somebody still keeps these maps right.
     pub fn is_kept(&self) -> bool {
-        pinned::inode() == self.folder && matches!(self.words.source(), Ok(Some(_)))
+        pinned::inode() == self.folder && matches!(self.control_map.source(), Ok(Some(_)))
     }
 
     /// Whether any process has pins under a lease: else no call can be a breach.

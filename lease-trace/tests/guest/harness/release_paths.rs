@@ -1,4 +1,4 @@
-//! The ways out of a lease, and what holds the pins meanwhile.
+//! The release paths of a lease, and what holds the pins meanwhile.
 
 use super::actor::Fate;
 use super::{Actor, Rxe, Scratch, Setting, Subject, open_lease_and_pin};
@@ -14,7 +14,7 @@ pub enum Holder {
 
 /// One way for a lease to go.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub struct ReleasePath {
     pub name: &'static str,
     /// What the tool calls it.
     pub cause: &'static str,
@@ -46,8 +46,8 @@ const fn by(
     cause: &'static str,
     before: &'static [&'static str],
     command: &'static str,
-) -> Way {
-    Way {
+) -> ReleasePath {
+    ReleasePath {
         name,
         cause,
         who,
@@ -61,11 +61,11 @@ const fn by_owner(
     cause: &'static str,
     before: &'static [&'static str],
     command: &'static str,
-) -> Way {
+) -> ReleasePath {
     by(Who::Owner, name, cause, before, command)
 }
 
-const WAYS: &[Way] = &[
+const RELEASE_PATHS: &[ReleasePath] = &[
     by_owner("unlock", "unlock", &[], "setlease f u"),
     by_owner("32-bit unlock", "unlock", &[], "setlease-32 f u"),
     by_owner("unlock of x32", "unlock", &[], "setlease-x32 f u"),
@@ -191,12 +191,12 @@ const WAYS: &[Way] = &[
 ];
 
 /// The ways that this kernel has.
-pub fn ways() -> Vec<Way> {
+pub fn release_paths() -> Vec<ReleasePath> {
     let (delegations, x32) = (has_delegations(), has_x32());
-    let fits = |way: &&Way| {
+    let fits = |way: &&ReleasePath| {
         (delegations || !way.command.contains("deleg")) && (x32 || !way.command.contains("x32"))
     };
-    WAYS.iter().filter(fits).copied().collect()
+    RELEASE_PATHS.iter().filter(fits).copied().collect()
 }
 
 fn has_delegations() -> bool {
@@ -226,7 +226,7 @@ fn has_x32() -> bool {
     }
 }
 
-impl Way {
+impl ReleasePath {
     /// The process itself is going away.
     pub fn ends(&self) -> bool {
         matches!(self.cause, "exit" | "killed")

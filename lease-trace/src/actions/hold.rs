@@ -11,13 +11,14 @@ use std::{
 use lease_trace_common::{event::Event, stake::StakeKey};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
-use super::{Done, process, wanted::Wanted};
+use super::{ActionTaken, process, wanted::Wanted};
 use crate::{
     record::Name,
     service::{Handed, Store},
 };
 
-/// Files held at one time; further ones are not, and that is said.
+/// Processes whose files are held at one time; what is beyond is not held, and that is said. The service manager
+/// keeps 4,096 descriptors (`FileDescriptorStoreMax` of the unit), and one process may have several of a file.
 const MOST: usize = 1024;
 
 /// One stake's files.
@@ -31,8 +32,8 @@ pub struct Held {
 
 impl Held {
     /// What there is to tell of it.
-    pub fn done(self, name: Name, outcome: &'static str) -> Done {
-        Done {
+    pub fn done(self, name: Name, outcome: &'static str) -> ActionTaken {
+        ActionTaken {
             name,
             event: self.event,
             path: self.path,
@@ -122,7 +123,12 @@ impl Holds {
     /// Brings what is held in line with what the stakes ask for, as of `as_of_ns`: takes back what
     /// was handed over, takes what is not held yet, and lets go of everything else. So nothing
     /// depends on notifications, which can be lost, or on a monitor having run all the time.
-    pub fn settle(&mut self, wanted: &[Wanted], handed: Vec<Handed>, as_of_ns: u64) -> Vec<Done> {
+    pub fn reconcile(
+        &mut self,
+        wanted: &[Wanted],
+        handed: Vec<Handed>,
+        as_of_ns: u64,
+    ) -> Vec<ActionTaken> {
         self.as_of_ns = as_of_ns;
         let asked: HashSet<StakeKey> = wanted.iter().map(|wanted| wanted.event.stake()).collect();
         self.missed.retain(|key| asked.contains(key));
@@ -131,7 +137,7 @@ impl Holds {
             .extract_if(|key, _| !asked.contains(key))
             .map(|(_, held)| held)
             .collect();
-        let mut done: Vec<Done> = unasked
+        let mut done: Vec<ActionTaken> = unasked
             .into_iter()
             .map(|held| self.closed(held).done(Name::HoldEnd, "pins-gone"))
             .collect();
@@ -150,7 +156,7 @@ impl Holds {
                     (Name::Failed, "too-late")
                 }
             };
-            done.push(Done {
+            done.push(ActionTaken {
                 name,
                 event: *event,
                 path: path.clone(),

@@ -1,4 +1,4 @@
-//! What userspace does in the name of a rule, when the kernel side asks for it: holds files, and
+//! What userspace does on behalf of a rule, when the kernel side asks for it: holds files, and
 //! sends signals where the process meant was not the current one.
 
 mod hold;
@@ -24,32 +24,32 @@ use crate::{
 
 /// Something the kernel side asks for.
 #[derive(Debug)]
-pub struct Order {
-    what: What,
+pub struct Request {
+    kind: RequestKind,
     event: Event,
     path: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum RequestKind {
     Hold,
-    LetGo,
+    Release,
     Signal(Action),
 }
 
-impl Order {
-    /// The order in a notification, if it is one.
+impl Request {
+    /// The request in a notification, if it is one.
     pub fn of(kind: EventKind, event: &Event, path: &[u8]) -> Option<Self> {
-        let what = match kind {
-            EventKind::Hold => What::Hold,
-            EventKind::Unhold => What::LetGo,
+        let kind = match kind {
+            EventKind::Hold => RequestKind::Hold,
+            EventKind::Unhold => RequestKind::Release,
             EventKind::Action if event.outcome == Outcome::HandedOver as u32 => {
-                What::Signal(Action::from_raw(event.action))
+                RequestKind::Signal(Action::from_raw(event.action))
             }
             _ => return None,
         };
         Some(Self {
-            what,
+            kind,
             event: *event,
             path: path.to_vec(),
         })
@@ -57,32 +57,34 @@ impl Order {
 }
 
 /// What was done, to be told.
-pub struct Done {
+pub struct ActionTaken {
     pub name: Name,
     pub event: Event,
     pub path: Vec<u8>,
     pub outcome: &'static str,
 }
 
-/// Carries orders out.
+/// Carries requests out.
 #[derive(Default)]
-pub struct Acting {
+pub struct Actions {
     holds: Holds,
     /// Notifications lost so far.
     lost: u64,
 }
 
-impl Acting {
-    /// Carries out one order.
-    pub fn carry_out(&mut self, order: Order) -> Option<Done> {
-        let Order { what, event, path } = order;
-        let (name, outcome) = match what {
-            What::LetGo if self.holds.is_old(&event) && self.holds.was_discarded(&event) => {
+impl Actions {
+    /// Carries out one request.
+    pub fn carry_out(&mut self, request: Request) -> Option<ActionTaken> {
+        let Request { kind, event, path } = request;
+        let (name, outcome) = match kind {
+            RequestKind::Release
+                if self.holds.is_old(&event) && self.holds.was_discarded(&event) =>
+            {
                 (Name::HoldEnd, "pins-gone")
             }
-            What::Hold | What::LetGo if self.holds.is_old(&event) => return None,
-            What::Hold if self.holds.has(&event) => return None,
-            What::Hold => match self.holds.take(&event, &path) {
+            RequestKind::Hold | RequestKind::Release if self.holds.is_old(&event) => return None,
+            RequestKind::Hold if self.holds.has(&event) => return None,
+            RequestKind::Hold => match self.holds.take(&event, &path) {
                 Ok(()) => (Name::Held, "done"),
                 Err(reason) => {
                     log::warn!(
@@ -92,13 +94,13 @@ impl Acting {
                     (Name::Failed, "too-late")
                 }
             },
-            What::LetGo => {
+            RequestKind::Release => {
                 let held = self.holds.let_go(&event)?;
                 return Some(held.done(Name::HoldEnd, "pins-gone"));
             }
-            What::Signal(action) => signal(&event, action),
+            RequestKind::Signal(action) => signal(&event, action),
         };
-        Some(Done {
+        Some(ActionTaken {
             name,
             event,
             path,
@@ -107,7 +109,7 @@ impl Acting {
     }
 
     /// Lets go of what was held for longer than `limit_ms` after its process let it go.
-    pub fn tick(&mut self, limit_ms: u64) -> Vec<Done> {
+    pub fn tick(&mut self, limit_ms: u64) -> Vec<ActionTaken> {
         self.holds
             .expire(Duration::from_millis(limit_ms))
             .into_iter()
@@ -122,9 +124,9 @@ impl Acting {
         tracer: &Tracer,
         store: Store,
         handed: Vec<Handed>,
-    ) -> Result<Vec<Done>, tracer::Error> {
+    ) -> Result<Vec<ActionTaken>, tracer::Error> {
         self.holds.keep_in(store);
-        self.settle(tracer, handed)
+        self.reconcile(tracer, handed)
     }
 
     /// The same once more, if notifications were lost since and any file was ever to be held.
@@ -132,20 +134,24 @@ impl Acting {
         &mut self,
         tracer: &Tracer,
         counts: &[u64; Count::LEN],
-    ) -> Result<Vec<Done>, tracer::Error> {
+    ) -> Result<Vec<ActionTaken>, tracer::Error> {
         let lost = counts[Count::LostRing as usize];
         let before = std::mem::replace(&mut self.lost, lost);
         if before == lost || counts[Count::HoldRequests as usize] == 0 {
             return Ok(Vec::new());
         }
-        self.settle(tracer, Vec::new())
+        self.reconcile(tracer, Vec::new())
     }
 
-    fn settle(&mut self, tracer: &Tracer, handed: Vec<Handed>) -> Result<Vec<Done>, tracer::Error> {
+    fn reconcile(
+        &mut self,
+        tracer: &Tracer,
+        handed: Vec<Handed>,
+    ) -> Result<Vec<ActionTaken>, tracer::Error> {
         // The time first: what is notified later may be in the stakes already, and does no harm.
         let now = Clock::sample().boot_ns();
         let wanted = wanted::wanted(&tracer.stakes()?, &tracer.in_force()?, now);
-        Ok(self.holds.settle(&wanted, handed, now))
+        Ok(self.holds.reconcile(&wanted, handed, now))
     }
 
     /// Whether the files held now are held when this process has ended.

@@ -3,6 +3,7 @@
 //!
 //! Whatever the order was, when all threads have ended the books are as if they had come one after the other.
 
+#[path = "interleavings/layer.rs"]
 mod layer;
 
 use std::sync::Arc;

@@ -49,7 +49,7 @@ fn rule(in_force: &InForce) -> [u8; NAME_LEN] {
         .rules
         .iter()
         .map(|rule| &rule.rule)
-        .filter(|rule| [rule.action, rule.otherwise].contains(&(Action::Hold as u32)));
+        .filter(|rule| [rule.action, rule.fallback].contains(&(Action::Hold as u32)));
     if let (Some(only), None) = (holding.next(), holding.next()) {
         return only.name;
     }
