@@ -120,7 +120,7 @@ fn what_a_worker_of_io_uring_drops_io_uring_dropped() {
 
 #[test]
 fn a_thread_with_a_table_of_its_own_ends_without_its_process() {
-    let thread = Facts {
+    let thread = ReleaseFacts {
         exiting: true,
         exit_code: 9,
         ..last(60)

@@ -37,12 +37,17 @@ on_entry!(
     |ctx| release::range(ctx.pointer(0), || ctx.parameter(0), || ctx.number(1))
 );
 
-on_entry!(
-    /// `void unpin_folio(struct folio *folio)` (6.11; mm/gup.c)
-    "unpin_folio",
-    unpin_folio_enter, unpin_folio_probe,
-    |ctx| release::folio(ctx.pointer(0), 1)
-);
+/// `void unpin_folio(struct folio *folio)` (6.11; mm/gup.c). A folio begins like its first page, so the kprobe of
+/// `unpin_user_page` is this one's, too.
+#[fentry(function = "unpin_folio")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the attribute hands over a value"
+)]
+pub fn unpin_folio_enter(ctx: FEntryContext) -> i32 {
+    release::folio(ctx.pointer(0), 1);
+    0
+}
 
 on_entry!(
     /// `void unpin_user_folio(struct folio *folio, unsigned long npages)` (6.12; mm/gup.c)

@@ -33,8 +33,16 @@ fn is_of_nobody() -> bool {
     nothing_tracked() && pinning().load() == 0
 }
 
+#[inline(always)]
+fn detach_one(folio: Folio) {
+    page_cache_detach(folio.0);
+}
+
+/// A global function, verified separately: checked once, not for each folio of a batch.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn detach_one(folio: Folio) -> i64 {
+extern "C" fn page_cache_detach(folio: u64) -> i64 {
+    let folio = Folio(folio);
     let held = folio.pins();
     if held == 0 {
         return 0;

@@ -257,6 +257,7 @@ mod tests {
           io_uring        no (4)      yes         yes         yes
           break-timeout   no (4)      no (6)      yes         yes
           other           no (4)      yes         yes (7)     yes (7)
+          thread-exit     no (4)      yes         yes         yes
           (1)  BPF LSM
           (2)  by denying it: a duplicate does not keep what is unlocked
           (3)  the system call is not modifiable; remedy: a newer kernel; 7.3 allows it

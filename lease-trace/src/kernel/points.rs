@@ -69,6 +69,7 @@ impl Point {
         match (suffix, self.group, self.stem) {
             ("ret", Group::PinsTaken, _) => "pins_taken_ret".to_owned(),
             ("probe", _, "unpin_folios") => "unpin_user_pages_probe".to_owned(),
+            ("probe", _, "unpin_folio") => "unpin_user_page_probe".to_owned(),
             _ => format!("{}_{suffix}", self.stem),
         }
     }

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// All release paths that a process can take or be sent.
-pub const RELEASE_PATHS: [Cause; 11] = [
+pub const RELEASE_PATHS: [Cause; 12] = [
     Cause::Unlock,
     Cause::Close,
     Cause::Dup2,
@@ -29,6 +29,7 @@ pub const RELEASE_PATHS: [Cause; 11] = [
     Cause::IoUring,
     Cause::BreakTimeout,
     Cause::Other,
+    Cause::ThreadExit,
 ];
 
 /// Why some release paths cannot be denied, whatever the kernel.

@@ -55,17 +55,17 @@ fn what_each_rule_comes_to_on_each_kernel() {
     }
     // unlock close dup2 close_range munmap exec exit killed io_uring break-timeout other bare-pin
     insta::assert_snapshot!(page, @r#"
-    report           RRRRRR--RRRR RRRRRR--RRRR RRRRRR--RRRR RRRRRR--RRRR
-    deny             DDDDD!--!!!! D!!!!!--!!!! !!!!!!--!!!! ?????!--!!!!
-    deny else report DDDDDR--RRRR DRRRRR--RRRR RRRRRR--RRRR ?????R--RRRR
-    deny else hold   DDDDDH--H!H! DHHHHH--H!H! !HHHHH--H!H! ?????H--H!H!
-    deny else stop   DDDDDS--SSSS DSSSSS--SSSS SSSSSS--SSSS ?????S--SSSS
-    deny else kill   DDDDDK--KKKK DKKKKK--KKKK KKKKKK--KKKK ?????K--KKKK
-    hold             DHHHHH--H!H! DHHHHH--H!H! !HHHHH--H!H! ?HHHHH--H!H!
-    hold else report DHHHHH--HRHR DHHHHH--HRHR RHHHHH--HRHR ?HHHHH--HRHR
-    hold else kill   DHHHHH--HKHK DHHHHH--HKHK KHHHHH--HKHK ?HHHHH--HKHK
-    stop             SSSSSS--SSSS SSSSSS--SSSS SSSSSS--SSSS SSSSSS--SSSS
-    kill             KKKKKK--KKKK KKKKKK--KKKK KKKKKK--KKKK KKKKKK--KKKK
+    report           RRRRRR--RRRRR RRRRRR--RRRRR RRRRRR--RRRRR RRRRRR--RRRRR
+    deny             DDDDD!--!!!!! D!!!!!--!!!!! !!!!!!--!!!!! ?????!--!!!!!
+    deny else report DDDDDR--RRRRR DRRRRR--RRRRR RRRRRR--RRRRR ?????R--RRRRR
+    deny else hold   DDDDDH--H!HH! DHHHHH--H!HH! !HHHHH--H!HH! ?????H--H!HH!
+    deny else stop   DDDDDS--SSSSS DSSSSS--SSSSS SSSSSS--SSSSS ?????S--SSSSS
+    deny else kill   DDDDDK--KKKKK DKKKKK--KKKKK KKKKKK--KKKKK ?????K--KKKKK
+    hold             DHHHHH--H!HH! DHHHHH--H!HH! !HHHHH--H!HH! ?HHHHH--H!HH!
+    hold else report DHHHHH--HRHHR DHHHHH--HRHHR RHHHHH--HRHHR ?HHHHH--HRHHR
+    hold else kill   DHHHHH--HKHHK DHHHHH--HKHHK KHHHHH--HKHHK ?HHHHH--HKHHK
+    stop             SSSSSS--SSSSS SSSSSS--SSSSS SSSSSS--SSSSS SSSSSS--SSSSS
+    kill             KKKKKK--KKKKK KKKKKK--KKKKK KKKKKK--KKKKK KKKKKK--KKKKK
     "#);
 }
 
@@ -83,8 +83,8 @@ fn what_cannot_be_had_is_refused() {
     let page = rules.map(|lines| on_kernel(&rule(lines), &ways).render_said());
     insta::assert_snapshot!(page.join("\n"), @r#"
     policy.toml:3:10: rule r: deny cannot be had for exec, io_uring, break-timeout,
-      other: no kernel lets this be denied; write fallback = "kill" (or "stop" or
-      "report"), or name in `cause` only release paths where it can
+      other, thread-exit: no kernel lets this be denied; write fallback = "kill" (or
+      "stop" or "report"), or name in `cause` only release paths where it can
      3 | action = "deny"
        |          ^^^^^^
 

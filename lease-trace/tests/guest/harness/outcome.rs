@@ -36,6 +36,8 @@ impl Outcome {
         match applies {
             _ if way.ends() => Self::Ending,
             "report" => Self::Told("reported"),
+            // Who has no pins of his own is refused nothing.
+            "deny" if way.is_bystanders() => Self::Told("spared"),
             "deny" => Self::Denied,
             "hold" => Self::Held,
             // Nobody is stopped or killed for what another process did.
