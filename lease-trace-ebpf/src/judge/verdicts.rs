@@ -79,6 +79,10 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
     let tgid = current::tgid();
+    // Asked once more: the books may have been put right.
+    if !last_cover::is_own(File(file)) {
+        return -1;
+    }
     let Some((_, lease)) = last_cover::lease_of(File(file)) else {
         return -1;
     };

@@ -282,9 +282,10 @@ fallback = \"report\"
           denied       unlock
           killed       close, dup2, close_range, munmap (the system call is not
                        modifiable)
-          killed       exec, io_uring, break-timeout, other, thread-exit (no kernel lets
-                       this be denied)
+          killed       exec, io_uring, other, thread-exit (no kernel lets this be
+                       denied)
           nothing      exit, killed (the process is ending)
+          not matched  break-timeout
 
         rings: when a process releases a lease on a file by close or unlock while it
           holds pins taken through io_uring on it, or holds long-term pins taken through

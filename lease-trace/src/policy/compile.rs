@@ -281,7 +281,9 @@ impl Compiler<'_> {
 
     fn causes(&mut self, matching: &Match) -> u32 {
         let Some(causes) = &matching.cause else {
-            return policy::ANY_CAUSE;
+            // Who may open a file for reading can have its lease time out: such a breach is one only under a rule
+            // that says so.
+            return policy::ANY_CAUSE & !cause_bit(Cause::BreakTimeout as u32);
         };
         self.not_empty(causes);
         let mut set = 0;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Actor, Enforcement, Fate, Pinned, Scratch, eventually, open_lease_and_pin, text,
+    Actor, Enforcement, Fate, Pinned, Scratch, Setting, eventually, open_lease_and_pin, text,
 };
 
 fn deny() -> String {
@@ -127,4 +127,25 @@ fn a_file_with_pins_is_found_behind_others() {
         Fate::Ok
     };
     assert_eq!(actor.fate("close_range first last"), expected);
+}
+
+/// Whoever may open the file for reading can have a write lease broken; a holder with pins cannot comply. Rules
+/// that do not name `break-timeout` leave him alone.
+#[test]
+fn who_does_not_answer_a_break_is_judged_only_where_a_rule_says_so() {
+    let _short = Setting::set("fs/lease-break-time", "2");
+    let scratch = Scratch::new();
+    let kill = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"kill\"\n";
+    let enforcement = Enforcement::start(kill);
+    let monitor = enforcement.monitor();
+    let holder = Actor::start();
+    let file = open_lease_and_pin(&holder, &scratch.file("f"));
+    let other = Actor::start();
+    other.ok(&format!("open g {} ro", file.path));
+    let zombie = monitor.expect_of("zombie", holder.pid());
+    assert_eq!(text(&zombie, "cause"), "break-timeout", "{zombie}");
+    monitor.barrier();
+    monitor.none_for(holder.pid(), "killed");
+    assert_eq!(holder.ok("pid"), holder.pid().to_string());
+    assert_eq!(enforcement.hits("r"), serde_json::json!({}));
 }

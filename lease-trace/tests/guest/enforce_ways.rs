@@ -27,12 +27,16 @@ pub fn policy(mode: &str, folder_of: impl Fn(&str) -> String) -> String {
         };
         format!(
             "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{folder}\"\n\
-             {fallback}"
+             match.cause = {ALL}\n{fallback}"
         )
     });
     let rules: Vec<String> = rules.collect();
     format!("mode = \"{mode}\"\n{}", rules.concat())
 }
+
+/// A break that is not answered is a breach only under a rule that says so.
+const ALL: &str = "[\"unlock\", \"close\", \"dup2\", \"close_range\", \"munmap\", \"exec\", \"exit\", \
+                   \"killed\", \"io_uring\", \"break-timeout\", \"other\", \"thread-exit\"]";
 
 /// All release paths under one action.
 pub fn every_way(

@@ -3,8 +3,9 @@
 use super::*;
 
 #[test]
-fn without_keys_a_rule_matches_every_zombie() {
+fn without_keys_a_rule_matches_every_zombie_but_of_breaks() {
     let mut expected = Rule {
+        causes: !cause_bit(Cause::BreakTimeout as u32),
         grace_ms: 2000,
         action: Action::Kill as u32,
         ..Rule::ANY

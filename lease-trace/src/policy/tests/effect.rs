@@ -55,17 +55,17 @@ fn what_each_rule_comes_to_on_each_kernel() {
     }
     // unlock close dup2 close_range munmap exec exit killed io_uring break-timeout other bare-pin
     insta::assert_snapshot!(page, @r#"
-    report           RRRRRR--RRRRR RRRRRR--RRRRR RRRRRR--RRRRR RRRRRR--RRRRR
-    deny             DDDDD!--!!!!! D!!!!!--!!!!! !!!!!!--!!!!! ?????!--!!!!!
-    deny else report DDDDDR--RRRRR DRRRRR--RRRRR RRRRRR--RRRRR ?????R--RRRRR
-    deny else hold   DDDDDH--H!HH! DHHHHH--H!HH! !HHHHH--H!HH! ?????H--H!HH!
-    deny else stop   DDDDDS--SSSSS DSSSSS--SSSSS SSSSSS--SSSSS ?????S--SSSSS
-    deny else kill   DDDDDK--KKKKK DKKKKK--KKKKK KKKKKK--KKKKK ?????K--KKKKK
-    hold             DHHHHH--H!HH! DHHHHH--H!HH! !HHHHH--H!HH! ?HHHHH--H!HH!
-    hold else report DHHHHH--HRHHR DHHHHH--HRHHR RHHHHH--HRHHR ?HHHHH--HRHHR
-    hold else kill   DHHHHH--HKHHK DHHHHH--HKHHK KHHHHH--HKHHK ?HHHHH--HKHHK
-    stop             SSSSSS--SSSSS SSSSSS--SSSSS SSSSSS--SSSSS SSSSSS--SSSSS
-    kill             KKKKKK--KKKKK KKKKKK--KKKKK KKKKKK--KKKKK KKKKKK--KKKKK
+    report           RRRRRR--R.RRR RRRRRR--R.RRR RRRRRR--R.RRR RRRRRR--R.RRR
+    deny             DDDDD!--!.!!! D!!!!!--!.!!! !!!!!!--!.!!! ?????!--!.!!!
+    deny else report DDDDDR--R.RRR DRRRRR--R.RRR RRRRRR--R.RRR ?????R--R.RRR
+    deny else hold   DDDDDH--H.HH! DHHHHH--H.HH! !HHHHH--H.HH! ?????H--H.HH!
+    deny else stop   DDDDDS--S.SSS DSSSSS--S.SSS SSSSSS--S.SSS ?????S--S.SSS
+    deny else kill   DDDDDK--K.KKK DKKKKK--K.KKK KKKKKK--K.KKK ?????K--K.KKK
+    hold             DHHHHH--H.HH! DHHHHH--H.HH! !HHHHH--H.HH! ?HHHHH--H.HH!
+    hold else report DHHHHH--H.HHR DHHHHH--H.HHR RHHHHH--H.HHR ?HHHHH--H.HHR
+    hold else kill   DHHHHH--H.HHK DHHHHH--H.HHK KHHHHH--H.HHK ?HHHHH--H.HHK
+    stop             SSSSSS--S.SSS SSSSSS--S.SSS SSSSSS--S.SSS SSSSSS--S.SSS
+    kill             KKKKKK--K.KKK KKKKKK--K.KKK KKKKKK--K.KKK KKKKKK--K.KKK
     "#);
 }
 
@@ -74,17 +74,17 @@ fn what_cannot_be_had_is_refused() {
     let rules = [
         "action = \"deny\"",
         "match.cause = [\"unlock\", \"close\"]\naction = \"deny\"",
-        "action = \"hold\"",
-        "action = \"deny\"\nfallback = \"hold\"",
+        "match.cause = [\"close\", \"break-timeout\"]\naction = \"hold\"",
+        "match.cause = \"break-timeout\"\naction = \"deny\"\nfallback = \"hold\"",
         "on = \"bare-pin\"\naction = \"deny\"",
         "on = [\"zombie\", \"bare-pin\"]\naction = \"hold\"",
     ];
     let ways = ReleasePaths::like_debian_12();
     let page = rules.map(|lines| on_kernel(&rule(lines), &ways).render_said());
     insta::assert_snapshot!(page.join("\n"), @r#"
-    policy.toml:3:10: rule r: deny cannot be had for exec, io_uring, break-timeout,
-      other, thread-exit: no kernel lets this be denied; write fallback = "kill" (or
-      "stop" or "report"), or name in `cause` only release paths where it can
+    policy.toml:3:10: rule r: deny cannot be had for exec, io_uring, other,
+      thread-exit: no kernel lets this be denied; write fallback = "kill" (or "stop"
+      or "report"), or name in `cause` only release paths where it can
      3 | action = "deny"
        |          ^^^^^^
 
@@ -101,16 +101,16 @@ fn what_cannot_be_had_is_refused() {
      4 | action = "deny"
        |          ^^^^^^
 
-    policy.toml:3:10: rule r: hold cannot be had for break-timeout: the kernel takes
+    policy.toml:4:10: rule r: hold cannot be had for break-timeout: the kernel takes
       the lease away, whoever keeps the file; write fallback = "kill" (or "stop" or
       "report"), or name in `cause` only release paths where it can
-     3 | action = "hold"
+     4 | action = "hold"
        |          ^^^^^^
 
-    policy.toml:4:12: rule r: neither deny nor hold can be had for break-timeout: no
+    policy.toml:5:12: rule r: neither deny nor hold can be had for break-timeout: no
       kernel lets this be denied; write fallback = "kill" (or "stop" or "report"),
       or name in `cause` only release paths where it can
-     4 | fallback = "hold"
+     5 | fallback = "hold"
        |            ^^^^^^
 
     policy.toml:4:10: rule r: deny cannot be had for bare-pin: there is no release
@@ -119,11 +119,9 @@ fn what_cannot_be_had_is_refused() {
      4 | action = "deny"
        |          ^^^^^^
 
-    policy.toml:4:10: rule r: hold cannot be had for break-timeout, bare-pin: the
-      kernel takes the lease away, whoever keeps the file; there is no release to
-      deny and no lease to hold; write fallback = "kill" (or "stop" or "report"), or
-      name in `cause` only release paths where it can and leave "bare-pin" out of
-      `on`
+    policy.toml:4:10: rule r: hold cannot be had for bare-pin: there is no release
+      to deny and no lease to hold; write fallback = "kill" (or "stop" or "report"),
+      or leave "bare-pin" out of `on`
      4 | action = "hold"
        |          ^^^^^^
     "#);
