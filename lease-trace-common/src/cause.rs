@@ -147,8 +147,8 @@ const fn call_64(number: i64) -> Call {
         3 => Call::Way(Cause::Close),
         33 | 292 => Call::Way(Cause::Dup2),
         436 => Call::Way(Cause::CloseRange),
-        // mmap, munmap, mremap, shmdt
-        9 | 11 | 25 | 67 => Call::Way(Cause::Munmap),
+        // mmap, munmap, mremap, shmat (SHM_REMAP), shmdt
+        9 | 11 | 25 | 30 | 67 => Call::Way(Cause::Munmap),
         59 | 322 => Call::Way(Cause::Exec),
         60 | 231 => Call::Way(Cause::Exit),
         425..=427 => Call::Way(Cause::IoUring),
@@ -164,8 +164,8 @@ const fn call_32(number: i64) -> Call {
         6 => Call::Way(Cause::Close),
         63 | 330 => Call::Way(Cause::Dup2),
         436 => Call::Way(Cause::CloseRange),
-        // mmap, munmap, mremap, mmap2, shmdt
-        90 | 91 | 163 | 192 | 398 => Call::Way(Cause::Munmap),
+        // mmap, munmap, mremap, mmap2, shmat (SHM_REMAP), shmdt
+        90 | 91 | 163 | 192 | 397 | 398 => Call::Way(Cause::Munmap),
         11 | 358 => Call::Way(Cause::Exec),
         1 | 252 => Call::Way(Cause::Exit),
         425..=427 => Call::Way(Cause::IoUring),

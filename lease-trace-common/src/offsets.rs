@@ -130,6 +130,8 @@ offsets! {
     task_signal: Field [task_struct.signal],
     signal_exit_code: Field [signal_struct.group_exit_code],
     signal_live: Field [signal_struct.live],
+    signal_threads: Field [signal_struct.thread_head],
+    task_thread: Field [task_struct.thread_node],
     signal_flags: Field [signal_struct.flags],
     task_leader: Field [task_struct.group_leader],
     task_comm: Field [task_struct.comm],

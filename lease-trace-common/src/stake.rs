@@ -95,6 +95,8 @@ pub struct Stake {
     pub file: u64,
     /// 1: the monitor was asked to hold the file.
     pub held: u64,
+    /// When the monitor was asked last to signal the owner, see [`order`]; 0: never.
+    pub ordered: u64,
     /// How many of the leases others have set: they cover the pins, and count no longer than these.
     pub inherited: u64,
     /// The newest lease, or the one that ended last.
@@ -107,6 +109,18 @@ pub struct Stake {
     pub context: Context,
     /// Return addresses of the call that took the first pins, innermost first, 0 at the end.
     pub stack: [u64; STACK_LEN],
+}
+
+/// An order to signal a stake's owner: when it was given (CLOCK_BOOTTIME, in 256 ns), and the
+/// [`Action`](crate::policy::Action) in the lowest byte.
+#[inline(always)]
+pub const fn order(given_ns: u64, action: u32) -> u64 {
+    given_ns & !0xff | (action & 0xff) as u64
+}
+
+/// When an order was given, and the action.
+pub const fn order_parts(order: u64) -> (u64, u32) {
+    (order & !0xff, (order & 0xff) as u32)
 }
 
 /// Bits of the minor number in a device number of the kernel's own encoding
@@ -241,7 +255,7 @@ const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 13 * 8
+        == 14 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()

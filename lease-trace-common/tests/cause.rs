@@ -36,6 +36,7 @@ fn the_system_call_that_drops_the_last_reference_is_the_cause() {
         (436, Cause::CloseRange),
         (9, Cause::Munmap),
         (11, Cause::Munmap),
+        (30, Cause::Munmap),
         (25, Cause::Munmap),
         (59, Cause::Exec),
         (322, Cause::Exec),

@@ -75,9 +75,14 @@ extern "C" fn policy_find(key: u64) -> i64 {
             cause_bit(cause)
         };
         (*facts).pins = stake.pins();
-        (*facts).uid = record.owner.uid;
+        // As it is now; of a process that is gone, as it was.
+        let (uid, comm) = match owner {
+            Some(task) => (task.uid(), task.comm()),
+            None => (record.owner.uid, record.owner.comm),
+        };
+        (*facts).uid = uid;
         (*facts).gid = owner.and_then(TaskPtr::gid).unwrap_or(u32::MAX);
-        let comm = &raw const record.owner.comm;
+        let comm = &raw const comm;
         (*facts).comm[0] = comm.cast::<u64>().read_unaligned();
         (*facts).comm[1] = (&raw const (*comm)[8]).cast::<u64>().read_unaligned();
     }

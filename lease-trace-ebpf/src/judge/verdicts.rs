@@ -229,7 +229,14 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
         Verdict::Pass => return 0,
         Verdict::Deny => (Action::Deny, Outcome::Done),
         Verdict::Tell(action, outcome) => (action, outcome),
-        Verdict::Signal(action) => (action, signal(stake, action)),
+        Verdict::Signal(action) => {
+            let outcome = signal(stake, action);
+            if outcome as u32 == Outcome::HandedOver as u32 {
+                // Here, too: the ring may be full of what others do.
+                stake.order(current::now(), action as u32);
+            }
+            (action, outcome)
+        }
     };
     record(inode, stake, found, cause, action, outcome);
     before as i64 & 1

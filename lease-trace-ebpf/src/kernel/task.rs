@@ -172,6 +172,23 @@ impl TaskPtr {
             .map_or(0, |table| at(table, offset!(table_len)))
     }
 
+    /// A task of the same process that has a table of descriptors: this one, or where it is the first thread and has
+    /// ended, the next. The first one stays in the list of threads until the last has gone; others that ended are
+    /// taken out (kernel/exit.c, `release_task`).
+    #[inline(always)]
+    pub fn with_descriptors(self) -> Self {
+        if pointer(self.0, offset!(task_files)).is_some() {
+            return self;
+        }
+        let next = at::<u64>(self.0, offset!(task_thread));
+        let head = at::<u64>(self.0, offset!(task_signal)) + u64::from(offset!(signal_threads));
+        if next == 0 || next == head {
+            self
+        } else {
+            Self(next - u64::from(offset!(task_thread)))
+        }
+    }
+
     /// Whether another task uses the same table of descriptors.
     #[inline(always)]
     pub fn shares_descriptors(self) -> bool {

@@ -9,7 +9,7 @@ use lease_trace_common::{
     count::Count,
     idle::Of,
     lease::LeaseInfo,
-    stake::{Stake, StakeKey, Task, pins},
+    stake::{Stake, StakeKey, Task, order, pins},
     word::{self, Change, Word as _},
 };
 
@@ -215,6 +215,13 @@ impl StakeRef {
     fn held(self) -> At {
         // SAFETY: `held` is part of a map value.
         unsafe { At::new(&raw mut (*self.record).held) }
+    }
+
+    /// Keeps the order to signal its owner, for a monitor that was not notified of it.
+    #[inline(always)]
+    pub fn order(self, given_ns: u64, action: u32) {
+        // SAFETY: a map value.
+        unsafe { (*self.record).ordered = order(given_ns, action) };
     }
 
     /// Marks the stake as held; false if it was already.

@@ -198,7 +198,11 @@ fn owner(stake: StakeRef) -> Option<TaskPtr> {
     } = stake.get();
     let task = TaskPtr(*task);
     let is_same = task.0 != 0 && task.tgid() == stake.key.tgid && task.started() == *started_ns;
-    if is_same { Some(task) } else { None }
+    if is_same {
+        Some(task.with_descriptors())
+    } else {
+        None
+    }
 }
 
 unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {

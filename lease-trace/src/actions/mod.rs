@@ -2,6 +2,7 @@
 //! sends signals where the process meant was not the current one.
 
 mod hold;
+mod orders;
 mod process;
 mod wanted;
 
@@ -14,7 +15,7 @@ use lease_trace_common::{
     verdict::Outcome,
 };
 
-use self::hold::Holds;
+use self::{hold::Holds, orders::Orders};
 use crate::{
     clock::Clock,
     record::Name,
@@ -68,6 +69,7 @@ pub struct ActionTaken {
 #[derive(Default)]
 pub struct Actions {
     holds: Holds,
+    orders: Orders,
     /// Notifications lost so far.
     lost: u64,
 }
@@ -98,6 +100,9 @@ impl Actions {
                 let held = self.holds.let_go(&event)?;
                 return Some(held.done(Name::HoldEnd, "pins-gone"));
             }
+            RequestKind::Signal(_) if !self.orders.is_new(&event, Clock::sample().boot_ns()) => {
+                return None;
+            }
             RequestKind::Signal(action) => signal(&event, action),
         };
         Some(ActionTaken {
@@ -126,10 +131,12 @@ impl Actions {
         handed: Vec<Handed>,
     ) -> Result<Vec<ActionTaken>, tracer::Error> {
         self.holds.keep_in(store);
+        self.orders.begin(Clock::sample().boot_ns());
         self.reconcile(tracer, handed)
     }
 
-    /// The same once more, if notifications were lost since and any file was ever to be held.
+    /// The same once more, and signals that were asked for, if notifications were lost since and anything was ever
+    /// asked for.
     pub fn catch_up(
         &mut self,
         tracer: &Tracer,
@@ -137,7 +144,8 @@ impl Actions {
     ) -> Result<Vec<ActionTaken>, tracer::Error> {
         let lost = counts[Count::LostRing as usize];
         let before = std::mem::replace(&mut self.lost, lost);
-        if before == lost || counts[Count::HoldRequests as usize] == 0 {
+        let asked = [Count::HoldRequests, Count::HandedOver].map(|count| counts[count as usize]);
+        if before == lost || asked == [0, 0] {
             return Ok(Vec::new());
         }
         self.reconcile(tracer, Vec::new())
@@ -150,8 +158,16 @@ impl Actions {
     ) -> Result<Vec<ActionTaken>, tracer::Error> {
         // The time first: what is notified later may be in the stakes already, and does no harm.
         let now = Clock::sample().boot_ns();
-        let wanted = wanted::wanted(&tracer.stakes()?, &tracer.in_force()?, now);
-        Ok(self.holds.reconcile(&wanted, handed, now))
+        let stakes = tracer.stakes()?;
+        let wanted = wanted::wanted(&stakes, &tracer.in_force()?, now);
+        let mut done = self.holds.reconcile(&wanted, handed, now);
+        let outstanding = self.orders.outstanding(&stakes, now);
+        done.extend(
+            outstanding
+                .into_iter()
+                .filter_map(|order| self.carry_out(order)),
+        );
+        Ok(done)
     }
 
     /// Whether the files held now are held when this process has ended.

@@ -109,6 +109,34 @@ fn pins_through_another_open_are_covered_by_the_reference() {
     monitor.none_for(parent.pid(), "zombie");
 }
 
+/// A process whose first thread has ended has its descriptors all the same.
+#[test]
+fn a_process_without_its_first_thread_is_covered() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let parent = Actor::start();
+    let path = scratch.file("f");
+    parent.ok(&format!("open f {path} rw,creat,cloexec"));
+    parent.ok("write-all f 1M");
+    let heir = parent.fork("heir");
+    for command in [
+        "uring own",
+        &format!("open g {path} rw"),
+        "mmap m g 1M shared rw",
+        "register-buffers own m",
+        "munmap m",
+        "close g",
+        "end-first-thread",
+        "pid",
+    ] {
+        parent.ok(&format!("heir: {command}"));
+    }
+    monitor.expect_of("bare-pin", heir);
+    parent.all(&["setlease f w", "setlease f u"]);
+    let zombie = expect_zombie(&monitor, heir, &Subject::at(&path), "unlock");
+    assert_released_by(&zombie, parent.pid());
+}
+
 /// What the receiver of a descriptor has pinned before is covered from then on.
 #[test]
 fn a_reference_that_comes_late_covers_what_was_bare() {

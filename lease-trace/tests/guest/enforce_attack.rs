@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -309,4 +310,36 @@ fn leases_without_end_fail_open_and_are_told() {
     // What was lost is told to every monitor that comes; the next scenario's must not hear of it.
     drop((monitor, enforcement));
     retire_enforcement();
+}
+
+/// The ring is everybody's, and anybody can fill it. What the monitor was to do for a rule is in the stake as well.
+#[test]
+fn a_full_ring_saves_nobody() {
+    /// Bare pins of one process that find room in the ring, and some more.
+    const MANY: u32 = 12_000;
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&kill());
+    let monitor = enforcement.monitor();
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.all(&["munmap m", "begin-own-table t", "close f"]);
+    let flooder = Actor::start();
+    flooder.all(&[
+        "uring ring",
+        &format!("open g {} rw,creat", scratch.file("g")),
+        "truncate g 4K",
+        "mmap n g 4K shared rw",
+    ]);
+    actor.ok(&format!("signal {} STOP", monitor.pid()));
+    let flood = format!("time-buffers ring n {MANY}");
+    flooder.ok_within(Duration::from_mins(2), &flood);
+    let full = Tool::beside(&["enforce", "status", "-J"]).finish().exits(0);
+    assert!(full.json()["lost"].to_string().contains("ring"), "{full}");
+    actor.ok("finish t");
+    let stat = format!("/proc/{}/stat", actor.pid());
+    let is_dead = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+    assert!(!is_dead());
+    flooder.ok(&format!("signal {} CONT", monitor.pid()));
+    assert!(eventually(is_dead), "{:?}", fs::read_to_string(&stat));
+    monitor.expect_of("killed", actor.pid());
 }

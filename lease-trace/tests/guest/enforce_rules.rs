@@ -279,3 +279,17 @@ fn a_lease_that_became_another_is_judged_as_what_it_is() {
         actor.ok("setlease f u");
     }
 }
+
+/// A rule looks at the process as it is now, not as it was when it took its first pins.
+#[test]
+fn the_process_under_its_present_name() {
+    let scratch = Scratch::new();
+    let renamed = rule(&scratch, "renamed", "match.comm = \"culp*\"");
+    let _enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{renamed}"));
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("renamed/f"));
+    actor.ok("comm culprit");
+    is_denied(&actor, &file);
+    actor.all(&["comm bystander", "setlease f u"]);
+    assert!(leases_on(&file).is_empty());
+}

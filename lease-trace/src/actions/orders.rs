@@ -1,0 +1,138 @@
+//! Orders to signal the owner of a stake. A notification of one may be lost, since the ring is everybody's;
+//! the stake keeps the last that it was given, and what was not carried out is carried out from there.
+
+use std::collections::HashMap;
+
+use lease_trace_common::{
+    event::{Event, EventKind},
+    policy::Action,
+    stake::{order_parts, pins},
+    verdict::Outcome,
+};
+
+use super::{Request, RequestKind};
+use crate::tracer::snapshot::{Notification, StakeView};
+
+/// How many are remembered as carried out; beyond, the oldest is forgotten. It would be carried out again only if
+/// notifications are lost while its stake has pins, which a killed process has not.
+const MOST: usize = 4096;
+
+/// What became of orders.
+#[derive(Default)]
+pub struct Orders {
+    /// When each stake's was carried out, by process and inode (CLOCK_BOOTTIME, ns).
+    carried_out: HashMap<(u32, u64), u64>,
+    /// Older ones were for another monitor (CLOCK_BOOTTIME, ns).
+    since_ns: u64,
+}
+
+impl Orders {
+    /// From now on orders are for this monitor. What was given before, and perhaps carried out, is left alone: a
+    /// process that was stopped may have been continued since.
+    pub fn begin(&mut self, now_ns: u64) {
+        self.since_ns = now_ns;
+    }
+
+    /// Notes that the order in this event, or one that was given later, is carried out; false if it was already.
+    pub fn is_new(&mut self, event: &Event, now_ns: u64) -> bool {
+        let key = (event.owner.tgid, event.inode_id);
+        if self
+            .carried_out
+            .get(&key)
+            .is_some_and(|at| *at >= event.time_ns)
+        {
+            return false;
+        }
+        if self.carried_out.len() >= MOST
+            && let Some(oldest) = self.carried_out.iter().min_by_key(|(_, at)| **at)
+        {
+            let oldest = *oldest.0;
+            self.carried_out.remove(&oldest);
+        }
+        self.carried_out.insert(key, now_ns);
+        true
+    }
+
+    /// What stakes with pins were ordered and nobody has carried out.
+    pub fn outstanding(&self, stakes: &[StakeView], now_ns: u64) -> Vec<Request> {
+        stakes
+            .iter()
+            .filter_map(|view| {
+                let (given_ns, action) = order_parts(view.stake.ordered);
+                let key = (view.key.tgid, view.key.inode);
+                let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
+                if given_ns <= self.since_ns || is_done || pins(view.stake.word) == 0 {
+                    return None;
+                }
+                let Notification { event, path } = view.notification(EventKind::Action, now_ns)?;
+                let event = Event {
+                    action,
+                    outcome: Outcome::HandedOver as u32,
+                    enforced: 1,
+                    ..event
+                };
+                let kind = RequestKind::Signal(Action::from_raw(action));
+                Some(Request { kind, event, path })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lease_trace_common::stake::{Inode, PIN, Stake, StakeKey, order};
+
+    use super::*;
+    use crate::{fixtures, tracer::snapshot::InodeView};
+
+    fn ordered(given_ns: u64, word: u64) -> StakeView {
+        let inode: Inode = fixtures::blank();
+        let mut stake: Stake = fixtures::blank();
+        (stake.ordered, stake.word) = (order(given_ns, Action::Kill as u32), word);
+        stake.owner.tgid = 4711;
+        StakeView {
+            key: StakeKey::new(4711, 9),
+            stake,
+            inode: InodeView {
+                inode: Some(inode),
+                path: None,
+                breaker: None,
+            },
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_carried_out_once() {
+        let mut orders = Orders::default();
+        orders.begin(5000);
+        assert!(orders.outstanding(&[ordered(4096, PIN)], 9000).is_empty());
+        assert!(orders.outstanding(&[ordered(8192, 0)], 9000).is_empty());
+        let stakes = [ordered(8192, PIN)];
+        let outstanding = orders.outstanding(&stakes, 9000);
+        let [only] = outstanding.as_slice() else {
+            panic!("{outstanding:?}");
+        };
+        assert_eq!(only.kind, RequestKind::Signal(Action::Kill));
+        assert!(orders.is_new(&only.event, 9000));
+        assert!(orders.outstanding(&stakes, 9100).is_empty());
+        // Its notification was not lost after all.
+        let late = Event {
+            time_ns: 8200,
+            ..only.event
+        };
+        assert!(!orders.is_new(&late, 9200));
+        // A later one is another.
+        assert_eq!(orders.outstanding(&[ordered(9216, PIN)], 9300).len(), 1);
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let mut orders = Orders::default();
+        let mut event: Event = fixtures::blank();
+        for number in 0..2 * MOST as u64 {
+            (event.inode_id, event.time_ns) = (number, number);
+            assert!(orders.is_new(&event, number + 1));
+        }
+        assert_eq!(orders.carried_out.len(), MOST);
+    }
+}
