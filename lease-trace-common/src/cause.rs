@@ -200,7 +200,9 @@ pub const fn classify(facts: &ReleaseFacts) -> Cause {
         };
     }
     if facts.exiting && !facts.kthread {
-        return if !facts.ending {
+        return if !facts.ending && facts.io_worker {
+            Cause::IoUring
+        } else if !facts.ending {
             Cause::ThreadExit
         } else if facts.exit_code & 0x7f != 0 {
             Cause::Killed

@@ -39,4 +39,4 @@ pub const LEN: u32 = 12;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 18;
+pub const LAYOUT: u64 = 19;

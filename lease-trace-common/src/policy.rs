@@ -219,6 +219,14 @@ const _: () = assert!(Cause::ALL.len() < 16);
 /// Every cause.
 pub const ANY_CAUSE: u32 = u32::MAX;
 
+/// Stands beside the cause `break-timeout` in a set where whoever wanted the lease broken has the same user as its
+/// holder: nobody else has done that to him.
+pub const OWN_BREAK: u32 = 1 << 16;
+
+/// The causes of a rule that names none: a break by another user, which its holder may be unable to obey, is a breach only
+/// under rules that say so.
+pub const USUAL_CAUSES: u32 = ANY_CAUSE & !cause_bit(Cause::BreakTimeout as u32);
+
 /// A kind of lease in a set of them.
 #[inline(always)]
 pub const fn kind_bit(kind: Kind) -> u32 {
@@ -296,7 +304,10 @@ pub struct RuleFacts {
     pub uid: u32,
     /// `u32::MAX` where it is not known, which only a rule for any group matches.
     pub gid: u32,
+    /// The process's name now.
     pub comm: [u64; 2],
+    /// And when it took its first pins: it may have taken another since, or exec(2) has given it one.
+    pub comm_before: [u64; 2],
 }
 
 impl Rule {
@@ -337,8 +348,13 @@ impl Rule {
             && facts.uid <= self.uid[1]
             && self.gid[0] <= facts.gid
             && facts.gid <= self.gid[1]
-            && facts.comm[0] & self.comm_mask[0] == self.comm_bits[0]
-            && facts.comm[1] & self.comm_mask[1] == self.comm_bits[1]
+            && (self.is_named(facts.comm) || self.is_named(facts.comm_before))
+    }
+
+    #[inline(always)]
+    const fn is_named(&self, comm: [u64; 2]) -> bool {
+        comm[0] & self.comm_mask[0] == self.comm_bits[0]
+            && comm[1] & self.comm_mask[1] == self.comm_bits[1]
     }
 
     /// Its name, without the padding.

@@ -6,8 +6,8 @@ use lease_trace_common::{
     cause::Cause,
     lease::{F_RDLCK, F_WRLCK, Kind},
     policy::{
-        ANY_CAUSE, Action, BANKS, DENIABLE, HITS, Header, ROWS, RULES, Rule, RuleFacts, cause_bit,
-        hit, kind_bit, mode_bit, on,
+        ANY_CAUSE, Action, BANKS, DENIABLE, HITS, Header, OWN_BREAK, ROWS, RULES, Rule, RuleFacts,
+        USUAL_CAUSES, cause_bit, hit, kind_bit, mode_bit, on,
     },
     verdict::Outcome,
 };
@@ -70,7 +70,60 @@ fn facts() -> RuleFacts {
         uid: 1000,
         gid: 100,
         comm: [u64::from_le_bytes(*b"client\0\0"), 0],
+        comm_before: [u64::from_le_bytes(*b"loader\0\0"), 0],
     }
+}
+
+#[test]
+fn a_process_is_known_by_its_name_now_and_by_the_one_it_had() {
+    for (name, is_admitted) in [
+        (b"client\0\0", true),
+        (b"loader\0\0", true),
+        (b"other\0\0\0", false),
+    ] {
+        let rule = Rule {
+            comm_mask: [u64::MAX, u64::MAX],
+            comm_bits: [u64::from_le_bytes(*name), 0],
+            ..Rule::ANY
+        };
+        assert_eq!(rule.admits(&facts()), is_admitted);
+    }
+}
+
+#[test]
+fn a_break_is_a_breach_under_a_rule_that_says_so_or_if_it_was_ones_own() {
+    let by_others = RuleFacts {
+        cause: cause_bit(Cause::BreakTimeout as u32),
+        ..facts()
+    };
+    let own = RuleFacts {
+        cause: by_others.cause | OWN_BREAK,
+        ..facts()
+    };
+    let usual = Rule {
+        causes: USUAL_CAUSES,
+        ..Rule::ANY
+    };
+    let named = Rule {
+        causes: by_others.cause,
+        ..Rule::ANY
+    };
+    let closes = Rule {
+        causes: cause_bit(Cause::Close as u32),
+        ..Rule::ANY
+    };
+    assert_eq!(
+        [by_others, own].map(|facts| usual.admits(&facts)),
+        [false, true]
+    );
+    assert_eq!(
+        [by_others, own].map(|facts| named.admits(&facts)),
+        [true, true]
+    );
+    assert_eq!(
+        [by_others, own].map(|facts| closes.admits(&facts)),
+        [false, false]
+    );
 }
 
 #[test]

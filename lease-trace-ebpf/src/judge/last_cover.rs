@@ -10,6 +10,7 @@ use lease_trace_common::{
 use crate::{
     bpf::loops,
     kernel::{File, current, leases},
+    state::inodes::InodeRef,
     state::leases::LeaseRef,
     state::maps::{covers, walk_stakes},
     state::stakes::StakeRef,
@@ -26,21 +27,22 @@ pub fn is_own(file: File) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn uncover_own(file: u64) -> i64 {
-    let Some((lease, found)) = lease_of(File(file)) else {
-        return 0;
-    };
-    if found.get().is_kernels() {
+    let file = File(file);
+    let tgid = current::tgid();
+    // First what is found without a walk: there may be many leases.
+    let is_last = file
+        .pages_inode()
+        .and_then(|inode| InodeRef::find(inode.0))
+        .and_then(|inode| StakeRef::find(tgid, inode.id))
+        .is_some_and(|stake| is_last_cover(stake.word()));
+    if !is_last {
         return 0;
     }
-    let tgid = current::tgid();
-    let Some(stake) = found
-        .inode()
-        .and_then(|inode| StakeRef::find(tgid, inode.id))
-    else {
+    let Some((lease, found)) = lease_of(file) else {
         return 0;
     };
     let is_covered = found.get().setter.tgid == tgid || covers(lease, tgid);
-    i64::from(is_covered && is_last_cover(stake.word()))
+    i64::from(is_covered && !found.get().is_kernels())
 }
 
 /// Whose pins the end of this file's lease would leave uncovered: a thread group, or 0.

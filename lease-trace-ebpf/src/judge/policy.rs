@@ -10,8 +10,8 @@ use lease_trace_common::{
     STACK_LEN,
     cause::Cause,
     policy::{
-        ANY_CAUSE, Header, OTHER_CONSUMER, TEXT_RANGES as TEXT_RANGES_LEN, cause_bit, index,
-        kind_bit, mode_bit,
+        ANY_CAUSE, Header, OTHER_CONSUMER, OWN_BREAK, TEXT_RANGES as TEXT_RANGES_LEN, cause_bit,
+        index, kind_bit, mode_bit,
     },
     stake::Stake,
 };
@@ -71,6 +71,11 @@ extern "C" fn policy_find(key: u64) -> i64 {
         (*facts).mode = mode_bit(record.lease.mode);
         (*facts).cause = if cause == 0 {
             ANY_CAUSE
+        } else if cause == Cause::BreakTimeout as u32
+            && record.breaker.tgid != 0
+            && record.breaker.uid == record.owner.uid
+        {
+            cause_bit(cause) | OWN_BREAK
         } else {
             cause_bit(cause)
         };
@@ -85,6 +90,9 @@ extern "C" fn policy_find(key: u64) -> i64 {
         let comm = &raw const comm;
         (*facts).comm[0] = comm.cast::<u64>().read_unaligned();
         (*facts).comm[1] = (&raw const (*comm)[8]).cast::<u64>().read_unaligned();
+        let before = &raw const record.owner.comm;
+        (*facts).comm_before[0] = before.cast::<u64>().read_unaligned();
+        (*facts).comm_before[1] = (&raw const (*before)[8]).cast::<u64>().read_unaligned();
     }
     let mut search = Search {
         header,

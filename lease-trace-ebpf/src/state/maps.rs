@@ -50,8 +50,9 @@ pub static TALLY: LruHashMap<TallyKey, u64> = LruHashMap::with_max_entries(4096,
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TallyKey {
-    /// Of the look: no other has it.
-    pub look: u64,
+    /// When the look began (CLOCK_BOOTTIME, ns), and the thread: no other is of both.
+    pub begun_ns: u64,
+    pub thread: u64,
     pub file: u64,
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use lease_trace_common::{
     event::{Event, EventKind},
-    policy::Action,
+    policy::{Action, NAME_LEN},
     stake::{order_parts, pins},
     verdict::Outcome,
 };
@@ -17,11 +17,18 @@ use crate::tracer::snapshot::{Notification, StakeView};
 /// notifications are lost while its stake has pins, which a killed process has not.
 const MOST: usize = 4096;
 
+/// A stake does not say which rule its order is of: it is shown as this, which no rule is called.
+const SOME_RULE: [u8; NAME_LEN] = {
+    let mut name = [0; NAME_LEN];
+    name[0] = b'?';
+    name
+};
+
 /// What became of orders.
 #[derive(Default)]
 pub struct Orders {
-    /// When each stake's was carried out, by process and inode (CLOCK_BOOTTIME, ns).
-    carried_out: HashMap<(u32, u64), u64>,
+    /// When each was carried out, by process, inode and action (CLOCK_BOOTTIME, ns).
+    carried_out: HashMap<(u32, u64, u32), u64>,
     /// Older ones were for another monitor (CLOCK_BOOTTIME, ns).
     since_ns: u64,
 }
@@ -35,7 +42,7 @@ impl Orders {
 
     /// Notes that the order in this event, or one that was given later, is carried out; false if it was already.
     pub fn is_new(&mut self, event: &Event, now_ns: u64) -> bool {
-        let key = (event.owner.tgid, event.inode_id);
+        let key = (event.owner.tgid, event.inode_id, event.action);
         if self
             .carried_out
             .get(&key)
@@ -59,7 +66,7 @@ impl Orders {
             .iter()
             .filter_map(|view| {
                 let (given_ns, action) = order_parts(view.stake.ordered);
-                let key = (view.key.tgid, view.key.inode);
+                let key = (view.key.tgid, view.key.inode, action);
                 let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
                 if given_ns <= self.since_ns || is_done || pins(view.stake.word) == 0 {
                     return None;
@@ -69,6 +76,7 @@ impl Orders {
                     action,
                     outcome: Outcome::HandedOver as u32,
                     enforced: 1,
+                    rule: SOME_RULE,
                     ..event
                 };
                 let kind = RequestKind::Signal(Action::from_raw(action));

@@ -281,9 +281,7 @@ impl Compiler<'_> {
 
     fn causes(&mut self, matching: &Match) -> u32 {
         let Some(causes) = &matching.cause else {
-            // Who may open a file for reading can have its lease time out: such a breach is one only under a rule
-            // that says so.
-            return policy::ANY_CAUSE & !cause_bit(Cause::BreakTimeout as u32);
+            return policy::USUAL_CAUSES;
         };
         self.not_empty(causes);
         let mut set = 0;

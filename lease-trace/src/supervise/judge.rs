@@ -75,6 +75,7 @@ fn facts(view: &StakeView, cause: Cause) -> RuleFacts {
         uid: stake.owner.uid,
         gid: process::gid(view.key.tgid).unwrap_or(u32::MAX),
         comm: [half(0), half(1)],
+        comm_before: [half(0), half(1)],
     }
 }
 

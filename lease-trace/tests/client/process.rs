@@ -149,6 +149,7 @@ pub const SIGNALS: &[(&str, c_int)] = &[
     ("SEGV", libc::SIGSEGV),
     ("BUS", libc::SIGBUS),
     ("STOP", libc::SIGSTOP),
+    ("CONT", libc::SIGCONT),
     ("IO", libc::SIGIO),
     ("CHLD", libc::SIGCHLD),
     ("USR1", libc::SIGUSR1),

@@ -280,16 +280,28 @@ fn a_lease_that_became_another_is_judged_as_what_it_is() {
     }
 }
 
-/// A rule looks at the process as it is now, not as it was when it took its first pins.
+/// A process is known by its name now and by the one that it had when it took its first pins.
 #[test]
-fn the_process_under_its_present_name() {
+fn the_process_under_either_name() {
     let scratch = Scratch::new();
-    let renamed = rule(&scratch, "renamed", "match.comm = \"culp*\"");
-    let _enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{renamed}"));
-    let actor = Actor::start();
-    let file = open_lease_and_pin(&actor, &scratch.file("renamed/f"));
-    actor.ok("comm culprit");
-    is_denied(&actor, &file);
-    actor.all(&["comm bystander", "setlease f u"]);
-    assert!(leases_on(&file).is_empty());
+    let named = rule(&scratch, "named", "match.comm = \"culp*\"");
+    let _enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{named}"));
+    for (number, [before, after]) in [
+        ["client", "culprit"],
+        ["culprit", "bystander"],
+        ["client", "bystander"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let actor = Actor::start();
+        actor.ok(&format!("comm {before}"));
+        let file = open_lease_and_pin(&actor, &scratch.file(&format!("named/{number}")));
+        actor.ok(&format!("comm {after}"));
+        if [before, after].contains(&"culprit") {
+            is_denied(&actor, &file);
+        } else {
+            actor.all(&["setlease f u", "unregister-buffers ring"]);
+        }
+    }
 }

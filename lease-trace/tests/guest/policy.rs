@@ -29,7 +29,7 @@ fn what_can_be_denied_is_what_doctor_says() {
     let leftovers = Leftovers::before();
     let doctor = Tool::run(&["doctor", "-J"]).exits(0).json();
     let rows = doctor["enforcement"].as_array().expect("a table");
-    assert_eq!(rows.len(), 11, "{doctor}");
+    assert_eq!(rows.len(), 12, "{doctor}");
     for row in rows {
         let way = row["way"].as_str().expect("a word");
         match row["deny"]["can"].as_str() {
@@ -55,7 +55,7 @@ fn an_unlock_can_be_denied_on_every_kernel() {
 #[test]
 fn the_fallback_covers_what_this_kernel_cannot() {
     let text = "[[rule]]\nname = \"r\"\naction = \"deny\"\nfallback = \"kill\"\n";
-    shows(&check(text).exits(0), &["killed", "break-timeout"]);
+    shows(&check(text).exits(0), &["killed", "thread-exit"]);
 }
 
 #[test]

@@ -4,16 +4,13 @@
 use crate::{
     bpf::loops,
     judge::last_cover,
-    kernel::File,
-    state::{
-        inodes::new_id,
-        maps::{TALLY, TallyKey},
-    },
+    kernel::{File, current},
+    state::maps::{TALLY, TallyKey},
 };
 
 /// Of one look at one call.
 pub struct Tally {
-    look: u64,
+    begun_ns: u64,
     /// The file met last that does not matter: of many references to it only the first is looked at.
     passed: u64,
 }
@@ -22,7 +19,7 @@ impl Tally {
     #[inline(always)]
     pub fn new() -> Self {
         Self {
-            look: new_id(),
+            begun_ns: current::now(),
             passed: loops::zero(),
         }
     }
@@ -38,15 +35,19 @@ impl Tally {
             loops::keep(&mut self.passed, file.0);
             return false;
         }
-        judge_tally(self.look, file.0) == file.references()
+        judge_tally(self.begun_ns, file.0) == file.references()
     }
 }
 
 /// How many references to this file the look has met, with this one. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge_tally(look: u64, file: u64) -> i64 {
-    let key = TallyKey { look, file };
+extern "C" fn judge_tally(begun_ns: u64, file: u64) -> i64 {
+    let key = TallyKey {
+        begun_ns,
+        thread: current::pid_tgid(),
+        file,
+    };
     if let Some(met) = TALLY.get_ptr_mut(key) {
         // SAFETY: a live map value, of this look alone.
         unsafe {

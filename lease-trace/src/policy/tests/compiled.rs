@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn without_keys_a_rule_matches_every_zombie_but_of_breaks() {
     let mut expected = Rule {
-        causes: !cause_bit(Cause::BreakTimeout as u32),
+        causes: lease_trace_common::policy::USUAL_CAUSES,
         grace_ms: 2000,
         action: Action::Kill as u32,
         ..Rule::ANY
@@ -94,6 +94,7 @@ fn a_comm_is_compared_as_the_kernel_has_it() {
             uid: 0,
             gid: 0,
             comm: crate::policy::comm::words(&comm),
+            comm_before: [0; 2],
         }
     };
     assert!(rule.admits(&facts("ib_write")));
