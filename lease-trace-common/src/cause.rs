@@ -199,10 +199,9 @@ pub const fn classify(facts: &ReleaseFacts) -> Cause {
             Cause::Other
         };
     }
-    if facts.exiting && !facts.kthread {
-        return if !facts.ending && facts.io_worker {
-            Cause::IoUring
-        } else if !facts.ending {
+    let is_workers_end = facts.io_worker && !facts.ending;
+    if facts.exiting && !facts.kthread && !is_workers_end {
+        return if !facts.ending {
             Cause::ThreadExit
         } else if facts.exit_code & 0x7f != 0 {
             Cause::Killed

@@ -154,10 +154,9 @@ const fn after(applies: Action, fallback: Action, now: &Situation) -> Verdict {
         return Verdict::Tell(Action::Report, Outcome::Done);
     }
     let is_bystander = matches!(now.spared, Spared::Bystander);
-    if is_bystander && matches!(applies, Action::Deny) {
-        return Verdict::Tell(applies, Outcome::Bystander);
-    }
     let applies = match applies {
+        // Who has no pins of his own was refused nothing.
+        Action::Deny if is_bystander => applies,
         Action::Deny | Action::Hold if !now.enforce => {
             return Verdict::Tell(applies, Outcome::Would);
         }

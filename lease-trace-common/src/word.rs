@@ -408,7 +408,7 @@ pub fn lease_end<W: Word>(word: W, generation: u64) -> Change {
             return Change(Change::NO_LEASE);
         }
         let left_over = old - LEASE;
-        let breach = is_some(word, pins(left_over)) & !is_some(word, leases(left_over)) & 1;
+        let breach = is_some(word, pins(left_over)) & !is_some(word, leases(left_over));
         let new = (left_over | (breach * ZOMBIE)) + breach * GUARD;
         let has_room = (old & GUARDS) + breach * GUARD <= GUARDS;
         if has_room && word.swap_if(old, new) {

@@ -110,6 +110,11 @@ fn what_a_worker_of_io_uring_drops_io_uring_dropped() {
         ..last(-1)
     };
     assert_eq!(classify(&worker), Cause::IoUring);
+    let idle_too_long = ReleaseFacts {
+        exiting: true,
+        ..worker
+    };
+    assert_eq!(classify(&idle_too_long), Cause::IoUring);
     let ended = ReleaseFacts {
         exiting: true,
         ending: true,

@@ -6,7 +6,7 @@ use lease_trace_common::{
     event::{Event, EventKind},
     lease::{FL_LEASE, Kind, LeaseInfo, known},
     policy::{Action, Mode},
-    stake::Task,
+    stake::{Inode, Stake, StakeKey, Task},
 };
 
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
         Corrected, Detail, Dev, End, Entry, File, FilePath, Holder, Lease, Lost, Name, Orphan,
         Owner, PinSource, PolicyInForce, ProcessRef, Record, RuleAction, Start, Transition,
     },
-    tracer::cross_check::CrossCheck,
+    tracer::{
+        cross_check::CrossCheck,
+        snapshot::{InodeView, StakeView},
+    },
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -24,6 +27,23 @@ const SECOND: u64 = 1_000_000_000;
 pub fn blank<R: aya::Pod>() -> R {
     // SAFETY: every bit pattern of a `Pod` is a value, that of zeroes included.
     unsafe { std::mem::zeroed() }
+}
+
+/// What process 4711 has in inode 12: a stake with this word.
+pub fn stake(word: u64) -> StakeView {
+    let mut inode: Inode = blank();
+    inode.ino = 12;
+    let mut stake: Stake = blank();
+    (stake.word, stake.owner.tgid) = (word, 4711);
+    StakeView {
+        key: StakeKey::new(4711, 9),
+        stake,
+        inode: InodeView {
+            inode: Some(inode),
+            path: None,
+            breaker: None,
+        },
+    }
 }
 
 /// 100 s after boot it was 2026-03-04 08:15:00 UTC.

@@ -5,24 +5,19 @@ use std::collections::HashMap;
 
 use lease_trace_common::{
     event::{Event, EventKind},
-    policy::{Action, NAME_LEN},
+    policy::Action,
     stake::{order_parts, pins},
-    verdict::Outcome,
 };
 
-use super::{Request, RequestKind};
-use crate::tracer::snapshot::{Notification, StakeView};
+use super::{
+    Request, RequestKind,
+    wanted::{self, SOME_RULE, Wanted},
+};
+use crate::tracer::snapshot::StakeView;
 
 /// How many are remembered as carried out; beyond, the oldest is forgotten. It would be carried out again only if
 /// notifications are lost while its stake has pins, which a killed process has not.
 const MOST: usize = 4096;
-
-/// A stake does not say which rule its order is of: it is shown as this, which no rule is called.
-const SOME_RULE: [u8; NAME_LEN] = {
-    let mut name = [0; NAME_LEN];
-    name[0] = b'?';
-    name
-};
 
 /// What became of orders.
 #[derive(Default)]
@@ -71,14 +66,8 @@ impl Orders {
                 if given_ns <= self.since_ns || is_done || pins(view.stake.word) == 0 {
                     return None;
                 }
-                let Notification { event, path } = view.notification(EventKind::Action, now_ns)?;
-                let event = Event {
-                    action,
-                    outcome: Outcome::HandedOver as u32,
-                    enforced: 1,
-                    rule: SOME_RULE,
-                    ..event
-                };
+                let Wanted { event, path } =
+                    wanted::of(view, EventKind::Action, action, SOME_RULE, now_ns)?;
                 let kind = RequestKind::Signal(Action::from_raw(action));
                 Some(Request { kind, event, path })
             })
@@ -88,25 +77,15 @@ impl Orders {
 
 #[cfg(test)]
 mod tests {
-    use lease_trace_common::stake::{Inode, PIN, Stake, StakeKey, order};
+    use lease_trace_common::stake::{PIN, order};
 
     use super::*;
-    use crate::{fixtures, tracer::snapshot::InodeView};
+    use crate::fixtures;
 
     fn ordered(given_ns: u64, word: u64) -> StakeView {
-        let inode: Inode = fixtures::blank();
-        let mut stake: Stake = fixtures::blank();
-        (stake.ordered, stake.word) = (order(given_ns, Action::Kill as u32), word);
-        stake.owner.tgid = 4711;
-        StakeView {
-            key: StakeKey::new(4711, 9),
-            stake,
-            inode: InodeView {
-                inode: Some(inode),
-                path: None,
-                breaker: None,
-            },
-        }
+        let mut view = fixtures::stake(word);
+        view.stake.ordered = order(given_ns, Action::Kill as u32);
+        view
     }
 
     #[test]

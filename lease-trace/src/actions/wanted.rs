@@ -12,15 +12,19 @@ use crate::tracer::{
     snapshot::{Notification, StakeView},
 };
 
-/// A stake to be held, as its notification would have put it.
+/// What a stake asks for, as its notification would have put it.
 pub struct Wanted {
     pub event: Event,
     pub path: Vec<u8>,
 }
 
-/// A stake does not say which rule it is held by. It is known where only one rule holds; else it is
-/// shown as this, which no rule is called.
-const SOME_RULE: &[u8] = b"?";
+/// A stake does not say which rule it is of, where it is not known otherwise: it is shown as this, which no rule is
+/// called.
+pub const SOME_RULE: [u8; NAME_LEN] = {
+    let mut name = [0; NAME_LEN];
+    name[0] = b'?';
+    name
+};
 
 /// Stakes that are marked as held and have pins.
 pub fn wanted(stakes: &[StakeView], in_force: &InForce, now_ns: u64) -> Vec<Wanted> {
@@ -28,14 +32,21 @@ pub fn wanted(stakes: &[StakeView], in_force: &InForce, now_ns: u64) -> Vec<Want
     stakes
         .iter()
         .filter(|view| view.stake.held == 1 && pins(view.stake.word) > 0)
-        .filter_map(|view| of(view, rule, now_ns))
+        .filter_map(|view| of(view, EventKind::Hold, Action::Hold as u32, rule, now_ns))
         .collect()
 }
 
-fn of(view: &StakeView, rule: [u8; NAME_LEN], now_ns: u64) -> Option<Wanted> {
-    let Notification { event, path } = view.notification(EventKind::Hold, now_ns)?;
+/// What a stake asks for, as its notification would have put it; `None` if its inode is not known.
+pub fn of(
+    view: &StakeView,
+    kind: EventKind,
+    action: u32,
+    rule: [u8; NAME_LEN],
+    now_ns: u64,
+) -> Option<Wanted> {
+    let Notification { event, path } = view.notification(kind, now_ns)?;
     let event = Event {
-        action: Action::Hold as u32,
+        action,
         outcome: Outcome::HandedOver as u32,
         enforced: 1,
         rule,
@@ -44,6 +55,7 @@ fn of(view: &StakeView, rule: [u8; NAME_LEN], now_ns: u64) -> Option<Wanted> {
     Some(Wanted { event, path })
 }
 
+/// The rule that holds, where there is only one.
 fn rule(in_force: &InForce) -> [u8; NAME_LEN] {
     let mut holding = in_force
         .rules
@@ -53,38 +65,23 @@ fn rule(in_force: &InForce) -> [u8; NAME_LEN] {
     if let (Some(only), None) = (holding.next(), holding.next()) {
         return only.name;
     }
-    let mut name = [0; NAME_LEN];
-    name[..SOME_RULE.len()].copy_from_slice(SOME_RULE);
-    name
+    SOME_RULE
 }
 
 #[cfg(test)]
 mod tests {
     use lease_trace_common::{
         policy::{Header, Rule},
-        stake::{Inode, LEASE, PIN, Stake, StakeKey},
+        stake::{LEASE, PIN},
     };
 
     use super::*;
-    use crate::{
-        fixtures,
-        tracer::{in_force::RuleInForce, snapshot::InodeView},
-    };
+    use crate::{fixtures, tracer::in_force::RuleInForce};
 
     fn view(held: u64, word: u64) -> StakeView {
-        let mut inode: Inode = fixtures::blank();
-        inode.ino = 12;
-        let mut stake: Stake = fixtures::blank();
-        (stake.held, stake.word, stake.owner.tgid) = (held, word, 4711);
-        StakeView {
-            key: StakeKey::new(4711, 9),
-            stake,
-            inode: InodeView {
-                inode: Some(inode),
-                path: None,
-                breaker: None,
-            },
-        }
+        let mut view = fixtures::stake(word);
+        view.stake.held = held;
+        view
     }
 
     fn in_force(names: &[&[u8]]) -> InForce {

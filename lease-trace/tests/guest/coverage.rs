@@ -14,6 +14,18 @@ fn assert_state(pid: i64, state: &str) {
     assert_eq!(rows[0]["state"], state, "{report}");
 }
 
+/// What an actor does to have pins in a file, and nothing of its own open of it any more.
+fn pins_through_an_own_open(path: &str) -> [String; 6] {
+    [
+        "uring own".to_owned(),
+        format!("open g {path} rw"),
+        "mmap m g 1M shared rw".to_owned(),
+        "register-buffers own m".to_owned(),
+        "munmap m".to_owned(),
+        "close g".to_owned(),
+    ]
+}
+
 #[test]
 fn every_one_of_many_heirs_is_judged() {
     const HEIRS: usize = 50;
@@ -83,16 +95,9 @@ fn pins_through_another_open_are_covered_by_the_reference() {
     // The heir has inherited the file, and pins through an open of its own.
     let heir = parent.fork("heir");
     let stranger = Actor::start();
-    for command in [
-        "uring own",
-        &format!("open g {path} rw"),
-        "mmap m g 1M shared rw",
-        "register-buffers own m",
-        "munmap m",
-        "close g",
-    ] {
+    for command in pins_through_an_own_open(&path) {
         parent.ok(&format!("heir: {command}"));
-        stranger.ok(command);
+        stranger.ok(&command);
     }
     for pid in [heir, stranger.pid()] {
         monitor.expect_of("bare-pin", pid);
@@ -119,18 +124,10 @@ fn a_process_without_its_first_thread_is_covered() {
     parent.ok(&format!("open f {path} rw,creat,cloexec"));
     parent.ok("write-all f 1M");
     let heir = parent.fork("heir");
-    for command in [
-        "uring own",
-        &format!("open g {path} rw"),
-        "mmap m g 1M shared rw",
-        "register-buffers own m",
-        "munmap m",
-        "close g",
-        "end-first-thread",
-        "pid",
-    ] {
+    for command in pins_through_an_own_open(&path) {
         parent.ok(&format!("heir: {command}"));
     }
+    parent.all(&["heir: end-first-thread", "heir: pid"]);
     monitor.expect_of("bare-pin", heir);
     parent.all(&["setlease f w", "setlease f u"]);
     let zombie = expect_zombie(&monitor, heir, &Subject::at(&path), "unlock");
@@ -147,14 +144,7 @@ fn a_reference_that_comes_late_covers_what_was_bare() {
     let path = scratch.file("f");
     parent.ok(&format!("open f {path} rw,creat,cloexec"));
     parent.ok("write-all f 1M");
-    for command in [
-        "uring own",
-        &format!("open g {path} rw"),
-        "mmap m g 1M shared rw",
-        "register-buffers own m",
-        "munmap m",
-        "close g",
-    ] {
+    for command in pins_through_an_own_open(&path) {
         parent.ok(&format!("child: {command}"));
     }
     monitor.expect_of("bare-pin", child);
@@ -175,14 +165,7 @@ fn of_several_leases_the_last_one_counts() {
     let child = parent.fork("child");
     let path = scratch.file("f");
     let file = pin_without_lease(&parent, &path);
-    for command in [
-        "uring own",
-        &format!("open g {path} rw"),
-        "mmap m g 1M shared rw",
-        "register-buffers own m",
-        "munmap m",
-        "close g",
-    ] {
+    for command in pins_through_an_own_open(&path) {
         parent.ok(&format!("child: {command}"));
     }
     let other = Actor::start();
