@@ -115,14 +115,14 @@ pub fn attach_groups(
 
 /// Whether no call of a function is missed that runs under a spinlock: it is watched by fentry, which no map that
 /// is read elsewhere passes over, and no task is preempted there.
-pub fn is_exact(attachments: &[Attachment], function: &str) -> bool {
+pub fn is_exact(attachments: &[Attachment], function: &str, preemption: Preemption) -> bool {
     let hook = Hook::Trampoline;
     let is_watched = attachments.iter().any(|attachment| {
         let is_watched =
             matches!(&attachment.outcome, Outcome::Attached { hook: its, .. } if *its == hook);
         is_watched && attachment.point.function == function
     });
-    is_watched && !Preemption::ask().may_miss_locked()
+    is_watched && !preemption.may_miss_locked()
 }
 
 /// Fails if a point that the main job depends on is not watched.

@@ -80,7 +80,11 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         (control::KPROBES, u64::from(kprobes)),
         (
             control::SET_ON_RETURN,
-            u64::from(!attach::is_exact(&attachments, "lease_setup")),
+            u64::from(!attach::is_exact(
+                &attachments,
+                "lease_setup",
+                object.host.preemption,
+            )),
         ),
     ])?;
     let walker = adopt(&object, &folder)?;
