@@ -21,6 +21,15 @@ use shuttle::{
 /// How often a record is looked for that is just being made or deleted; each time the others go on.
 const WAIT: u32 = 10_000;
 
+/// What was done to words since the process began. Not shuttle's: it is no part of the orders.
+pub mod done {
+    use std::sync::atomic::AtomicU64;
+
+    pub static SWAPS: AtomicU64 = AtomicU64::new(0);
+    /// Of these, those that others were faster with.
+    pub static FAILED: AtomicU64 = AtomicU64::new(0);
+}
+
 #[derive(Clone, Copy)]
 pub struct Cell<'a>(&'a AtomicU64);
 
@@ -32,7 +41,10 @@ impl Word for Cell<'_> {
     }
 
     fn swap_if(self, old: u64, new: u64) -> bool {
-        self.0.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+        let is_done = self.0.compare_exchange(old, new, SeqCst, SeqCst).is_ok();
+        done::SWAPS.fetch_add(1, SeqCst);
+        done::FAILED.fetch_add(u64::from(!is_done), SeqCst);
+        is_done
     }
 
     fn add(self, n: u64) -> u64 {
