@@ -34,9 +34,11 @@ pub const SET_ON_RETURN: u32 = 9;
 pub const WAITED: u32 = 10;
 /// Hooks that the kernel missed, as the monitor last added them up.
 pub const LOST_HOOKS: u32 = 11;
+/// 1: whoever has let a lease go is judged once `flc_lock` is free, so that the page cache can be looked at before.
+pub const JUDGES_UNLOCKED: u32 = 12;
 /// Words of the map.
-pub const LEN: u32 = 12;
+pub const LEN: u32 = 13;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 19;
+pub const LAYOUT: u64 = 20;

@@ -145,6 +145,12 @@ impl LeaseKey {
         }
     }
 
+    /// Whether it is that of any other: no thread group id is as large as an address.
+    #[inline(always)]
+    pub const fn is_further(self) -> bool {
+        self.by > u32::MAX as u64
+    }
+
     /// That of any other.
     #[inline(always)]
     pub const fn further(id: Id) -> Self {

@@ -79,6 +79,9 @@ pub struct Situation {
     /// This kernel lets that release path be denied.
     pub deniable: bool,
     pub spared: Spared,
+    /// Whether the pins are this stake's is not known: several processes have some in the file, and the kernel has
+    /// fewer than they were counted.
+    pub doubtful: bool,
 }
 
 /// What to do.
@@ -90,6 +93,8 @@ pub enum Verdict {
     Deny,
     /// Send the signal of this action to the owner of the pins.
     Signal(Action),
+    /// The same once it is known that they are his.
+    Order(Action),
     /// Only tell.
     Tell(Action, Outcome),
 }
@@ -133,7 +138,11 @@ pub const fn decide(action: Action, fallback: Action, now: &Situation) -> Verdic
     let applies = applies(action, fallback, now.cause, now.deniable);
     match now.moment {
         Moment::Before => {
-            if now.enforce && matches!(applies, Action::Deny) && matches!(now.spared, Spared::No) {
+            if now.enforce
+                && !now.doubtful
+                && matches!(applies, Action::Deny)
+                && matches!(now.spared, Spared::No)
+            {
                 Verdict::Deny
             } else {
                 Verdict::Pass
@@ -171,6 +180,8 @@ const fn after(applies: Action, fallback: Action, now: &Situation) -> Verdict {
     };
     if is_bystander {
         Verdict::Tell(applies, Outcome::Bystander)
+    } else if now.enforce && now.doubtful {
+        Verdict::Order(applies)
     } else if now.enforce {
         Verdict::Signal(applies)
     } else {

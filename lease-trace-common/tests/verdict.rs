@@ -25,6 +25,7 @@ struct Case {
     moment: Moment,
     deniable: bool,
     spared: Spared,
+    doubtful: bool,
 }
 
 impl Case {
@@ -35,6 +36,7 @@ impl Case {
             cause: self.cause as u32,
             deniable: self.deniable,
             spared: self.spared,
+            doubtful: self.doubtful,
         };
         decide(self.action, self.fallback, &now)
     }
@@ -50,7 +52,7 @@ fn cases() -> Vec<Case> {
         for fallback in Action::ALL {
             for cause in Cause::ALL {
                 for spared in SPARED {
-                    for bits in 0..8 {
+                    for bits in 0..16 {
                         cases.push(Case {
                             action,
                             fallback,
@@ -63,6 +65,7 @@ fn cases() -> Vec<Case> {
                             },
                             deniable: bits & 4 != 0,
                             spared,
+                            doubtful: bits & 8 != 0,
                         });
                     }
                 }
@@ -82,6 +85,7 @@ fn case(action: Action, fallback: Action, cause: Cause, deniable: bool) -> Case 
         moment: Moment::After,
         deniable,
         spared: Spared::No,
+        doubtful: false,
     }
 }
 
@@ -91,6 +95,7 @@ fn a_release_is_denied_only_before_it_and_only_where_that_is_possible() {
         if case.verdict() == Verdict::Deny {
             assert!(case.moment == Moment::Before, "{case:?}");
             assert!(case.deniable && case.enforce, "{case:?}");
+            assert!(!case.doubtful, "{case:?}");
             assert!(matches!(case.spared, Spared::No), "{case:?}");
             assert!(
                 case.action == Action::Deny
@@ -105,12 +110,29 @@ fn a_release_is_denied_only_before_it_and_only_where_that_is_possible() {
 fn a_signal_is_sent_only_afterwards_and_only_to_the_owner_who_let_go() {
     for case in cases() {
         if let Verdict::Signal(signal) = case.verdict() {
-            assert!(case.enforce, "{case:?}");
+            assert!(case.enforce && !case.doubtful, "{case:?}");
             assert!(case.moment == Moment::After, "{case:?}");
             assert!(case.spared == Spared::No, "{case:?}");
             assert!(matches!(signal, Action::Stop | Action::Kill), "{case:?}");
             assert!(signal == case.action || signal == case.fallback, "{case:?}");
         }
+    }
+}
+
+/// Doubt puts off what is done, and takes nothing away.
+#[test]
+fn on_doubt_a_signal_is_ordered_and_nothing_is_denied() {
+    for case in cases().into_iter().filter(|case| case.doubtful) {
+        let otherwise = Case {
+            doubtful: false,
+            ..case
+        };
+        let expected = match otherwise.verdict() {
+            Verdict::Deny => Verdict::Pass,
+            Verdict::Signal(action) => Verdict::Order(action),
+            other => other,
+        };
+        assert_eq!(case.verdict(), expected, "{case:?}");
     }
 }
 
@@ -146,7 +168,7 @@ fn nothing_is_told_before_and_everything_afterwards() {
             Moment::After => {
                 assert!(matches!(
                     case.verdict(),
-                    Verdict::Signal(_) | Verdict::Tell(..)
+                    Verdict::Signal(_) | Verdict::Order(_) | Verdict::Tell(..)
                 ));
             }
         }
@@ -173,12 +195,12 @@ fn the_spared_are_left_alone_and_named() {
 }
 
 /// What a rule would do is what it does: enforce mode denies or signals where audit mode said so,
-/// but for holds, which userspace keeps.
+/// but for holds, which userspace keeps, and on doubt.
 #[test]
 fn audit_mode_says_what_enforce_mode_does() {
     for case in cases() {
         let touched = matches!(case.spared, Spared::No | Spared::Bystander);
-        if case.enforce || case.moment == Moment::Before || !touched {
+        if case.enforce || case.doubtful || case.moment == Moment::Before || !touched {
             continue;
         }
         let enforced = |moment| {

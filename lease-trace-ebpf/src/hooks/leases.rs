@@ -1,5 +1,7 @@
 //! Leases set, changed, ended and broken (fs/locks.c).
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext as _,
     macros::{fentry, fexit, kprobe, kretprobe},
@@ -42,7 +44,7 @@ on_entry!(
     lease_modify_enter, lease_modify_probe,
     |ctx| {
         over::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
-        verdicts::judge(ctx.as_ptr());
+        verdicts::judge_locked(ctx.as_ptr());
     }
 );
 
@@ -53,3 +55,17 @@ on_entry!(
     break_lease_enter, break_lease_probe,
     |ctx| breaks::note(InodePtr(ctx.parameter(0)))
 );
+
+/// Whoever has let a lease go comes past here once `flc_lock` is free. It reads no arguments, so that it is for
+/// entries and returns, as any kind of hook:
+///
+/// `void locks_dispose_list(struct list_head *dispose)` (fs/locks.c), on entry; where a kernel has put that into its
+/// callers, `generic_setlease` and `__break_lease`, on return, and
+/// `void security_file_free(struct file *file)` (security/security.c), on entry: `__fput` calls it after
+/// `locks_remove_file`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kprobe/locks_dispose_list")]
+pub extern "C" fn judge_unlocked(ctx: *mut c_void) -> i64 {
+    verdicts::judge_unlocked(ctx);
+    0
+}

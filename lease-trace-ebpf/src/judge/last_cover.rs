@@ -20,7 +20,8 @@ use crate::{
 /// anything for the pins of others.
 #[inline(always)]
 pub fn is_own(file: File) -> bool {
-    uncover_own(file.0) != 0
+    // Of all that is closed and unmapped next to nothing has a lease.
+    file.inode().is_some_and(leases::has_any) && uncover_own(file.0) != 0
 }
 
 /// A global function, verified separately: checked once, not once for each call.
@@ -32,7 +33,7 @@ extern "C" fn uncover_own(file: u64) -> i64 {
     // First what is found without a walk: there may be many leases.
     let is_last = file
         .pages_inode()
-        .and_then(|inode| InodeRef::find(inode.0))
+        .and_then(|inode| InodeRef::find_seldom(inode.0))
         .and_then(|inode| StakeRef::find(tgid, inode.id))
         .is_some_and(|stake| is_last_cover(stake.word()));
     if !is_last {

@@ -2,8 +2,10 @@
 //! which rule applies is found by `policy`.
 //!
 //! A release that a hook can refuse is judged before it happens ([`before_release`]). Everything else is
-//! judged once it has happened: the code that saw it leaves a note ([`judge_later`]), and the
-//! program that it ran in reads its notes at its end ([`judge`]), where there is stack left.
+//! judged once it has happened: the code that saw it leaves a note, and the
+//! program that it ran in reads its notes at its end ([`judge`]), where there is stack left. The end of a lease is
+//! seen under `flc_lock`; it is judged when that is free ([`judge_unlocked`]), by what the kernel has
+//! pinned.
 
 use core::ffi::c_void;
 
@@ -30,10 +32,10 @@ use crate::{
     kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
-    state::maps::{CONTROL, HITS, PENDING, count, nothing_pinned},
+    state::maps::{CONTROL, HITS, PENDING, control_flag, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
-    survey::proof,
+    survey::proof::{self, AtOnce},
 };
 
 const SIGKILL: u32 = 9;
@@ -63,13 +65,10 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
     if !last_cover::is_own(file) {
         return 0;
     }
-    // No lock is held yet. Where the hook on a drop was missed the release is right, and so are the books by
-    // which it is judged, here and when the lease has gone.
-    if let Some(inode) = file.pages_inode() {
-        proof::heal(inode.0);
-    }
     stack::keep(call.0);
-    let denied = enforce_note_release(file.0, cause as u64) == 0 && enforce_judge(0, 1) != 0;
+    let denied = enforce_note_release(file.0, cause as u64) == 0
+        && is_to_be_judged(0)
+        && enforce_judge(0, 1) != 0;
     stack::forget();
     // The verifier wants to see what an LSM program can return.
     if denied { -EBUSY } else { 0 }
@@ -79,10 +78,6 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
 #[unsafe(no_mangle)]
 extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
     let tgid = current::tgid();
-    // Asked once more: the books may have been put right.
-    if !last_cover::is_own(File(file)) {
-        return -1;
-    }
     let Some((_, lease)) = last_cover::lease_of(File(file)) else {
         return -1;
     };
@@ -112,7 +107,7 @@ extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
 }
 
 #[inline(always)]
-fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict {
+fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared, doubtful: bool) -> Verdict {
     let Some(rule) = found.rule() else {
         return Verdict::Pass;
     };
@@ -125,6 +120,7 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared) -> Verdict 
             cause,
             deniable: cause != 0 && found.0.deniable() & cause_bit(cause) != 0,
             spared,
+            doubtful,
         },
     )
 }
@@ -175,11 +171,82 @@ fn is_current(stake: StakeRef) -> bool {
     current::tgid() == stake.key.tgid && current::current().started() == stake.get().started_ns
 }
 
+/// Whether this thread has left notes.
+#[inline(always)]
+fn has_notes() -> bool {
+    policy::header().rules() > 0 && PENDING.get_ptr(notes::of_thread()).is_some()
+}
+
+/// A lease has ended, and `flc_lock` is held, so that nothing can be looked at: whoever is to be judged for it is
+/// judged here only if there is no place for that afterwards.
+#[inline(always)]
+pub fn judge_locked(ctx: *mut c_void) {
+    if !control_flag(control::JUDGES_UNLOCKED) {
+        judge(ctx);
+    }
+}
+
+/// Judges what was noted under `flc_lock`, by what the kernel has pinned. No lock is held.
+#[inline(always)]
+pub fn judge_unlocked(ctx: *mut c_void) {
+    // Most who come past have nothing to do with leases.
+    if nothing_pinned() || !has_notes() {
+        return;
+    }
+    stack::keep(ctx);
+    for n in 0..notes::MOST {
+        if is_to_be_judged(n) {
+            enforce_judge(n, 0);
+        }
+    }
+    stack::forget();
+}
+
+/// Whether there is anything to judge in note `n` of this thread, by what the kernel has pinned. If there is not,
+/// since nothing is pinned, the note is gone and the books are put right: here, since that goes deep.
+#[inline(always)]
+fn is_to_be_judged(n: u64) -> bool {
+    let counted = enforce_prove(n);
+    if counted > 0
+        && let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
+    {
+        // SAFETY: a live map value; only this thread removes it.
+        let number = unsafe { InodeRef::number_of((*note).slot, (*note).inode_id) };
+        _ = PENDING.remove(notes::of_thread() + n);
+        proof::take_out(number, counted as u64);
+    }
+    counted == 0
+}
+
+/// Holds the books of the inode that note `n` of this thread is about against what the kernel has pinned. Returns
+/// how many pins are counted there if none is left, 0 if the note is to be judged, -1 if there is none. A global
+/// function, verified separately.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforce_prove(n: u64) -> i64 {
+    let key = notes::of_thread() + n;
+    let Some(note) = PENDING.get_ptr_mut(key) else {
+        return -1;
+    };
+    // SAFETY: a live map value; only this thread removes it.
+    let (slot, inode_id, tgid) = unsafe { ((*note).slot, (*note).inode_id, (*note).tgid) };
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return 0;
+    };
+    match proof::at_once(inode, tgid) {
+        AtOnce::Nothing(counted) => return counted as i64,
+        // SAFETY: as above.
+        AtOnce::Doubtful => unsafe { (*note).doubtful = 1 },
+        AtOnce::Right => {}
+    }
+    0
+}
+
 /// Reads the notes that this thread left. A function of its own, so that its stack is not the
 /// caller's.
 #[inline(never)]
 pub fn judge(ctx: *mut c_void) {
-    if policy::header().rules() == 0 || PENDING.get_ptr(notes::of_thread()).is_none() {
+    if !has_notes() {
         return;
     }
     stack::keep(ctx);
@@ -199,13 +266,14 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
         return 0;
     };
     // SAFETY: a live map value; only this thread removes it.
-    let (slot, inode_id, tgid, cause, on) = unsafe {
+    let (slot, inode_id, tgid, cause, on, doubtful) = unsafe {
         (
             (*note).slot,
             (*note).inode_id,
             (*note).tgid,
             (*note).cause,
             (*note).facts.on,
+            (*note).doubtful != 0,
         )
     };
     _ = PENDING.remove(key);
@@ -225,19 +293,18 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
     } else {
         Moment::Before
     };
-    let (action, outcome) = match verdict(found, moment, cause, spared(stake, cause, moment)) {
+    let spared = spared(stake, cause, moment);
+    let (action, outcome) = match verdict(found, moment, cause, spared, doubtful) {
         Verdict::Pass => return 0,
         Verdict::Deny => (Action::Deny, Outcome::Done),
         Verdict::Tell(action, outcome) => (action, outcome),
-        Verdict::Signal(action) => {
-            let outcome = signal(stake, action);
-            if outcome as u32 == Outcome::HandedOver as u32 {
-                // Here, too: the ring may be full of what others do.
-                stake.order(current::now(), action as u32);
-            }
-            (action, outcome)
-        }
+        Verdict::Signal(action) => (action, signal(stake, action)),
+        Verdict::Order(action) => (action, Outcome::HandedOver),
     };
+    if outcome as u32 == Outcome::HandedOver as u32 {
+        // Here, too: the ring may be full of what others do.
+        stake.order(current::now(), action as u32);
+    }
     record(inode, stake, found, cause, action, outcome);
     before as i64 & 1
 }

@@ -27,6 +27,14 @@ pub fn number(inode: InodePtr) -> u64 {
     }
 }
 
+/// Whether any lease is listed of this inode.
+#[inline(always)]
+pub fn has_any(inode: InodePtr) -> bool {
+    inode
+        .lease_list()
+        .is_some_and(|head| list_next(head).is_some_and(|first| first != head))
+}
+
 /// Whether the kernel lists this lease on this file; `None` where that is not seen, because others change the list,
 /// or it is long.
 #[inline(always)]

@@ -24,8 +24,8 @@ use crate::{
     state::{
         losses::lost,
         maps::{
-            FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, SLOT_OF, USED_SLOTS, tracked,
-            word_of,
+            FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, RECORDS, SIEVE, SLOT_OF,
+            USED_SLOTS, tracked, word_of,
         },
     },
 };
@@ -91,6 +91,15 @@ impl InodeRef {
         Some(found)
     }
 
+    /// The same for an address that is seldom of a tracked inode: mostly this spares the lookup.
+    #[inline(always)]
+    pub fn find_seldom(address: u64) -> Option<Self> {
+        if records_like(address).load() == 0 {
+            return None;
+        }
+        Self::find(address)
+    }
+
     /// The record that was found last, by whomever, if it is that of the inode at this address: events
     /// mostly come in runs, and this spares the lookup.
     #[inline(always)]
@@ -147,6 +156,13 @@ impl InodeRef {
     pub fn turns(self) -> At {
         // SAFETY: `record` is an element of an array.
         unsafe { At::new(&raw mut (*self.record).turns) }
+    }
+
+    /// What its stakes count is doubtful until a proof finds that it is right.
+    #[inline(always)]
+    pub fn mark_doubtful(self) {
+        // SAFETY: `record` is an element of an array. No mark that a proof makes is 1.
+        unsafe { At::new(&raw mut (*self.record).doubt) }.swap_if(0, 1);
     }
 
     /// There is no doubt, or nothing to say of it.
@@ -262,6 +278,7 @@ impl InodeRef {
         let is_ours = word.swap_if(address, 0);
         if is_ours {
             _ = SLOT_OF.remove(address);
+            records_like(address).add(1_u64.wrapping_neg());
         }
         is_ours
     }
@@ -438,6 +455,21 @@ fn hint(low: u32) -> *mut u64 {
     unsafe { (&raw mut HINTS).cast::<u64>().byte_add(offset) }
 }
 
+/// How many inodes have a record, or are about to get one, whose addresses are like this one.
+#[inline(always)]
+fn records_like(address: u64) -> At {
+    // Fibonacci hashing: the upper bits of the product are those that all bits of the address went into.
+    let index = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SIEVE.ilog2());
+    // SAFETY: an element of a global of this object.
+    unsafe {
+        At::new(
+            (&raw mut RECORDS)
+                .cast::<u64>()
+                .add(index as usize & (SIEVE - 1)),
+        )
+    }
+}
+
 /// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, -1 if
 /// there is no room. A global function, verified separately: checked once, and its stack is free again
 /// for what follows.
@@ -466,9 +498,11 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
     }
     // Before anybody can find it: with none tracked, releases are not looked at.
     tracked().add(1);
+    records_like(address).add(1);
     match SLOT_OF.insert(address, slot, BPF_NOEXIST.into()) {
         Ok(()) => i64::from(slot) + 1,
         Err(error) => {
+            records_like(address).add(1_u64.wrapping_neg());
             tracked().add(1_u64.wrapping_neg());
             // SAFETY: as above; nobody has found it.
             unsafe { core::ptr::write_volatile(&raw mut (*made.record).word, 0) };

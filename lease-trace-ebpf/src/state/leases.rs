@@ -11,7 +11,7 @@ use crate::{
     bpf::atomic::At,
     state::{
         inodes::{EEXIST, InodeRef},
-        maps::{LAST_LEASE, LEASES, word_of},
+        maps::{LAST_LEASE, LEASES, further_leases, word_of},
     },
 };
 
@@ -98,6 +98,13 @@ impl LeaseRef {
     /// Makes the entry of a lease.
     #[inline(always)]
     pub fn make(id: Id, lease: &Lease) -> Entered {
+        let further = LeaseKey::further(id);
+        // One that was not the first may have become the only one.
+        if further_leases().load() != 0
+            && Self::at(further).is_some_and(|found| found.is_in_force(id.address))
+        {
+            return Entered::Already;
+        }
         // Mostly there is none yet, so it is not looked for first.
         let first = LeaseKey::first(id.inode, id.setter);
         match LEASES.insert(first, lease, BPF_NOEXIST.into()) {
@@ -111,15 +118,17 @@ impl LeaseRef {
         if Self::at(first).is_some_and(|found| found.is_in_force(id.address)) {
             return Entered::Already;
         }
-        let further = LeaseKey::further(id);
-        match LEASES.insert(further, lease, BPF_NOEXIST.into()) {
+        further_leases().add(1);
+        let refused = match LEASES.insert(further, lease, BPF_NOEXIST.into()) {
             Ok(()) => {
                 fence();
-                Entered::New(further)
+                return Entered::New(further);
             }
             Err(EEXIST) => Entered::Already,
             Err(_) => Entered::NoRoom,
-        }
+        };
+        further_leases().add(ONE_FEWER);
+        refused
     }
 
     /// The word that says who counts it.
@@ -141,7 +150,7 @@ impl LeaseRef {
     /// See [`idle::end`]; `address` is the lease's.
     #[inline(always)]
     pub fn end(self, address: u64) -> Option<u64> {
-        match lease_mark_ended(self.key.inode, self.key.by, address) {
+        match lease_mark_ended(self.record, self.key.inode, self.key.by, address) {
             0 => None,
             counted => Some(counted as u64),
         }
@@ -183,7 +192,7 @@ impl LeaseRef {
     #[inline(always)]
     pub fn inode_by(self, counted: u64) -> Option<InodeRef> {
         if counted & IDLE != 0 {
-            InodeRef::find(self.key.inode)
+            InodeRef::find_seldom(self.key.inode)
         } else {
             InodeRef::find_number(counted)
         }
@@ -203,18 +212,23 @@ impl LeaseRef {
 
     #[inline(always)]
     pub fn remove(self) {
-        _ = LEASES.remove(self.key);
+        if LEASES.remove(self.key).is_ok() && self.key.is_further() {
+            further_leases().add(ONE_FEWER);
+        }
     }
 }
+
+const ONE_FEWER: u64 = 1_u64.wrapping_neg();
 
 /// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn lease_mark_ended(inode: u64, by: u64, address: u64) -> i64 {
-    let key = LeaseKey { inode, by };
-    let Some(found) = LeaseRef::at(key) else {
+extern "C" fn lease_mark_ended(record: *mut Lease, inode: u64, by: u64, address: u64) -> i64 {
+    if record.is_null() {
         return 0;
-    };
+    }
+    let key = LeaseKey { inode, by };
+    let found = LeaseRef { key, record };
     // What is found anew is compared, and not looked into: 6.1 does not see that it is there then.
     let ended = idle::end(found.counted(), || {
         LeaseRef::at(key).is_some_and(|there| core::ptr::eq(there.record, found.record))

@@ -115,9 +115,10 @@ pub static TEXT_RANGES: Array<TextRange> =
 #[map]
 pub static HITS: Array<u64> = Array::with_max_entries(policy::ROWS * policy::HITS, BPF_F_INNER_MAP);
 
-/// Stakes to be judged before the current program ends, by thread and number.
+/// Stakes to be judged before the current program ends, or once the kernel has given up `flc_lock`, by thread and
+/// number. What a thread leaves behind that was not judged makes room for others.
 #[map]
-pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Notifications.
 #[map]
@@ -165,6 +166,18 @@ pub static mut LAST: Line = Line::new(0);
 pub static mut HINTS: Hints = Hints([0; HINTED]);
 pub const HINTED: usize = 1024;
 
+/// How many records there are of inodes with such addresses, see `InodeRef::find_seldom`: a map of one value, in a
+/// section of its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.RECORDS")]
+pub static mut RECORDS: Records = Records([0; SIEVE]);
+/// A power of two; as many records as this let two of three addresses through.
+pub const SIEVE: usize = 1 << 13;
+
+/// Written where a record is made or deleted.
+#[repr(C, align(64))]
+pub struct Records([u64; SIEVE]);
+
 /// Written where another file gets a batch, and read at each release.
 #[repr(C, align(64))]
 pub struct Hints([u64; HINTED]);
@@ -176,6 +189,10 @@ pub static mut LAST_ID: Line = Line::new(0);
 /// Leases that were set and are yet to cover others, see `track::lease`.
 #[unsafe(no_mangle)]
 pub static mut SPREADS: Line = Line::new(0);
+
+/// Entries of leases that are not the first of their setters in their inodes.
+#[unsafe(no_mangle)]
+pub static mut FURTHER_LEASES: Line = Line::new(0);
 
 /// How many entries of leases were made.
 #[unsafe(no_mangle)]
@@ -230,6 +247,13 @@ pub fn spreads() -> At {
     unsafe { word_of(&raw mut SPREADS) }
 }
 
+/// [`FURTHER_LEASES`].
+#[inline(always)]
+pub fn further_leases() -> At {
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut FURTHER_LEASES) }
+}
+
 /// There are no records: every hook that drops pins returns at once.
 #[inline(always)]
 pub fn nothing_tracked() -> bool {
@@ -272,6 +296,8 @@ pub struct Pending {
     pub tgid: u32,
     /// How the lease went or is about to go; 0: it lasts.
     pub cause: u32,
+    /// Not 0: see [`Situation::doubtful`](lease_trace_common::verdict::Situation::doubtful).
+    pub doubtful: u64,
     /// Filled in when it is judged.
     pub facts: RuleFacts,
     /// Address of the owner's task, 0 if it is not known.

@@ -7,8 +7,7 @@
 //! the same point of that. Books that are too low say nothing: a pin may be on its way, or a short-term one, and
 //! 1,024 ordinary references look like one. So these are left as they are.
 //!
-//! Whoever is about to be judged cannot wait for several looks: then one has to do, which finds nothing pinned at all
-//! ([`heal`]).
+//! Whoever is about to be judged cannot wait for several looks: then one has to do ([`at_once`]).
 
 use core::ffi::c_void;
 
@@ -29,6 +28,7 @@ use crate::{
         inodes::InodeRef,
         losses::{logged, lost},
         maps::{detachings, walk_detached},
+        stakes::has_other_owners,
     },
     track::release,
 };
@@ -176,7 +176,6 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
         return outcome::RIGHT as i64;
     }
     if books != Books::of(inode) {
-        inode.trust();
         return outcome::DOUBTFUL as i64;
     }
     if inode.doubt_has_lasted(books.mixed_with(found)) && books.are_claimed(inode) {
@@ -186,44 +185,112 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     }
 }
 
-/// Takes out of the books what they have of an inode, given by its address, in which nothing is pinned any more:
-/// neither in its page cache, which is looked at once and whole, nor on folios that left it. For whoever is about to
-/// be judged by them; as long as anything is pinned, or it cannot be seen, they stay as they are.
+/// What is found of an inode at one look, for whoever is about to be judged by its books.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AtOnce {
+    /// Nothing is pinned, and this many pins are counted: they are the caller's to [`take_out`], and nobody else's.
+    Nothing(u64),
+    /// What this process is said to have may be another's, who has fewer than he is said to have.
+    Doubtful,
+    /// There is nothing against the books.
+    Right,
+}
+
+/// Looks at once, and whole, at what an inode has pinned in its page cache and on folios that left it, of whose
+/// owners one is to be judged. If he is the only one who has
+/// pins there, any will do. If there are several, all that were counted have to be there: else nobody knows whose the
+/// rest is. What cannot be seen says nothing.
 #[inline(always)]
-pub fn heal(address: u64) {
+pub fn at_once(inode: InodeRef, tgid: u32) -> AtOnce {
+    /// Looks while others change the books; after that it is doubtful.
+    const TURNS: u32 = 3;
     let mut proof = Proof {
-        number: loops::zero(),
+        number: inode.number(),
         counted: loops::zero(),
         found: loops::zero(),
     };
-    if proof_of_none(address, &raw mut proof) != 0 {
-        lost(Count::Healed, proof.counted, proof.number);
-        release::missed(proof.number, proof.counted);
+    let mut seen = looked::CHANGED;
+    for _ in 0..TURNS {
+        if seen == looked::CHANGED {
+            seen = proof_at_once(u64::from(tgid), &raw mut proof) as u64;
+        }
     }
+    if seen == looked::NOTHING {
+        AtOnce::Nothing(proof.counted)
+    } else if seen == looked::RIGHT {
+        AtOnce::Right
+    } else {
+        inode.mark_doubtful();
+        AtOnce::Doubtful
+    }
+}
+
+/// Takes out of the books of the inode with this number what [`at_once`] has found gone.
+#[inline(always)]
+pub fn take_out(number: u64, counted: u64) {
+    lost(Count::Healed, counted, number);
+    release::missed(number, counted);
+}
+
+/// See [`AtOnce`].
+mod looked {
+    pub const RIGHT: u64 = 0;
+    pub const DOUBTFUL: u64 = 1;
+    pub const NOTHING: u64 = 2;
+    /// The books have changed meanwhile.
+    pub const CHANGED: u64 = 3;
 }
 
 /// A global function, verified separately, and its stack is free again for what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn proof_of_none(address: u64, proof: *mut Proof) -> i64 {
-    // SAFETY: `heal` passes a reference, or the verifier a null pointer.
-    let (Some(proof), Some(inode)) = (unsafe { proof.as_mut() }, InodeRef::find(address)) else {
-        return 0;
+extern "C" fn proof_at_once(tgid: u64, proof: *mut Proof) -> i64 {
+    // SAFETY: `at_once` passes a reference, or the verifier a null pointer.
+    let Some(proof) = (unsafe { proof.as_mut() }) else {
+        return looked::RIGHT as i64;
     };
+    let Some(inode) = InodeRef::find_number(proof.number) else {
+        return looked::RIGHT as i64;
+    };
+    let is_alone = !has_other_owners(inode, tgid as u32);
     let books = Books::of(inode);
-    proof.number = inode.number();
     proof.counted = books.pins();
-    // What is owed is on its way from one word to another.
-    let is_none = proof.counted > 0
-        && books.owed == 0
-        && InodePtr(address).cached_pins(1) == Some(0)
-        && proof_detached(proof.number, address) == 0
-        && books == Books::of(inode)
-        && books.are_claimed(inode);
-    if is_none {
-        inode.trust();
+    let address = inode.get().address;
+    let wanted = if is_alone { 1 } else { proof.counted };
+    let Some(cached) = InodePtr(address).cached_pins(wanted) else {
+        return if !is_alone && inode.get().is_doubtful() {
+            looked::DOUBTFUL
+        } else {
+            looked::RIGHT
+        } as i64;
+    };
+    let mut found = cached;
+    if found < wanted {
+        found += proof_detached(proof.number, address) as u64;
     }
-    i64::from(is_none)
+    let is_owed = books.owed != 0;
+    let seen = if found >= wanted {
+        // What is owed is some other's than it is counted with.
+        if is_alone || !is_owed {
+            looked::RIGHT
+        } else {
+            looked::DOUBTFUL
+        }
+    } else if books != Books::of(inode) {
+        if is_alone {
+            looked::RIGHT
+        } else {
+            looked::CHANGED
+        }
+    } else if found == 0 && !(is_alone && is_owed) && books.are_claimed(inode) {
+        inode.trust();
+        looked::NOTHING
+    } else if is_alone {
+        looked::RIGHT
+    } else {
+        looked::DOUBTFUL
+    };
+    seen as i64
 }
 
 /// Pins of this inode on folios that left its page cache, by the books. A global function, verified separately,

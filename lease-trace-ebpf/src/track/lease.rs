@@ -146,7 +146,7 @@ extern "C" fn lease_entered(entered: u64, file: u64, lease: u64, adopted_from: u
     if entered & AT_ONCE != 0 {
         own_leases::at_once(key, id.setter, TaskPtr(adopted_from));
     }
-    if let Some(inode) = InodeRef::find(id.inode) {
+    if let Some(inode) = InodeRef::find_seldom(id.inode) {
         own_leases::join(key, inode, id.setter, TaskPtr(adopted_from));
         if has_other_owners(inode, id.setter) {
             // The path is that of the newest lease.

@@ -81,6 +81,8 @@ extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
     if change.is(Change::AT_REST) {
         rest(inode, stake);
     }
+    // What comes after is no matter of an order for what was.
+    stake.order(0, 0);
     inherited::forget(stake);
     // Whoever holds the file can let it go.
     if stake.unhold() {

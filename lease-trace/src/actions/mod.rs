@@ -36,6 +36,8 @@ enum RequestKind {
     Hold,
     Release,
     Signal(Action),
+    /// A signal that waits until it is known that the pins are the process's.
+    Later,
 }
 
 impl Request {
@@ -45,7 +47,11 @@ impl Request {
             EventKind::Hold => RequestKind::Hold,
             EventKind::Unhold => RequestKind::Release,
             EventKind::Action if event.outcome == Outcome::HandedOver as u32 => {
-                RequestKind::Signal(Action::from_raw(event.action))
+                if event.doubtful != 0 {
+                    RequestKind::Later
+                } else {
+                    RequestKind::Signal(Action::from_raw(event.action))
+                }
             }
             _ => return None,
         };
@@ -70,6 +76,8 @@ pub struct ActionTaken {
 pub struct Actions {
     holds: Holds,
     orders: Orders,
+    /// Some of them wait until what their stakes count is known to be right.
+    some_wait: bool,
     /// Notifications lost so far.
     lost: u64,
 }
@@ -99,6 +107,10 @@ impl Actions {
             RequestKind::Release => {
                 let held = self.holds.let_go(&event)?;
                 return Some(held.done(Name::HoldEnd, "pins-gone"));
+            }
+            RequestKind::Later => {
+                self.some_wait = true;
+                return None;
             }
             RequestKind::Signal(_) if !self.orders.is_new(&event, Clock::sample().boot_ns()) => {
                 return None;
@@ -136,7 +148,7 @@ impl Actions {
     }
 
     /// The same once more, and signals that were asked for, if notifications were lost since and anything was ever
-    /// asked for.
+    /// asked for, or if some wait for a proof.
     pub fn catch_up(
         &mut self,
         tracer: &Tracer,
@@ -145,7 +157,7 @@ impl Actions {
         let lost = counts[Count::LostRing as usize];
         let before = std::mem::replace(&mut self.lost, lost);
         let asked = [Count::HoldRequests, Count::HandedOver].map(|count| counts[count as usize]);
-        if before == lost || asked == [0, 0] {
+        if !self.some_wait && before == lost || asked == [0, 0] {
             return Ok(Vec::new());
         }
         self.reconcile(tracer, Vec::new())
@@ -162,8 +174,10 @@ impl Actions {
         let wanted = wanted::wanted(&stakes, &tracer.in_force()?, now);
         let mut done = self.holds.reconcile(&wanted, handed, now);
         let outstanding = self.orders.outstanding(&stakes, now);
+        self.some_wait = outstanding.some_wait;
         done.extend(
             outstanding
+                .requests
                 .into_iter()
                 .filter_map(|order| self.carry_out(order)),
         );

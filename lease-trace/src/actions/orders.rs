@@ -56,23 +56,36 @@ impl Orders {
     }
 
     /// What stakes with pins were ordered and nobody has carried out.
-    pub fn outstanding(&self, stakes: &[StakeView], now_ns: u64) -> Vec<Request> {
-        stakes
-            .iter()
-            .filter_map(|view| {
-                let (given_ns, action) = order_parts(view.stake.ordered);
-                let key = (view.key.tgid, view.key.inode, action);
-                let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
-                if given_ns <= self.since_ns || is_done || pins(view.stake.word) == 0 {
-                    return None;
-                }
-                let Wanted { event, path } =
-                    wanted::of(view, EventKind::Action, action, SOME_RULE, now_ns)?;
-                let kind = RequestKind::Signal(Action::from_raw(action));
-                Some(Request { kind, event, path })
-            })
-            .collect()
+    pub fn outstanding(&self, stakes: &[StakeView], now_ns: u64) -> Outstanding {
+        let mut outstanding = Outstanding::default();
+        for view in stakes {
+            let (given_ns, action) = order_parts(view.stake.ordered);
+            let key = (view.key.tgid, view.key.inode, action);
+            let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
+            if given_ns <= self.since_ns || is_done || pins(view.stake.word) == 0 {
+                continue;
+            }
+            let wanted = wanted::of(view, EventKind::Action, action, SOME_RULE, now_ns);
+            let Some(Wanted { event, path }) = wanted else {
+                continue;
+            };
+            if event.doubtful != 0 {
+                outstanding.some_wait = true;
+                continue;
+            }
+            let kind = RequestKind::Signal(Action::from_raw(action));
+            outstanding.requests.push(Request { kind, event, path });
+        }
+        outstanding
     }
+}
+
+/// Orders that nobody has carried out.
+#[derive(Default)]
+pub struct Outstanding {
+    pub requests: Vec<Request>,
+    /// There are others, for stakes of which it is not known whether the pins are theirs.
+    pub some_wait: bool,
 }
 
 #[cfg(test)]
@@ -92,16 +105,21 @@ mod tests {
     fn what_was_lost_is_carried_out_once() {
         let mut orders = Orders::default();
         orders.begin(5000);
-        assert!(orders.outstanding(&[ordered(4096, PIN)], 9000).is_empty());
-        assert!(orders.outstanding(&[ordered(8192, 0)], 9000).is_empty());
+        let requests = |orders: &Orders, stakes: &[StakeView], now_ns| {
+            let outstanding = orders.outstanding(stakes, now_ns);
+            assert!(!outstanding.some_wait);
+            outstanding.requests
+        };
+        assert!(requests(&orders, &[ordered(4096, PIN)], 9000).is_empty());
+        assert!(requests(&orders, &[ordered(8192, 0)], 9000).is_empty());
         let stakes = [ordered(8192, PIN)];
-        let outstanding = orders.outstanding(&stakes, 9000);
+        let outstanding = requests(&orders, &stakes, 9000);
         let [only] = outstanding.as_slice() else {
             panic!("{outstanding:?}");
         };
         assert_eq!(only.kind, RequestKind::Signal(Action::Kill));
         assert!(orders.is_new(&only.event, 9000));
-        assert!(orders.outstanding(&stakes, 9100).is_empty());
+        assert!(requests(&orders, &stakes, 9100).is_empty());
         // Its notification was not lost after all.
         let late = Event {
             time_ns: 8200,
@@ -109,7 +127,24 @@ mod tests {
         };
         assert!(!orders.is_new(&late, 9200));
         // A later one is another.
-        assert_eq!(orders.outstanding(&[ordered(9216, PIN)], 9300).len(), 1);
+        assert_eq!(requests(&orders, &[ordered(9216, PIN)], 9300).len(), 1);
+    }
+
+    #[test]
+    fn what_is_doubtful_waits_and_is_carried_out_once_it_is_not() {
+        let mut orders = Orders::default();
+        orders.begin(5000);
+        let mut view = ordered(8192, PIN);
+        let inode = view.inode.inode.as_mut().expect("an inode");
+        inode.doubt = 1;
+        let mut stakes = [view];
+        let outstanding = orders.outstanding(&stakes, 9000);
+        assert!(outstanding.some_wait && outstanding.requests.is_empty());
+        let inode = stakes[0].inode.inode.as_mut().expect("an inode");
+        inode.doubt = 0;
+        let outstanding = orders.outstanding(&stakes, 9100);
+        assert!(!outstanding.some_wait);
+        assert_eq!(outstanding.requests.len(), 1);
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub enum Group {
     Context,
     PinsTaken,
     Leases,
+    /// Only where a policy may come into force, see [`UNLOCKED`].
+    Verdicts,
 }
 
 impl Group {
@@ -27,6 +29,7 @@ impl Group {
             Self::Context => "context",
             Self::PinsTaken => "pins taken",
             Self::Leases => "leases",
+            Self::Verdicts => "verdicts",
         }
     }
 }
@@ -42,6 +45,20 @@ pub enum Need {
     Optional,
 }
 
+/// Where a function is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    Entry,
+    Both,
+    Return,
+}
+
+impl Ends {
+    pub const fn has_return(self) -> bool {
+        !matches!(self, Self::Entry)
+    }
+}
+
 /// One watched function.
 #[derive(Debug)]
 pub struct Point {
@@ -51,8 +68,7 @@ pub struct Point {
     pub stem: &'static str,
     pub group: Group,
     pub need: Need,
-    /// Watched on return, too.
-    pub returns: bool,
+    pub ends: Ends,
     /// The kernel calls it with a spinlock held.
     pub locked: bool,
     /// What is lost without it.
@@ -65,8 +81,10 @@ pub struct Point {
 impl Point {
     /// The program for one of its ends, by what its name ends with. A kprobe's is not bound to a function: that
     /// on the return of the calls that pin is one for all of them, and so is that of arrays that are unpinned.
+    /// What judges reads no arguments, so that it is one for all kinds.
     pub fn program(&self, suffix: &str) -> String {
         match (suffix, self.group, self.stem) {
+            (_, Group::Verdicts, _) => "judge_unlocked".to_owned(),
             ("ret", Group::PinsTaken, _) => "pins_taken_ret".to_owned(),
             ("probe", _, "unpin_folios") => "unpin_user_pages_probe".to_owned(),
             ("probe", _, "unpin_folio") => "unpin_user_page_probe".to_owned(),
@@ -79,7 +97,7 @@ const fn point(
     function: &'static str,
     group: Group,
     need: Need,
-    returns: bool,
+    ends: Ends,
     loss: &'static str,
     prototypes: &'static [&'static str],
 ) -> Point {
@@ -88,7 +106,7 @@ const fn point(
         stem: function,
         group,
         need,
-        returns,
+        ends,
         locked: false,
         loss,
         prototypes,
@@ -104,7 +122,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_page",
         Group::PinsDropped,
         Need::Required,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct page *)"],
     ),
@@ -112,7 +130,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_pages",
         Group::PinsDropped,
         Need::Required,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct page **, long unsigned int)"],
     ),
@@ -120,7 +138,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_pages_dirty_lock",
         Group::PinsDropped,
         Need::Required,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct page **, long unsigned int, bool)"],
     ),
@@ -128,7 +146,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_page_range_dirty_lock",
         Group::PinsDropped,
         Need::IfPresent,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct page *, long unsigned int, bool)"],
     ),
@@ -136,7 +154,7 @@ pub static POINTS: &[Point] = &[
         "unpin_folio",
         Group::PinsDropped,
         Need::IfPresent,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct folio *)"],
     ),
@@ -144,7 +162,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_folio",
         Group::PinsDropped,
         Need::IfPresent,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct folio *, long unsigned int)"],
     ),
@@ -152,7 +170,7 @@ pub static POINTS: &[Point] = &[
         "unpin_folios",
         Group::PinsDropped,
         Need::IfPresent,
-        false,
+        Ends::Entry,
         UNSEEN_RELEASE,
         &["void(struct folio **, long unsigned int)"],
     ),
@@ -164,7 +182,7 @@ pub static POINTS: &[Point] = &[
             "__filemap_remove_folio",
             Group::PageCache,
             Need::Optional,
-            false,
+            Ends::Entry,
             "pins on pages truncated while pinned are counted as held for ever",
             &["void(struct folio *, void *)"],
         )
@@ -173,7 +191,7 @@ pub static POINTS: &[Point] = &[
         "delete_from_page_cache_batch",
         Group::PageCache,
         Need::Optional,
-        false,
+        Ends::Entry,
         "pins on pages truncated while pinned are counted as held for ever",
         &["void(struct address_space *, struct folio_batch *)"],
     ),
@@ -183,7 +201,7 @@ pub static POINTS: &[Point] = &[
             "__destroy_inode",
             Group::PageCache,
             Need::Optional,
-            false,
+            Ends::Entry,
             "pins on a file deleted while pinned may be credited to a newer file",
             &["void(struct inode *)"],
         )
@@ -192,7 +210,7 @@ pub static POINTS: &[Point] = &[
         "io_ring_exit_work",
         Group::Context,
         Need::Optional,
-        true,
+        Ends::Both,
         "where several processes pin one file, a ring's teardown cannot be credited to one",
         &["void(struct work_struct *)"],
     ),
@@ -202,7 +220,7 @@ pub static POINTS: &[Point] = &[
             "__break_lease",
             Group::Context,
             Need::Optional,
-            false,
+            Ends::Entry,
             "who wants a lease broken is not known",
             &[
                 "int(struct inode *, unsigned int)",
@@ -214,7 +232,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages",
         Group::PinsTaken,
         Need::Required,
-        true,
+        Ends::Both,
         UNSEEN_PINS,
         &["long int(long unsigned int, long unsigned int, unsigned int, struct page **"],
     ),
@@ -222,7 +240,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_fast",
         Group::PinsTaken,
         Need::Required,
-        true,
+        Ends::Both,
         UNSEEN_PINS,
         &["int(long unsigned int, int, unsigned int, struct page **)"],
     ),
@@ -230,7 +248,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_fast_only",
         Group::PinsTaken,
         Need::IfPresent,
-        true,
+        Ends::Both,
         UNSEEN_PINS,
         &["int(long unsigned int, int, unsigned int, struct page **)"],
     ),
@@ -238,7 +256,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_remote",
         Group::PinsTaken,
         Need::IfPresent,
-        true,
+        Ends::Both,
         UNSEEN_PINS,
         &[
             "long int(struct mm_struct *, long unsigned int, long unsigned int, unsigned int, \
@@ -249,7 +267,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_unlocked",
         Group::PinsTaken,
         Need::IfPresent,
-        true,
+        Ends::Both,
         UNSEEN_PINS,
         &["long int(long unsigned int, long unsigned int, struct page **, unsigned int)"],
     ),
@@ -257,7 +275,7 @@ pub static POINTS: &[Point] = &[
         "memfd_pin_folios",
         Group::PinsTaken,
         Need::IfPresent,
-        true,
+        Ends::Both,
         UNSEEN_PINS,
         &[
             "long int(struct file *, loff_t, loff_t, struct folio **, unsigned int, \
@@ -268,7 +286,7 @@ pub static POINTS: &[Point] = &[
         "folio_add_pin",
         Group::PinsTaken,
         Need::IfPresent,
-        false,
+        Ends::Entry,
         UNSEEN_PINS,
         &["void(struct folio *)"],
     ),
@@ -276,7 +294,7 @@ pub static POINTS: &[Point] = &[
         "folio_add_pins",
         Group::PinsTaken,
         Need::IfPresent,
-        false,
+        Ends::Entry,
         UNSEEN_PINS,
         &["int(struct folio *, unsigned int)"],
     ),
@@ -287,7 +305,7 @@ pub static POINTS: &[Point] = &[
             "lease_modify",
             Group::Leases,
             Need::Required,
-            false,
+            Ends::Entry,
             "the end of a lease is not seen",
             &[
                 "int(struct file_lease *, int, struct list_head *)",
@@ -302,7 +320,7 @@ pub static POINTS: &[Point] = &[
             "lease_setup",
             Group::Leases,
             Need::Optional,
-            false,
+            Ends::Entry,
             "leases set by a task that is preempted meanwhile may be missed",
             &[
                 "void(struct file_lease *, void **)",
@@ -314,11 +332,72 @@ pub static POINTS: &[Point] = &[
         "generic_setlease",
         Group::Leases,
         Need::Required,
-        true,
+        Ends::Both,
         "new leases are not seen",
         &[
             "int(struct file *, int, struct file_lease **, void **)",
             "int(struct file *, long int, struct file_lock **, void **)",
         ],
     ),
+];
+
+const UNPROVED: &str = "`stop` and `kill` go by counts that nothing was held against";
+
+/// Where a task comes past that has let a lease go, once `flc_lock` is free: in the list of leases that it
+/// disposes of, or where the compiler has put that into its callers, behind each of these
+/// (fs/locks.c, `locks_dispose_list`; fs/file_table.c, `__fput`). The first of the two that is there whole is
+/// taken.
+pub static UNLOCKED: [&[Point]; 2] = [
+    &[Point {
+        stem: "unlocked_dispose",
+        ..point(
+            "locks_dispose_list",
+            Group::Verdicts,
+            Need::IfPresent,
+            Ends::Entry,
+            UNPROVED,
+            &["void(struct list_head *)"],
+        )
+    }],
+    &[
+        Point {
+            stem: "unlocked_setlease",
+            ..point(
+                "generic_setlease",
+                Group::Verdicts,
+                Need::Optional,
+                Ends::Return,
+                UNPROVED,
+                &[
+                    "int(struct file *, int, struct file_lease **, void **)",
+                    "int(struct file *, long int, struct file_lock **, void **)",
+                ],
+            )
+        },
+        Point {
+            stem: "unlocked_break",
+            ..point(
+                "__break_lease",
+                Group::Verdicts,
+                Need::Optional,
+                Ends::Return,
+                UNPROVED,
+                &[
+                    "int(struct inode *, unsigned int)",
+                    "int(struct inode *, unsigned int, unsigned int)",
+                ],
+            )
+        },
+        Point {
+            stem: "unlocked_close",
+            ..point(
+                "security_file_free",
+                Group::Verdicts,
+                Need::Optional,
+                Ends::Entry,
+                UNPROVED,
+                &["void(struct file *)"],
+            )
+        },
+    ],
 ];

@@ -15,7 +15,7 @@ use crate::kernel::{
     self,
     bpf::Kind,
     host,
-    points::{Group, Need, POINTS, Point},
+    points::{Ends, Group, Need, POINTS, Point, UNLOCKED},
     preemption::Preemption,
 };
 
@@ -48,7 +48,7 @@ impl Attachment {
         let Outcome::Attached { hook, .. } = &self.outcome else {
             return None;
         };
-        Some(hook.name(self.point.returns))
+        Some(hook.name(self.point.ends))
     }
 
     /// Whether the kernel passes it over while bpf(2) reads a map on that CPU.
@@ -96,7 +96,40 @@ pub fn attach_groups(
         .filter(|point| groups.contains(&point.group))
         .collect();
     points.sort_by_key(|point| point.group);
-    let mut attachments = Vec::with_capacity(points.len());
+    attach_points(object, mode, folder, points)
+}
+
+/// Attaches what judges a release once `flc_lock` is free. What came of the points that were taken, or at
+/// least of the last that were tried.
+pub fn attach_unlocked(
+    object: &mut Object,
+    mode: AttachMode,
+    folder: Option<&Path>,
+) -> Result<Vec<Attachment>, Error> {
+    let mut attachments = Vec::new();
+    for points in UNLOCKED {
+        attachments = attach_points(object, mode, folder, points)?;
+        if are_watched(&attachments) {
+            break;
+        }
+    }
+    Ok(attachments)
+}
+
+/// Whether all of these points are watched.
+pub fn are_watched(attachments: &[Attachment]) -> bool {
+    attachments
+        .iter()
+        .all(|attachment| matches!(attachment.outcome, Outcome::Attached { .. }))
+}
+
+fn attach_points(
+    object: &mut Object,
+    mode: AttachMode,
+    folder: Option<&Path>,
+    points: impl IntoIterator<Item = &'static Point>,
+) -> Result<Vec<Attachment>, Error> {
+    let mut attachments = Vec::new();
     for point in points {
         let outcome = if !object.types.has_function(point.function) {
             Outcome::Absent
@@ -178,7 +211,7 @@ fn attach_point(
                         instead: (!refused.is_empty()).then(|| refused.join("; ")),
                     });
                 }
-                Err(refusal) => format!("{}: {}", hook.name(false), refusal.refine()?),
+                Err(refusal) => format!("{}: {}", hook.name(Ends::Entry), refusal.refine()?),
             },
         };
         refused.push(reason);
@@ -223,7 +256,7 @@ fn put(
 ) -> Result<(), Refusal> {
     let function = point.function;
     // Dropped, and with that detached, if the next cannot be attached.
-    let attached = hook.parts(point.returns).map(|part| {
+    let attached = hook.parts(point.ends).map(|part| {
         let Part { suffix, kind, end } = part;
         let name = format!("{}_{suffix}", point.stem);
         let program = point.program(suffix);

@@ -5,7 +5,7 @@ use crate::kernel::{
     bpf::Kind,
     btf::Btf,
     link::End,
-    points::Point,
+    points::{Ends, Point},
     preemption::{Preemption, Returns},
 };
 
@@ -31,15 +31,18 @@ pub struct Part {
 
 impl Hook {
     /// `fentry+fexit`
-    pub const fn name(self, returns: bool) -> &'static str {
-        match (self, returns) {
-            (Self::Trampoline, true) => "fentry+fexit",
-            (Self::Trampoline, false) => "fentry",
-            (Self::Probe, true) => "kprobe+kretprobe",
-            (Self::Probe, false) => "kprobe",
-            (Self::Multi, true) => "kprobe.multi+kretprobe.multi",
-            (Self::MultiExit, true) => "kprobe.multi+fexit",
-            (Self::Multi | Self::MultiExit, false) => "kprobe.multi",
+    pub const fn name(self, ends: Ends) -> &'static str {
+        match (self, ends) {
+            (Self::Trampoline, Ends::Both) => "fentry+fexit",
+            (Self::Trampoline, Ends::Entry) => "fentry",
+            (Self::Trampoline | Self::MultiExit, Ends::Return) => "fexit",
+            (Self::Probe, Ends::Both) => "kprobe+kretprobe",
+            (Self::Probe, Ends::Entry) => "kprobe",
+            (Self::Probe, Ends::Return) => "kretprobe",
+            (Self::Multi, Ends::Both) => "kprobe.multi+kretprobe.multi",
+            (Self::Multi, Ends::Return) => "kretprobe.multi",
+            (Self::MultiExit, Ends::Both) => "kprobe.multi+fexit",
+            (Self::Multi | Self::MultiExit, Ends::Entry) => "kprobe.multi",
         }
     }
 
@@ -50,7 +53,7 @@ impl Hook {
 
     /// Its programs, in the order in which they are attached: the return goes first, so that a call whose
     /// entry was seen is always seen to leave.
-    pub fn parts(self, returns: bool) -> impl Iterator<Item = Part> {
+    pub fn parts(self, ends: Ends) -> impl Iterator<Item = Part> {
         let (entry, exit) = match self {
             Self::Trampoline => (("enter", Kind::Entry), ("leave", Kind::Exit)),
             Self::Probe => (("probe", Kind::Kprobe), ("ret", Kind::Kprobe)),
@@ -58,9 +61,9 @@ impl Hook {
             Self::MultiExit => (("probe", Kind::KprobeMulti), ("leave", Kind::Exit)),
         };
         let part = |(suffix, kind), end| Part { suffix, kind, end };
-        let last = part(entry, End::Entry);
-        let first = returns.then(|| part(exit, End::Return));
-        first.into_iter().chain([last])
+        let first = ends.has_return().then(|| part(exit, End::Return));
+        let last = (ends != Ends::Return).then(|| part(entry, End::Entry));
+        first.into_iter().chain(last)
     }
 }
 
@@ -103,7 +106,7 @@ impl Host {
             }
             AttachMode::Auto => {
                 let real_time = self.preemption.may_miss_locked();
-                let order: &[Hook] = match (self.returns, point.returns) {
+                let order: &[Hook] = match (self.returns, point.ends.has_return()) {
                     (Returns::None, true) if real_time => &[Hook::Probe, Hook::Trampoline],
                     (Returns::None, false) if self.preemption.is_known() => {
                         &[Hook::Probe, Hook::Trampoline]
@@ -177,7 +180,7 @@ mod tests {
         let point = points.find(|point| point.function == function);
         let point = point.unwrap_or_else(|| panic!("no {function}"));
         let (order, _) = host.order(AttachMode::Auto, point);
-        order[0].name(point.returns)
+        order[0].name(point.ends)
     }
 
     fn kinds(preemption: Preemption, returns: Returns) -> [&'static str; 3] {
@@ -275,11 +278,12 @@ mod tests {
 
     #[test]
     fn the_return_goes_first() {
-        let ends = |returns| {
-            let parts = Hook::MultiExit.parts(returns);
+        let parts = |ends| {
+            let parts = Hook::MultiExit.parts(ends);
             parts.map(|part| part.suffix).collect::<Vec<_>>()
         };
-        assert_eq!(ends(true), ["leave", "probe"]);
-        assert_eq!(ends(false), ["probe"]);
+        assert_eq!(parts(Ends::Both), ["leave", "probe"]);
+        assert_eq!(parts(Ends::Entry), ["probe"]);
+        assert_eq!(parts(Ends::Return), ["leave"]);
     }
 }

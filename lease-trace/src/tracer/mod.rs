@@ -455,5 +455,11 @@ pub fn trial() -> Result<Vec<Attachment>, Error> {
         ..object::Purpose::default()
     };
     let mut object = object::load(Options::default(), purpose)?;
-    attach::attach(&mut object, AttachMode::Auto, None)
+    let mut attachments = attach::attach(&mut object, AttachMode::Auto, None)?;
+    attachments.extend(attach::attach_unlocked(
+        &mut object,
+        AttachMode::Auto,
+        None,
+    )?);
+    Ok(attachments)
 }

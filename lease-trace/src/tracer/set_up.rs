@@ -73,11 +73,18 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     };
     let (folder, recovered) = pinned::create(&mut object.maps, state)?;
     let pins = (links == Links::Pinned).then(|| folder.links());
-    let attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
+    let mut attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
+    let mut judges_unlocked = false;
+    if denies {
+        let judging = attach::attach_unlocked(&mut object, options.attach, pins.as_deref())?;
+        judges_unlocked = attach::are_watched(&judging);
+        attachments.extend(judging);
+    }
     let kprobes = attachments.iter().any(Attachment::is_kprobe);
     pinned::set_words(&[
         (control::KPROBES, u64::from(kprobes)),
+        (control::JUDGES_UNLOCKED, u64::from(judges_unlocked)),
         (
             control::SET_ON_RETURN,
             u64::from(!attach::is_exact(

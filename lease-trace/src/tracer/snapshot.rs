@@ -78,7 +78,7 @@ impl StakeView {
             action: 0,
             outcome: 0,
             enforced: 0,
-            doubtful: 0,
+            doubtful: inode.is_doubtful().into(),
             zero: 0,
             grace_ms: 0,
             rule: [0; lease_trace_common::policy::NAME_LEN],

@@ -332,7 +332,7 @@ fn a_full_ring_saves_nobody() {
     ]);
     actor.ok(&format!("signal {} STOP", monitor.pid()));
     let flood = format!("time-buffers ring n {MANY}");
-    flooder.ok_within(Duration::from_mins(2), &flood);
+    flooder.ok_within(Duration::from_mins(4), &flood);
     let full = Tool::beside(&["enforce", "status", "-J"]).finish().exits(0);
     assert!(full.json()["lost"].to_string().contains("ring"), "{full}");
     actor.ok("finish t");

@@ -152,3 +152,33 @@ fn a_break_makes_no_record() {
     breaker.ok(&format!("open r {read} ro"));
     assert_eq!(tracked(), before);
 }
+
+/// A second lease of a process outlives its first, and is then changed: it still is the one that was entered.
+#[test]
+fn a_second_lease_that_is_set_again_is_one() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::with(&["--all-events"]);
+    let actor = Actor::start();
+    let path = scratch.file("f");
+    actor.all(&[
+        &format!("open f {path} rw,creat"),
+        "close f",
+        &format!("open f {path} ro"),
+        "setlease f r",
+        &format!("open g {path} ro"),
+        "setlease g r",
+        "setlease f u",
+        "setlease g r",
+    ]);
+    check();
+    let report = Tool::run(&["report", "leases", "-J"]).exits(0);
+    assert_eq!(report.rows("leases", actor.pid()).len(), 1, "{report}");
+    actor.ok("close g");
+    monitor.barrier();
+    for event in ["lease-set", "lease-end"] {
+        let told = monitor.all(event);
+        let of_actor = told.iter().filter(|event| event["pid"] == actor.pid());
+        assert_eq!(of_actor.count(), 2, "{event}: {told:?}");
+    }
+    check();
+}

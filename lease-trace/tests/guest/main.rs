@@ -35,6 +35,7 @@ mod enforce_innocent;
 mod enforce_integrity;
 mod enforce_kept;
 mod enforce_monitor;
+mod enforce_proved;
 mod enforce_rdma;
 mod enforce_rules;
 mod enforce_ways;

@@ -26,6 +26,9 @@ const SEED: u64 = 5;
 /// How long a failure may be shortened.
 const PATIENCE: Duration = Duration::from_mins(3);
 
+/// Steps that are shown as they were, before they are shortened.
+const LAST: usize = 50;
+
 /// So many steps must have come to all of [`COME_UP`], or they are chosen badly.
 const ENOUGH: usize = 4000;
 const COME_UP: [&str; 19] = [
@@ -81,6 +84,10 @@ fn it_agrees_with_the_product() {
         }
         let found = format!("seed {seed}, step {done}");
         let Failure { ops, difference } = &failure;
+        eprintln!(
+            "{found}: {difference}\nThe last steps before:\n{}",
+            listing(&ops[ops.len().saturating_sub(LAST)..])
+        );
         match shorten(&mut world, ops, None, PATIENCE) {
             Some(shorter) if !world.missed_by => panic!(
                 "{found}: {difference}\nThese steps are enough:\n{}{}",
@@ -92,7 +99,7 @@ fn it_agrees_with_the_product() {
             }
             _ => panic!(
                 "{found}, and not again from its steps alone; the last of them:\n{}{difference}",
-                listing(&ops[ops.len().saturating_sub(50)..]),
+                listing(&ops[ops.len().saturating_sub(LAST)..]),
             ),
         }
         world = world.renew();

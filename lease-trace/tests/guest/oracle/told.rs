@@ -117,8 +117,11 @@ impl Told {
     }
 }
 
+/// 0: nobody was seen.
 fn releaser(releaser: &Value) -> i64 {
-    if text(releaser, "comm").starts_with("kworker/") {
+    if releaser.is_null() {
+        0
+    } else if text(releaser, "comm").starts_with("kworker/") {
         KWORKER
     } else {
         integer(releaser, "pid")
