@@ -41,4 +41,4 @@ pub const LEN: u32 = 13;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 20;
+pub const LAYOUT: u64 = 21;

@@ -110,10 +110,10 @@ pub mod on {
 /// Which policy is in force, in one word.
 ///
 /// ```text
-///  63        32 31       16 15      12 11   10    9     8 7        0
-/// +------------+-----------+----------+------+-----+------+---------+
-/// | generation | deniable  | bare-pin | holds| enf.| bank | rules   |
-/// +------------+-----------+----------+------+-----+------+---------+
+///  63        32 31       16 15   13     12      11    10    9   8 7        0
+/// +------------+-----------+-------+----------+------+-----+------+---------+
+/// | generation | deniable  | audits| bare-pin | holds| enf.| bank | rules   |
+/// +------------+-----------+-------+----------+------+-----+------+---------+
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header(pub u64);
@@ -123,6 +123,7 @@ impl Header {
     const ENFORCE: u64 = 1 << 10;
     const HOLDS: u64 = 1 << 11;
     const BARE_PINS: u64 = 1 << 12;
+    const AUDITS: u64 = 1 << 13;
     const DENIABLE: u32 = 16;
     const GENERATION: u32 = 32;
 
@@ -136,10 +137,19 @@ impl Header {
         )
     }
 
-    /// Actions are carried out, not only told.
+    /// Some rules are carried out; some only tell what they would do.
     #[must_use]
-    pub const fn enforcing(self, yes: bool) -> Self {
-        Self(if yes { self.0 | Self::ENFORCE } else { self.0 })
+    pub const fn of_modes(self, enforce: bool, audit: bool) -> Self {
+        let enforce = if enforce { Self::ENFORCE } else { 0 };
+        let audit = if audit { Self::AUDITS } else { 0 };
+        Self(self.0 | enforce | audit)
+    }
+
+    /// The same for its rules that only tell what they would do.
+    #[must_use]
+    #[inline(always)]
+    pub const fn auditing(self) -> Self {
+        Self(self.0 & !Self::ENFORCE)
     }
 
     /// Some rule holds, or watches bare pins.
@@ -178,6 +188,12 @@ impl Header {
         self.0 & Self::ENFORCE != 0
     }
 
+    #[inline(always)]
+    pub const fn audits(self) -> bool {
+        self.0 & Self::AUDITS != 0
+    }
+
+    /// That of its rules, if they have but one; enforce, if some of them act.
     pub const fn mode(self) -> Mode {
         if self.enforces() {
             Mode::Enforce
@@ -285,7 +301,8 @@ pub struct Rule {
     /// Where its hits are counted, below [`ROWS`]: the same in the next policy that has a rule of
     /// this name.
     pub row: u32,
-    pub padding: u32,
+    /// 1: it only tells what it would do, whatever the others do, and takes no breach from them.
+    pub audits: u32,
 }
 
 /// What a rule is held against. Paths, cgroups and consumers need the kernel's structures and are
@@ -332,7 +349,7 @@ impl Rule {
         modes: u32::MAX,
         causes: ANY_CAUSE,
         row: 0,
-        padding: 0,
+        audits: 0,
     };
 
     /// Whether everything agrees that can be told from the facts alone.
@@ -355,6 +372,20 @@ impl Rule {
     const fn is_named(&self, comm: [u64; 2]) -> bool {
         comm[0] & self.comm_mask[0] == self.comm_bits[0]
             && comm[1] & self.comm_mask[1] == self.comm_bits[1]
+    }
+
+    /// What it says is done, and not only told.
+    #[inline(always)]
+    pub const fn acts(&self) -> bool {
+        self.audits == 0
+    }
+
+    pub const fn mode(&self) -> Mode {
+        if self.acts() {
+            Mode::Enforce
+        } else {
+            Mode::Audit
+        }
     }
 
     /// Its name, without the padding.

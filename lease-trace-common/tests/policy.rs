@@ -21,11 +21,12 @@ proptest! {
         rules in 0..=RULES,
         deniable in 0_u32..1 << 16,
         enforce: bool,
+        audit: bool,
         holds: bool,
         bare_pins: bool,
     ) {
         let header = Header::new(generation, bank, rules)
-            .enforcing(enforce)
+            .of_modes(enforce, audit)
             .watching(holds, bare_pins)
             .deniable_by(deniable);
         prop_assert_eq!(header.generation(), generation);
@@ -33,6 +34,9 @@ proptest! {
         prop_assert_eq!(header.rules(), rules);
         prop_assert_eq!(header.deniable(), deniable);
         prop_assert_eq!(header.enforces(), enforce);
+        prop_assert_eq!(header.audits(), audit);
+        prop_assert_eq!(header.auditing().enforces(), false);
+        prop_assert_eq!(header.auditing().rules(), rules);
         prop_assert_eq!(header.holds(), holds);
         prop_assert_eq!(header.bare_pins(), bare_pins);
     }

@@ -357,7 +357,7 @@ fn write<const N: usize>(notice: &Notice<'_>, path: Option<*const Path>, len: u3
         if let Some(found) = notice.found
             && let Some(rule) = found.rule()
         {
-            (*event).enforced = u32::from(found.0.enforces());
+            (*event).enforced = 1 - rule.audits;
             (*event).grace_ms = rule.grace_ms;
             copy(&raw mut (*event).rule, &rule.name);
         }

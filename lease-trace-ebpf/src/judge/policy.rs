@@ -31,11 +31,11 @@ const MAX_COMPONENTS: u32 = 128;
 /// Steps of a binary search through `TEXT_RANGES`.
 const HALVINGS: u32 = TEXT_RANGES_LEN.ilog2() + 1;
 
-/// The first rule that matches the stake of a note. A global function: verified once, not once for each call. The
+/// The first rule that matches the stake of a note, of those that are carried out or of those that are not. A global function: verified once, not once for each call. The
 /// note is in the map, since the stack has no room for it beside the walks that follow.
 #[inline(always)]
-pub fn find(note: u64) -> Option<Match> {
-    Match::of(policy_find(note) as u64)
+pub fn find(note: u64, audits: u64) -> Option<Match> {
+    Match::of(policy_find(note, audits) as u64)
 }
 
 struct Search {
@@ -50,8 +50,12 @@ struct Search {
 /// The header, with the number of the rule plus one in the place of the number of rules, and only
 /// what can be denied to the current task; 0: none matches.
 #[unsafe(no_mangle)]
-extern "C" fn policy_find(key: u64) -> i64 {
-    let header = header();
+extern "C" fn policy_find(key: u64, audits: u64) -> i64 {
+    let header = if audits == 0 {
+        header()
+    } else {
+        header().auditing()
+    };
     let Some(note) = PENDING.get_ptr_mut(key) else {
         return 0;
     };
@@ -133,6 +137,9 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
     let Some(rule) = rule(search.header, index as u32) else {
         return 1;
     };
+    if rule.acts() != search.header.enforces() {
+        return 0;
+    }
     // SAFETY: `note` and `stake` are live map values, found by `policy_find`.
     let (note, stake) = unsafe { (&*search.note, &*search.stake) };
     if policy_admits(search.header.0, index, search.key) == 0 {

@@ -68,7 +68,7 @@ pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
     stack::keep(call.0);
     let denied = enforce_note_release(file.0, cause as u64) == 0
         && is_to_be_judged(0)
-        && enforce_judge(0, 1) != 0;
+        && judge_note(0, Moment::Before);
     stack::forget();
     // The verifier wants to see what an LSM program can return.
     if denied { -EBUSY } else { 0 }
@@ -115,7 +115,7 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared, doubtful: b
         Action::from_raw(rule.action),
         Action::from_raw(rule.fallback),
         &Situation {
-            enforce: found.0.enforces(),
+            enforce: rule.acts(),
             moment,
             cause,
             deniable: cause != 0 && found.0.deniable() & cause_bit(cause) != 0,
@@ -196,7 +196,7 @@ pub fn judge_unlocked(ctx: *mut c_void) {
     stack::keep(ctx);
     for n in 0..notes::MOST {
         if is_to_be_judged(n) {
-            enforce_judge(n, 0);
+            judge_note(n, Moment::After);
         }
     }
     stack::forget();
@@ -251,17 +251,34 @@ pub fn judge(ctx: *mut c_void) {
     }
     stack::keep(ctx);
     for n in 0..notes::MOST {
-        enforce_judge(n, 0);
+        if PENDING.get_ptr(notes::of_thread() + n).is_some() {
+            judge_note(n, Moment::After);
+        }
     }
     stack::forget();
 }
 
-/// Judges what note `n` of this thread says, before the release or after it: 1 to deny it.
-/// A global function, verified separately.
+/// Judges what note `n` of this thread says, by the rules that are carried out and by those that are not; whether
+/// the release is denied.
+#[inline(always)]
+fn judge_note(n: u64, moment: Moment) -> bool {
+    let header = policy::header();
+    let before = u64::from(matches!(moment, Moment::Before));
+    let is_denied = header.enforces() && enforce_judge(n, before, 0) != 0;
+    // What is denied will not come again as what has happened.
+    if header.audits() && (before == 0 || is_denied) {
+        enforce_judge(n, 0, 1);
+    }
+    _ = PENDING.remove(notes::of_thread() + n);
+    is_denied
+}
+
+/// Judges what note `n` of this thread says, before the release or after it: 1 to deny it. By the rules that are
+/// carried out, or, with `audits`, by those that are not. A global function, verified separately.
 #[unsafe(no_mangle)]
-extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
+extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     let key = notes::of_thread() + n;
-    let found = find(key);
+    let found = find(key, audits);
     let Some(note) = PENDING.get_ptr(key) else {
         return 0;
     };
@@ -276,7 +293,6 @@ extern "C" fn enforce_judge(n: u64, before: u64) -> i64 {
             (*note).doubtful != 0,
         )
     };
-    _ = PENDING.remove(key);
     let (Some(found), Some(inode), Some(stake)) = (
         found,
         InodeRef::find_slot(slot, inode_id),
@@ -334,7 +350,7 @@ fn signal(stake: StakeRef, action: Action) -> Outcome {
 #[inline(always)]
 fn hold(inode: InodeRef, stake: StakeRef, found: Match) {
     let Some(rule) = found.rule() else { return };
-    if found.0.enforces()
+    if rule.acts()
         && stake.key.tgid != INIT
         && (rule.action == Action::Hold as u32 || rule.fallback == Action::Hold as u32)
         && stake.hold()

@@ -147,6 +147,7 @@ struct InJson<'a> {
 #[derive(Serialize)]
 struct RuleInJson {
     name: String,
+    mode: Mode,
     action: Action,
     #[serde(rename = "otherwise")]
     fallback: Action,
@@ -171,6 +172,7 @@ impl<'a> InJson<'a> {
                 .iter()
                 .map(|rule| RuleInJson {
                     name: rules::name(rule),
+                    mode: rule.rule.mode(),
                     action: Action::from_raw(rule.rule.action),
                     fallback: Action::from_raw(rule.rule.fallback),
                     effects: effects(rule, *header),
@@ -209,12 +211,17 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
         .map(Cause::name)
         .chain(["any other"])
         .collect();
-    let heads = ["RULE"].into_iter().chain(ways.iter().copied());
+    // Where all have one, the first line says which.
+    let are_mixed = header.enforces() && header.audits();
+    let modes = are_mixed.then_some("MODE");
+    let heads = ["RULE"].into_iter().chain(modes);
+    let heads = heads.chain(ways.iter().copied());
     table.set_header(heads.map(|head| Cell::new(head.to_uppercase())));
     for rule in in_force {
         let effects = effects(rule, *header);
         let cells = ways.iter().map(|way| effects[way].name().to_owned());
-        table.add_row([rules::name(rule)].into_iter().chain(cells));
+        let mode = are_mixed.then(|| rule.rule.mode().name().to_owned());
+        table.add_row([rules::name(rule)].into_iter().chain(mode).chain(cells));
     }
     writeln!(out, "{}", trimmed(&table))?;
     writeln!(out)?;

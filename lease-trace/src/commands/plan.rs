@@ -26,7 +26,6 @@ pub fn read(path: &Path) -> anyhow::Result<Plan> {
         consumers::text_ranges(&symbols, &compiled.consumers)?
     };
     Ok(Plan {
-        enforce: compiled.enforce,
         holds: compiled.holds,
         bare_pins: compiled.bare_pins,
         hold_limit_ms: compiled.hold_limit_ms,

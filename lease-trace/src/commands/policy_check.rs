@@ -344,6 +344,7 @@ fallback = \"report\"
           "rules": [
             {
               "line": 2,
+              "mode": "monitor",
               "name": "r",
               "sentence": "r: when a process releases a lease on a file by close while it holds pins on it, the release would be denied.",
               "ways": [

@@ -72,6 +72,7 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explained {
     pub name: String,
+    pub mode: Mode,
     pub line: usize,
     pub sentence: String,
     pub ways: Vec<AtWay>,
@@ -186,8 +187,9 @@ impl Check {
             }
             self.rules.push(Explained {
                 name: written.name.get_ref().clone(),
+                mode: rule.mode(),
                 line: Place::find(&self.source.text, &written.name.span()).line,
-                sentence: explain::sentence(written, compiled.enforce),
+                sentence: explain::sentence(written, rule.mode() == Mode::Enforce),
                 ways: at
                     .into_iter()
                     .map(|(way, outcome)| AtWay {

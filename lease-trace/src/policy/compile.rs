@@ -32,7 +32,6 @@ pub const GRACE_MS: u64 = 2000;
 /// that are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled {
-    pub enforce: bool,
     pub hold_limit_ms: u64,
     pub rules: Vec<policy::Rule>,
     /// Consumer number 1 first.
@@ -64,7 +63,9 @@ pub fn compile(
         consumers: Vec::new(),
     };
     work.names(&file.rule);
-    let (rules, meanings): (Vec<_>, Vec<_>) = file.rule.iter().map(|rule| work.rule(rule)).unzip();
+    let rules = file.rule.iter();
+    let (rules, meanings): (Vec<_>, Vec<_>) =
+        rules.map(|rule| work.rule(rule, file.mode())).unzip();
     let hold_limit_ms = file.hold_limit_ms.as_ref().map_or(HOLD_LIMIT_MS, |limit| {
         if *limit.get_ref() == 0 {
             work.error(
@@ -78,7 +79,6 @@ pub fn compile(
     let consumers = work.consumers;
     let any = |test: fn(&policy::Rule) -> bool| rules.iter().any(test);
     let compiled = Compiled {
-        enforce: file.mode() == Mode::Enforce,
         hold_limit_ms,
         holds: any(|rule| [rule.action, rule.fallback].contains(&(Action::Hold as u32))),
         bare_pins: any(|rule| rule.on & on::BARE_PIN != 0),
@@ -131,7 +131,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn rule(&mut self, rule: &file::Rule) -> (policy::Rule, Meaning) {
+    fn rule(&mut self, rule: &file::Rule, of_policy: Mode) -> (policy::Rule, Meaning) {
         let on = self.on(rule);
         let matching = &rule.matching;
         let (path, cgroup) = (self.path(matching), self.cgroup(matching));
@@ -176,7 +176,7 @@ impl Compiler<'_> {
             causes,
             // Known when it is put in force.
             row: 0,
-            padding: 0,
+            audits: u32::from(rule.mode(of_policy) == Mode::Audit),
         };
         let meaning = Meaning {
             path,

@@ -45,7 +45,9 @@ impl File {
                 format!("write {new}"),
             )
         };
-        let mode = self.mode.as_ref().map(Spanned::span).filter(|span| {
+        let modes = self.rule.iter().filter_map(|rule| rule.mode.as_ref());
+        let modes = self.mode.iter().chain(modes).map(Spanned::span);
+        let modes = modes.filter(|span| {
             let written = text.get(span.clone()).unwrap_or_default();
             written.trim_matches(['"', '\'']) == Mode::OLD_AUDIT
         });
@@ -53,8 +55,8 @@ impl File {
             let value = rule.fallback.as_ref()?.span();
             key_before(text, value.start).filter(|key| &text[key.clone()] == OLD_FALLBACK)
         });
-        mode.map(|span| old(span, "mode \"monitor\"", "\"audit\""))
-            .into_iter()
+        modes
+            .map(|span| old(span, "mode \"monitor\"", "\"audit\""))
             .chain(fallbacks.map(|span| old(span, "`otherwise`", "`fallback`")))
             .collect()
     }
@@ -82,7 +84,15 @@ pub struct Rule {
     pub action: Spanned<Action>,
     #[serde(alias = "otherwise")]
     pub fallback: Option<Spanned<Action>>,
+    /// Instead of the policy's.
+    mode: Option<Spanned<Mode>>,
     pub grace_ms: Option<Spanned<u64>>,
+}
+
+impl Rule {
+    pub fn mode(&self, of_policy: Mode) -> Mode {
+        self.mode.as_ref().map_or(of_policy, |mode| *mode.get_ref())
+    }
 }
 
 /// The breach a rule is about.

@@ -7,7 +7,8 @@ use super::compile::Meaning;
 /// A rule and what is known of it.
 pub type Known<'a> = (&'a Rule, &'a Meaning);
 
-/// Whether `earlier` matches everything that `later` matches. When in doubt it does not.
+/// Whether `earlier` matches everything that `later` matches, and takes it from it: one that only audits takes
+/// nothing from those that do not. When in doubt it does not.
 pub fn covers(earlier: Known<'_>, later: Known<'_>) -> bool {
     let ((first, first_means), (second, second_means)) = (earlier, later);
     let within = |outer: [u32; 2], inner: [u32; 2]| outer[0] <= inner[0] && inner[1] <= outer[1];
@@ -16,7 +17,8 @@ pub fn covers(earlier: Known<'_>, later: Known<'_>) -> bool {
         let mask = first.comm_mask[i];
         second.comm_mask[i] & mask == mask && second.comm_bits[i] & mask == first.comm_bits[i]
     };
-    second.on & !first.on == 0
+    first.audits == second.audits
+        && second.on & !first.on == 0
         && (!zombies
             || second.kinds & !first.kinds == 0
                 && second.modes & !first.modes == 0

@@ -9,7 +9,7 @@ use std::{
 
 use lease_trace_common::{
     cause::Cause,
-    policy::{Action, Rule, RuleFacts, cause_bit, kind_bit, mode_bit, on},
+    policy::{Action, Mode, Rule, RuleFacts, cause_bit, kind_bit, mode_bit, on},
     stake::pins,
 };
 
@@ -46,13 +46,20 @@ impl Judge {
                 enforced: true,
             },
             Self::Policy(policy) => {
-                let rule = policy.rules.iter().find(|rule| {
-                    rule.admits(&facts(stake, cause)) && matches(rule, policy, stake, names)
-                });
+                let facts = facts(stake, cause);
+                let mut first = |mode| {
+                    policy.rules.iter().find(|rule| {
+                        rule.mode() == mode
+                            && rule.admits(&facts)
+                            && matches(rule, policy, stake, names)
+                    })
+                };
+                // What only audits is told where nothing is done.
+                let rule = first(Mode::Enforce).or_else(|| first(Mode::Audit));
                 Decision {
                     action: rule.map_or(Action::Report, |rule| Action::from_raw(rule.action)),
                     rule: rule.map(|rule| String::from_utf8_lossy(rule.name()).into_owned()),
-                    enforced: policy.enforce,
+                    enforced: rule.is_none_or(|rule| rule.mode() == Mode::Enforce),
                 }
             }
         }

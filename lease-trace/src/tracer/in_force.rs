@@ -8,7 +8,8 @@ use std::{
 
 use aya::maps::{Array, MapData};
 use lease_trace_common::policy::{
-    Action, BANKS, HITS, Header, NAME_LEN, ROWS, RULES, Rule, TEXT_RANGES, TextRange, hit, index,
+    Action, BANKS, HITS, Header, Mode, NAME_LEN, ROWS, RULES, Rule, TEXT_RANGES, TextRange, hit,
+    index,
 };
 use lease_trace_common::verdict::Outcome;
 
@@ -18,7 +19,6 @@ use crate::kernel::undisturbed::Undisturbed;
 /// A policy, compiled and not yet in force.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    pub enforce: bool,
     /// Some rule holds.
     pub holds: bool,
     /// Some rule watches bare pins.
@@ -28,6 +28,13 @@ pub struct Plan {
     pub rules: Vec<Rule>,
     /// Sorted by their start.
     pub text_ranges: Vec<TextRange>,
+}
+
+impl Plan {
+    /// Whether some rule is of this mode.
+    fn has(&self, mode: Mode) -> bool {
+        self.rules.iter().any(|rule| rule.mode() == mode)
+    }
 }
 
 /// A rule in force and what it came to, in this policy and those before it that had it.
@@ -149,7 +156,7 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             )
             .map_err(failed("POLICY"))?;
         let header = Header::new(before.generation() + 1, bank, plan.rules.len() as u32)
-            .enforcing(plan.enforce)
+            .of_modes(plan.has(Mode::Enforce), plan.has(Mode::Audit))
             .watching(plan.holds, plan.bare_pins)
             .deniable_by(deniable);
         self.policy

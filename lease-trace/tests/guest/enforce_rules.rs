@@ -244,6 +244,56 @@ fn the_first_of_two_that_overlap() {
     assert_eq!(enforcement.hits("inner")["denied"], 1);
 }
 
+/// A rule on trial tells what it would do of each breach, denied or not, and takes none from the rules in force.
+#[test]
+fn one_on_trial_beside_those_in_force() {
+    let scratch = Scratch::new();
+    let inner = rule(&scratch, "inner", "");
+    let trial = format!(
+        "[[rule]]\nname = \"trial\"\nmode = \"audit\"\nmatch.path = \"{}\"\naction = \"kill\"\n",
+        scratch.folder().display()
+    );
+    let enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{trial}{inner}"));
+    let monitor = enforcement.monitor();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("inner/f"));
+    is_denied(&actor, &file);
+    let other = Actor::start();
+    open_lease_and_pin(&other, &scratch.file("g"));
+    other.ok("setlease f u");
+    let would = serde_json::json!({ "would-kill": 2 });
+    assert_eq!(enforcement.hits("trial"), would);
+    assert_eq!(
+        enforcement.hits("inner"),
+        serde_json::json!({ "denied": 1 })
+    );
+    let denied = monitor.expect_of("denied", actor.pid());
+    assert_eq!(
+        (&denied["rule"], &denied["outcome"]),
+        (&"inner".into(), &"done".into())
+    );
+    for pid in [actor.pid(), other.pid()] {
+        let told = monitor.expect_of("would-kill", pid);
+        assert_eq!(
+            (&told["rule"], &told["outcome"]),
+            (&"trial".into(), &"would".into())
+        );
+    }
+    let status = enforcement.status();
+    let modes = status["rules"].as_array().expect("a list").iter();
+    let modes: Vec<_> = modes.map(|rule| rule["mode"].as_str()).collect();
+    assert_eq!(modes, [Some("monitor"), Some("enforce")]);
+
+    // The other way round: one in force in a policy that only audits.
+    let armed = inner.replace("action", "mode = \"enforce\"\naction");
+    let watching = trial.replace("mode = \"audit\"\n", "");
+    enforcement.replace(&format!("{watching}{armed}"));
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("inner/h"));
+    is_denied(&actor, &file);
+    assert_eq!(enforcement.hits("trial")["would-kill"], 3);
+}
+
 /// What a lease is when it goes counts, not what it was when the first pin was taken.
 #[test]
 fn a_lease_that_became_another_is_judged_as_what_it_is() {

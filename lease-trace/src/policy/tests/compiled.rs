@@ -5,6 +5,8 @@ use super::*;
 #[test]
 fn without_keys_a_rule_matches_every_zombie_but_of_breaks() {
     let mut expected = Rule {
+        // The mode of a policy that names none.
+        audits: 1,
         causes: lease_trace_common::policy::USUAL_CAUSES,
         grace_ms: 2000,
         action: Action::Kill as u32,
@@ -41,7 +43,7 @@ action = \"report\"
     let check = check_with(text, &cgroups, Some(&ReleasePaths::like_linux_7()));
     assert_eq!(check.render_said(), "");
     let policy = check.accept().expect("fine");
-    assert!(policy.enforce && policy.holds && policy.bare_pins);
+    assert!(policy.holds && policy.bare_pins);
     assert_eq!(policy.hold_limit_ms, 1000);
     assert_eq!(policy.consumers, ["io_uring", "xdp", "vfio"]);
     let [first, second] = policy.rules.as_slice() else {
@@ -73,10 +75,27 @@ action = \"report\"
         modes: mode_bit(F_WRLCK),
         causes: cause_bit(Cause::Close as u32) | cause_bit(Cause::Unlock as u32),
         row: 0,
-        padding: 0,
+        audits: 0,
     };
     assert_eq!(*first, expected);
     assert_eq!(second.consumers, 0b1100);
+}
+
+#[test]
+fn a_rule_has_the_mode_of_its_policy_or_its_own() {
+    let text = "mode = \"MODE\"\n\
+                [[rule]]\nname = \"a\"\nmode = \"audit\"\naction = \"kill\"\n\
+                [[rule]]\nname = \"b\"\nmode = \"enforce\"\naction = \"kill\"\n\
+                [[rule]]\nname = \"c\"\nmatch.uid = 7\naction = \"kill\"\n";
+    for (mode, expected) in [("audit", [1, 0, 1]), ("enforce", [1, 0, 0])] {
+        let check = on_linux_7(&text.replace("MODE", mode));
+        let sentences = check.rules.iter().map(|rule| rule.sentence.clone());
+        let would = sentences.map(|sentence| u32::from(sentence.contains("would be killed")));
+        assert_eq!(would.collect::<Vec<_>>(), expected, "{mode}");
+        let policy = check.accept().expect("fine");
+        let audits = policy.rules.iter().map(|rule| rule.audits);
+        assert_eq!(audits.collect::<Vec<_>>(), expected, "{mode}");
+    }
 }
 
 #[test]

@@ -230,4 +230,8 @@ fn a_rule_out_of_reach_is_said() {
         assert!(!shadowed(narrow, wide), "{narrow} before {wide}");
     }
     assert!(!shadowed("", "on = \"bare-pin\""));
+    // A rule on trial takes nothing from those in force, nor they from it.
+    assert!(!shadowed("mode = \"enforce\"", "mode = \"audit\""));
+    assert!(!shadowed("mode = \"audit\"", "mode = \"enforce\""));
+    assert!(shadowed("mode = \"audit\"", ""), "the policy's is audit");
 }

@@ -105,7 +105,7 @@ fn the_wrong_form_of_a_rule_is_told_with_its_place() {
        |          ^^^^^^^^
 
     policy.toml:4:1: unknown key `actions`; write one of `name`, `on`, `match`,
-      `action`, `fallback`, `grace_ms`
+      `action`, `fallback`, `mode`, `grace_ms`
      4 | actions = 1
        | ^^^^^^^
 
@@ -118,7 +118,7 @@ fn the_wrong_form_of_a_rule_is_told_with_its_place() {
        |                 ^
 
     policy.toml:3:1: unknown key `grace`; write one of `name`, `on`, `match`,
-      `action`, `fallback`, `grace_ms`
+      `action`, `fallback`, `mode`, `grace_ms`
      3 | grace = "2s"
        | ^^^^^
 
@@ -415,6 +415,12 @@ fn old_forms_are_understood_and_a_word_is_said() {
     let new = on_linux_7(&rule("action = \"deny\"\nfallback = \"kill\""));
     assert_eq!(new.render_said(), "");
     assert_eq!(check.rules[0].ways, new.rules[0].ways);
+    let of_rule = on_linux_7(&rule("mode = \"monitor\"\naction = \"kill\""));
+    insta::assert_snapshot!(of_rule.render_said(), @r#"
+    policy.toml:3:8: warning: mode "monitor" is the old form; write "audit"
+     3 | mode = "monitor"
+       |        ^^^^^^^^^
+    "#);
     let both = rule("action = \"deny\"\notherwise = \"kill\"\nfallback = \"kill\"");
     insta::assert_snapshot!(told(&[&both]), @r"
     policy.toml:1:1: duplicate key `fallback`; keep one of them

@@ -74,7 +74,7 @@ fn metrics() -> Rc<RefCell<Metrics>> {
     let figures = Figures {
         holdings: &holdings(),
         counts: &counts(),
-        policy: Header::new(2, 0, 1).enforcing(true),
+        policy: Header::new(2, 0, 1).of_modes(true, false),
         held: 1,
         doubtful: 2,
         escaped: Some(3),
