@@ -231,6 +231,8 @@ pub struct PolicyFlags {
 pub enum PolicyCommand {
     /// Explain each rule, and say what it comes to on this kernel
     Check(CheckFlags),
+    /// Say which rule would have matched each recorded breach
+    Test(TestFlags),
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +241,20 @@ pub struct CheckFlags {
     /// The policy file, see docs/policy.md
     #[arg(default_value = policy::DEFAULT_PATH)]
     pub file: PathBuf,
+
+    /// One JSON object instead of text
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub struct TestFlags {
+    /// The policy file, see docs/policy.md
+    pub file: PathBuf,
+
+    /// What `lease-trace record` or `monitor -o json` has written; - for stdin
+    pub events: PathBuf,
 
     /// One JSON object instead of text
     #[arg(short = 'J', long)]

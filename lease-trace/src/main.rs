@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         Command::Generate(flags) => commands::generate::run(&flags),
         Command::Policy(flags) => match flags.command {
             PolicyCommand::Check(flags) => commands::policy_check::run(&flags),
+            PolicyCommand::Test(flags) => commands::policy_test::run(&flags),
         },
     };
     exit::conclude(result).into()

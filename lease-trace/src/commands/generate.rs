@@ -89,7 +89,7 @@ mod tests {
             names.sort_unstable();
             names.join(" ")
         };
-        insta::assert_snapshot!(list("man"), @"lease-trace-doctor.8 lease-trace-enforce-start.8 lease-trace-enforce-status.8 lease-trace-enforce-stop.8 lease-trace-enforce.8 lease-trace-monitor.8 lease-trace-pins.8 lease-trace-plot.8 lease-trace-policy-check.8 lease-trace-policy.8 lease-trace-record.8 lease-trace-report.8 lease-trace-run.8 lease-trace-top.8 lease-trace-why.8 lease-trace.8");
+        insta::assert_snapshot!(list("man"), @"lease-trace-doctor.8 lease-trace-enforce-start.8 lease-trace-enforce-status.8 lease-trace-enforce-stop.8 lease-trace-enforce.8 lease-trace-monitor.8 lease-trace-pins.8 lease-trace-plot.8 lease-trace-policy-check.8 lease-trace-policy-test.8 lease-trace-policy.8 lease-trace-record.8 lease-trace-report.8 lease-trace-run.8 lease-trace-top.8 lease-trace-why.8 lease-trace.8");
         insta::assert_snapshot!(list("completions"), @"_lease-trace lease-trace lease-trace.fish");
         let page = fs::read_to_string(folder.path().join("man/lease-trace-monitor.8"));
         let page = page.expect("UTF-8");

@@ -11,6 +11,7 @@ pub mod pins;
 pub mod plan;
 pub mod plot;
 pub mod policy_check;
+pub mod policy_test;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -64,6 +64,8 @@ pub struct Check {
     pub said: Vec<Diagnostic>,
     /// Absent if there is an error in the file.
     pub compiled: Option<Compiled>,
+    /// Of its rules.
+    pub meanings: Vec<Meaning>,
     /// Pieces of code that belong to consumers; `None`: not known.
     pub text_ranges: Option<usize>,
 }
@@ -139,6 +141,7 @@ pub fn check(source: Source, host: &Host<'_>) -> Check {
         rules: Vec::new(),
         said: Vec::new(),
         compiled: None,
+        meanings: Vec::new(),
         text_ranges: None,
     };
     let file = match file::parse(&check.source.text) {
@@ -154,6 +157,7 @@ pub fn check(source: Source, host: &Host<'_>) -> Check {
     if check.said.iter().all(Diagnostic::is_warning) {
         check.judge(&file, &compiled, &meanings, host);
         check.compiled = Some(compiled);
+        check.meanings = meanings;
     }
     check.said.sort_by_key(|said| said.span.start);
     check

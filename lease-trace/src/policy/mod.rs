@@ -11,6 +11,7 @@ mod effect;
 mod explain;
 mod file;
 mod ids;
+pub mod replay;
 pub mod resolve;
 mod shadow;
 

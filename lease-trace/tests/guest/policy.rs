@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Leftovers, Ran, Scratch, Tool};
+use crate::harness::{Actor, Leftovers, Monitor, Ran, Scratch, Tool, open_lease_and_pin};
 
 fn check(text: &str) -> Ran {
     let scratch = Scratch::new();
@@ -83,4 +83,53 @@ fn without_privileges_the_rest_is_checked() {
     };
     shows(&check("close").exits(0), &["unknown", "CAP_BPF"]);
     check("exec").exits(2);
+}
+
+/// What a monitor has told, held against a policy: the rule that would have matched, and a file that is none.
+#[test]
+fn recorded_breaches_are_held_against_rules() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::alone();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.ok("setlease f u");
+    let zombie = monitor.expect_of("zombie", actor.pid());
+    actor.ok("unregister-buffers ring");
+    let rest = monitor.expect_of("at-rest", actor.pid());
+    let events = scratch.file("events");
+    fs::write(&events, format!("{zombie}\n{rest}\n{{\"event\"")).expect("writes the events");
+    let policy = scratch.file("policy.toml");
+    let rule = |name: &str, condition: &str| {
+        format!("[[rule]]\nname = \"{name}\"\n{condition}\naction = \"kill\"\n")
+    };
+    let rules = [
+        rule("other", "match.consumer = \"xdp\""),
+        rule(
+            "rings",
+            &format!(
+                "match = {{ path = \"{}\", consumer = \"io_uring\" }}",
+                file.path
+            ),
+        ),
+        rule("trial", "mode = \"audit\"\nmatch.cause = \"unlock\""),
+    ];
+    fs::write(&policy, format!("mode = \"enforce\"\n{}", rules.concat()))
+        .expect("writes the policy");
+    let ran = Tool::run(&["policy", "test", &policy, &events, "-J"]).exits(0);
+    let tried = ran.says(&["1 line passed over", "line 3"]).json();
+    assert_eq!(
+        tried["breaches"].as_array().map(Vec::len),
+        Some(1),
+        "{tried}"
+    );
+    assert_eq!(
+        tried["breaches"][0]["rules"],
+        serde_json::json!([
+            { "name": "rings", "mode": "enforce", "effect": "killed" },
+            { "name": "trial", "mode": "monitor", "effect": "killed" },
+        ])
+    );
+    fs::write(&events, "no event\n").expect("writes the events");
+    let ran = Tool::run(&["policy", "test", &policy, &events]).exits(2);
+    ran.says(&["no event of a monitor"]);
 }
