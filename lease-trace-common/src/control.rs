@@ -36,8 +36,10 @@ pub const WAITED: u32 = 10;
 pub const LOST_HOOKS: u32 = 11;
 /// 1: whoever has let a lease go is judged once `flc_lock` is free, so that the page cache can be looked at before.
 pub const JUDGES_UNLOCKED: u32 = 12;
+/// The thread group that tries whether it is seen there, set back to 0 once it was; 0: none does.
+pub const TRIAL: u32 = 13;
 /// Words of the map.
-pub const LEN: u32 = 13;
+pub const LEN: u32 = 14;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.

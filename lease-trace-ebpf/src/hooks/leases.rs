@@ -33,7 +33,7 @@ on_entry!(
     lease_setup_enter, lease_setup_probe,
     |ctx| {
         lease::set_up(FileLease(ctx.parameter(0)));
-        verdicts::judge(ctx.as_ptr());
+        verdicts::judge_locked(ctx.as_ptr());
     }
 );
 
@@ -56,15 +56,13 @@ on_entry!(
     |ctx| breaks::note(InodePtr(ctx.parameter(0)))
 );
 
-/// Whoever has let a lease go comes past here once `flc_lock` is free. It reads no arguments, so that it is for
-/// entries and returns, as any kind of hook:
+/// Whoever has let a lease go comes past here once `flc_lock` is free. It reads no arguments, so that it is one
+/// program for any kind of hook:
 ///
-/// `void locks_dispose_list(struct list_head *dispose)` (fs/locks.c), on entry; where a kernel has put that into its
-/// callers, `generic_setlease` and `__break_lease`, on return, and
-/// `void security_file_free(struct file *file)` (security/security.c), on entry: `__fput` calls it after
-/// `locks_remove_file`.
+/// `void lease_dispose_list(struct list_head *dispose)`; up to 6.18 `locks_dispose_list`, with the same parameter
+/// (fs/locks.c)
 #[unsafe(no_mangle)]
-#[unsafe(link_section = "kprobe/locks_dispose_list")]
+#[unsafe(link_section = "kprobe/lease_dispose_list")]
 pub extern "C" fn judge_unlocked(ctx: *mut c_void) -> i64 {
     verdicts::judge_unlocked(ctx);
     0

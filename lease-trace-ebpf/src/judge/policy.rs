@@ -60,7 +60,14 @@ extern "C" fn policy_find(key: u64, audits: u64) -> i64 {
         return 0;
     };
     // SAFETY: a live map value of this thread.
-    let (tgid, inode_id, cause) = unsafe { ((*note).tgid, (*note).inode_id, (*note).cause) };
+    let (tgid, inode_id, cause, uncertain) = unsafe {
+        (
+            (*note).tgid,
+            (*note).inode_id,
+            (*note).cause,
+            (*note).uncertain,
+        )
+    };
     let Some(stake) = StakeRef::find(tgid, inode_id) else {
         return 0;
     };
@@ -83,7 +90,7 @@ extern "C" fn policy_find(key: u64, audits: u64) -> i64 {
         } else {
             cause_bit(cause)
         };
-        (*facts).pins = stake.pins();
+        (*facts).pins = stake.pins().saturating_sub(uncertain);
         // As it is now; of a process that is gone, as it was.
         let (uid, comm) = match owner {
             Some(task) => (task.uid(), task.comm()),

@@ -177,18 +177,43 @@ fn has_notes() -> bool {
     policy::header().rules() > 0 && PENDING.get_ptr(notes::of_thread()).is_some()
 }
 
-/// A lease has ended, and `flc_lock` is held, so that nothing can be looked at: whoever is to be judged for it is
+/// A lease was set or has ended, and `flc_lock` is held, so that nothing can be looked at: whoever is to be judged is
 /// judged here only if there is no place for that afterwards.
 #[inline(always)]
 pub fn judge_locked(ctx: *mut c_void) {
     if !control_flag(control::JUDGES_UNLOCKED) {
         judge(ctx);
+    } else if policy::header().rules() > 0
+        && PENDING
+            .get_ptr(notes::of_thread() + notes::MOST - 1)
+            .is_some()
+    {
+        judge_doubtful(ctx);
     }
+}
+
+/// There is no room for more notes of this thread: one lease covered many processes, or many leases end at once. All but
+/// the first are judged as doubtful, so that what they come to is for the monitor to do, which it is mostly anyway:
+/// they are others than the current process.
+#[inline(never)]
+fn judge_doubtful(ctx: *mut c_void) {
+    stack::keep(ctx);
+    for n in 1..notes::MOST {
+        if let Some(note) = PENDING.get_ptr_mut(notes::of_thread() + n) {
+            // SAFETY: a live map value of this thread.
+            unsafe { (*note).doubtful = 1 };
+            judge_note(n, Moment::After);
+        }
+    }
+    stack::forget();
 }
 
 /// Judges what was noted under `flc_lock`, by what the kernel has pinned. No lock is held.
 #[inline(always)]
 pub fn judge_unlocked(ctx: *mut c_void) {
+    if control_flag(control::TRIAL) {
+        end_trial();
+    }
     // Most who come past have nothing to do with leases.
     if nothing_pinned() || !has_notes() {
         return;
@@ -200,6 +225,19 @@ pub fn judge_unlocked(ctx: *mut c_void) {
         }
     }
     stack::forget();
+}
+
+/// The test at the start has come past here.
+#[inline(always)]
+fn end_trial() {
+    if let Some(word) = CONTROL.get_ptr_mut(control::TRIAL) {
+        // SAFETY: a live map value, read and written as a whole word.
+        unsafe {
+            if *word == u64::from(current::tgid()) {
+                *word = 0;
+            }
+        }
+    }
 }
 
 /// Whether there is anything to judge in note `n` of this thread, by what the kernel has pinned. If there is not,
@@ -229,15 +267,22 @@ extern "C" fn enforce_prove(n: u64) -> i64 {
         return -1;
     };
     // SAFETY: a live map value; only this thread removes it.
-    let (slot, inode_id, tgid) = unsafe { ((*note).slot, (*note).inode_id, (*note).tgid) };
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+    let (slot, inode_id, tgid, cause) =
+        unsafe { ((*note).slot, (*note).inode_id, (*note).tgid, (*note).cause) };
+    // Pins under a lease that lasts are no breach: nobody is judged by how many they are.
+    if cause == 0 {
         return 0;
+    }
+    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
+        return -1;
     };
+    let pins = StakeRef::find(tgid, inode_id).map_or(0, StakeRef::pins);
     match proof::at_once(inode, tgid) {
         AtOnce::Nothing(counted) => return counted as i64,
         // SAFETY: as above.
         AtOnce::Doubtful => unsafe { (*note).doubtful = 1 },
-        AtOnce::Right => {}
+        // SAFETY: as above.
+        AtOnce::AtLeast(certain) => unsafe { (*note).uncertain = pins.saturating_sub(certain) },
     }
     0
 }
@@ -267,14 +312,15 @@ fn judge_note(n: u64, moment: Moment) -> bool {
     let is_denied = header.enforces() && enforce_judge(n, before, 0) != 0;
     // What is denied will not come again as what has happened.
     if header.audits() && (before == 0 || is_denied) {
-        enforce_judge(n, 0, 1);
+        enforce_judge(n, before << 1, 1);
     }
     _ = PENDING.remove(notes::of_thread() + n);
     is_denied
 }
 
-/// Judges what note `n` of this thread says, before the release or after it: 1 to deny it. By the rules that are
-/// carried out, or, with `audits`, by those that are not. A global function, verified separately.
+/// Judges what note `n` of this thread says, before the release (1), after it (0), or before it as if after it (2): 1 to
+/// deny it. By the rules that are carried out, or, with `audits`, by those that are not. A global function,
+/// verified separately.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     let key = notes::of_thread() + n;
@@ -304,10 +350,15 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
         hold(inode, stake, found);
         return 0;
     }
-    let moment = if before == 0 {
-        Moment::After
-    } else {
+    // What was noted may be over: the pins have gone meanwhile, or another lease covers them.
+    let is_over = before == 0 && cause != 0 && stake.word() & ZOMBIE == 0;
+    if is_over || stake.pins() == 0 {
+        return 0;
+    }
+    let moment = if before == 1 {
         Moment::Before
+    } else {
+        Moment::After
     };
     let spared = spared(stake, cause, moment);
     let (action, outcome) = match verdict(found, moment, cause, spared, doubtful) {

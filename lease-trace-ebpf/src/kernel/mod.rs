@@ -44,6 +44,7 @@ pub use self::{
         Backing, Head, NO_FILE, Owner, SomePages, are_alike, batch_folio, batch_len, is_head,
         mapping, owner_of,
     },
+    page_cache::Cached,
     pointer::{Pointer, Probed, Typed},
     task::{Current, mm_owner},
 };

@@ -22,16 +22,31 @@ const VALUE: u64 = 1;
 const INTERNAL: u64 = 2;
 const XA_RETRY_ENTRY: u64 = 256 << 2 | INTERNAL;
 
-/// What [`page_cache_pins`] returns where it does not know.
+/// What [`page_cache_pins`] returns where it does not know, and where the tree was changed under it.
 const UNKNOWN: i64 = -1;
+const TORN: i64 = -2;
+
+/// What is found of a file.
+#[derive(Clone, Copy)]
+pub enum Cached {
+    /// So many pins.
+    Pins(u64),
+    /// The tree was changed under the walk: another may do.
+    Torn,
+    /// It cannot be seen: it is no regular file, its pages are memory of a device (DAX), or there are more slots than
+    /// are looked at.
+    Unknown,
+}
 
 impl InodePtr {
-    /// Pin references on the folios in its page cache, as far as they are not `enough`. `None` where that is not
-    /// all there is: it is no regular file, its pages are memory of a device (DAX), or there are more slots than
-    /// are looked at.
+    /// Pin references on the folios in its page cache, as far as they are not `enough`.
     #[inline(always)]
-    pub fn cached_pins(self, enough: u64) -> Option<u64> {
-        u64::try_from(page_cache_pins(self.0, enough)).ok()
+    pub fn cached_pins(self, enough: u64) -> Cached {
+        match page_cache_pins(self.0, enough) {
+            UNKNOWN => Cached::Unknown,
+            TORN => Cached::Torn,
+            pins => Cached::Pins(pins as u64),
+        }
     }
 
     #[inline(always)]
@@ -79,6 +94,8 @@ extern "C" fn page_cache_pins(inode: u64, enough: u64) -> i64 {
     let is_whole = walk.torn == 0 && walk.index >= walk.end;
     if is_whole || walk.pins >= enough {
         walk.pins as i64
+    } else if walk.torn != 0 {
+        TORN
     } else {
         UNKNOWN
     }

@@ -298,6 +298,8 @@ pub struct Pending {
     pub cause: u32,
     /// Not 0: see [`Situation::doubtful`](lease_trace_common::verdict::Situation::doubtful).
     pub doubtful: u64,
+    /// Of the pins, those that are not certain.
+    pub uncertain: u64,
     /// Filled in when it is judged.
     pub facts: RuleFacts,
     /// Address of the owner's task, 0 if it is not known.

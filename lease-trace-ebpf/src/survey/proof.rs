@@ -23,12 +23,12 @@ use lease_trace_common::{
 
 use crate::{
     bpf::loops,
-    kernel::{InodePtr, MapElement},
+    kernel::{Cached, InodePtr, MapElement},
     state::{
         inodes::InodeRef,
         losses::{logged, lost},
         maps::{detachings, walk_detached},
-        stakes::has_other_owners,
+        stakes::{StakeRef, has_other_owners},
     },
     track::release,
 };
@@ -162,11 +162,14 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
         inode.trust();
         return outcome::RIGHT as i64;
     }
-    let Some(cached) = InodePtr(address).cached_pins(counted) else {
-        inode.trust();
-        return outcome::UNKNOWN as i64;
+    let mut found = match InodePtr(address).cached_pins(counted) {
+        Cached::Pins(cached) => cached,
+        Cached::Torn => return outcome::UNKNOWN as i64,
+        Cached::Unknown => {
+            inode.trust();
+            return outcome::UNKNOWN as i64;
+        }
     };
-    let mut found = cached;
     if found < counted {
         found += proof_detached(inode.number(), address) as u64;
     }
@@ -185,24 +188,23 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     }
 }
 
-/// What is found of an inode at one look, for whoever is about to be judged by its books.
+/// What is found of a process's pins in an inode, for whoever is about to judge it by them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AtOnce {
-    /// Nothing is pinned, and this many pins are counted: they are the caller's to [`take_out`], and nobody else's.
+    /// Nothing is pinned in the inode, and this many pins are counted: they are the caller's to [`take_out`], and
+    /// nobody else's.
     Nothing(u64),
-    /// What this process is said to have may be another's, who has fewer than he is said to have.
+    /// Those that it is said to have may be another's, who has fewer than he is said to have.
     Doubtful,
-    /// There is nothing against the books.
-    Right,
+    /// It has at least as many as this; `u64::MAX`: what can be seen says nothing against any of them.
+    AtLeast(u64),
 }
 
-/// Looks at once, and whole, at what an inode has pinned in its page cache and on folios that left it, of whose
-/// owners one is to be judged. If he is the only one who has
-/// pins there, any will do. If there are several, all that were counted have to be there: else nobody knows whose the
-/// rest is. What cannot be seen says nothing.
+/// Looks at once at what an inode has pinned, in its page cache and on folios that left it. If fewer are there than were
+/// counted, or some are owed, the process may be the one who has fewer; what it has all the same is certain.
 #[inline(always)]
 pub fn at_once(inode: InodeRef, tgid: u32) -> AtOnce {
-    /// Looks while others change the books; after that it is doubtful.
+    /// Looks while others change the books, or the page cache; after that it is doubtful.
     const TURNS: u32 = 3;
     let mut proof = Proof {
         number: inode.number(),
@@ -217,8 +219,8 @@ pub fn at_once(inode: InodeRef, tgid: u32) -> AtOnce {
     }
     if seen == looked::NOTHING {
         AtOnce::Nothing(proof.counted)
-    } else if seen == looked::RIGHT {
-        AtOnce::Right
+    } else if seen == looked::SEEN {
+        AtOnce::AtLeast(proof.found)
     } else {
         inode.mark_doubtful();
         AtOnce::Doubtful
@@ -234,63 +236,69 @@ pub fn take_out(number: u64, counted: u64) {
 
 /// See [`AtOnce`].
 mod looked {
-    pub const RIGHT: u64 = 0;
+    pub const SEEN: u64 = 0;
     pub const DOUBTFUL: u64 = 1;
     pub const NOTHING: u64 = 2;
-    /// The books have changed meanwhile.
+    /// The books, or the page cache, have changed meanwhile.
     pub const CHANGED: u64 = 3;
 }
 
-/// A global function, verified separately, and its stack is free again for what follows.
+/// In `proof` it leaves what is counted of the inode, and how many pins of the process are certain. A global
+/// function, verified separately, and its stack is free again for what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn proof_at_once(tgid: u64, proof: *mut Proof) -> i64 {
     // SAFETY: `at_once` passes a reference, or the verifier a null pointer.
     let Some(proof) = (unsafe { proof.as_mut() }) else {
-        return looked::RIGHT as i64;
+        return looked::DOUBTFUL as i64;
     };
+    proof.found = u64::MAX;
     let Some(inode) = InodeRef::find_number(proof.number) else {
-        return looked::RIGHT as i64;
+        return looked::SEEN as i64;
     };
-    let is_alone = !has_other_owners(inode, tgid as u32);
     let books = Books::of(inode);
     proof.counted = books.pins();
     let address = inode.get().address;
-    let wanted = if is_alone { 1 } else { proof.counted };
-    let Some(cached) = InodePtr(address).cached_pins(wanted) else {
-        return if !is_alone && inode.get().is_doubtful() {
-            looked::DOUBTFUL
-        } else {
-            looked::RIGHT
-        } as i64;
+    let cached = match InodePtr(address).cached_pins(proof.counted) {
+        Cached::Pins(cached) => cached,
+        Cached::Torn => return looked::CHANGED as i64,
+        // By the books alone.
+        Cached::Unknown => proof.counted,
     };
     let mut found = cached;
-    if found < wanted {
+    if found < proof.counted {
         found += proof_detached(proof.number, address) as u64;
     }
-    let is_owed = books.owed != 0;
-    let seen = if found >= wanted {
-        // What is owed is some other's than it is counted with.
-        if is_alone || !is_owed {
-            looked::RIGHT
-        } else {
-            looked::DOUBTFUL
-        }
-    } else if books != Books::of(inode) {
-        if is_alone {
-            looked::RIGHT
+    let is_alone = !has_other_owners(inode, tgid as u32);
+    let missing = proof.counted.saturating_sub(found);
+    // What is owed is some other's than it is counted with, or on its way to the only one.
+    let missing = if is_alone {
+        missing
+    } else {
+        missing + books.owed
+    };
+    if missing == 0 {
+        return looked::SEEN as i64;
+    }
+    if books != Books::of(inode) {
+        // Nobody but the process itself has changed what it has.
+        return if is_alone {
+            looked::SEEN
         } else {
             looked::CHANGED
-        }
-    } else if found == 0 && !(is_alone && is_owed) && books.are_claimed(inode) {
+        } as i64;
+    }
+    if found == 0 && !(is_alone && books.owed != 0) && books.are_claimed(inode) {
         inode.trust();
-        looked::NOTHING
-    } else if is_alone {
-        looked::RIGHT
+        return looked::NOTHING as i64;
+    }
+    let his = StakeRef::find(tgid as u32, inode.id).map_or(0, StakeRef::pins);
+    proof.found = his.saturating_sub(missing);
+    if proof.found == 0 {
+        looked::DOUBTFUL as i64
     } else {
-        looked::DOUBTFUL
-    };
-    seen as i64
+        looked::SEEN as i64
+    }
 }
 
 /// Pins of this inode on folios that left its page cache, by the books. A global function, verified separately,

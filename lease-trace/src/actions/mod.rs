@@ -1,6 +1,7 @@
 //! What userspace does on behalf of a rule, when the kernel side asks for it: holds files, and
 //! sends signals where the process meant was not the current one.
 
+mod doubt;
 mod hold;
 mod orders;
 mod process;
@@ -15,7 +16,7 @@ use lease_trace_common::{
     verdict::Outcome,
 };
 
-use self::{hold::Holds, orders::Orders};
+use self::{doubt::Doubts, hold::Holds, orders::Orders};
 use crate::{
     clock::Clock,
     record::Name,
@@ -76,6 +77,7 @@ pub struct ActionTaken {
 pub struct Actions {
     holds: Holds,
     orders: Orders,
+    doubts: Doubts,
     /// Some of them wait until what their stakes count is known to be right.
     some_wait: bool,
     /// Notifications lost so far.
@@ -174,13 +176,10 @@ impl Actions {
         let wanted = wanted::wanted(&stakes, &tracer.in_force()?, now);
         let mut done = self.holds.reconcile(&wanted, handed, now);
         let outstanding = self.orders.outstanding(&stakes, now);
-        self.some_wait = outstanding.some_wait;
-        done.extend(
-            outstanding
-                .requests
-                .into_iter()
-                .filter_map(|order| self.carry_out(order)),
-        );
+        self.some_wait = !outstanding.waiting.is_empty();
+        let settled = self.doubts.settled(outstanding.waiting, now)?;
+        let requests = outstanding.requests.into_iter().chain(settled);
+        done.extend(requests.filter_map(|order| self.carry_out(order)));
         Ok(done)
     }
 

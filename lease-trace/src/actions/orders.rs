@@ -11,6 +11,7 @@ use lease_trace_common::{
 
 use super::{
     Request, RequestKind,
+    doubt::Waiting,
     wanted::{self, SOME_RULE, Wanted},
 };
 use crate::tracer::snapshot::StakeView;
@@ -69,12 +70,13 @@ impl Orders {
             let Some(Wanted { event, path }) = wanted else {
                 continue;
             };
-            if event.doubtful != 0 {
-                outstanding.some_wait = true;
-                continue;
-            }
             let kind = RequestKind::Signal(Action::from_raw(action));
-            outstanding.requests.push(Request { kind, event, path });
+            let request = Request { kind, event, path };
+            if event.doubtful != 0 {
+                outstanding.waiting.push(Waiting { request, given_ns });
+            } else {
+                outstanding.requests.push(request);
+            }
         }
         outstanding
     }
@@ -84,8 +86,8 @@ impl Orders {
 #[derive(Default)]
 pub struct Outstanding {
     pub requests: Vec<Request>,
-    /// There are others, for stakes of which it is not known whether the pins are theirs.
-    pub some_wait: bool,
+    /// For stakes of which it is not known whether the pins are theirs.
+    pub waiting: Vec<Waiting>,
 }
 
 #[cfg(test)]
@@ -107,7 +109,7 @@ mod tests {
         orders.begin(5000);
         let requests = |orders: &Orders, stakes: &[StakeView], now_ns| {
             let outstanding = orders.outstanding(stakes, now_ns);
-            assert!(!outstanding.some_wait);
+            assert!(outstanding.waiting.is_empty());
             outstanding.requests
         };
         assert!(requests(&orders, &[ordered(4096, PIN)], 9000).is_empty());
@@ -139,12 +141,18 @@ mod tests {
         inode.doubt = 1;
         let mut stakes = [view];
         let outstanding = orders.outstanding(&stakes, 9000);
-        assert!(outstanding.some_wait && outstanding.requests.is_empty());
+        assert_eq!(
+            (outstanding.waiting.len(), outstanding.requests.len()),
+            (1, 0)
+        );
+        assert_eq!(outstanding.waiting[0].given_ns, 8192);
         let inode = stakes[0].inode.inode.as_mut().expect("an inode");
         inode.doubt = 0;
         let outstanding = orders.outstanding(&stakes, 9100);
-        assert!(!outstanding.some_wait);
-        assert_eq!(outstanding.requests.len(), 1);
+        assert_eq!(
+            (outstanding.waiting.len(), outstanding.requests.len()),
+            (0, 1)
+        );
     }
 
     #[test]

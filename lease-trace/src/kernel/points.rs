@@ -45,20 +45,6 @@ pub enum Need {
     Optional,
 }
 
-/// Where a function is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
-    Entry,
-    Both,
-    Return,
-}
-
-impl Ends {
-    pub const fn has_return(self) -> bool {
-        !matches!(self, Self::Entry)
-    }
-}
-
 /// One watched function.
 #[derive(Debug)]
 pub struct Point {
@@ -68,7 +54,8 @@ pub struct Point {
     pub stem: &'static str,
     pub group: Group,
     pub need: Need,
-    pub ends: Ends,
+    /// Watched on return, too.
+    pub returns: bool,
     /// The kernel calls it with a spinlock held.
     pub locked: bool,
     /// What is lost without it.
@@ -97,7 +84,7 @@ const fn point(
     function: &'static str,
     group: Group,
     need: Need,
-    ends: Ends,
+    returns: bool,
     loss: &'static str,
     prototypes: &'static [&'static str],
 ) -> Point {
@@ -106,7 +93,7 @@ const fn point(
         stem: function,
         group,
         need,
-        ends,
+        returns,
         locked: false,
         loss,
         prototypes,
@@ -122,7 +109,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_page",
         Group::PinsDropped,
         Need::Required,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct page *)"],
     ),
@@ -130,7 +117,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_pages",
         Group::PinsDropped,
         Need::Required,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct page **, long unsigned int)"],
     ),
@@ -138,7 +125,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_pages_dirty_lock",
         Group::PinsDropped,
         Need::Required,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct page **, long unsigned int, bool)"],
     ),
@@ -146,7 +133,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_page_range_dirty_lock",
         Group::PinsDropped,
         Need::IfPresent,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct page *, long unsigned int, bool)"],
     ),
@@ -154,7 +141,7 @@ pub static POINTS: &[Point] = &[
         "unpin_folio",
         Group::PinsDropped,
         Need::IfPresent,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct folio *)"],
     ),
@@ -162,7 +149,7 @@ pub static POINTS: &[Point] = &[
         "unpin_user_folio",
         Group::PinsDropped,
         Need::IfPresent,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct folio *, long unsigned int)"],
     ),
@@ -170,7 +157,7 @@ pub static POINTS: &[Point] = &[
         "unpin_folios",
         Group::PinsDropped,
         Need::IfPresent,
-        Ends::Entry,
+        false,
         UNSEEN_RELEASE,
         &["void(struct folio **, long unsigned int)"],
     ),
@@ -182,7 +169,7 @@ pub static POINTS: &[Point] = &[
             "__filemap_remove_folio",
             Group::PageCache,
             Need::Optional,
-            Ends::Entry,
+            false,
             "pins on pages truncated while pinned are counted as held for ever",
             &["void(struct folio *, void *)"],
         )
@@ -191,7 +178,7 @@ pub static POINTS: &[Point] = &[
         "delete_from_page_cache_batch",
         Group::PageCache,
         Need::Optional,
-        Ends::Entry,
+        false,
         "pins on pages truncated while pinned are counted as held for ever",
         &["void(struct address_space *, struct folio_batch *)"],
     ),
@@ -201,7 +188,7 @@ pub static POINTS: &[Point] = &[
             "__destroy_inode",
             Group::PageCache,
             Need::Optional,
-            Ends::Entry,
+            false,
             "pins on a file deleted while pinned may be credited to a newer file",
             &["void(struct inode *)"],
         )
@@ -210,7 +197,7 @@ pub static POINTS: &[Point] = &[
         "io_ring_exit_work",
         Group::Context,
         Need::Optional,
-        Ends::Both,
+        true,
         "where several processes pin one file, a ring's teardown cannot be credited to one",
         &["void(struct work_struct *)"],
     ),
@@ -220,7 +207,7 @@ pub static POINTS: &[Point] = &[
             "__break_lease",
             Group::Context,
             Need::Optional,
-            Ends::Entry,
+            false,
             "who wants a lease broken is not known",
             &[
                 "int(struct inode *, unsigned int)",
@@ -232,7 +219,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages",
         Group::PinsTaken,
         Need::Required,
-        Ends::Both,
+        true,
         UNSEEN_PINS,
         &["long int(long unsigned int, long unsigned int, unsigned int, struct page **"],
     ),
@@ -240,7 +227,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_fast",
         Group::PinsTaken,
         Need::Required,
-        Ends::Both,
+        true,
         UNSEEN_PINS,
         &["int(long unsigned int, int, unsigned int, struct page **)"],
     ),
@@ -248,7 +235,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_fast_only",
         Group::PinsTaken,
         Need::IfPresent,
-        Ends::Both,
+        true,
         UNSEEN_PINS,
         &["int(long unsigned int, int, unsigned int, struct page **)"],
     ),
@@ -256,7 +243,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_remote",
         Group::PinsTaken,
         Need::IfPresent,
-        Ends::Both,
+        true,
         UNSEEN_PINS,
         &[
             "long int(struct mm_struct *, long unsigned int, long unsigned int, unsigned int, \
@@ -267,7 +254,7 @@ pub static POINTS: &[Point] = &[
         "pin_user_pages_unlocked",
         Group::PinsTaken,
         Need::IfPresent,
-        Ends::Both,
+        true,
         UNSEEN_PINS,
         &["long int(long unsigned int, long unsigned int, struct page **, unsigned int)"],
     ),
@@ -275,7 +262,7 @@ pub static POINTS: &[Point] = &[
         "memfd_pin_folios",
         Group::PinsTaken,
         Need::IfPresent,
-        Ends::Both,
+        true,
         UNSEEN_PINS,
         &[
             "long int(struct file *, loff_t, loff_t, struct folio **, unsigned int, \
@@ -286,7 +273,7 @@ pub static POINTS: &[Point] = &[
         "folio_add_pin",
         Group::PinsTaken,
         Need::IfPresent,
-        Ends::Entry,
+        false,
         UNSEEN_PINS,
         &["void(struct folio *)"],
     ),
@@ -294,7 +281,7 @@ pub static POINTS: &[Point] = &[
         "folio_add_pins",
         Group::PinsTaken,
         Need::IfPresent,
-        Ends::Entry,
+        false,
         UNSEEN_PINS,
         &["int(struct folio *, unsigned int)"],
     ),
@@ -305,7 +292,7 @@ pub static POINTS: &[Point] = &[
             "lease_modify",
             Group::Leases,
             Need::Required,
-            Ends::Entry,
+            false,
             "the end of a lease is not seen",
             &[
                 "int(struct file_lease *, int, struct list_head *)",
@@ -320,7 +307,7 @@ pub static POINTS: &[Point] = &[
             "lease_setup",
             Group::Leases,
             Need::Optional,
-            Ends::Entry,
+            false,
             "leases set by a task that is preempted meanwhile may be missed",
             &[
                 "void(struct file_lease *, void **)",
@@ -332,7 +319,7 @@ pub static POINTS: &[Point] = &[
         "generic_setlease",
         Group::Leases,
         Need::Required,
-        Ends::Both,
+        true,
         "new leases are not seen",
         &[
             "int(struct file *, int, struct file_lease **, void **)",
@@ -343,61 +330,31 @@ pub static POINTS: &[Point] = &[
 
 const UNPROVED: &str = "`stop` and `kill` go by counts that nothing was held against";
 
-/// Where a task comes past that has let a lease go, once `flc_lock` is free: in the list of leases that it
-/// disposes of, or where the compiler has put that into its callers, behind each of these
-/// (fs/locks.c, `locks_dispose_list`; fs/file_table.c, `__fput`). The first of the two that is there whole is
-/// taken.
-pub static UNLOCKED: [&[Point]; 2] = [
-    &[Point {
-        stem: "unlocked_dispose",
+/// Where a task that has let a lease go comes past once `flc_lock` is free: with the leases that it disposes of
+/// (fs/locks.c). Up to 6.18 that is the function for locks of all kinds, which goes on to be there for the others.
+pub static UNLOCKED: [Point; 2] = [
+    Point {
+        stem: "unlocked",
+        ..point(
+            "lease_dispose_list",
+            Group::Verdicts,
+            Need::IfPresent,
+            false,
+            UNPROVED,
+            DISPOSE_LIST,
+        )
+    },
+    Point {
+        stem: "unlocked",
         ..point(
             "locks_dispose_list",
             Group::Verdicts,
-            Need::IfPresent,
-            Ends::Entry,
+            Need::Optional,
+            false,
             UNPROVED,
-            &["void(struct list_head *)"],
+            DISPOSE_LIST,
         )
-    }],
-    &[
-        Point {
-            stem: "unlocked_setlease",
-            ..point(
-                "generic_setlease",
-                Group::Verdicts,
-                Need::Optional,
-                Ends::Return,
-                UNPROVED,
-                &[
-                    "int(struct file *, int, struct file_lease **, void **)",
-                    "int(struct file *, long int, struct file_lock **, void **)",
-                ],
-            )
-        },
-        Point {
-            stem: "unlocked_break",
-            ..point(
-                "__break_lease",
-                Group::Verdicts,
-                Need::Optional,
-                Ends::Return,
-                UNPROVED,
-                &[
-                    "int(struct inode *, unsigned int)",
-                    "int(struct inode *, unsigned int, unsigned int)",
-                ],
-            )
-        },
-        Point {
-            stem: "unlocked_close",
-            ..point(
-                "security_file_free",
-                Group::Verdicts,
-                Need::Optional,
-                Ends::Entry,
-                UNPROVED,
-                &["void(struct file *)"],
-            )
-        },
-    ],
+    },
 ];
+
+const DISPOSE_LIST: &[&str] = &["void(struct list_head *)"];

@@ -15,7 +15,7 @@ use crate::kernel::{
     self,
     bpf::Kind,
     host,
-    points::{Ends, Group, Need, POINTS, Point, UNLOCKED},
+    points::{Group, Need, POINTS, Point, UNLOCKED},
     preemption::Preemption,
 };
 
@@ -48,7 +48,11 @@ impl Attachment {
         let Outcome::Attached { hook, .. } = &self.outcome else {
             return None;
         };
-        Some(hook.name(self.point.ends))
+        Some(hook.name(self.point.returns))
+    }
+
+    pub const fn is_watched(&self) -> bool {
+        matches!(self.outcome, Outcome::Attached { .. })
     }
 
     /// Whether the kernel passes it over while bpf(2) reads a map on that CPU.
@@ -99,28 +103,20 @@ pub fn attach_groups(
     attach_points(object, mode, folder, points)
 }
 
-/// Attaches what judges a release once `flc_lock` is free. What came of the points that were taken, or at
-/// least of the last that were tried.
+/// Attaches what judges a release once `flc_lock` is free.
 pub fn attach_unlocked(
     object: &mut Object,
     mode: AttachMode,
     folder: Option<&Path>,
-) -> Result<Vec<Attachment>, Error> {
-    let mut attachments = Vec::new();
-    for points in UNLOCKED {
-        attachments = attach_points(object, mode, folder, points)?;
-        if are_watched(&attachments) {
-            break;
-        }
-    }
-    Ok(attachments)
-}
-
-/// Whether all of these points are watched.
-pub fn are_watched(attachments: &[Attachment]) -> bool {
-    attachments
-        .iter()
-        .all(|attachment| matches!(attachment.outcome, Outcome::Attached { .. }))
+) -> Result<Attachment, Error> {
+    let [leases, locks] = &UNLOCKED;
+    let point = if object.types.has_function(leases.function) {
+        leases
+    } else {
+        locks
+    };
+    let mut attached = attach_points(object, mode, folder, [point])?;
+    Ok(attached.remove(0))
 }
 
 fn attach_points(
@@ -211,7 +207,7 @@ fn attach_point(
                         instead: (!refused.is_empty()).then(|| refused.join("; ")),
                     });
                 }
-                Err(refusal) => format!("{}: {}", hook.name(Ends::Entry), refusal.refine()?),
+                Err(refusal) => format!("{}: {}", hook.name(false), refusal.refine()?),
             },
         };
         refused.push(reason);
@@ -256,7 +252,7 @@ fn put(
 ) -> Result<(), Refusal> {
     let function = point.function;
     // Dropped, and with that detached, if the next cannot be attached.
-    let attached = hook.parts(point.ends).map(|part| {
+    let attached = hook.parts(point.returns).map(|part| {
         let Part { suffix, kind, end } = part;
         let name = format!("{}_{suffix}", point.stem);
         let program = point.program(suffix);

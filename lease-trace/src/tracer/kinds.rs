@@ -5,7 +5,7 @@ use crate::kernel::{
     bpf::Kind,
     btf::Btf,
     link::End,
-    points::{Ends, Point},
+    points::Point,
     preemption::{Preemption, Returns},
 };
 
@@ -31,18 +31,15 @@ pub struct Part {
 
 impl Hook {
     /// `fentry+fexit`
-    pub const fn name(self, ends: Ends) -> &'static str {
-        match (self, ends) {
-            (Self::Trampoline, Ends::Both) => "fentry+fexit",
-            (Self::Trampoline, Ends::Entry) => "fentry",
-            (Self::Trampoline | Self::MultiExit, Ends::Return) => "fexit",
-            (Self::Probe, Ends::Both) => "kprobe+kretprobe",
-            (Self::Probe, Ends::Entry) => "kprobe",
-            (Self::Probe, Ends::Return) => "kretprobe",
-            (Self::Multi, Ends::Both) => "kprobe.multi+kretprobe.multi",
-            (Self::Multi, Ends::Return) => "kretprobe.multi",
-            (Self::MultiExit, Ends::Both) => "kprobe.multi+fexit",
-            (Self::Multi | Self::MultiExit, Ends::Entry) => "kprobe.multi",
+    pub const fn name(self, returns: bool) -> &'static str {
+        match (self, returns) {
+            (Self::Trampoline, true) => "fentry+fexit",
+            (Self::Trampoline, false) => "fentry",
+            (Self::Probe, true) => "kprobe+kretprobe",
+            (Self::Probe, false) => "kprobe",
+            (Self::Multi, true) => "kprobe.multi+kretprobe.multi",
+            (Self::MultiExit, true) => "kprobe.multi+fexit",
+            (Self::Multi | Self::MultiExit, false) => "kprobe.multi",
         }
     }
 
@@ -53,7 +50,7 @@ impl Hook {
 
     /// Its programs, in the order in which they are attached: the return goes first, so that a call whose
     /// entry was seen is always seen to leave.
-    pub fn parts(self, ends: Ends) -> impl Iterator<Item = Part> {
+    pub fn parts(self, returns: bool) -> impl Iterator<Item = Part> {
         let (entry, exit) = match self {
             Self::Trampoline => (("enter", Kind::Entry), ("leave", Kind::Exit)),
             Self::Probe => (("probe", Kind::Kprobe), ("ret", Kind::Kprobe)),
@@ -61,9 +58,9 @@ impl Hook {
             Self::MultiExit => (("probe", Kind::KprobeMulti), ("leave", Kind::Exit)),
         };
         let part = |(suffix, kind), end| Part { suffix, kind, end };
-        let first = ends.has_return().then(|| part(exit, End::Return));
-        let last = (ends != Ends::Return).then(|| part(entry, End::Entry));
-        first.into_iter().chain(last)
+        let last = part(entry, End::Entry);
+        let first = returns.then(|| part(exit, End::Return));
+        first.into_iter().chain([last])
     }
 }
 
@@ -106,7 +103,7 @@ impl Host {
             }
             AttachMode::Auto => {
                 let real_time = self.preemption.may_miss_locked();
-                let order: &[Hook] = match (self.returns, point.ends.has_return()) {
+                let order: &[Hook] = match (self.returns, point.returns) {
                     (Returns::None, true) if real_time => &[Hook::Probe, Hook::Trampoline],
                     (Returns::None, false) if self.preemption.is_known() => {
                         &[Hook::Probe, Hook::Trampoline]
@@ -180,7 +177,7 @@ mod tests {
         let point = points.find(|point| point.function == function);
         let point = point.unwrap_or_else(|| panic!("no {function}"));
         let (order, _) = host.order(AttachMode::Auto, point);
-        order[0].name(point.ends)
+        order[0].name(point.returns)
     }
 
     fn kinds(preemption: Preemption, returns: Returns) -> [&'static str; 3] {
@@ -278,12 +275,11 @@ mod tests {
 
     #[test]
     fn the_return_goes_first() {
-        let parts = |ends| {
-            let parts = Hook::MultiExit.parts(ends);
+        let ends = |returns| {
+            let parts = Hook::MultiExit.parts(returns);
             parts.map(|part| part.suffix).collect::<Vec<_>>()
         };
-        assert_eq!(parts(Ends::Both), ["leave", "probe"]);
-        assert_eq!(parts(Ends::Entry), ["probe"]);
-        assert_eq!(parts(Ends::Return), ["leave"]);
+        assert_eq!(ends(true), ["leave", "probe"]);
+        assert_eq!(ends(false), ["probe"]);
     }
 }

@@ -456,7 +456,7 @@ pub fn trial() -> Result<Vec<Attachment>, Error> {
     };
     let mut object = object::load(Options::default(), purpose)?;
     let mut attachments = attach::attach(&mut object, AttachMode::Auto, None)?;
-    attachments.extend(attach::attach_unlocked(
+    attachments.push(attach::attach_unlocked(
         &mut object,
         AttachMode::Auto,
         None,

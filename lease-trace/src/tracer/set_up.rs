@@ -78,8 +78,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let mut judges_unlocked = false;
     if denies {
         let judging = attach::attach_unlocked(&mut object, options.attach, pins.as_deref())?;
-        judges_unlocked = attach::are_watched(&judging);
-        attachments.extend(judging);
+        judges_unlocked = judging.is_watched();
+        attachments.push(judging);
     }
     let kprobes = attachments.iter().any(Attachment::is_kprobe);
     pinned::set_words(&[
