@@ -95,7 +95,7 @@ pub struct Stake {
     pub file: u64,
     /// 1: the monitor was asked to hold the file.
     pub held: u64,
-    /// When the monitor was asked last to signal the owner, see [`order`]; 0: never.
+    /// When the monitor was asked last to signal the owner, see [`Order`]; 0: never.
     pub ordered: u64,
     /// How many of the leases others have set: they cover the pins, and count no longer than these.
     pub inherited: u64,
@@ -111,16 +111,36 @@ pub struct Stake {
     pub stack: [u64; STACK_LEN],
 }
 
-/// An order to signal a stake's owner: when it was given (CLOCK_BOOTTIME, in 256 ns), and the
-/// [`Action`](crate::policy::Action) in the lowest byte.
-#[inline(always)]
-pub const fn order(given_ns: u64, action: u32) -> u64 {
-    given_ns & !0xff | (action & 0xff) as u64
+/// An order to signal a stake's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// When it was given (CLOCK_BOOTTIME), rounded down to [`Self::GRAIN_NS`].
+    pub given_ns: u64,
+    /// Of the stake's word: an order for another stake, whose memory this one has, is none.
+    pub generation: u64,
+    /// [`Action`](crate::policy::Action)
+    pub action: u32,
 }
 
-/// When an order was given, and the action.
-pub const fn order_parts(order: u64) -> (u64, u32) {
-    (order & !0xff, (order & 0xff) as u32)
+impl Order {
+    const GRAIN: u32 = 20;
+    pub const GRAIN_NS: u64 = 1 << Self::GRAIN;
+
+    /// In one word: the action in the lowest byte, the generation in the 14 bits above it, the time above these.
+    #[inline(always)]
+    pub const fn packed(self) -> u64 {
+        self.given_ns >> Self::GRAIN << 22
+            | (self.generation & crate::word::MOST_GENERATION) << 8
+            | (self.action & 0xff) as u64
+    }
+
+    pub const fn unpacked(word: u64) -> Self {
+        Self {
+            given_ns: word >> 22 << Self::GRAIN,
+            generation: word >> 8 & crate::word::MOST_GENERATION,
+            action: (word & 0xff) as u32,
+        }
+    }
 }
 
 /// Bits of the minor number in a device number of the kernel's own encoding

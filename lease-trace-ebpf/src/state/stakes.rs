@@ -9,7 +9,7 @@ use lease_trace_common::{
     count::Count,
     idle::Of,
     lease::LeaseInfo,
-    stake::{Stake, StakeKey, Task, order, pins},
+    stake::{Order, Stake, StakeKey, Task, pins},
     word::{self, Change, Word as _},
 };
 
@@ -220,8 +220,20 @@ impl StakeRef {
     /// Keeps the order to signal its owner, for a monitor that was not notified of it.
     #[inline(always)]
     pub fn order(self, given_ns: u64, action: u32) {
+        let order = Order {
+            given_ns,
+            generation: self.generation,
+            action,
+        };
         // SAFETY: a map value.
-        unsafe { (*self.record).ordered = order(given_ns, action) };
+        unsafe { (*self.record).ordered = order.packed() };
+    }
+
+    /// It has no order any more.
+    #[inline(always)]
+    pub fn forget_order(self) {
+        // SAFETY: a map value.
+        unsafe { (*self.record).ordered = 0 };
     }
 
     /// Marks the stake as held; false if it was already.

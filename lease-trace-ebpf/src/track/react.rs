@@ -82,7 +82,7 @@ extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
         rest(inode, stake);
     }
     // What comes after is no matter of an order for what was.
-    stake.order(0, 0);
+    stake.forget_order();
     inherited::forget(stake);
     // Whoever holds the file can let it go.
     if stake.unhold() {

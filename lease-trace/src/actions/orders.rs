@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use lease_trace_common::{
     event::{Event, EventKind},
     policy::Action,
-    stake::{order_parts, pins},
+    stake::{Order, pins},
+    word,
 };
 
 use super::{
@@ -60,10 +61,15 @@ impl Orders {
     pub fn outstanding(&self, stakes: &[StakeView], now_ns: u64) -> Outstanding {
         let mut outstanding = Outstanding::default();
         for view in stakes {
-            let (given_ns, action) = order_parts(view.stake.ordered);
+            let Order {
+                given_ns,
+                generation,
+                action,
+            } = Order::unpacked(view.stake.ordered);
             let key = (view.key.tgid, view.key.inode, action);
             let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
-            if given_ns <= self.since_ns || is_done || pins(view.stake.word) == 0 {
+            let is_its = word::generation(view.stake.word) == Some(generation);
+            if given_ns <= self.since_ns || is_done || !is_its || pins(view.stake.word) == 0 {
                 continue;
             }
             let wanted = wanted::of(view, EventKind::Action, action, SOME_RULE, now_ns);
@@ -92,63 +98,76 @@ pub struct Outstanding {
 
 #[cfg(test)]
 mod tests {
-    use lease_trace_common::stake::{PIN, order};
+    use lease_trace_common::stake::PIN;
 
     use super::*;
     use crate::fixtures;
 
-    fn ordered(given_ns: u64, word: u64) -> StakeView {
-        let mut view = fixtures::stake(word);
-        view.stake.ordered = order(given_ns, Action::Kill as u32);
+    const MS: u64 = Order::GRAIN_NS;
+    const GENERATION: u64 = 7;
+
+    fn ordered(given_ns: u64, pins: u64) -> StakeView {
+        let mut view = fixtures::stake(word::fresh(GENERATION) + pins * PIN);
+        let order = Order {
+            given_ns,
+            generation: GENERATION,
+            action: Action::Kill as u32,
+        };
+        assert_eq!(Order::unpacked(order.packed()), order);
+        view.stake.ordered = order.packed();
         view
     }
 
     #[test]
     fn what_was_lost_is_carried_out_once() {
         let mut orders = Orders::default();
-        orders.begin(5000);
+        orders.begin(5 * MS);
         let requests = |orders: &Orders, stakes: &[StakeView], now_ns| {
             let outstanding = orders.outstanding(stakes, now_ns);
             assert!(outstanding.waiting.is_empty());
             outstanding.requests
         };
-        assert!(requests(&orders, &[ordered(4096, PIN)], 9000).is_empty());
-        assert!(requests(&orders, &[ordered(8192, 0)], 9000).is_empty());
-        let stakes = [ordered(8192, PIN)];
-        let outstanding = requests(&orders, &stakes, 9000);
+        assert!(requests(&orders, &[ordered(4 * MS, 1)], 9 * MS).is_empty());
+        assert!(requests(&orders, &[ordered(8 * MS, 0)], 9 * MS).is_empty());
+        // That of another stake, whose memory this one has.
+        let mut other = ordered(8 * MS, 1);
+        other.stake.word = word::fresh(GENERATION + 1) + PIN;
+        assert!(requests(&orders, &[other], 9 * MS).is_empty());
+        let stakes = [ordered(8 * MS, 1)];
+        let outstanding = requests(&orders, &stakes, 9 * MS);
         let [only] = outstanding.as_slice() else {
             panic!("{outstanding:?}");
         };
         assert_eq!(only.kind, RequestKind::Signal(Action::Kill));
-        assert!(orders.is_new(&only.event, 9000));
-        assert!(requests(&orders, &stakes, 9100).is_empty());
+        assert!(orders.is_new(&only.event, 9 * MS));
+        assert!(requests(&orders, &stakes, 10 * MS).is_empty());
         // Its notification was not lost after all.
         let late = Event {
-            time_ns: 8200,
+            time_ns: 8 * MS + 5,
             ..only.event
         };
-        assert!(!orders.is_new(&late, 9200));
+        assert!(!orders.is_new(&late, 11 * MS));
         // A later one is another.
-        assert_eq!(requests(&orders, &[ordered(9216, PIN)], 9300).len(), 1);
+        assert_eq!(requests(&orders, &[ordered(10 * MS, 1)], 11 * MS).len(), 1);
     }
 
     #[test]
     fn what_is_doubtful_waits_and_is_carried_out_once_it_is_not() {
         let mut orders = Orders::default();
-        orders.begin(5000);
-        let mut view = ordered(8192, PIN);
+        orders.begin(5 * MS);
+        let mut view = ordered(8 * MS, 1);
         let inode = view.inode.inode.as_mut().expect("an inode");
         inode.doubt = 1;
         let mut stakes = [view];
-        let outstanding = orders.outstanding(&stakes, 9000);
+        let outstanding = orders.outstanding(&stakes, 9 * MS);
         assert_eq!(
             (outstanding.waiting.len(), outstanding.requests.len()),
             (1, 0)
         );
-        assert_eq!(outstanding.waiting[0].given_ns, 8192);
+        assert_eq!(outstanding.waiting[0].given_ns, 8 * MS);
         let inode = stakes[0].inode.inode.as_mut().expect("an inode");
         inode.doubt = 0;
-        let outstanding = orders.outstanding(&stakes, 9100);
+        let outstanding = orders.outstanding(&stakes, 10 * MS);
         assert_eq!(
             (outstanding.waiting.len(), outstanding.requests.len()),
             (0, 1)
