@@ -50,8 +50,9 @@ extern "C" fn notes_note(packed: u64, slot: u64, inode_id: u64) -> i64 {
         if PENDING.insert(key + n, &BLANK, BPF_NOEXIST.into()).is_ok()
             && let Some(note) = PENDING.get_ptr_mut(key + n)
         {
-            // SAFETY: a live map value of this thread.
+            // SAFETY: a map value, whose memory is that of a note as long as the program runs.
             unsafe {
+                (*note).key = key + n;
                 (*note).inode_id = inode_id;
                 (*note).slot = slot;
                 (*note).tgid = packed as u32;

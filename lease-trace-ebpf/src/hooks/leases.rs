@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    judge::verdicts,
+    judge::moments,
     kernel::args::{Registers as _, Returned as _},
     kernel::{FileLease, InodePtr},
     state::{calls, maps::Call},
@@ -33,7 +33,7 @@ on_entry!(
     lease_setup_enter, lease_setup_probe,
     |ctx| {
         lease::set_up(FileLease(ctx.parameter(0)));
-        verdicts::judge_locked(ctx.as_ptr());
+        moments::judge_locked(ctx.as_ptr());
     }
 );
 
@@ -44,7 +44,7 @@ on_entry!(
     lease_modify_enter, lease_modify_probe,
     |ctx| {
         over::modify(FileLease(ctx.parameter(0)), ctx.parameter(1) as u32);
-        verdicts::judge_locked(ctx.as_ptr());
+        moments::judge_locked(ctx.as_ptr());
     }
 );
 
@@ -64,6 +64,6 @@ on_entry!(
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "kprobe/lease_dispose_list")]
 pub extern "C" fn judge_unlocked(ctx: *mut c_void) -> i64 {
-    verdicts::judge_unlocked(ctx);
+    moments::judge_unlocked(ctx);
     0
 }

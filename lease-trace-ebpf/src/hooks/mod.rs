@@ -41,7 +41,7 @@ macro_rules! on_return {
                     $leave;
                 )?
                 calls::done(call);
-                verdicts::judge_unlocked(ctx.raw());
+                moments::judge_unlocked(ctx.raw());
             }
             0
         }
@@ -55,7 +55,7 @@ macro_rules! on_return {
                     $leave;
                 )?
                 calls::done(call);
-                verdicts::judge_unlocked(ctx.raw());
+                moments::judge_unlocked(ctx.raw());
             }
             0
         }

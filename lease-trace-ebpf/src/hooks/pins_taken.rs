@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    judge::verdicts,
+    judge::moments,
     kernel::Folio,
     kernel::args::{Registers as _, Returned as _},
     state::{calls, maps::Call},
@@ -91,7 +91,7 @@ fn leave(raw: *mut c_void, returned: i64) {
     if let Some(call) = calls::kept() {
         pin::leave(raw, call, returned);
         calls::done(call);
-        verdicts::judge(raw);
+        moments::judge(raw);
     }
 }
 

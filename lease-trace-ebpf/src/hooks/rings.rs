@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    judge::verdicts,
+    judge::moments,
     kernel::args::{Registers as _, Returned as _},
     state::calls,
     track::ring_teardown,

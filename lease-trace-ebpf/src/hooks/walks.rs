@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use crate::{
-    judge::{last_cover, verdicts},
+    judge::{last_cover, moments},
     kernel::{File, FileLease, MapElement, TaskPtr},
     show::{
         bpffs, idle,
@@ -41,7 +41,7 @@ fn task_vma(ctx: *const walk::Context) {
 #[inline(always)]
 fn lapsed(ctx: *mut MapElement) {
     leases::lease(ctx);
-    verdicts::judge(ctx.cast());
+    moments::judge_unlocked(ctx.cast());
 }
 
 macro_rules! on_walk {

@@ -2,5 +2,6 @@
 
 pub mod before;
 pub mod last_cover;
+pub mod moments;
 pub mod policy;
 pub mod verdicts;

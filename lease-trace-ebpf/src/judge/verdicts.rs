@@ -1,13 +1,5 @@
-//! The only file that can deny or signal. What is decided is in `lease_trace_common::verdict`;
-//! which rule applies is found by `policy`.
-//!
-//! A release that a hook can refuse is judged before it happens ([`before_release`]). Everything else is
-//! judged once it has happened: the code that saw it leaves a note, and the
-//! program that it ran in reads its notes at its end ([`judge`]), where there is stack left. The end of a lease is
-//! seen under `flc_lock`; it is judged when that is free ([`judge_unlocked`]), by what the kernel has
-//! pinned.
-
-use core::ffi::c_void;
+//! What a note comes to. The only file that can signal, and whose word a denial is. What is decided is in
+//! `lease_trace_common::verdict`; which rule applies is found by `policy`; when, is in `moments`.
 
 use aya_ebpf::helpers::generated::bpf_send_signal;
 use lease_trace_common::{
@@ -25,22 +17,16 @@ use crate::{
     bpf::atomic::At,
     effects::notes,
     effects::notify,
-    effects::stack,
-    judge::last_cover,
     judge::policy::find,
-    kernel::File,
-    kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
-    state::maps::{CONTROL, HITS, PENDING, control_flag, count, nothing_pinned},
+    state::maps::{CONTROL, HITS, PENDING, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
-    survey::proof::{self, AtOnce},
 };
 
 const SIGKILL: u32 = 9;
 const SIGSTOP: u32 = 19;
-const EBUSY: i64 = 16;
 
 /// The machine's first process.
 const INIT: u32 = 1;
@@ -56,54 +42,6 @@ pub fn denies(cause: Cause) -> bool {
 #[inline(always)]
 pub fn idle(cause: Cause) -> bool {
     nothing_pinned() || !denies(cause)
-}
-
-/// The last reference to this file, or its lease, is about to be let go in a way that can be denied:
-/// -EBUSY if a rule denies it, else 0.
-#[inline(always)]
-pub fn before_release(call: Decision, file: File, cause: Cause) -> i64 {
-    if !last_cover::is_own(file) {
-        return 0;
-    }
-    stack::keep(call.0);
-    let denied = enforce_note_release(file.0, cause as u64) == 0
-        && is_to_be_judged(0)
-        && judge_note(0, Moment::Before);
-    stack::forget();
-    // The verifier wants to see what an LSM program can return.
-    if denied { -EBUSY } else { 0 }
-}
-
-/// Leaves the note that this file's lease is about to go; 0 if it could. A global function, verified separately.
-#[unsafe(no_mangle)]
-extern "C" fn enforce_note_release(file: u64, cause: u64) -> i64 {
-    let tgid = current::tgid();
-    let Some((_, lease)) = last_cover::lease_of(File(file)) else {
-        return -1;
-    };
-    let Some(inode) = lease.inode() else {
-        return -1;
-    };
-    let Some(stake) = StakeRef::find(tgid, inode.id) else {
-        return -1;
-    };
-    // As it is now, and as it is told afterwards: its holder may have made another of it.
-    if stake.word() & ZOMBIE == 0 {
-        let now = &lease.get().info;
-        // SAFETY: a map value.
-        unsafe {
-            let known = &raw mut (*stake.get_ptr()).lease;
-            (*known).mode = now.mode;
-            (*known).flags = now.flags;
-        }
-    }
-    stake.set_file(file);
-    _ = PENDING.remove(notes::of_thread());
-    notes::note(
-        u64::from(tgid) | u64::from(on::ZOMBIE) << 32 | cause << 40,
-        u64::from(inode.slot),
-        inode.id,
-    )
 }
 
 #[inline(always)]
@@ -171,142 +109,10 @@ fn is_current(stake: StakeRef) -> bool {
     current::tgid() == stake.key.tgid && current::current().started() == stake.get().started_ns
 }
 
-/// Whether this thread has left notes.
-#[inline(always)]
-fn has_notes() -> bool {
-    policy::header().rules() > 0 && PENDING.get_ptr(notes::of_thread()).is_some()
-}
-
-/// A lease was set or has ended, and `flc_lock` is held, so that nothing can be looked at: whoever is to be judged is
-/// judged here only if there is no place for that afterwards.
-#[inline(always)]
-pub fn judge_locked(ctx: *mut c_void) {
-    if !control_flag(control::JUDGES_UNLOCKED) {
-        judge(ctx);
-    } else if policy::header().rules() > 0
-        && PENDING
-            .get_ptr(notes::of_thread() + notes::MOST - 1)
-            .is_some()
-    {
-        judge_doubtful(ctx);
-    }
-}
-
-/// There is no room for more notes of this thread: one lease covered many processes, or many leases end at once. All but
-/// the first are judged as doubtful, so that what they come to is for the monitor to do, which it is mostly anyway:
-/// they are others than the current process.
-#[inline(never)]
-fn judge_doubtful(ctx: *mut c_void) {
-    stack::keep(ctx);
-    for n in 1..notes::MOST {
-        if let Some(note) = PENDING.get_ptr_mut(notes::of_thread() + n) {
-            // SAFETY: a live map value of this thread.
-            unsafe { (*note).doubtful = 1 };
-            judge_note(n, Moment::After);
-        }
-    }
-    stack::forget();
-}
-
-/// Judges what was noted under `flc_lock`, by what the kernel has pinned. No lock is held.
-#[inline(always)]
-pub fn judge_unlocked(ctx: *mut c_void) {
-    if control_flag(control::TRIAL) {
-        end_trial();
-    }
-    // Most who come past have nothing to do with leases.
-    if nothing_pinned() || !has_notes() {
-        return;
-    }
-    stack::keep(ctx);
-    for n in 0..notes::MOST {
-        if is_to_be_judged(n) {
-            judge_note(n, Moment::After);
-        }
-    }
-    stack::forget();
-}
-
-/// The test at the start has come past here.
-#[inline(always)]
-fn end_trial() {
-    if let Some(word) = CONTROL.get_ptr_mut(control::TRIAL) {
-        // SAFETY: a live map value, read and written as a whole word.
-        unsafe {
-            if *word == u64::from(current::tgid()) {
-                *word = 0;
-            }
-        }
-    }
-}
-
-/// Whether there is anything to judge in note `n` of this thread, by what the kernel has pinned. If there is not,
-/// since nothing is pinned, the note is gone and the books are put right: here, since that goes deep.
-#[inline(always)]
-fn is_to_be_judged(n: u64) -> bool {
-    let counted = enforce_prove(n);
-    if counted > 0
-        && let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
-    {
-        // SAFETY: a live map value; only this thread removes it.
-        let number = unsafe { InodeRef::number_of((*note).slot, (*note).inode_id) };
-        _ = PENDING.remove(notes::of_thread() + n);
-        proof::take_out(number, counted as u64);
-    }
-    counted == 0
-}
-
-/// Holds the books of the inode that note `n` of this thread is about against what the kernel has pinned. Returns
-/// how many pins are counted there if none is left, 0 if the note is to be judged, -1 if there is none. A global
-/// function, verified separately.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn enforce_prove(n: u64) -> i64 {
-    let key = notes::of_thread() + n;
-    let Some(note) = PENDING.get_ptr_mut(key) else {
-        return -1;
-    };
-    // SAFETY: a live map value; only this thread removes it.
-    let (slot, inode_id, tgid, cause) =
-        unsafe { ((*note).slot, (*note).inode_id, (*note).tgid, (*note).cause) };
-    // Pins under a lease that lasts are no breach: nobody is judged by how many they are.
-    if cause == 0 {
-        return 0;
-    }
-    let Some(inode) = InodeRef::find_slot(slot, inode_id) else {
-        return -1;
-    };
-    let pins = StakeRef::find(tgid, inode_id).map_or(0, StakeRef::pins);
-    match proof::at_once(inode, tgid) {
-        AtOnce::Nothing(counted) => return counted as i64,
-        // SAFETY: as above.
-        AtOnce::Doubtful => unsafe { (*note).doubtful = 1 },
-        // SAFETY: as above.
-        AtOnce::AtLeast(certain) => unsafe { (*note).uncertain = pins.saturating_sub(certain) },
-    }
-    0
-}
-
-/// Reads the notes that this thread left. A function of its own, so that its stack is not the
-/// caller's.
-#[inline(never)]
-pub fn judge(ctx: *mut c_void) {
-    if !has_notes() {
-        return;
-    }
-    stack::keep(ctx);
-    for n in 0..notes::MOST {
-        if PENDING.get_ptr(notes::of_thread() + n).is_some() {
-            judge_note(n, Moment::After);
-        }
-    }
-    stack::forget();
-}
-
 /// Judges what note `n` of this thread says, by the rules that are carried out and by those that are not; whether
 /// the release is denied.
 #[inline(always)]
-fn judge_note(n: u64, moment: Moment) -> bool {
+pub fn judge_note(n: u64, moment: Moment) -> bool {
     let header = policy::header();
     let before = u64::from(matches!(moment, Moment::Before));
     let is_denied = header.enforces() && enforce_judge(n, before, 0) != 0;
@@ -328,9 +134,10 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     let Some(note) = PENDING.get_ptr(key) else {
         return 0;
     };
-    // SAFETY: a live map value; only this thread removes it.
-    let (slot, inode_id, tgid, cause, on, doubtful) = unsafe {
+    // SAFETY: a map value, whose memory is that of a note as long as the program runs.
+    let (whose, slot, inode_id, tgid, cause, on, doubtful) = unsafe {
         (
+            (*note).key,
             (*note).slot,
             (*note).inode_id,
             (*note).tgid,
@@ -339,6 +146,9 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
             (*note).doubtful != 0,
         )
     };
+    if whose != key {
+        return 0;
+    }
     let (Some(found), Some(inode), Some(stake)) = (
         found,
         InodeRef::find_slot(slot, inode_id),

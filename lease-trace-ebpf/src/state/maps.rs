@@ -291,6 +291,8 @@ impl CoverKey {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Pending {
+    /// Its key: what is pushed out of the map leaves its memory to another.
+    pub key: u64,
     pub inode_id: u64,
     pub slot: u64,
     pub tgid: u32,

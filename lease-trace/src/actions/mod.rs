@@ -111,6 +111,7 @@ impl Actions {
                 return Some(held.done(Name::HoldEnd, "pins-gone"));
             }
             RequestKind::Later => {
+                self.orders.keep_rule(&event);
                 self.some_wait = true;
                 return None;
             }

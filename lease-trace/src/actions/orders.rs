@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use lease_trace_common::{
     event::{Event, EventKind},
-    policy::Action,
+    policy::{Action, NAME_LEN},
     stake::{Order, pins},
     word,
 };
@@ -26,6 +26,8 @@ const MOST: usize = 4096;
 pub struct Orders {
     /// When each was carried out, by process, inode and action (CLOCK_BOOTTIME, ns).
     carried_out: HashMap<(u32, u64, u32), u64>,
+    /// The rules of those that wait, by the same.
+    rules: HashMap<(u32, u64, u32), [u8; NAME_LEN]>,
     /// Older ones were for another monitor (CLOCK_BOOTTIME, ns).
     since_ns: u64,
 }
@@ -35,6 +37,14 @@ impl Orders {
     /// process that was stopped may have been continued since.
     pub fn begin(&mut self, now_ns: u64) {
         self.since_ns = now_ns;
+    }
+
+    /// Notes which rule the order in this event, which is to wait, is of: the stake does not say so.
+    pub fn keep_rule(&mut self, event: &Event) {
+        if self.rules.len() < MOST {
+            let key = (event.owner.tgid, event.inode_id, event.action);
+            self.rules.insert(key, event.rule);
+        }
     }
 
     /// Notes that the order in this event, or one that was given later, is carried out; false if it was already.
@@ -47,6 +57,7 @@ impl Orders {
         {
             return false;
         }
+        self.rules.remove(&key);
         if self.carried_out.len() >= MOST
             && let Some(oldest) = self.carried_out.iter().min_by_key(|(_, at)| **at)
         {
@@ -72,7 +83,8 @@ impl Orders {
             if given_ns <= self.since_ns || is_done || !is_its || pins(view.stake.word) == 0 {
                 continue;
             }
-            let wanted = wanted::of(view, EventKind::Action, action, SOME_RULE, now_ns);
+            let rule = self.rules.get(&key).copied().unwrap_or(SOME_RULE);
+            let wanted = wanted::of(view, EventKind::Action, action, rule, now_ns);
             let Some(Wanted { event, path }) = wanted else {
                 continue;
             };
@@ -164,7 +176,13 @@ mod tests {
             (outstanding.waiting.len(), outstanding.requests.len()),
             (1, 0)
         );
-        assert_eq!(outstanding.waiting[0].given_ns, 8 * MS);
+        let [waiting] = outstanding.waiting.as_slice() else {
+            panic!("one waits");
+        };
+        assert_eq!(waiting.given_ns, 8 * MS);
+        let mut event = waiting.request.event;
+        event.rule[0] = b'r';
+        orders.keep_rule(&event);
         let inode = stakes[0].inode.inode.as_mut().expect("an inode");
         inode.doubt = 0;
         let outstanding = orders.outstanding(&stakes, 10 * MS);
@@ -172,6 +190,7 @@ mod tests {
             (outstanding.waiting.len(), outstanding.requests.len()),
             (0, 1)
         );
+        assert_eq!(outstanding.requests[0].event.rule[0], b'r');
     }
 
     #[test]

@@ -57,11 +57,9 @@ pub fn of(
 
 /// The rule that holds, where there is only one.
 fn rule(in_force: &InForce) -> [u8; NAME_LEN] {
-    let mut holding = in_force
-        .rules
-        .iter()
-        .map(|rule| &rule.rule)
-        .filter(|rule| [rule.action, rule.fallback].contains(&(Action::Hold as u32)));
+    let mut holding = in_force.rules.iter().map(|rule| &rule.rule).filter(|rule| {
+        rule.acts() && [rule.action, rule.fallback].contains(&(Action::Hold as u32))
+    });
     if let (Some(only), None) = (holding.next(), holding.next()) {
         return only.name;
     }

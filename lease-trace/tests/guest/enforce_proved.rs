@@ -140,7 +140,11 @@ fn who_passed_on_doubt_is_killed_when_the_pins_are_found_to_be_his() {
         if is_guilty {
             assert!(actor.comes_to(Fate::Killed(libc::SIGKILL)), "{zombie}");
             let killed = monitor.expect_of("killed", actor.pid());
-            assert_eq!(killed["cause"], "unlock", "{killed}");
+            assert_eq!(
+                (&killed["cause"], &killed["rule"]),
+                (&"unlock".into(), &"r".into()),
+                "{killed}"
+            );
         } else {
             std::thread::sleep(LONG);
             assert_eq!(actor.ok("pid"), actor.pid().to_string());

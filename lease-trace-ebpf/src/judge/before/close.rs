@@ -10,7 +10,7 @@ use lease_trace_common::cause::Cause;
 
 use crate::{
     bpf::loops,
-    judge::{before::tally::Tally, verdicts},
+    judge::{before::tally::Tally, moments, verdicts},
     kernel::{File, args::Decision, current},
 };
 
@@ -43,7 +43,7 @@ pub fn dup2(call: Decision) -> i64 {
 #[inline(always)]
 fn drop_descriptor(call: Decision, fd: u32, cause: Cause) -> i64 {
     match current::current().file(fd) {
-        Some(file) if file.references() == 1 => verdicts::before_release(call, file, cause),
+        Some(file) if file.references() == 1 => moments::before_release(call, file, cause),
         _ => 0,
     }
 }
@@ -71,7 +71,7 @@ pub fn close_range(call: Decision) -> i64 {
     let (first, last) = (call.argument(0) as u32, call.argument(1) as u32);
     match descriptors_let_go(u64::from(first), u64::from(last)) {
         0 => 0,
-        file => verdicts::before_release(call, File(file as u64), Cause::CloseRange),
+        file => moments::before_release(call, File(file as u64), Cause::CloseRange),
     }
 }
 

@@ -3,7 +3,7 @@
 use lease_trace_common::{cause::Cause, lease::F_UNLCK};
 
 use crate::{
-    judge::verdicts,
+    judge::{moments, verdicts},
     kernel::args::Decision,
     kernel::{File, Pointer as _, current},
 };
@@ -19,5 +19,5 @@ pub fn unlock(call: Decision) -> i64 {
     if current::cause(file, 0, false) as u32 != Cause::Unlock as u32 {
         return 0;
     }
-    verdicts::before_release(call, file, Cause::Unlock)
+    moments::before_release(call, file, Cause::Unlock)
 }

@@ -10,7 +10,7 @@ use lease_trace_common::cause::Cause;
 
 use crate::{
     bpf::loops,
-    judge::{before::tally::Tally, verdicts},
+    judge::{before::tally::Tally, moments, verdicts},
     kernel::{File, Vma, args::Decision},
 };
 
@@ -67,7 +67,7 @@ pub fn mremap(call: Decision) -> i64 {
 fn unmap(call: Decision, address: u64, length: u64) -> i64 {
     match mappings_let_go(address, length) {
         0 => 0,
-        file => verdicts::before_release(call, File(file as u64), Cause::Munmap),
+        file => moments::before_release(call, File(file as u64), Cause::Munmap),
     }
 }
 
