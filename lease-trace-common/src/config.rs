@@ -49,6 +49,8 @@ pub struct Config {
     pub plain: u32,
     /// 1: a policy may come into force. Else nothing of what judges by one is left of the programs.
     pub policy: u32,
+    /// 1: somebody may ask for leases that are set and end. Else nobody is told of them.
+    pub tells_of_leases: u32,
     /// 1: a call may be seen to begin by a kprobe, which keeps what each was called with, and to return
     /// by fexit, which has that itself for those that are not tracked.
     pub mixed: u32,

@@ -15,6 +15,7 @@ use lease_trace_common::{
 };
 
 use crate::{
+    bpf::config::{CONFIG, constant},
     kernel::current,
     kernel::{FileLease, opaque},
     state::inodes::InodeRef,
@@ -194,7 +195,7 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
 /// Whether anybody wants to hear of leases set and ended, and there is room to tell it.
 #[inline(always)]
 pub fn tells_of_leases() -> bool {
-    if !control_flag(control::ALL_EVENTS) {
+    if constant(&CONFIG.tells_of_leases) == 0 || !control_flag(control::ALL_EVENTS) {
         return false;
     }
     if is_nearly_full() {

@@ -81,12 +81,14 @@ fn has_notes() -> bool {
 /// judged here only if there is no place for that afterwards.
 #[inline(always)]
 pub fn judge_locked(ctx: *mut c_void) {
+    if policy::header().rules() == 0 {
+        return;
+    }
     if !control_flag(control::JUDGES_UNLOCKED) {
         judge(ctx);
-    } else if policy::header().rules() > 0
-        && PENDING
-            .get_ptr(notes::of_thread() + notes::MOST - 1)
-            .is_some()
+    } else if PENDING
+        .get_ptr(notes::of_thread() + notes::MOST - 1)
+        .is_some()
     {
         judge_doubtful(ctx);
     }

@@ -74,6 +74,7 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         cross_check: u32::from(options.cross_check),
         adopt: u32::from(purpose.adopts),
         policy: u32::from(purpose.judges),
+        tells_of_leases: u32::from(purpose.tells_of_leases),
         mixed: u32::from(hooks.mixes(options.attach)),
         capacity: options.capacity,
         plain: known.plain & u32::from(!options.cross_check),
