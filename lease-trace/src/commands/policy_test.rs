@@ -21,7 +21,7 @@ use crate::{
     exit::Exit,
     kernel::release_paths::ReleasePaths,
     policy::{
-        self, Effect, Host,
+        self, Compiled, Effect, Host, Meaning,
         check::Check,
         replay::{self, Breach, Line},
     },
@@ -37,11 +37,10 @@ pub fn run(flags: &TestFlags) -> anyhow::Result<Exit> {
         symbols: None,
     };
     let check = policy::read(&flags.file, &host)?;
-    if check.compiled.is_none() {
-        check.accept()?;
-        return Ok(Exit::Done);
-    }
-    let tried = Tried::of(&check, ways.as_ref(), open(&flags.events)?)?;
+    let Some(compiled) = &check.compiled else {
+        return check.accept().map(|_| Exit::Done).map_err(Into::into);
+    };
+    let tried = Tried::of(&check, compiled, ways.as_ref(), open(&flags.events)?)?;
     if tried.lines == 0 {
         bail!(
             "{}: there is no event of a monitor in it; write one with lease-trace record FILE",
@@ -139,13 +138,11 @@ impl Tried {
     /// Holds the breaches among these lines against a policy that is fine, but for this kernel.
     fn of(
         check: &Check,
+        compiled: &Compiled,
         ways: Option<&ReleasePaths>,
         mut events: impl BufRead,
     ) -> anyhow::Result<Self> {
         let mut tried = Self::default();
-        let Some(compiled) = &check.compiled else {
-            return Ok(tried);
-        };
         for (rule, explained) in compiled.rules.iter().zip(&check.rules) {
             let (name, mode) = (explained.name.clone(), explained.mode);
             if replay::asks_for_a_group(rule) {
@@ -175,7 +172,7 @@ impl Tried {
                 Line::Other => tried.lines += 1,
                 Line::Breach(breach) => {
                     tried.lines += 1;
-                    tried.hold(*breach, check, ways);
+                    tried.hold(*breach, compiled, &check.meanings, ways);
                 }
             }
             line.clear();
@@ -183,11 +180,13 @@ impl Tried {
         Ok(tried)
     }
 
-    fn hold(&mut self, breach: Breach, check: &Check, ways: Option<&ReleasePaths>) {
-        let Some(compiled) = &check.compiled else {
-            return;
-        };
-        let meanings = &check.meanings;
+    fn hold(
+        &mut self,
+        breach: Breach,
+        compiled: &Compiled,
+        meanings: &[Meaning],
+        ways: Option<&ReleasePaths>,
+    ) {
         let first = |mode| breach.first(mode, &compiled.rules, meanings, &compiled.consumers);
         let places = [Mode::Enforce, Mode::Audit].into_iter().filter_map(first);
         let rules: Vec<ByRule> = places
@@ -339,7 +338,8 @@ mod tests {
             text: policy.to_owned(),
         };
         let check = policy::check::check(source, &host);
-        Tried::of(&check, Some(&ways), events.as_bytes()).expect("it can be read")
+        let compiled = check.compiled.as_ref().expect("a policy that is fine");
+        Tried::of(&check, compiled, Some(&ways), events.as_bytes()).expect("it can be read")
     }
 
     #[test]

@@ -328,7 +328,8 @@ pub static POINTS: &[Point] = &[
     ),
 ];
 
-const UNPROVED: &str = "`stop` and `kill` go by counts that nothing was held against";
+/// Without [`UNLOCKED`].
+pub const UNPROVED: &str = "`stop` and `kill` go by counts that nothing was held against";
 
 /// Where a task that has let a lease go comes past once `flc_lock` is free: with the leases that it disposes of
 /// (fs/locks.c). Up to 6.18 that is the function for locks of all kinds, which goes on to be there for the others.

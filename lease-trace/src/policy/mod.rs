@@ -3,7 +3,7 @@
 //! `file` reads the form, `compile` the meaning, `check` holds it against this kernel.
 
 pub mod check;
-mod comm;
+pub mod comm;
 mod compile;
 pub mod consumers;
 pub mod diagnostic;
@@ -16,7 +16,7 @@ pub mod resolve;
 mod shadow;
 
 pub use check::{Check, Error, Host, read};
-pub use compile::Compiled;
+pub use compile::{Compiled, Meaning};
 pub use effect::Effect;
 pub use file::DEFAULT_PATH;
 

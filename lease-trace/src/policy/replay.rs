@@ -11,7 +11,7 @@ use lease_trace_common::{
 };
 use serde::Deserialize;
 
-use super::{compile::Meaning, file::LeaseMode};
+use super::{comm, compile::Meaning, file::LeaseMode};
 
 /// A breach, as an event tells it.
 #[derive(Clone, Debug, Deserialize)]
@@ -81,12 +81,7 @@ impl Breach {
         for (to, from) in comm[..COMM_LEN - 1].iter_mut().zip(self.comm.bytes()) {
             *to = from;
         }
-        let half = |half: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&comm[half * 8..half * 8 + 8]);
-            u64::from_le_bytes(bytes)
-        };
-        let comm = [half(0), half(1)];
+        let comm = comm::words(&comm);
         let mode = self.lease.as_ref().map(|lease| match lease.mode {
             LeaseMode::Read => F_RDLCK,
             LeaseMode::Write => F_WRLCK,

@@ -15,7 +15,7 @@ use lease_trace_common::{
 
 use crate::{
     enrich::{Names, cgroup::Cgroups, process},
-    policy::{Compiled, resolve},
+    policy::{Compiled, comm, resolve},
     tracer::snapshot::StakeView,
 };
 
@@ -68,11 +68,7 @@ impl Judge {
 
 fn facts(view: &StakeView, cause: Cause) -> RuleFacts {
     let stake = &view.stake;
-    let half = |half: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&stake.owner.comm[half * 8..half * 8 + 8]);
-        u64::from_le_bytes(bytes)
-    };
+    let comm = comm::words(&stake.owner.comm);
     RuleFacts {
         on: on::ZOMBIE,
         kind: kind_bit(stake.lease.kind()),
@@ -81,8 +77,8 @@ fn facts(view: &StakeView, cause: Cause) -> RuleFacts {
         pins: pins(stake.word),
         uid: stake.owner.uid,
         gid: process::gid(view.key.tgid).unwrap_or(u32::MAX),
-        comm: [half(0), half(1)],
-        comm_before: [half(0), half(1)],
+        comm,
+        comm_before: comm,
     }
 }
 

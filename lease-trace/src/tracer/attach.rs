@@ -100,7 +100,10 @@ pub fn attach_groups(
         .filter(|point| groups.contains(&point.group))
         .collect();
     points.sort_by_key(|point| point.group);
-    attach_points(object, mode, folder, points)
+    points
+        .into_iter()
+        .map(|point| attach_one(object, point, mode, folder))
+        .collect()
 }
 
 /// Attaches what judges a release once `flc_lock` is free.
@@ -115,31 +118,26 @@ pub fn attach_unlocked(
     } else {
         locks
     };
-    let mut attached = attach_points(object, mode, folder, [point])?;
-    Ok(attached.remove(0))
+    attach_one(object, point, mode, folder)
 }
 
-fn attach_points(
+fn attach_one(
     object: &mut Object,
+    point: &'static Point,
     mode: AttachMode,
     folder: Option<&Path>,
-    points: impl IntoIterator<Item = &'static Point>,
-) -> Result<Vec<Attachment>, Error> {
-    let mut attachments = Vec::new();
-    for point in points {
-        let outcome = if !object.types.has_function(point.function) {
-            Outcome::Absent
-        } else if let Some(reason) = stranger(&object.types, point) {
-            Outcome::Failed { reason }
-        } else {
-            attach_point(object, point, mode, folder)?
-        };
-        let attachment = Attachment { point, outcome };
-        let how = attachment.how().unwrap_or("not watched");
-        log::debug!("{}: {how}: {:?}", point.function, attachment.outcome);
-        attachments.push(attachment);
-    }
-    Ok(attachments)
+) -> Result<Attachment, Error> {
+    let outcome = if !object.types.has_function(point.function) {
+        Outcome::Absent
+    } else if let Some(reason) = stranger(&object.types, point) {
+        Outcome::Failed { reason }
+    } else {
+        attach_point(object, point, mode, folder)?
+    };
+    let attachment = Attachment { point, outcome };
+    let how = attachment.how().unwrap_or("not watched");
+    log::debug!("{}: {how}: {:?}", point.function, attachment.outcome);
+    Ok(attachment)
 }
 
 /// Whether no call of a function is missed that runs under a spinlock: it is watched by fentry, which no map that

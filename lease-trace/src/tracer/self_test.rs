@@ -17,7 +17,7 @@ use std::{
 use lease_trace_common::{control, stake::pins};
 
 use super::{Error, maps::Maps, of_monitor, pinned};
-use crate::kernel::{limits, uring::Ring};
+use crate::kernel::{limits, points::UNPROVED, uring::Ring};
 use aya::maps::MapData;
 
 const PAGE: usize = 4096;
@@ -31,7 +31,6 @@ const LEASE_SET: &str = "new leases are not seen";
 const PIN_TAKEN: &str = "pins taken by io_uring are not seen";
 const PIN_DROPPED: &str = "pins dropped by io_uring are counted as held for ever";
 const LEASE_ENDED: &str = "the end of a lease is not seen";
-const JUDGED: &str = "`stop` and `kill` go by counts that nothing was held against";
 
 /// What is not seen of a lease and a pin of this process, by the maps of the folder. Nothing where
 /// this kernel does not let it be tried, or where the records do not have this process's number.
@@ -49,7 +48,7 @@ pub fn run() -> Result<Option<String>, Error> {
             return Ok(None);
         }
     }
-    if matches!(unseen, Some((JUDGED, _))) {
+    if matches!(unseen, Some((UNPROVED, _))) {
         pinned::set_words(&[(control::JUDGES_UNLOCKED, 0), (control::TRIAL, 0)])?;
     }
     Ok(unseen.map(|(loss, functions)| {
@@ -100,7 +99,7 @@ fn attempt(maps: &Maps<MapData>) -> Result<Unseen, Error> {
         return Ok(Some((LEASE_ENDED, "lease_modify")));
     }
     if judges && pinned::word(control::TRIAL) != 0 {
-        return Ok(Some((JUDGED, "lease_dispose_list or locks_dispose_list")));
+        return Ok(Some((UNPROVED, "lease_dispose_list or locks_dispose_list")));
     }
     Ok(unseen)
 }
