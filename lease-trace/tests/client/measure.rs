@@ -58,8 +58,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "time-unlock",
-        arguments: "FD TIMES",
-        summary: "F_SETLEASE with F_UNLCK alone, of a lease that is set before",
+        arguments: "FOLDER FILES",
+        summary: "F_SETLEASE with F_UNLCK alone, of a lease on each of so many new files",
         run: unlock,
     },
 ];
@@ -169,12 +169,14 @@ fn lease(actor: &mut Actor, arguments: &Arguments) -> Reply {
     })?))
 }
 
-fn unlock(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    let fd = *actor.fds.get(arguments.word(0))?;
+fn unlock(_: &mut Actor, arguments: &Arguments) -> Reply {
+    let folder = arguments.word(0);
     let mut took = Duration::ZERO;
-    for _ in 0..arguments.number::<u32>(1)? {
+    for number in 0..arguments.number::<u32>(1)? {
+        let fd = sys::open(&format!("{folder}/{number}"), libc::O_RDWR | libc::O_CREAT)?;
         set_lease(fd, libc::F_WRLCK)?;
         took += clocked(|| set_lease(fd, libc::F_UNLCK))?;
+        sys::close(fd)?;
     }
     Ok(answer(took))
 }

@@ -17,7 +17,7 @@ pub fn checks(monitor: &Monitor, long: bool) {
     let many = if long { 64 } else { 4 };
     for leases in [10, 10_000] {
         let others = hold(&scratch, leases);
-        figure("unlock", By::Number(leases), unlock(&scratch));
+        figure("unlock", By::Number(leases), unlock(&scratch, leases));
         figure("zombie", By::Number(leases), zombie(&scratch, "4K", 1));
         drop(others);
     }
@@ -41,11 +41,13 @@ pub fn hold(scratch: &Scratch, leases: u32) -> Actor {
     others
 }
 
-/// An unlock without pins.
-fn unlock(scratch: &Scratch) -> f64 {
+/// An unlock without pins, of many files: what one of them costs depends on its neighbours in the
+/// maps, which are placed by a number that the kernel draws.
+fn unlock(scratch: &Scratch, leases: u32) -> f64 {
     let actor = Actor::start();
-    actor.ok(&format!("open f {} rw,creat", scratch.file("unlocked")));
-    super::load::each(&actor, "time-unlock f", 50)
+    let folder = scratch.file(&format!("unlocked-{leases}"));
+    std::fs::create_dir(&folder).expect("a folder in the scratch folder");
+    super::load::each(&actor, &format!("time-unlock {folder}"), 200)
 }
 
 /// An unlock that leaves so many pins, at best.
