@@ -43,4 +43,4 @@ pub const LEN: u32 = 14;
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 22;
+pub const LAYOUT: u64 = 23;

@@ -420,6 +420,32 @@ pub struct TextRange {
 pub const TEXT_RANGES: u32 = 8192;
 /// A consumer that no rule names.
 pub const OTHER_CONSUMER: u32 = 63;
+/// Consumers that a policy can name: their numbers go from 1 to this, and are bits of a word.
+pub const CONSUMERS: u32 = OTHER_CONSUMER - 1;
+/// Bytes of a consumer's name: a module's has 55 at most (include/linux/module.h, MODULE_NAME_LEN).
+pub const CONSUMER_LEN: usize = 64;
+
+/// A consumer that the policy names, for whoever looks its code up anew. The kernel side knows it by its
+/// number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerName(pub [u8; CONSUMER_LEN]);
+
+impl ConsumerName {
+    /// What does not fit is cut off.
+    pub fn new(name: &str) -> Self {
+        let mut padded = [0; CONSUMER_LEN];
+        for (byte, of_name) in padded.iter_mut().zip(name.bytes()) {
+            *byte = of_name;
+        }
+        Self(padded)
+    }
+
+    /// Empty: there is none.
+    pub fn name(&self) -> &[u8] {
+        trim(&self.0)
+    }
+}
 
 /// Where things are in the map `POLICY`.
 pub mod index {
@@ -455,4 +481,4 @@ pub const DENIABLE: [Cause; 5] = [
 const _: () = assert!(size_of::<Rule>() == 32 + 9 * 8 + 14 * 4);
 const _: () = assert!(size_of::<TextRange>() == 24);
 
-crate::pod!(Rule, TextRange);
+crate::pod!(Rule, TextRange, ConsumerName);

@@ -21,7 +21,7 @@ use lease_trace_common::{
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
     line::Line,
-    policy::{self, Rule, RuleFacts, TextRange},
+    policy::{self, ConsumerName, Rule, RuleFacts, TextRange},
     stake::{Detached, Inode, Path, Stake, StakeKey, Task},
     totals::Totals,
     word::Word as _,
@@ -110,6 +110,11 @@ pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(CAPACITY, 
 #[map]
 pub static TEXT_RANGES: Array<TextRange> =
     Array::with_max_entries(2 * policy::TEXT_RANGES, BPF_F_INNER_MAP);
+
+/// The names of these consumers, in two halves as their code: no program reads them, but who puts the
+/// policy in force is gone when modules come and go.
+#[map]
+pub static CONSUMERS: Array<ConsumerName> = Array::with_max_entries(2 * policy::CONSUMERS, 0);
 
 /// What rules came to, see `policy::hit`.
 #[map]

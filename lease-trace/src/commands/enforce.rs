@@ -15,7 +15,7 @@ use lease_trace_common::{
 };
 use serde::Serialize;
 
-use super::{plan, say};
+use super::{consumers, plan, say};
 use crate::{
     cli::{EnforceCommand, EnforceFlags, EnforceStartFlags, EnforceStatusFlags},
     exit::Exit,
@@ -138,6 +138,9 @@ struct InJson<'a> {
     deniable: Vec<&'static str>,
     monitor: Option<u32>,
     hold_limit_ms: u64,
+    /// Not there: not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumers_moved: Option<bool>,
     rules: Vec<RuleInJson>,
     totals: BTreeMap<&'static str, u64>,
     links: &'a [String],
@@ -168,6 +171,7 @@ impl<'a> InJson<'a> {
             deniable: deniable(*header),
             monitor: status.monitor,
             hold_limit_ms: status.hold_limit_ms,
+            consumers_moved: consumers::have_moved(status),
             rules: in_force
                 .iter()
                 .map(|rule| RuleInJson {
@@ -203,6 +207,13 @@ fn table(status: &Status, out: &mut impl io::Write) -> anyhow::Result<()> {
         humantime::format_rfc3339_seconds(since),
     )?;
     writeln!(out, "can deny: {}", ways(*header))?;
+    if consumers::have_moved(status) == Some(true) {
+        writeln!(
+            out,
+            "modules came or went since: rules with `consumer` may miss theirs until a monitor\n\
+             runs, or the policy is put in force again"
+        )?;
+    }
     writeln!(out)?;
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

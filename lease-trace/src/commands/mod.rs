@@ -1,6 +1,7 @@
 //! The subcommands: flags in, an exit status out.
 
 pub mod check;
+pub mod consumers;
 pub mod cross_check;
 pub mod doctor;
 pub mod enforce;

@@ -14,7 +14,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{metrics::Metrics, plan, signals::Signals};
+use super::{consumers::Moved, metrics::Metrics, plan, signals::Signals};
 use crate::{
     actions::Actions,
     cli::{Format, MonitorFlags, Pins},
@@ -160,6 +160,7 @@ async fn watch(
     let mut proofs = Proofs::default();
     let mut lapses = Lapses::default();
     let mut limits = Limits::default();
+    let mut moved = Moved::default();
     // Inode ids are those of the maps: only with maps that stay do they mean anything later.
     let store = if tracer.is_in_place() {
         Store::of_manager()
@@ -194,6 +195,7 @@ async fn watch(
                 proofs.run(tracer, &mut session)?;
                 lapses.run(tracer);
                 limits.look();
+                moved.look(tracer)?;
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }

@@ -30,6 +30,7 @@ pub fn read(path: &Path) -> anyhow::Result<Plan> {
         bare_pins: compiled.bare_pins,
         hold_limit_ms: compiled.hold_limit_ms,
         rules: compiled.rules,
+        consumers: compiled.consumers,
         text_ranges,
     })
 }

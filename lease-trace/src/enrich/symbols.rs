@@ -26,7 +26,30 @@ pub struct Symbols {
     /// Names, one behind the other; the entries point into it.
     text: String,
     entries: Vec<Entry>,
-    modules: Vec<Module>,
+    modules: Modules,
+}
+
+/// The modules that are loaded, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Modules(Vec<Module>);
+
+impl Modules {
+    pub fn now() -> Result<Self, Error> {
+        Ok(Self::parse(&modules()?))
+    }
+
+    /// `rdma_rxe 180224 0 - Live 0xffffffffc0a80000`. How often a module is used does not matter here.
+    fn parse(text: &str) -> Self {
+        let parse = |line: &str| {
+            let mut words = line.split_whitespace();
+            let name = words.next()?.to_owned();
+            let size = words.next()?.parse().ok()?;
+            let base = words.find_map(|word| word.strip_prefix("0x"))?;
+            let base = u64::from_str_radix(base, 16).ok()?;
+            Some(Module { name, base, size })
+        };
+        Self(text.lines().filter_map(parse).collect())
+    }
 }
 
 struct Entry {
@@ -118,13 +141,13 @@ impl Symbols {
         Ok(Self {
             text,
             entries,
-            modules: parse_modules(modules),
+            modules: Modules::parse(modules),
         })
     }
 
     /// Whether modules came or went since this was loaded.
     pub fn is_stale(&self) -> bool {
-        modules().is_ok_and(|text| parse_modules(&text) != self.modules)
+        Modules::now().is_ok_and(|modules| modules != self.modules)
     }
 
     /// The function that `address` is in.
@@ -144,7 +167,7 @@ impl Symbols {
         }
         let module = self.slice(&entry.module);
         // A module's last symbol must not claim what was loaded behind it.
-        if let Some(module) = self.modules.iter().find(|known| known.name == module)
+        if let Some(module) = self.modules.0.iter().find(|known| known.name == module)
             && address >= module.base
             && address - module.base >= module.size
         {
@@ -165,7 +188,7 @@ impl Symbols {
             at += more.partition_point(|other| other.address == entry.address);
             let next = self.entries.get(at).map_or(u64::MAX, |next| next.address);
             let module = self.slice(&entry.module);
-            let known = self.modules.iter().find(|known| known.name == module);
+            let known = self.modules.0.iter().find(|known| known.name == module);
             let behind = known
                 .filter(|module| entry.address >= module.base)
                 .map_or(u64::MAX, |module| module.base.saturating_add(module.size));
@@ -208,19 +231,6 @@ fn keep(text: &mut String, name: &str) -> Range<u32> {
     let start = text.len() as u32;
     text.push_str(name);
     start..text.len() as u32
-}
-
-/// `rdma_rxe 180224 0 - Live 0xffffffffc0a80000`. How often a module is used does not matter here.
-fn parse_modules(text: &str) -> Vec<Module> {
-    let parse = |line: &str| {
-        let mut words = line.split_whitespace();
-        let name = words.next()?.to_owned();
-        let size = words.next()?.parse().ok()?;
-        let base = words.find_map(|word| word.strip_prefix("0x"))?;
-        let base = u64::from_str_radix(base, 16).ok()?;
-        Some(Module { name, base, size })
-    };
-    text.lines().filter_map(parse).collect()
 }
 
 fn unreadable(reason: io::Error) -> Error {
@@ -317,6 +327,6 @@ ffffffffc0a80210 t rxe_reg_user_mr\t[rdma_rxe]
     #[test]
     fn use_counts_of_modules_do_not_matter() {
         let busier = MODULES.replace("4096 1", "4096 7");
-        assert_eq!(parse_modules(MODULES), parse_modules(&busier));
+        assert_eq!(Modules::parse(MODULES), Modules::parse(&busier));
     }
 }

@@ -6,7 +6,9 @@ use std::{ops::Range, path::Path};
 use lease_trace_common::{
     cause::Cause,
     lease::{F_RDLCK, F_WRLCK},
-    policy::{self, Action, Mode, NAME_LEN, RULES, cause_bit, kind_bit, mode_bit, on},
+    policy::{
+        self, Action, CONSUMER_LEN, Mode, NAME_LEN, RULES, cause_bit, kind_bit, mode_bit, on,
+    },
 };
 use toml::Spanned;
 
@@ -343,7 +345,7 @@ impl Compiler<'_> {
 
     fn is_consumer(&mut self, span: &Range<usize>, name: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        if name.is_empty() || !name.bytes().all(plain) {
+        if name.is_empty() || name.len() > CONSUMER_LEN || !name.bytes().all(plain) {
             self.error(
                 span.clone(),
                 format!("`{name}` is no name of a consumer"),

@@ -1,12 +1,12 @@
 //! The table by which the kernel side tells the consumer of a pin: code addresses, and which of the
 //! consumers that the policy names they belong to.
 
-use lease_trace_common::policy::{OTHER_CONSUMER, TEXT_RANGES, TextRange};
+use lease_trace_common::policy::{CONSUMERS, OTHER_CONSUMER, TEXT_RANGES, TextRange};
 
 use crate::enrich::{consumer::Part, symbols::Symbols};
 
-/// Consumers that a policy can name: their numbers go from 1 to this, and are bits of a word.
-pub const MOST: usize = OTHER_CONSUMER as usize - 1;
+/// Consumers that a policy can name.
+pub const MOST: usize = CONSUMERS as usize;
 
 /// The table does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, Map, MapData};
-use lease_trace_common::{control, count::Count};
+use lease_trace_common::{control, count::Count, policy::TextRange};
 
 use super::{
     Options, bpffs, control_map,
@@ -31,6 +31,9 @@ pub struct Status {
     /// Pid of the monitor that reads the ring buffer.
     pub monitor: Option<u32>,
     pub hold_limit_ms: u64,
+    /// The consumers that rules name, number 1 first, and where their code is by the policy.
+    pub consumers: Vec<String>,
+    pub text_ranges: Vec<TextRange>,
     pub links: Vec<String>,
     pub counts: [u64; Count::LEN],
 }
@@ -91,9 +94,12 @@ pub fn status() -> Result<Option<Status>, Error> {
             _ => pinned::cut_off().map_or(Ok(None), Err),
         };
     }
+    let maps = maps()?;
     Ok(Some(Status {
         since: pinned::word(control::SINCE),
-        in_force: maps()?.in_force()?,
+        in_force: maps.in_force()?,
+        consumers: maps.consumers()?,
+        text_ranges: maps.text_ranges()?,
         monitor: pinned::living_owner(),
         hold_limit_ms: pinned::word(control::HOLD_LIMIT),
         links: pinned::links(),
@@ -117,6 +123,7 @@ pub fn from(
         policy: Array::try_from(get("POLICY")?).map_err(bad("POLICY"))?,
         rules: Array::try_from(get("RULES")?).map_err(bad("RULES"))?,
         text_ranges: Array::try_from(get("TEXT_RANGES")?).map_err(bad("TEXT_RANGES"))?,
+        consumers: Array::try_from(get("CONSUMERS")?).map_err(bad("CONSUMERS"))?,
         hits: Array::try_from(get("HITS")?).map_err(bad("HITS"))?,
     })
 }

@@ -8,8 +8,8 @@ use std::{
 
 use aya::maps::{Array, MapData};
 use lease_trace_common::policy::{
-    Action, BANKS, HITS, Header, Mode, NAME_LEN, ROWS, RULES, Rule, TEXT_RANGES, TextRange, hit,
-    index,
+    Action, BANKS, CONSUMERS, ConsumerName, HITS, Header, Mode, NAME_LEN, ROWS, RULES, Rule,
+    TEXT_RANGES, TextRange, hit, index,
 };
 use lease_trace_common::verdict::Outcome;
 
@@ -26,7 +26,9 @@ pub struct Plan {
     /// How long a held file may be kept after its process let it go, ms.
     pub hold_limit_ms: u64,
     pub rules: Vec<Rule>,
-    /// Sorted by their start.
+    /// The consumers that rules name, number 1 first.
+    pub consumers: Vec<String>,
+    /// Their code, sorted by its start.
     pub text_ranges: Vec<TextRange>,
 }
 
@@ -51,11 +53,19 @@ pub struct InForce {
     pub rules: Vec<RuleInForce>,
 }
 
+/// Whether two tables say the same. Where the last function of a module ends is not known: it is taken to
+/// go on up to the next symbol, of whatever kind.
+pub fn same_code(one: &[TextRange], other: &[TextRange]) -> bool {
+    let key = |range: &TextRange| (range.start, range.consumer, range.helper);
+    one.iter().map(key).eq(other.iter().map(key))
+}
+
 /// The maps of the policy.
 pub struct PolicyMaps<T> {
     pub policy: Array<T, u64>,
     pub rules: Array<T, Rule>,
     pub text_ranges: Array<T, TextRange>,
+    pub consumers: Array<T, ConsumerName>,
     pub hits: Array<T, u64>,
 }
 
@@ -101,6 +111,38 @@ impl<T: Borrow<MapData>> PolicyMaps<T> {
             .map_err(|error| Error::maps("cannot read the map", "RULES", error))
     }
 
+    /// The consumers that rules in force name, number 1 first.
+    pub fn consumers(&self) -> Result<Vec<String>, Error> {
+        let _undisturbed = Undisturbed::claim();
+        let half = self.header()?.bank() & 1;
+        let mut names = Vec::new();
+        for number in 0..CONSUMERS {
+            let name = self
+                .consumers
+                .get(&(half * CONSUMERS + number), 0)
+                .map_err(|error| Error::maps("cannot read the map", "CONSUMERS", error))?;
+            if name.name().is_empty() {
+                break;
+            }
+            names.push(String::from_utf8_lossy(name.name()).into_owned());
+        }
+        Ok(names)
+    }
+
+    /// Where their code is by the policy in force, sorted by its start.
+    pub fn text_ranges(&self) -> Result<Vec<TextRange>, Error> {
+        let _undisturbed = Undisturbed::claim();
+        let half = self.header()?.bank() & 1;
+        let many = self
+            .policy
+            .get(&index::TEXT_RANGES[half as usize], 0)
+            .map_err(|error| Error::maps("cannot read the map", "POLICY", error))?;
+        (0..TEXT_RANGES.min(many as u32))
+            .map(|number| self.text_ranges.get(&(half * TEXT_RANGES + number), 0))
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::maps("cannot read the map", "TEXT_RANGES", error))
+    }
+
     /// The rows of the rules in all banks, by name, but for those that are in `bank` alone: there
     /// are at least as many others as a policy has rules.
     fn rows(&self, bank: u32) -> Result<HashMap<[u8; NAME_LEN], u32>, Error> {
@@ -143,6 +185,12 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
                 .map_err(failed("RULES"))?;
         }
         let half = bank & 1;
+        let names = plan.consumers.iter().map(String::as_str);
+        for (number, name) in (0..CONSUMERS).zip(names.chain(iter::repeat(""))) {
+            self.consumers
+                .set(half * CONSUMERS + number, ConsumerName::new(name), 0)
+                .map_err(failed("CONSUMERS"))?;
+        }
         for (number, range) in (0..TEXT_RANGES).zip(&plan.text_ranges) {
             self.text_ranges
                 .set(half * TEXT_RANGES + number, *range, 0)
@@ -167,6 +215,21 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
 }
 
 impl<T: BorrowMut<MapData>> PolicyMaps<T> {
+    /// Puts the rules in force again, with the code of their consumers where it is now.
+    pub fn move_consumers(&mut self, text_ranges: Vec<TextRange>) -> Result<(), Error> {
+        let InForce { header, rules } = self.in_force()?;
+        let plan = Plan {
+            holds: header.holds(),
+            bare_pins: header.bare_pins(),
+            rules: rules.into_iter().map(|rule| rule.rule).collect(),
+            consumers: self.consumers()?,
+            text_ranges,
+            // It is in no map of the policy, and stays.
+            hold_limit_ms: 0,
+        };
+        self.put_in_force(&plan, header.deniable()).map(drop)
+    }
+
     /// A row that none of these rules has, set to zero.
     fn clear_row(&mut self, taken: &HashMap<[u8; NAME_LEN], u32>) -> Result<u32, Error> {
         let row = (0..ROWS).find(|row| taken.values().all(|other| other != row));

@@ -47,7 +47,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use lease_trace_common::{
     control,
     count::PerCpu,
-    policy::Header,
+    policy::{Header, TextRange},
     stake::{Stake, StakeKey},
     totals::Totals,
 };
@@ -318,6 +318,25 @@ impl Tracer {
     /// Rules in force.
     pub fn rules(&self) -> Result<u32, Error> {
         Ok(self.policy.header()?.rules())
+    }
+
+    /// Has the code of the consumers that rules name looked up by `find`, and puts the rules in force
+    /// again where it is elsewhere than they say; whether it is. Nobody changes the policy meanwhile.
+    pub fn move_consumers<E: From<Error>>(
+        &mut self,
+        find: impl FnOnce(&[String]) -> Result<Vec<TextRange>, E>,
+    ) -> Result<bool, E> {
+        let _lock = pinned::locked()?;
+        let consumers = self.policy.consumers()?;
+        if consumers.is_empty() {
+            return Ok(false);
+        }
+        let now = find(&consumers)?;
+        if in_force::same_code(&now, &self.policy.text_ranges()?) {
+            return Ok(false);
+        }
+        self.policy.move_consumers(now)?;
+        Ok(true)
     }
 
     /// What each process has in each file now.

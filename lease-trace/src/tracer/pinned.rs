@@ -43,6 +43,7 @@ const MAPS: &[&str] = &[
     "POLICY",
     "RULES",
     "TEXT_RANGES",
+    "CONSUMERS",
     "HITS",
     "DETACHED",
     "CALLS",
