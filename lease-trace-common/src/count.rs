@@ -75,11 +75,13 @@ pub enum Count {
     /// What was counted and gone, and was taken out: pins before a release was judged, and leases whose end
     /// was missed.
     Healed = 31,
+    /// Entries that a user did not get since he has his share of a table, see [`crate::share`].
+    LostShares = 32,
 }
 
 impl Count {
     /// Number of counters.
-    pub const LEN: usize = 32;
+    pub const LEN: usize = 33;
 
     pub const ALL: [Self; Self::LEN] = [
         Self::Events,
@@ -114,6 +116,7 @@ impl Count {
         Self::Joined,
         Self::LostWait,
         Self::Healed,
+        Self::LostShares,
     ];
 
     /// Whether many CPUs may add to it at once. Of the others one is enough, for a shorter program.
@@ -155,6 +158,7 @@ impl Count {
                 Some("records were not to be had in time: other CPUs made, changed or deleted them")
             }
             Self::Healed => Some("pins or leases were counted that were gone, and taken out"),
+            Self::LostShares => Some("users who have a quarter of a table got no more of it"),
             Self::Events
             | Self::Pinned
             | Self::Unpinned
@@ -187,10 +191,11 @@ impl PerCpu {
     /// power of two.
     pub const CPUS: usize = 64;
     /// Counters of one CPU, with what fills the last cache line.
-    pub const STRIDE: usize = 32;
+    pub const STRIDE: usize = 40;
     /// The map, named after its section.
     pub const MAP: &str = ".bss.COUNTS";
 
+    #[allow(clippy::large_stack_arrays, reason = "what a global begins with")]
     pub const ZERO: Self = Self([[0; Self::STRIDE]; Self::CPUS]);
 
     /// The sums over all CPUs, indexed by [`Count`].

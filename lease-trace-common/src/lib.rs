@@ -24,6 +24,7 @@ pub mod line;
 pub mod logged;
 pub mod offsets;
 pub mod policy;
+pub mod share;
 pub mod stake;
 pub mod survey;
 pub mod tagged;

@@ -97,6 +97,8 @@ pub struct Stake {
     pub held: u64,
     /// When the monitor was asked last to signal the owner, see [`Order`]; 0: never.
     pub ordered: u64,
+    /// In whose share it is, see [`crate::share`].
+    pub user: u64,
     /// How many of the leases others have set: they cover the pins, and count no longer than these.
     pub inherited: u64,
     /// The newest lease, or the one that ended last.
@@ -178,6 +180,8 @@ pub struct Inode {
     /// What a proof found that says less than the words above, mixed into the upper half, and since when it has
     /// found the same (CLOCK_BOOTTIME, ms) in the lower; 0: nothing.
     pub doubt: u64,
+    /// In whose share it is, see [`crate::share`]: that of who was at it first.
+    pub user: u64,
 }
 
 impl Inode {
@@ -275,13 +279,13 @@ const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 14 * 8
+        == 15 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()
             + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 96);
+const _: () = assert!(size_of::<Inode>() == 104);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 40);
 

@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_this_cpu_ptr,
+    bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_smp_processor_id,
+    bpf_ktime_get_boot_ns, bpf_this_cpu_ptr,
 };
 use lease_trace_common::config::{ABSENT, PREEMPT_COUNT};
 
@@ -27,6 +28,13 @@ pub fn pid_tgid() -> u64 {
 #[inline(always)]
 pub fn tgid() -> u32 {
     (pid_tgid() >> 32) as u32
+}
+
+/// The current task's user, as the initial namespace has it.
+#[inline(always)]
+pub fn uid() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_uid_gid() as u32 }
 }
 
 /// The CPU's number.

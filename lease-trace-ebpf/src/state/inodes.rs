@@ -8,6 +8,7 @@ use lease_trace_common::{
     books::{self, Words},
     count::Count,
     idle::Of,
+    share,
     stake::{self, Inode},
     tagged,
     word::{self, Change, Word as _},
@@ -27,6 +28,7 @@ use crate::{
             FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, RECORDS, SIEVE, SLOT_OF,
             USED_SLOTS, tracked, word_of,
         },
+        shares::Table,
     },
 };
 
@@ -239,7 +241,7 @@ impl InodeRef {
         let (ino, dev_and_generation) = numbers();
         match inode_make(address, ino, dev_and_generation) {
             0 => Err(AGAIN),
-            made if made < 0 => Err(NO_ROOM),
+            made if made < 0 => Err(made),
             made => Self::at(made as u32 - 1).ok_or(NO_ROOM),
         }
     }
@@ -402,6 +404,7 @@ impl InodeRef {
         if !word::bury(self.words().word, books::generation(self.id)) {
             return;
         }
+        Table::Inodes.give_back(self.get().user as u32);
         _ = PATHS.remove(self.id);
         self.forget_address(self.get().address);
         _ = FREE_SLOTS.push(self.slot, 0);
@@ -434,14 +437,16 @@ impl Batch {
 /// there is no room.
 const AGAIN: i64 = 0;
 const NO_ROOM: i64 = -1;
+/// The user has his share.
+pub const NO_SHARE: i64 = -2;
 
 /// What is counted where one of them answered so to the last: that there is no room, or no end to the wait.
 #[inline(always)]
 pub const fn no_record(answer: i64, no_room: Count) -> Count {
-    if answer == AGAIN {
-        Count::LostWait
-    } else {
-        no_room
+    match answer {
+        AGAIN => Count::LostWait,
+        NO_SHARE => Count::LostShares,
+        _ => no_room,
     }
 }
 
@@ -470,14 +475,30 @@ fn records_like(address: u64) -> At {
     }
 }
 
-/// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, -1 if
+/// Makes a record for the inode at this address: its slot and one, 0 if somebody else was first, below 0 if
 /// there is no room. A global function, verified separately: checked once, and its stack is free again
 /// for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64 {
-    let Some(slot) = take_slot() else { return -1 };
+    let user = share::user(task::uid());
+    if !Table::Inodes.take(user) {
+        return NO_SHARE;
+    }
+    let made = inode_make_for(user, address, ino, dev_and_generation);
+    if made <= 0 {
+        Table::Inodes.give_back(user);
+    }
+    made
+}
+
+/// The same in this user's share.
+#[inline(always)]
+fn inode_make_for(user: u32, address: u64, ino: u64, dev_and_generation: u64) -> i64 {
+    let Some(slot) = take_slot() else {
+        return NO_ROOM;
+    };
     let Some(made) = InodeRef::at(slot) else {
-        return -1;
+        return NO_ROOM;
     };
     let id = new_id();
     let generation = books::generation(id);
@@ -487,6 +508,7 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
         mem::clear(made.record);
         (*made.record).mapping = NO_MAPPING;
         (*made.record).address = address;
+        (*made.record).user = u64::from(user);
         (*made.record).ino = ino;
         (*made.record).dev = (dev_and_generation >> 32) as u32;
         (*made.record).generation = dev_and_generation as u32;
@@ -508,7 +530,7 @@ extern "C" fn inode_make(address: u64, ino: u64, dev_and_generation: u64) -> i64
             unsafe { core::ptr::write_volatile(&raw mut (*made.record).word, 0) };
             _ = FREE_SLOTS.push(slot, 0);
             if error != EEXIST {
-                return -1;
+                return NO_ROOM;
             }
             wait_until_settled(address);
             0

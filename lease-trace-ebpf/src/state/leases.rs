@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
+    count::Count,
     idle::{self, ENDED, IDLE},
     lease::{Id, Lease, LeaseKey},
     word::Word as _,
@@ -12,6 +13,7 @@ use crate::{
     state::{
         inodes::{EEXIST, InodeRef},
         maps::{LAST_LEASE, LEASES, further_leases, word_of},
+        shares::Table,
     },
 };
 
@@ -41,7 +43,8 @@ pub struct LeaseRef {
 pub enum Entered {
     Already,
     New(LeaseKey),
-    NoRoom,
+    /// What is lost by that.
+    NoRoom(Count),
 }
 
 impl LeaseRef {
@@ -107,17 +110,31 @@ impl LeaseRef {
         }
         // Mostly there is none yet, so it is not looked for first.
         let first = LeaseKey::first(id.inode, id.setter);
-        match LEASES.insert(first, lease, BPF_NOEXIST.into()) {
+        let user = lease.user as u32;
+        if !Table::Leases.take(user) {
+            return Entered::NoRoom(Count::LostShares);
+        }
+        let refused = match LEASES.insert(first, lease, BPF_NOEXIST.into()) {
             Ok(()) => {
                 fence();
                 return Entered::New(first);
             }
-            Err(EEXIST) => {}
-            Err(_) => return Entered::NoRoom,
+            Err(EEXIST) => Self::make_further(id, lease, first),
+            Err(_) => Entered::NoRoom(Count::LostLeases),
+        };
+        if !matches!(refused, Entered::New(_)) {
+            Table::Leases.give_back(user);
         }
+        refused
+    }
+
+    /// The same where its setter has an entry in the inode.
+    #[inline(always)]
+    fn make_further(id: Id, lease: &Lease, first: LeaseKey) -> Entered {
         if Self::at(first).is_some_and(|found| found.is_in_force(id.address)) {
             return Entered::Already;
         }
+        let further = LeaseKey::further(id);
         further_leases().add(1);
         let refused = match LEASES.insert(further, lease, BPF_NOEXIST.into()) {
             Ok(()) => {
@@ -125,7 +142,7 @@ impl LeaseRef {
                 return Entered::New(further);
             }
             Err(EEXIST) => Entered::Already,
-            Err(_) => Entered::NoRoom,
+            Err(_) => Entered::NoRoom(Count::LostLeases),
         };
         further_leases().add(ONE_FEWER);
         refused
@@ -212,7 +229,12 @@ impl LeaseRef {
 
     #[inline(always)]
     pub fn remove(self) {
-        if LEASES.remove(self.key).is_ok() && self.key.is_further() {
+        let user = self.get().user as u32;
+        if LEASES.remove(self.key).is_err() {
+            return;
+        }
+        Table::Leases.give_back(user);
+        if self.key.is_further() {
             further_leases().add(ONE_FEWER);
         }
     }

@@ -22,6 +22,7 @@ use lease_trace_common::{
     lease::{Lease, LeaseKey},
     line::Line,
     policy::{self, ConsumerName, Rule, RuleFacts, TextRange},
+    share::Shares,
     stake::{Detached, Inode, Path, Stake, StakeKey, Task},
     totals::Totals,
     word::Word as _,
@@ -182,6 +183,11 @@ pub const SIEVE: usize = 1 << 13;
 /// Written where a record is made or deleted.
 #[repr(C, align(64))]
 pub struct Records([u64; SIEVE]);
+
+/// How many entries each user has in each table, see [`Shares`]: a map of one value, in a section of its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.SHARES")]
+pub static mut SHARES: Shares = Shares::ZERO;
 
 /// Written where another file gets a batch, and read at each release.
 #[repr(C, align(64))]

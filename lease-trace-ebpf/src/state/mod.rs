@@ -7,4 +7,5 @@ pub mod leases;
 pub mod losses;
 pub mod maps;
 pub mod policy;
+pub mod shares;
 pub mod stakes;

@@ -9,6 +9,7 @@ use lease_trace_common::{
     count::Count,
     idle::Of,
     lease::LeaseInfo,
+    share,
     stake::{Order, Stake, StakeKey, Task, pins},
     word::{self, Change, Word as _},
 };
@@ -16,9 +17,10 @@ use lease_trace_common::{
 use crate::{
     bpf::atomic::At,
     state::{
-        inodes::{EEXIST, InodeRef, TRIES, Waiting, no_record, wait_until},
+        inodes::{EEXIST, InodeRef, NO_SHARE, TRIES, Waiting, no_record, wait_until},
         losses::lost,
         maps::{LAST_GENERATION, STAKES, word_of},
+        shares::Table,
     },
 };
 
@@ -276,11 +278,19 @@ impl StakeRef {
             .is(Change::AT_REST)
     }
 
+    /// In whose share it is.
+    #[inline(always)]
+    pub fn user(self) -> u32 {
+        self.get().user as u32
+    }
+
     /// Deletes the stake once neither a lease nor a pin is left.
     #[inline(always)]
     pub fn forget_if_empty(self) {
+        let user = self.user();
         if word::bury(self.in_books().word, self.generation) {
             _ = STAKES.remove(self.key);
+            Table::Stakes.give_back(user);
         }
     }
 }
@@ -294,7 +304,8 @@ pub fn has_other_owners(inode: InodeRef, tgid: u32) -> bool {
     owners::number(there) > 0 && owners::sole(there) != Some(tgid)
 }
 
-/// What [`stake_make`] returns: there is one, it is just being made or deleted, there is no room.
+/// What [`stake_make`] returns: there is one, it is just being made or deleted, there is no room, or none for this
+/// user.
 const THERE: i64 = 1;
 const AGAIN: i64 = 0;
 const NO_ROOM: i64 = -1;
@@ -309,17 +320,18 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64) -> i64 
         return NO_ROOM;
     };
     let key = StakeKey::new(who.tgid, inode.id);
+    let user = share::user(who.uid);
+    if !Table::Stakes.take(user) {
+        return there(key, started_ns, NO_SHARE);
+    }
     // Mostly there is none yet, so it is not looked for first.
     if let Err(error) = STAKES.insert(key, &BLANK, BPF_NOEXIST.into()) {
-        if error != EEXIST {
-            return NO_ROOM;
-        }
-        let Some(found) = StakeRef::find(who.tgid, inode.id) else {
-            wait_until_settled(key);
-            return AGAIN;
+        Table::Stakes.give_back(user);
+        return if error == EEXIST {
+            there(key, started_ns, AGAIN)
+        } else {
+            NO_ROOM
         };
-        found.count_same_pid(started_ns);
-        return THERE;
     }
     let Some(made) = STAKES.get_ptr_mut(key) else {
         return NO_ROOM;
@@ -330,10 +342,25 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64) -> i64 
         (*made).key = key;
         (*made).owner = *who;
         (*made).started_ns = started_ns;
+        (*made).user = u64::from(user);
         (*made).slot = u64::from(inode.slot);
         At::new(&raw mut (*made).word).swap_if(0, word::fresh(generation));
     }
     THERE
+}
+
+/// What [`stake_make`] returns where it makes none; `none` if there is no such stake.
+#[inline(always)]
+fn there(key: StakeKey, started_ns: u64, none: i64) -> i64 {
+    if let Some(found) = StakeRef::find(key.tgid, key.inode) {
+        found.count_same_pid(started_ns);
+        return THERE;
+    }
+    if STAKES.get_ptr(key).is_none() {
+        return none;
+    }
+    wait_until_settled(key);
+    AGAIN
 }
 
 /// Waits for another processor that is just making or deleting this stake.

@@ -26,6 +26,7 @@ use crate::{
         leases::LeaseRef,
         losses::lost,
         maps::{COVERS, CoverKey, walk_stakes},
+        shares::Table,
         stakes::{StakeRef, has_other_owners},
     },
     track::{counts, inherited, react},
@@ -83,10 +84,10 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
         &found.get().info,
         change,
     );
-    let added = COVERS.insert(key, &inode.get().id, BPF_NOEXIST.into());
-    if let Err(error) = added {
-        if error != EEXIST {
-            lost(Count::LostCovers, 1, lease);
+    let added = insert(key, inode.get().id, stake.user());
+    if let Err(lacking) = added {
+        if let Some(which) = lacking {
+            lost(which, 1, lease);
         }
     } else {
         stake.inherit();
@@ -98,6 +99,19 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
         stake.forget_if_empty();
     }
     0
+}
+
+/// Puts a cover into this user's share; if that cannot be, what is lost, unless the cover is there.
+#[inline(always)]
+fn insert(key: CoverKey, inode_id: u64, user: u32) -> Result<(), Option<Count>> {
+    if !Table::Covers.take(user) {
+        return Err(Some(Count::LostShares));
+    }
+    let Err(error) = COVERS.insert(key, &inode_id, BPF_NOEXIST.into()) else {
+        return Ok(());
+    };
+    Table::Covers.give_back(user);
+    Err((error != EEXIST).then_some(Count::LostCovers))
 }
 
 /// Whether leases that the process did not set may cover the pins that its stake is about to have.

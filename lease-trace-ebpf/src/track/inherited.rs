@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use crate::{
     state::{
         maps::{COVERS, CoverKey, walk_covers},
+        shares::Table,
         stakes::StakeRef,
     },
     track::counts,
@@ -15,6 +16,7 @@ use crate::{
 pub fn remove(lease: u64, stake: StakeRef) -> bool {
     let removed = COVERS.remove(CoverKey::new(lease, stake.key.tgid)).is_ok();
     if removed {
+        Table::Covers.give_back(stake.user());
         stake.disinherit();
     }
     removed

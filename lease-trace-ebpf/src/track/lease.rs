@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     control,
-    count::Count,
     lease::{F_RDLCK, F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
+    share,
     stake::Task,
     word::Word as _,
 };
@@ -205,6 +205,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         counted: leases::next_idle(),
         heirs: 0,
         missing_ns: 0,
+        user: 0,
         info: LeaseInfo {
             set_ns: if adopted { 0 } else { current::now() },
             flags: lease.flags(),
@@ -215,14 +216,15 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         setter: Task::default(),
     };
     describe_setter(&mut record.setter, lease, TaskPtr(adopted_from));
+    record.user = u64::from(share::user(record.setter.uid));
     let key = match LeaseRef::make(id, &record) {
         Entered::New(key) => key,
         Entered::Already => {
             lease_renew(file.0, lease.0);
             return 0;
         }
-        Entered::NoRoom => {
-            lost(Count::LostLeases, 1, lease.0);
+        Entered::NoRoom(which) => {
+            lost(which, 1, lease.0);
             return 0;
         }
     };

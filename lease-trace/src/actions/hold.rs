@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lease_trace_common::{event::Event, stake::StakeKey};
+use lease_trace_common::{event::Event, share, stake::StakeKey};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use super::{ActionTaken, process, wanted::Wanted};
@@ -93,6 +93,12 @@ impl Holds {
         if self.held.len() >= MOST {
             return Err(io::Error::other(format!("{MOST} files are held already")));
         }
+        let uid = event.owner.uid;
+        if self.has_share(uid) {
+            return Err(io::Error::other(format!(
+                "a quarter of the {MOST} files that can be held are of uid {uid} already"
+            )));
+        }
         let files = duplicates(event)?;
         if files.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -100,6 +106,14 @@ impl Holds {
         self.store.keep(&name(event.stake()), &files);
         self.hold(event, path, files);
         Ok(())
+    }
+
+    /// Whether so many files are held for this user that others are to have the rest.
+    fn has_share(&self, uid: u32) -> bool {
+        let user = share::user(uid);
+        let is_theirs = |held: &&Held| share::user(held.event.owner.uid) == user;
+        let had = self.held.values().filter(is_theirs).count();
+        user != share::NOBODY && !share::has_room(had as u64, MOST as u64)
     }
 
     fn hold(&mut self, event: &Event, path: &[u8], files: Vec<OwnedFd>) {

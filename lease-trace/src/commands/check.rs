@@ -95,6 +95,7 @@ fn subject(subject: &Subject) -> String {
         Subject::Inode { dev, ino } => format!("inode {ino} on {}", Dev(*dev)),
         Subject::Process { tgid, inode_id } => format!("process {tgid}, inode record {inode_id}"),
         Subject::Thread { tid } => format!("thread {tid}"),
+        Subject::User { uid } => format!("user {uid}"),
         Subject::Everything => "all inodes".to_owned(),
     }
 }
@@ -121,6 +122,9 @@ fn what(violation: &Violation) -> String {
             format!("folios out of the page cache have {found} pins, and it has {expected}")
         }
         Rule::Totals => format!("the total says {found}, and there are {expected}"),
+        Rule::Shares => {
+            format!("{found} entries of a table are counted in the share, and there are {expected}")
+        }
         Rule::Calls => "a call is kept of it, and there is no such thread".to_owned(),
     }
 }

@@ -10,6 +10,7 @@ use lease_trace_common::{
     batch, books,
     call::Call,
     lease::{Lease, LeaseKey},
+    share::{self, Shares},
     stake::{Detached, Inode, Stake, StakeKey},
     tagged::{self, owners},
     totals::Totals,
@@ -46,6 +47,8 @@ pub enum Rule {
     Totals,
     /// What is kept of a call under way is of a thread that there is.
     Calls,
+    /// A user's share of a table is what he has in it.
+    Shares,
 }
 
 /// What is not as it should be: which rule, where, what is there and what should be.
@@ -64,6 +67,7 @@ pub enum Subject {
     Inode { dev: u32, ino: u64 },
     Process { tgid: u32, inode_id: u64 },
     Thread { tid: u32 },
+    User { uid: u32 },
     Everything,
 }
 
@@ -78,6 +82,8 @@ pub struct Look {
     pub totals: Totals,
     /// Threads of which a call is kept, as `bpf_get_current_pid_tgid` names them.
     pub calls: Vec<u64>,
+    /// Users with a share of something: by table (leases, inodes, stakes) and user, how many entries.
+    pub shares: BTreeMap<(usize, u64), u64>,
 }
 
 /// The maps that are looked at.
@@ -86,6 +92,7 @@ pub struct Books {
     detached: HashMap<MapData, u64, Detached>,
     calls: HashMap<MapData, u64, Call>,
     totals: Array<MapData, Totals>,
+    shares: Array<MapData, Shares>,
     rest: super::Maps<MapData>,
 }
 
@@ -104,6 +111,7 @@ impl Books {
             detached: opened("DETACHED", HashMap::try_from)?,
             calls: opened("CALLS", HashMap::try_from)?,
             totals: opened(Totals::MAP, Array::try_from)?,
+            shares: opened(Shares::MAP, Array::try_from)?,
             rest: of_monitor()?,
         }))
     }
@@ -133,8 +141,29 @@ impl Books {
                 .into_iter()
                 .map(|(thread, _)| thread)
                 .collect(),
+            shares: in_shares(
+                &self
+                    .shares
+                    .get(&0, 0)
+                    .map_err(|error| Error::maps("cannot read the map", Shares::MAP, error))?,
+            ),
         })
     }
+}
+
+/// Tables whose entries are looked at: of covers there is no list.
+const SHARED: usize = 3;
+
+fn in_shares(shares: &Shares) -> BTreeMap<(usize, u64), u64> {
+    let tables = shares.0.iter().take(SHARED).enumerate();
+    tables
+        .flat_map(|(table, users)| {
+            (0..)
+                .zip(users)
+                .map(move |(user, had)| ((table, user), *had))
+        })
+        .filter(|(_, had)| *had != 0)
+        .collect()
 }
 
 fn opened<T>(
@@ -226,6 +255,7 @@ impl Look {
             *self.totals.tracked,
             self.inodes.len() as u64,
         );
+        self.shares_are_right(&mut found);
         for thread in &self.calls {
             let tid = *thread as u32;
             if !is_there(tid) {
@@ -233,6 +263,26 @@ impl Look {
             }
         }
         found
+    }
+
+    fn shares_are_right(&self, found: &mut BTreeSet<Violation>) {
+        let leases = self.leases.iter().map(|(_, lease)| (0, lease.user));
+        let inodes = self.inodes.values().map(|inode| (1, inode.user));
+        let stakes = self.stakes.iter().map(|(_, stake)| (2, stake.user));
+        let mut had: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+        for entry in leases.chain(inodes).chain(stakes) {
+            if entry.1 != u64::from(share::NOBODY) {
+                *had.entry(entry).or_default() += 1;
+            }
+        }
+        let all: BTreeSet<_> = self.shares.keys().chain(had.keys()).collect();
+        for entry in all {
+            let of = |counts: &BTreeMap<_, u64>| counts.get(entry).copied().unwrap_or(0);
+            let subject = || Subject::User {
+                uid: entry.1 as u32,
+            };
+            check(found, Rule::Shares, subject, of(&self.shares), of(&had));
+        }
     }
 }
 

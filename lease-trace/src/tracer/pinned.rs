@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use lease_trace_common::{control, count::PerCpu, totals::Totals};
+use lease_trace_common::{control, count::PerCpu, share::Shares, totals::Totals};
 
 pub use super::control_map::{ControlMap, living_owner, set_words, started, word};
 use super::{
@@ -48,6 +48,7 @@ const MAPS: &[&str] = &[
     "DETACHED",
     "CALLS",
     Totals::MAP,
+    Shares::MAP,
 ];
 
 /// The folder of this process; removed when dropped, unless it is kept.

@@ -98,6 +98,12 @@ pub const COMMANDS: &[Command] = &[
         run: open_files,
     },
     Command {
+        name: "lock-memory",
+        arguments: "",
+        summary: "setrlimit(2): as much locked memory as there is",
+        run: lock_memory,
+    },
+    Command {
         name: "repeat",
         arguments: "TIMES COMMAND ...",
         summary: "performs commands, separated by ` ; `, so often; answers for each how it went",
@@ -244,6 +250,11 @@ fn end_first_thread(actor: &mut Actor, _: &Arguments) -> Reply {
 
 fn open_files(_: &mut Actor, arguments: &Arguments) -> Reply {
     sys::set_open_files(arguments.number(0)?)?;
+    DONE
+}
+
+fn lock_memory(_: &mut Actor, _: &Arguments) -> Reply {
+    sys::lift_locked_memory()?;
     DONE
 }
 

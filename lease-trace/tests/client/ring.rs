@@ -29,6 +29,12 @@ pub const COMMANDS: &[Command] = &[
         run: register_buffers,
     },
     Command {
+        name: "register-files-pages",
+        arguments: "RING COUNT FOLDER",
+        summary: "IORING_REGISTER_BUFFERS of a page each of so many new files in a folder",
+        run: register_pages_of_files,
+    },
+    Command {
         name: "register-ring",
         arguments: "RING",
         summary: "IORING_REGISTER_RING_FDS; answers with the ring's place among the registered ones",
@@ -76,6 +82,26 @@ fn setup(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let slot = arguments.word(0);
     actor.fds.free(slot)?;
     actor.fds.put(slot, sys::io_uring_setup(4)?);
+    DONE
+}
+
+fn register_pages_of_files(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    const PAGE: usize = 4096;
+    let ring = *actor.fds.get(arguments.word(0))?;
+    let (count, folder): (u32, _) = (arguments.number(1)?, arguments.word(2));
+    let page = |number: u32| {
+        let fd = sys::open(&format!("{folder}/{number}"), libc::O_RDWR | libc::O_CREAT)?;
+        sys::truncate(fd, PAGE)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let address = sys::mmap(PAGE, protection, libc::MAP_SHARED, fd)?;
+        sys::close(fd)?;
+        Ok(libc::iovec {
+            iov_base: address,
+            iov_len: PAGE,
+        })
+    };
+    let buffers = (0..count).map(page).collect::<Result<Vec<_>, Failure>>()?;
+    sys::io_uring_register(ring, REGISTER_BUFFERS, buffers.as_ptr().cast(), count)?;
     DONE
 }
 

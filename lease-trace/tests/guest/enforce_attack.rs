@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Actor, Enforcement, Fate, Holder, PAGES, Pinned, Scratch, Subject, Tool, eventually, leases_on,
-    open_lease_and_pin, pin_without_lease, retire_enforcement, state_of, text,
+    Actor, Enforcement, Fate, Holder, Monitor, PAGES, Pinned, Scratch, Subject, Tool, eventually,
+    leases_on, open_lease_and_pin, pin_without_lease, retire_enforcement, state_of, text,
 };
 
 const NOBODY: u32 = 65534;
@@ -310,6 +310,76 @@ fn leases_without_end_fail_open_and_are_told() {
     // What was lost is told to every monitor that comes; the next scenario's must not hear of it.
     drop((monitor, enforcement));
     retire_enforcement();
+}
+
+/// A folder that this user may write to.
+fn folder_of(scratch: &Scratch, name: &str, uid: u32) -> String {
+    let folder = scratch.file(name);
+    fs::create_dir(&folder).expect("a folder");
+    std::os::unix::fs::chown(&folder, Some(uid), Some(uid)).expect("its owner");
+    folder
+}
+
+/// A breach by this user, which is denied.
+#[track_caller]
+fn is_denied(scratch: &Scratch, name: &str, uid: u32) {
+    let folder = folder_of(scratch, name, uid);
+    let actor = Actor::start();
+    actor.ok(&format!("setuid {uid}"));
+    open_lease_and_pin(&actor, &format!("{folder}/f"));
+    actor.err("setlease f u", libc::EBUSY);
+    actor.all(&["unregister-buffers ring", "setlease f u"]);
+}
+
+fn is_of_a_share(lost: &Value) -> bool {
+    let what = lost["what"].as_str();
+    what.is_some_and(|what| what.contains("a quarter of a table"))
+}
+
+/// A user's leases find room until he has a quarter of the table. Then he goes without, and others do not.
+#[test]
+fn a_users_leases_leave_room_for_those_of_others() {
+    const ROOM: u32 = 65_536;
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&deny());
+    let monitor = enforcement.monitor();
+    let folder = folder_of(&scratch, "hoard", 1000);
+    let hoarder = Actor::start();
+    hoarder.ok(&format!("open-files {}", ROOM + 1000));
+    hoarder.ok("setuid 1000");
+    hoarder.ok(&format!("hoard-leases {ROOM} {folder}"));
+    is_denied(&scratch, "another", 2000);
+    monitor.expect("lost", is_of_a_share);
+    let own = Actor::start();
+    own.ok("setuid 1000");
+    open_lease_and_pin(&own, &format!("{folder}/own"));
+    own.ok("setlease f u");
+    drop((own, hoarder));
+    is_denied(&scratch, "the-same", 1000);
+    drop((monitor, enforcement));
+    retire_enforcement();
+}
+
+/// So it is with the files that he has pinned, and his stakes in them.
+#[test]
+fn a_users_pins_leave_room_for_those_of_others() {
+    const ROOM: u32 = 1024;
+    let scratch = Scratch::new();
+    retire_enforcement();
+    let policy = scratch.file("policy.toml");
+    fs::write(&policy, deny()).expect("a policy");
+    let room = ROOM.to_string();
+    let monitor = Monitor::with(&["--capacity", &room, "--policy", &policy]);
+    let folder = folder_of(&scratch, "many", 1000);
+    let pinner = Actor::start();
+    pinner.all(&["setuid 1000", "uring r"]);
+    pinner.ok(&format!("register-files-pages r {} {folder}", ROOM + 100));
+    is_denied(&scratch, "another", 2000);
+    monitor.expect("lost", is_of_a_share);
+    pinner.ok("unregister-buffers r");
+    is_denied(&scratch, "the-same", 1000);
+    drop(pinner);
+    monitor.stop();
 }
 
 /// The ring is everybody's, and anybody can fill it. What the monitor was to do for a rule is in the stake as well.

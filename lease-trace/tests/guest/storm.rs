@@ -8,6 +8,8 @@ mod found;
 mod quiet;
 
 use std::env;
+use std::os::unix::fs::chown;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +29,7 @@ const ROUND: Duration = Duration::from_secs(10);
 /// How long the processes may take to become quiet.
 const HUSH: Duration = Duration::from_mins(3);
 const PROCESSES: u32 = 3;
+const USER: u32 = 1000;
 
 /// What comes beside pins and leases in the right order: round after round, and again.
 const ALL_KINDS: [&str; 4] = ["", "wrong", "fork", "wrong,fork,cut"];
@@ -49,7 +52,12 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
     let round = ROUND.min(total / kinds.len() as u32);
     let rounds = (total.as_millis() / round.as_millis()) as usize;
     let folder = scratch.folder().display();
+    // No root, so that what each user has is counted.
+    for path in [scratch.folder(), Path::new(SlowDisk::PATH)] {
+        chown(path, Some(USER), None).expect("an owner");
+    }
     let actor = Actor::start();
+    actor.all(&["lock-memory", &format!("setuid {USER}")]);
     actor.ok(&format!(
         "storm s {PROCESSES} {folder} {seed} {}",
         SlowDisk::PATH

@@ -55,6 +55,22 @@ fn handed(name: &str, file: &File) -> Vec<Handed> {
     }]
 }
 
+/// A user's files are held until he has a quarter of the places; others' and root's still are.
+#[test]
+fn a_user_leaves_places_for_others() {
+    let mut holds = Holds::default();
+    let mut event = fixtures::event(EventKind::Hold);
+    event.owner.uid = 1000;
+    for number in 0..MOST as u64 / share::PARTS {
+        assert!(!holds.has_share(1000));
+        event.inode_id = number;
+        holds.hold(&event, b"/f", Vec::new());
+    }
+    assert!(holds.has_share(1000));
+    assert!(!holds.has_share(1001));
+    assert!(!holds.has_share(0));
+}
+
 #[test]
 fn a_lease_is_found_among_the_locks_of_a_description() {
     let line = "lock:\t1: LEASE  ACTIVE    WRITE 4711 08:01:12 0 EOF";

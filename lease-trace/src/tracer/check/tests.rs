@@ -78,6 +78,9 @@ fn right_books_keep_all_rules() {
 fn each_rule_is_held() {
     assert_eq!(with(|look| inode(look).word += PIN), [Rule::Pins]);
     assert_eq!(with(|look| inode(look).unowned += 1), [Rule::Pins]);
+    assert_eq!(with(|look| inode(look).user = 1000), [Rule::Shares]);
+    let share = |look: &mut Look| _ = look.shares.insert((0, 1000), 1);
+    assert_eq!(with(share), [Rule::Shares]);
     assert_eq!(with(|look| inode(look).owed += 4), [Rule::Owed]);
     assert_eq!(with(|look| inode(look).owners += 1), [Rule::Owners]);
     assert_eq!(

@@ -234,3 +234,14 @@ pub fn set_open_files(most: u64) -> Result<(), Failure> {
     let returned = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     check(returned, "setrlimit").map(drop)
 }
+
+/// RLIMIT_MEMLOCK, both limits.
+pub fn lift_locked_memory() -> Result<(), Failure> {
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the kernel reads one structure that outlives the call.
+    let returned = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    check(returned, "setrlimit").map(drop)
+}
