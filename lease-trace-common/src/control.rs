@@ -38,9 +38,15 @@ pub const LOST_HOOKS: u32 = 11;
 pub const JUDGES_UNLOCKED: u32 = 12;
 /// The thread group that tries whether it is seen there, set back to 0 once it was; 0: none does.
 pub const TRIAL: u32 = 13;
+/// Of [`RETURNED`], those whose return is watched, a bit each: bare pins are judged there.
+pub const JUDGES_RETURNED: u32 = 14;
 /// Words of the map.
-pub const LEN: u32 = 14;
+pub const LEN: u32 = 15;
+
+/// System calls that take long-term pins, by their numbers on x86-64: io_uring_register, io_uring_setup, ioctl (RDMA,
+/// vfio, iommufd, udmabuf) and setsockopt (AF_XDP). Whether the pins stay is known when they have returned.
+pub const RETURNED: [i64; 4] = [427, 425, 16, 54];
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 23;
+pub const LAYOUT: u64 = 24;

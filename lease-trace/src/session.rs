@@ -90,7 +90,12 @@ impl Session {
             match Event::parse(bytes) {
                 Some((event, path)) => match EventKind::from_raw(event.kind) {
                     Some(kind) => match Request::of(kind, &event, path) {
-                        Some(order) => orders.push(order),
+                        Some(order) => {
+                            if order.is_told() {
+                                self.notification(kind, &event, path, &clock)?;
+                            }
+                            orders.push(order);
+                        }
                         None => self.notification(kind, &event, path, &clock)?,
                     },
                     None => unreadable += 1,

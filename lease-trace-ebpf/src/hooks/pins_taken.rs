@@ -92,6 +92,7 @@ fn leave(raw: *mut c_void, returned: i64) {
         pin::leave(raw, call, returned);
         calls::done(call);
         moments::judge(raw);
+        moments::judge_bare();
     }
 }
 
@@ -108,3 +109,13 @@ on_entry!(
     folio_add_pins_enter, folio_add_pins_probe,
     |ctx| short_term::join_folio(Folio(ctx.parameter(0)), u64::from(ctx.parameter(1) as u32))
 );
+
+/// A call returns that may have pinned. It reads nothing, so that it is one program for any kind of hook:
+///
+/// `long __x64_sys_io_uring_register(const struct pt_regs *regs)`, and so `io_uring_setup`, `ioctl` and `setsockopt`
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "kretprobe/judge_returned")]
+pub extern "C" fn judge_returned(_ctx: *mut c_void) -> i64 {
+    moments::judge_returned();
+    0
+}

@@ -10,12 +10,12 @@ use lease_trace_common::{cause::Cause, control, policy::on, stake::ZOMBIE, verdi
 use crate::{
     effects::{notes, stack},
     judge::last_cover,
-    judge::verdicts::judge_note,
+    judge::verdicts::{self, is_to_wait, judge_note},
     kernel::File,
     kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
-    state::maps::{CONTROL, PENDING, control_flag, nothing_pinned},
+    state::maps::{CONTROL, PENDING, control_flag, control_word, nothing_pinned},
     state::policy,
     state::stakes::StakeRef,
     survey::proof::{self, AtOnce},
@@ -189,8 +189,8 @@ extern "C" fn enforce_prove(n: u64) -> i64 {
     0
 }
 
-/// Reads the notes that this thread left, but for those of leases that have ended, where these are judged elsewhere.
-/// A function of its own, so that its stack is not the caller's.
+/// Reads the notes that this thread left, but for those of leases that have ended, where these are judged elsewhere, and
+/// of bare pins. A function of its own, so that its stack is not the caller's.
 #[inline(never)]
 pub fn judge(ctx: *mut c_void) {
     if !has_notes() {
@@ -201,11 +201,84 @@ pub fn judge(ctx: *mut c_void) {
     for n in 0..notes::MOST {
         if let Some(note) = PENDING.get_ptr(notes::of_thread() + n) {
             // SAFETY: a map value, whose memory is that of a note as long as the program runs.
-            let is_end = unsafe { (*note).cause } != 0;
-            if !(is_end && leaves_ends) {
+            let (is_end, is_bare) =
+                unsafe { ((*note).cause != 0, (*note).facts.on == on::BARE_PIN) };
+            if !(is_end && leaves_ends || is_bare) {
                 judge_note(n, Moment::After);
             }
         }
     }
     stack::forget();
+}
+
+/// Pins were taken: bare ones are judged when the system call has returned, if that is seen. A function of its own, so
+/// that its stack is not the caller's.
+#[inline(never)]
+pub fn judge_bare() {
+    if !policy::header().bare_pins() || !has_notes() {
+        return;
+    }
+    let is_return_seen = is_return_seen();
+    for n in 0..notes::MOST {
+        if let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
+            // SAFETY: a live map value of this thread.
+            && unsafe { (*note).facts.on == on::BARE_PIN }
+        {
+            wait(n, is_return_seen);
+        }
+    }
+    if PENDING
+        .get_ptr(notes::of_thread() + notes::MOST - 1)
+        .is_some()
+    {
+        // One call pins many files: there is to be room for more notes. A monitor does what these come to.
+        for n in 1..notes::MOST {
+            judge_note(n, Moment::After);
+        }
+    }
+}
+
+/// Lets note `n` of this thread, of bare pins, wait until the system call has returned, if any rule is about them.
+#[inline(always)]
+fn wait(n: u64, is_return_seen: bool) {
+    let key = notes::of_thread() + n;
+    let Some(note) = PENDING.get_ptr_mut(key) else {
+        return;
+    };
+    // SAFETY: a live map value of this thread.
+    if unsafe { (*note).waits } != 0 {
+        return;
+    }
+    if !is_return_seen {
+        judge_note(n, Moment::After);
+    } else if is_to_wait(n) {
+        // SAFETY: as above.
+        unsafe { (*note).waits = 1 };
+    } else {
+        _ = PENDING.remove(key);
+    }
+}
+
+/// Whether [`judge_returned`] is passed when the system call returns that the current task is in.
+#[inline(always)]
+fn is_return_seen() -> bool {
+    let (watched, call) = (control_word(control::JUDGES_RETURNED), current::call());
+    let mut numbers = (0..).zip(control::RETURNED);
+    !call.compat && numbers.any(|(bit, number)| watched >> bit & 1 != 0 && call.number == number)
+}
+
+/// A system call that may have pinned has returned: bare pins that are there now are judged.
+#[inline(always)]
+pub fn judge_returned() {
+    if !policy::header().bare_pins() || !has_notes() {
+        return;
+    }
+    for n in 0..notes::MOST {
+        if let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
+            // SAFETY: a live map value of this thread.
+            && unsafe { (*note).facts.on == on::BARE_PIN }
+        {
+            verdicts::judge_returned(n);
+        }
+    }
 }

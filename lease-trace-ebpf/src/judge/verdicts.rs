@@ -8,7 +8,7 @@ use lease_trace_common::{
     count::Count,
     event::EventKind,
     policy::{Action, HITS as HITS_OF_RULE, Header, cause_bit, hit, on},
-    stake::ZOMBIE,
+    stake::{ZOMBIE, leases},
     verdict::{Moment, Outcome, Situation, Spared, Verdict, decide},
     word::Word as _,
 };
@@ -124,9 +124,59 @@ pub fn judge_note(n: u64, moment: Moment) -> bool {
     is_denied
 }
 
-/// Judges what note `n` of this thread says, before the release (1), after it (0), or before it as if after it (2): 1 to
-/// deny it. By the rules that are carried out, or, with `audits`, by those that are not. A global function,
-/// verified separately.
+/// Judges what note `n` of this thread says about bare pins, now that the system call has returned that took them.
+#[inline(always)]
+pub fn judge_returned(n: u64) {
+    let header = policy::header();
+    if header.enforces() {
+        enforce_judge(n, RETURNED, 0);
+    }
+    if header.audits() {
+        enforce_judge(n, RETURNED, 1);
+    }
+    _ = PENDING.remove(notes::of_thread() + n);
+}
+
+/// Whether any rule is about these bare pins. For a monitor that waits less long than the call may last the stake has
+/// the order.
+#[inline(always)]
+pub fn is_to_wait(n: u64) -> bool {
+    let header = policy::header();
+    let acts = header.enforces() && enforce_wait(n, 0) != 0;
+    header.audits() && enforce_wait(n, 1) != 0 || acts
+}
+
+/// Whether a rule is about the bare pins of note `n` of this thread, one that is carried out, or, with `audits`, one that
+/// is not. A global function, verified separately.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforce_wait(n: u64, audits: u64) -> i64 {
+    let key = notes::of_thread() + n;
+    let Some(found) = find(key, audits) else {
+        return 0;
+    };
+    let Some(note) = PENDING.get_ptr(key) else {
+        return 0;
+    };
+    // SAFETY: a map value, whose memory is that of a note as long as the program runs.
+    let (tgid, inode_id) = unsafe { ((*note).tgid, (*note).inode_id) };
+    let Some(stake) = StakeRef::find(tgid, inode_id) else {
+        return 0;
+    };
+    let spared = spared(stake, 0, Moment::After);
+    if let Verdict::Order(action) = verdict(found, Moment::After, 0, spared, true) {
+        stake.order(current::now(), action as u32);
+    }
+    1
+}
+
+/// When [`enforce_judge`] judges, beside 1, before the release, 0, after it, and 2, before it as if after it: bare pins
+/// when the system call has returned.
+const RETURNED: u64 = 3;
+
+/// Judges what note `n` of this thread says, before the release (1), after it (0), before it as if after it (2), or as
+/// above: 1 to deny it. By the rules that are carried out, or, with `audits`, by those that are
+/// not. A global function, verified separately.
 #[unsafe(no_mangle)]
 extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     let key = notes::of_thread() + n;
@@ -143,7 +193,8 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
             (*note).tgid,
             (*note).cause,
             (*note).facts.on,
-            (*note).doubtful != 0,
+            // Bare pins the kernel may give back before the call has returned.
+            (*note).doubtful != 0 || (*note).cause == 0 && before != RETURNED,
         )
     };
     if whose != key {
@@ -161,7 +212,11 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
         return 0;
     }
     // What was noted may be over: the pins have gone meanwhile, or another lease covers them.
-    let is_over = before == 0 && cause != 0 && stake.word() & ZOMBIE == 0;
+    let is_over = if cause == 0 {
+        leases(stake.word()) > 0
+    } else {
+        before == 0 && cause != 0 && stake.word() & ZOMBIE == 0
+    };
     if is_over || stake.pins() == 0 {
         return 0;
     }
@@ -181,6 +236,8 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     if outcome as u32 == Outcome::HandedOver as u32 {
         // Here, too: the ring may be full of what others do.
         stake.order(current::now(), action as u32);
+    } else if cause == 0 {
+        stake.forget_order();
     }
     record(inode, stake, found, cause, action, outcome);
     before as i64 & 1

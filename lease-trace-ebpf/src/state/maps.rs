@@ -313,6 +313,8 @@ pub struct Pending {
     pub doubtful: u64,
     /// Of the pins, those that are not certain.
     pub uncertain: u64,
+    /// Not 0: it is judged when the system call has returned.
+    pub waits: u64,
     /// Filled in when it is judged.
     pub facts: RuleFacts,
     /// Address of the owner's task, 0 if it is not known.
@@ -322,10 +324,14 @@ pub struct Pending {
 /// Whether this word of `CONTROL` is set.
 #[inline(always)]
 pub fn control_flag(word: u32) -> bool {
+    control_word(word) != 0
+}
+
+/// This word of `CONTROL`.
+#[inline(always)]
+pub fn control_word(word: u32) -> u64 {
     // SAFETY: a live map value, written by userspace as a whole word.
-    CONTROL
-        .get_ptr(word)
-        .is_some_and(|word| unsafe { *word } != 0)
+    CONTROL.get_ptr(word).map_or(0, |word| unsafe { *word })
 }
 
 /// Adds to a counter of this CPU. A task may be preempted in between, so that is an atomic addition, too.

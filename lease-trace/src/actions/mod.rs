@@ -37,8 +37,10 @@ enum RequestKind {
     Hold,
     Release,
     Signal(Action),
-    /// A signal that waits until it is known that the pins are the process's.
+    /// A signal that waits until it is known that the pins are the process's, or stay.
     Later,
+    /// Pins without a lease: a rule may have ordered something if they stay.
+    Bare,
 }
 
 impl Request {
@@ -48,12 +50,13 @@ impl Request {
             EventKind::Hold => RequestKind::Hold,
             EventKind::Unhold => RequestKind::Release,
             EventKind::Action if event.outcome == Outcome::HandedOver as u32 => {
-                if event.doubtful != 0 {
+                if event.doubtful != 0 || !event.lease.is_lease() {
                     RequestKind::Later
                 } else {
                     RequestKind::Signal(Action::from_raw(event.action))
                 }
             }
+            EventKind::BarePin => RequestKind::Bare,
             _ => return None,
         };
         Some(Self {
@@ -61,6 +64,11 @@ impl Request {
             event: *event,
             path: path.to_vec(),
         })
+    }
+
+    /// Whether its notification tells of something, too.
+    pub fn is_told(&self) -> bool {
+        self.kind == RequestKind::Bare
     }
 }
 
@@ -80,6 +88,8 @@ pub struct Actions {
     doubts: Doubts,
     /// Some of them wait until what their stakes count is known to be right.
     some_wait: bool,
+    /// There are pins without a lease since the stakes were last looked at.
+    some_bare: bool,
     /// Notifications lost so far.
     lost: u64,
 }
@@ -113,6 +123,10 @@ impl Actions {
             RequestKind::Later => {
                 self.orders.keep_rule(&event);
                 self.some_wait = true;
+                return None;
+            }
+            RequestKind::Bare => {
+                self.some_bare = true;
                 return None;
             }
             RequestKind::Signal(_) if !self.orders.is_new(&event, Clock::sample().boot_ns()) => {
@@ -160,7 +174,9 @@ impl Actions {
         let lost = counts[Count::LostRing as usize];
         let before = std::mem::replace(&mut self.lost, lost);
         let asked = [Count::HoldRequests, Count::HandedOver].map(|count| counts[count as usize]);
-        if !self.some_wait && before == lost || asked == [0, 0] {
+        let is_bare = std::mem::take(&mut self.some_bare) && tracer.header()?.bare_pins();
+        let is_lost = before != lost && asked != [0, 0];
+        if !(self.some_wait || is_bare || is_lost) {
             return Ok(Vec::new());
         }
         self.reconcile(tracer, Vec::new())
@@ -177,7 +193,7 @@ impl Actions {
         let wanted = wanted::wanted(&stakes, &tracer.in_force()?, now);
         let mut done = self.holds.reconcile(&wanted, handed, now);
         let outstanding = self.orders.outstanding(&stakes, now);
-        self.some_wait = !outstanding.waiting.is_empty();
+        self.some_wait = outstanding.some_are_young || !outstanding.waiting.is_empty();
         let settled = self.doubts.settled(outstanding.waiting, now)?;
         let requests = outstanding.requests.into_iter().chain(settled);
         done.extend(requests.filter_map(|order| self.carry_out(order)));

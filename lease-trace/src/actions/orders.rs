@@ -21,6 +21,10 @@ use crate::tracer::snapshot::StakeView;
 /// notifications are lost while its stake has pins, which a killed process has not.
 const MOST: usize = 4096;
 
+/// The kernel may give bare pins back before the call has returned that took them, and judges those that stay itself
+/// then. What is older is of a call that lasts, or whose return no hook saw.
+const YOUNG_NS: u64 = 50_000_000;
+
 /// What became of orders.
 #[derive(Default)]
 pub struct Orders {
@@ -83,6 +87,10 @@ impl Orders {
             if given_ns <= self.since_ns || is_done || !is_its || pins(view.stake.word) == 0 {
                 continue;
             }
+            if now_ns.saturating_sub(given_ns) < YOUNG_NS {
+                outstanding.some_are_young = true;
+                continue;
+            }
             let rule = self.rules.get(&key).copied().unwrap_or(SOME_RULE);
             let wanted = wanted::of(view, EventKind::Action, action, rule, now_ns);
             let Some(Wanted { event, path }) = wanted else {
@@ -106,6 +114,8 @@ pub struct Outstanding {
     pub requests: Vec<Request>,
     /// For stakes of which it is not known whether the pins are theirs.
     pub waiting: Vec<Waiting>,
+    /// Some were given just now.
+    pub some_are_young: bool,
 }
 
 #[cfg(test)]
@@ -117,6 +127,8 @@ mod tests {
 
     const MS: u64 = Order::GRAIN_NS;
     const GENERATION: u64 = 7;
+    /// When what was given before is not young any more.
+    const LATER: u64 = 100 * MS;
 
     fn ordered(given_ns: u64, pins: u64) -> StakeView {
         let mut view = fixtures::stake(word::fresh(GENERATION) + pins * PIN);
@@ -139,28 +151,32 @@ mod tests {
             assert!(outstanding.waiting.is_empty());
             outstanding.requests
         };
-        assert!(requests(&orders, &[ordered(4 * MS, 1)], 9 * MS).is_empty());
-        assert!(requests(&orders, &[ordered(8 * MS, 0)], 9 * MS).is_empty());
+        assert!(requests(&orders, &[ordered(4 * MS, 1)], LATER).is_empty());
+        assert!(requests(&orders, &[ordered(8 * MS, 0)], LATER).is_empty());
         // That of another stake, whose memory this one has.
         let mut other = ordered(8 * MS, 1);
         other.stake.word = word::fresh(GENERATION + 1) + PIN;
-        assert!(requests(&orders, &[other], 9 * MS).is_empty());
+        assert!(requests(&orders, &[other], LATER).is_empty());
         let stakes = [ordered(8 * MS, 1)];
-        let outstanding = requests(&orders, &stakes, 9 * MS);
+        let outstanding = requests(&orders, &stakes, LATER);
         let [only] = outstanding.as_slice() else {
             panic!("{outstanding:?}");
         };
         assert_eq!(only.kind, RequestKind::Signal(Action::Kill));
-        assert!(orders.is_new(&only.event, 9 * MS));
-        assert!(requests(&orders, &stakes, 10 * MS).is_empty());
+        assert!(orders.is_new(&only.event, LATER));
+        assert!(requests(&orders, &stakes, LATER + MS).is_empty());
         // Its notification was not lost after all.
         let late = Event {
             time_ns: 8 * MS + 5,
             ..only.event
         };
-        assert!(!orders.is_new(&late, 11 * MS));
+        assert!(!orders.is_new(&late, LATER + MS));
         // A later one is another.
-        assert_eq!(requests(&orders, &[ordered(10 * MS, 1)], 11 * MS).len(), 1);
+        let later = [ordered(LATER + MS, 1)];
+        assert_eq!(requests(&orders, &later, 2 * LATER).len(), 1);
+        // One that was just given waits.
+        let outstanding = orders.outstanding(&later, LATER + 2 * MS);
+        assert!(outstanding.requests.is_empty() && outstanding.some_are_young);
     }
 
     #[test]
@@ -171,7 +187,7 @@ mod tests {
         let inode = view.inode.inode.as_mut().expect("an inode");
         inode.doubt = 1;
         let mut stakes = [view];
-        let outstanding = orders.outstanding(&stakes, 9 * MS);
+        let outstanding = orders.outstanding(&stakes, LATER);
         assert_eq!(
             (outstanding.waiting.len(), outstanding.requests.len()),
             (1, 0)
@@ -185,7 +201,7 @@ mod tests {
         orders.keep_rule(&event);
         let inode = stakes[0].inode.inode.as_mut().expect("an inode");
         inode.doubt = 0;
-        let outstanding = orders.outstanding(&stakes, 10 * MS);
+        let outstanding = orders.outstanding(&stakes, LATER + MS);
         assert_eq!(
             (outstanding.waiting.len(), outstanding.requests.len()),
             (0, 1)

@@ -56,6 +56,8 @@ pub struct Point {
     pub need: Need,
     /// Watched on return, too.
     pub returns: bool,
+    /// Watched on return alone.
+    pub returns_only: bool,
     /// The kernel calls it with a spinlock held.
     pub locked: bool,
     /// What is lost without it.
@@ -71,6 +73,7 @@ impl Point {
     /// What judges reads no arguments, so that it is one for all kinds.
     pub fn program(&self, suffix: &str) -> String {
         match (suffix, self.group, self.stem) {
+            (_, Group::Verdicts, _) if self.returns_only => "judge_returned".to_owned(),
             (_, Group::Verdicts, _) => "judge_unlocked".to_owned(),
             ("ret", Group::PinsTaken, _) => "pins_taken_ret".to_owned(),
             ("probe", _, "unpin_folios") => "unpin_user_pages_probe".to_owned(),
@@ -94,6 +97,7 @@ const fn point(
         group,
         need,
         returns,
+        returns_only: false,
         locked: false,
         loss,
         prototypes,
@@ -359,3 +363,27 @@ pub static UNLOCKED: [Point; 2] = [
 ];
 
 const DISPOSE_LIST: &[&str] = &["void(struct list_head *)"];
+
+/// System calls that take long-term pins, in the order of [`lease_trace_common::control::RETURNED`]: bare pins are
+/// judged when they return.
+pub static RETURNED: [Point; 4] = [
+    returned("__x64_sys_io_uring_register", "io_uring_register"),
+    returned("__x64_sys_io_uring_setup", "io_uring_setup"),
+    returned("__x64_sys_ioctl", "ioctl"),
+    returned("__x64_sys_setsockopt", "setsockopt"),
+];
+
+const fn returned(function: &'static str, stem: &'static str) -> Point {
+    Point {
+        stem,
+        returns_only: true,
+        ..point(
+            function,
+            Group::Verdicts,
+            Need::Optional,
+            true,
+            "`stop` and `kill` for bare pins of this call wait for a monitor",
+            &["long int(const struct pt_regs *)"],
+        )
+    }
+}

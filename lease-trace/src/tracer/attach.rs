@@ -15,7 +15,7 @@ use crate::kernel::{
     self,
     bpf::Kind,
     host,
-    points::{Group, Need, POINTS, Point, UNLOCKED},
+    points::{Group, Need, POINTS, Point, RETURNED, UNLOCKED},
     preemption::Preemption,
 };
 
@@ -48,7 +48,11 @@ impl Attachment {
         let Outcome::Attached { hook, .. } = &self.outcome else {
             return None;
         };
-        Some(hook.name(self.point.returns))
+        Some(if self.point.returns_only {
+            hook.name_of_return()
+        } else {
+            hook.name(self.point.returns)
+        })
     }
 
     pub const fn is_watched(&self) -> bool {
@@ -119,6 +123,18 @@ pub fn attach_unlocked(
         locks
     };
     attach_one(object, point, mode, folder)
+}
+
+/// Attaches what judges bare pins when the system calls have returned that took them.
+pub fn attach_returned(
+    object: &mut Object,
+    mode: AttachMode,
+    folder: Option<&Path>,
+) -> Result<Vec<Attachment>, Error> {
+    RETURNED
+        .iter()
+        .map(|point| attach_one(object, point, mode, folder))
+        .collect()
 }
 
 fn attach_one(
@@ -250,7 +266,9 @@ fn put(
 ) -> Result<(), Refusal> {
     let function = point.function;
     // Dropped, and with that detached, if the next cannot be attached.
-    let attached = hook.parts(point.returns).map(|part| {
+    let parts = hook.parts(point.returns);
+    let parts = parts.filter(|part| !point.returns_only || part.is_return());
+    let attached = parts.map(|part| {
         let Part { suffix, kind, end } = part;
         let name = format!("{}_{suffix}", point.stem);
         let program = point.program(suffix);

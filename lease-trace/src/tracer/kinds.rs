@@ -29,7 +29,23 @@ pub struct Part {
     pub end: End,
 }
 
+impl Part {
+    /// Whether it is passed when the function returns.
+    pub const fn is_return(&self) -> bool {
+        matches!(self.end, End::Return)
+    }
+}
+
 impl Hook {
+    /// `fexit`
+    pub const fn name_of_return(self) -> &'static str {
+        match self {
+            Self::Trampoline | Self::MultiExit => "fexit",
+            Self::Probe => "kretprobe",
+            Self::Multi => "kretprobe.multi",
+        }
+    }
+
     /// `fentry+fexit`
     pub const fn name(self, returns: bool) -> &'static str {
         match (self, returns) {

@@ -480,5 +480,10 @@ pub fn trial() -> Result<Vec<Attachment>, Error> {
         AttachMode::Auto,
         None,
     )?);
+    attachments.extend(attach::attach_returned(
+        &mut object,
+        AttachMode::Auto,
+        None,
+    )?);
     Ok(attachments)
 }

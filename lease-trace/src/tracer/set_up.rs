@@ -76,15 +76,21 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
     let mut attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
     let mut judges_unlocked = false;
+    let mut judges_returned = 0;
     if denies {
         let judging = attach::attach_unlocked(&mut object, options.attach, pins.as_deref())?;
         judges_unlocked = judging.is_watched();
         attachments.push(judging);
+        let returned = attach::attach_returned(&mut object, options.attach, pins.as_deref())?;
+        let watched = (0..).zip(&returned).filter(|(_, call)| call.is_watched());
+        judges_returned = watched.map(|(bit, _)| 1_u64 << bit).sum();
+        attachments.extend(returned);
     }
     let kprobes = attachments.iter().any(Attachment::is_kprobe);
     pinned::set_words(&[
         (control::KPROBES, u64::from(kprobes)),
         (control::JUDGES_UNLOCKED, u64::from(judges_unlocked)),
+        (control::JUDGES_RETURNED, judges_returned),
         (
             control::SET_ON_RETURN,
             u64::from(!attach::is_exact(

@@ -99,8 +99,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "lock-memory",
-        arguments: "",
-        summary: "setrlimit(2): as much locked memory as there is",
+        arguments: "KIB",
+        summary: "setrlimit(2): so much locked memory",
         run: lock_memory,
     },
     Command {
@@ -253,8 +253,8 @@ fn open_files(_: &mut Actor, arguments: &Arguments) -> Reply {
     DONE
 }
 
-fn lock_memory(_: &mut Actor, _: &Arguments) -> Reply {
-    sys::lift_locked_memory()?;
+fn lock_memory(_: &mut Actor, arguments: &Arguments) -> Reply {
+    sys::set_locked_memory(arguments.number::<u64>(0)? << 10)?;
     DONE
 }
 

@@ -18,8 +18,8 @@ pub use descriptor::{
 };
 pub use memory::{mmap, mmap_fixed, mremap, mremap_fixed, munmap, vm_read};
 pub use process::{
-    Disposition, exit_thread, filter, fork, hang_up, kill, lift_locked_memory, mount_tmpfs, pause,
-    ptrace_seize, set_comm, set_dumpable, set_open_files, set_signal, set_uid, steal_fd, uid,
+    Disposition, exit_thread, filter, fork, hang_up, kill, mount_tmpfs, pause, ptrace_seize,
+    set_comm, set_dumpable, set_locked_memory, set_open_files, set_signal, set_uid, steal_fd, uid,
     unshare, unshare_user, wait,
 };
 pub use vfio::{vfio_map, vfio_set_container, vfio_set_iommu, vfio_unmap};

@@ -28,6 +28,7 @@ mod descriptors;
 mod direct;
 mod doctor;
 mod enforce_attack;
+mod enforce_bare;
 mod enforce_cut_off;
 mod enforce_first;
 mod enforce_hold;

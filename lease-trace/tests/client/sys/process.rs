@@ -226,22 +226,20 @@ pub fn mount_tmpfs(folder: &str) -> Result<(), Failure> {
 
 /// RLIMIT_NOFILE, both limits.
 pub fn set_open_files(most: u64) -> Result<(), Failure> {
+    set_limit(libc::RLIMIT_NOFILE, most)
+}
+
+/// RLIMIT_MEMLOCK, both limits, in bytes.
+pub fn set_locked_memory(most: u64) -> Result<(), Failure> {
+    set_limit(libc::RLIMIT_MEMLOCK, most)
+}
+
+fn set_limit(what: libc::__rlimit_resource_t, most: u64) -> Result<(), Failure> {
     let limit = libc::rlimit {
         rlim_cur: most,
         rlim_max: most,
     };
     // SAFETY: the kernel reads one structure that outlives the call.
-    let returned = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    check(returned, "setrlimit").map(drop)
-}
-
-/// RLIMIT_MEMLOCK, both limits.
-pub fn lift_locked_memory() -> Result<(), Failure> {
-    let limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: the kernel reads one structure that outlives the call.
-    let returned = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    let returned = unsafe { libc::setrlimit(what, &raw const limit) };
     check(returned, "setrlimit").map(drop)
 }

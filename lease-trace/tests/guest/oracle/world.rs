@@ -66,6 +66,12 @@ struct Seen {
     locks: Vec<(i64, i64, String)>,
 }
 
+/// The stake that an event is about: pid and inode number.
+fn key(event: &Value) -> (i64, i64) {
+    let number = |member: &str| event[member].as_i64().unwrap_or_default();
+    (number("pid"), number("ino"))
+}
+
 impl World {
     pub fn new() -> Self {
         let scratch = Scratch::new();
@@ -324,6 +330,10 @@ impl World {
             .take_through(|value| value["event"] == sentinel && value["ino"] == ino);
         let mut told = Vec::new();
         for value in taken.iter().filter(|value| value["ino"] != ino) {
+            // It takes the orphan's place, and may be at rest before any report has it.
+            if value["event"] == "zombie" {
+                self.told_orphaned.remove(&key(value));
+            }
             match Told::read(value) {
                 Some(read) => told.push(read),
                 None => self.check_late(value),
@@ -335,15 +345,16 @@ impl World {
     /// Events of orphaned pins come late: each must have been one a short time ago, and each end must
     /// follow a beginning. No others are expected.
     fn check_late(&mut self, value: &Value) {
-        let key = (
-            value["pid"].as_i64().unwrap_or_default(),
-            value["ino"].as_i64().unwrap_or_default(),
-        );
+        let key = key(value);
         let is_right = match value["event"].as_str() {
             Some("orphaned-pin") => {
                 let since = self.orphaned.get(&key).map(Instant::elapsed);
                 self.count("orphaned-pin told".to_owned());
-                since.is_some_and(|since| since < ORPHAN) && self.told_orphaned.insert(key)
+                let is_first = self.told_orphaned.insert(key);
+                if !is_first {
+                    eprintln!("told before, without an end since: {value}");
+                }
+                is_first && since.is_some_and(|since| since < ORPHAN)
             }
             Some("orphan-end") => self.told_orphaned.remove(&key),
             Some("lost") => return self.check_loss(value),

@@ -1,0 +1,116 @@
+//! Rules about pins that no lease ever covered: judged when the call has returned that took them.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::json;
+
+use crate::harness::{Actor, Enforcement, Fate, Pinned, Scratch, no_monitor};
+
+const USER: u32 = 1000;
+/// More than the locked memory that an actor here may have.
+const TOO_MUCH: &str = "1M";
+const LOCKED_KIB: u32 = 512;
+const KILLED: Fate = Fate::Killed(libc::SIGKILL);
+
+/// A rule about bare pins of files below this folder.
+fn rule(mode: &str, folder: &str, action: &str) -> String {
+    format!(
+        "mode = \"{mode}\"\n[[rule]]\nname = \"bare\"\non = [\"bare-pin\"]\n\
+         match.path = \"{folder}\"\naction = \"{action}\"\n"
+    )
+}
+
+/// A folder for anybody.
+fn folder(scratch: &Scratch, name: &str) -> String {
+    let folder = scratch.file(name);
+    fs::create_dir(&folder).expect("a folder");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(&folder, mode).expect("its mode");
+    folder
+}
+
+/// Somebody with a ring and a file of this length in a folder, mapped.
+fn somebody(folder: &str, length: &str) -> Actor {
+    let actor = Actor::start();
+    actor.ok(&format!("lock-memory {LOCKED_KIB}"));
+    actor.all(&[&format!("setuid {USER}"), "uring r"]);
+    actor.ok(&format!("open f {folder}/{length} rw,creat"));
+    actor.all(&[
+        &format!("truncate f {length}"),
+        &format!("mmap m f {length} shared rw"),
+    ]);
+    actor
+}
+
+/// The kernel pins first and counts then: what it gives back before the call returns is nobody's breach.
+fn is_not_judged_by_what_is_refused(folder: &str) {
+    let pinned = Pinned::now();
+    let actor = somebody(folder, TOO_MUCH);
+    actor.err("register-buffers r m", libc::ENOMEM);
+    actor.ok("pid");
+    pinned.assert_balanced();
+}
+
+fn kills(enforcement: &Enforcement, scratch: &Scratch) {
+    let (watched, other) = (folder(scratch, "watched"), folder(scratch, "other"));
+    enforcement.replace(&rule("enforce", &watched, "kill"));
+    is_not_judged_by_what_is_refused(&watched);
+    assert_eq!(enforcement.hits("bare"), json!({}));
+    let mut actor = somebody(&watched, "64K");
+    assert_eq!(actor.fate("register-buffers r m"), KILLED);
+    assert_eq!(enforcement.hits("bare"), json!({"killed": 1}));
+    let actor = somebody(&other, "64K");
+    actor.ok("register-buffers r m");
+    // A lease that is there when the call has returned covers them.
+    let actor = somebody(&watched, "128K");
+    actor.all(&["setlease f w", "register-buffers r m"]);
+    // One call pins pages of more files than there is room for notes of a thread.
+    let many = folder(scratch, "watched/many");
+    let mut actor = Actor::start();
+    actor.all(&[&format!("setuid {USER}"), "uring r"]);
+    let call = format!("register-files-pages r 20 {many}");
+    assert_eq!(actor.fate(&call), KILLED);
+}
+
+#[test]
+fn it_is_killed_when_the_call_has_returned() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&rule("audit", &folder(&scratch, "none"), "kill"));
+    kills(&enforcement, &scratch);
+}
+
+#[test]
+fn nor_does_a_monitor_kill_for_what_is_refused() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&rule("audit", &folder(&scratch, "none"), "kill"));
+    let monitor = enforcement.monitor();
+    kills(&enforcement, &scratch);
+    monitor.barrier();
+    let killed = monitor.all("killed");
+    let here = scratch.folder().display().to_string();
+    let of_these = killed
+        .iter()
+        .filter(|event| text(event, "path").starts_with(&here));
+    let pids: BTreeSet<i64> = of_these.filter_map(|event| event["pid"].as_i64()).collect();
+    assert_eq!(pids.len(), 2, "{killed:#?}");
+}
+
+#[test]
+fn stop_and_audit() {
+    let scratch = Scratch::new();
+    let watched = folder(&scratch, "watched");
+    let enforcement = Enforcement::start(&rule("enforce", &watched, "stop"));
+    is_not_judged_by_what_is_refused(&watched);
+    let mut actor = somebody(&watched, "64K");
+    assert_eq!(actor.fate("register-buffers r m"), Fate::Stopped);
+    actor.go_on(true);
+    actor.ok("pid");
+    assert_eq!(enforcement.hits("bare"), json!({"stopped": 1}));
+    enforcement.replace(&rule("audit", &watched, "kill"));
+    is_not_judged_by_what_is_refused(&watched);
+    let actor = somebody(&watched, "128K");
+    actor.ok("register-buffers r m");
+    assert_eq!(enforcement.hits("bare")["would-kill"], 1);
+}
