@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::harness::{Actor, Enforcement, Fate, Pinned, Scratch, no_monitor};
+use crate::harness::{Actor, Enforcement, Fate, Pinned, Scratch, no_monitor, text};
 
 const USER: u32 = 1000;
 /// More than the locked memory that an actor here may have.
