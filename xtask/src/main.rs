@@ -1,6 +1,7 @@
-//! The project's own tools: `cargo xtask setup | guest | test | oracle | bench | demo | dist`. Only
+//! The project's own tools: `cargo xtask setup | guest | test | oracle | adversary | bench | demo | dist`. Only
 //! dispatches.
 
+mod adversary;
 mod bench;
 mod cache;
 mod demo;
@@ -8,6 +9,7 @@ mod dist;
 mod guest;
 mod oracle;
 mod progress;
+mod random;
 mod setup;
 mod sh;
 mod test;
@@ -34,6 +36,8 @@ enum Task {
     Test(test::Options),
     /// Hold lease-trace against a plain model, over random steps in a guest, or hammer it
     Oracle(oracle::Options),
+    /// Let a user without privileges try to get around rules in force, by random calls in a guest
+    Adversary(adversary::Options),
     /// Measure what lease-trace costs, and hold it against its goals
     Bench(bench::Options),
     /// Watch lease-trace catch zombie leases of real clients
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Guest(options) => guest::command::run(options),
         Task::Test(options) => test::run(options),
         Task::Oracle(options) => oracle::run(&options),
+        Task::Adversary(options) => adversary::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Dist(options) => dist::run(&options),

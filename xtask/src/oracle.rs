@@ -2,17 +2,13 @@
 //! model. The oracle itself is a scenario (lease-trace/tests/guest/oracle); here it gets its size.
 //! With `--storm` the hammer in its place (lease-trace/tests/guest/storm.rs).
 
-use std::{
-    io,
-    process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 
 use crate::{
-    guest::{Guest, Userland, command, kernels, programs},
-    progress::{beside, step},
+    guest::kernels,
+    random::{self, Long},
 };
 
 const SCENARIO: &str = "oracle::it_agrees_with_the_product";
@@ -57,53 +53,28 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         seconds,
         seed,
     } = options;
-    let seed = seed.unwrap_or_else(from_clock);
-    let kernel = kernels::find(kernel)?;
-    let built = programs::fixed(true)?;
-    let (_, data) = built.read_scenarios()?;
-    let mut guest = Guest::new(&kernel, Userland::Initramfs);
-    guest.machine.cpus = cpus.unwrap_or(if *storm { 4 } else { 2 });
-    guest.programs = command::on_path(built.lease_trace, built.client);
-    guest.files = vec![("scenarios".to_owned(), data)];
-    let (sizes, filter, what): (_, &[&str], _) = if *storm {
-        guest.limit = AROUND + Duration::from_secs((*seconds).into()) * STORMS;
-        (
-            [
-                ("STORM_SECONDS", seconds.to_string()),
-                ("STORM_SEED", seed.to_string()),
-            ],
-            &[STORM],
-            format!("{STORMS} storms of {seconds} s"),
-        )
-    } else {
-        guest.limit = AROUND + STEP * *ops;
-        (
-            [
-                ("ORACLE_OPS", ops.to_string()),
-                ("ORACLE_SEED", seed.to_string()),
-            ],
-            &["--exact", SCENARIO],
-            format!("{ops} steps"),
-        )
+    let seed = random::seed(*seed);
+    let of_storm = Long {
+        kernel,
+        cpus: cpus.unwrap_or(4),
+        limit: AROUND + Duration::from_secs((*seconds).into()) * STORMS,
+        sizes: [
+            ("STORM_SECONDS", seconds.to_string()),
+            ("STORM_SEED", seed.to_string()),
+        ],
+        filter: &[STORM],
+        what: format!("{STORMS} storms of {seconds} s from seed {seed}"),
     };
-    let programs = [
-        ("LEASE_TRACE", "/usr/local/bin/lease-trace".to_owned()),
-        ("CLIENT", "/usr/local/bin/client".to_owned()),
-    ];
-    let env = programs.into_iter().chain(sizes);
-    guest.env = env.map(|(name, value)| (name.to_owned(), value)).collect();
-    let command = ["/run/guest/scenarios", "--test-threads=1", "--nocapture"];
-    let command = command.iter().chain(filter);
-    guest.command = command.map(|&word| word.to_owned()).collect();
-    let name = format!("{what} from seed {seed} on {}", kernel.release);
-    let ran = step(&name, || {
-        guest.run(beside(io::stdout()), beside(io::stderr()))
-    })?;
-    Ok(command::verdict(&ran))
-}
-
-/// A seed that nobody chose.
-fn from_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::from(since.subsec_nanos()))
+    let of_oracle = Long {
+        kernel,
+        cpus: cpus.unwrap_or(2),
+        limit: AROUND + STEP * *ops,
+        sizes: [
+            ("ORACLE_OPS", ops.to_string()),
+            ("ORACLE_SEED", seed.to_string()),
+        ],
+        filter: &["--exact", SCENARIO],
+        what: format!("{ops} steps from seed {seed}"),
+    };
+    random::run(if *storm { of_storm } else { of_oracle })
 }

@@ -211,12 +211,20 @@ pub fn judge(ctx: *mut c_void) {
     stack::forget();
 }
 
-/// Pins were taken: bare ones are judged when the system call has returned, if that is seen. A function of its own, so
-/// that its stack is not the caller's.
-#[inline(never)]
+/// Pins were taken: bare ones are judged when the system call has returned, if that is seen.
+#[inline(always)]
 pub fn judge_bare() {
-    if !policy::header().bare_pins() || !has_notes() {
-        return;
+    if policy::header().bare_pins() {
+        enforce_bare();
+    }
+}
+
+/// A global function, so that it can be left out where nothing is judged, and its stack is not the caller's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforce_bare() -> i64 {
+    if !has_notes() {
+        return 0;
     }
     let is_return_seen = is_return_seen();
     for n in 0..notes::MOST {
@@ -236,6 +244,7 @@ pub fn judge_bare() {
             judge_note(n, Moment::After);
         }
     }
+    0
 }
 
 /// Lets note `n` of this thread, of bare pins, wait until the system call has returned, if any rule is about them.

@@ -70,7 +70,13 @@ impl Refusal {
 /// What judges by a policy. Where none can come into force nothing calls these functions, but the
 /// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
 /// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
-const JUDGES: [&str; 3] = ["enforce_judge", "enforce_prove", "notes_note"];
+const JUDGES: [&str; 5] = [
+    "enforce_judge",
+    "enforce_prove",
+    "enforce_bare",
+    "enforce_wait",
+    "notes_note",
+];
 /// What tells of leases that are set and end, which is a sixth of the programs of leases.
 const TELLS_OF_LEASES: [&str; 1] = ["lease_tell"];
 

@@ -15,6 +15,7 @@
 //! What a kernel cannot do is not skipped by its version: the scenario asserts the very errno that
 //! makes it impossible, and says so.
 
+mod adversary;
 mod bench;
 mod book;
 mod break_timeout;
