@@ -180,10 +180,10 @@ pub struct Lease {
     pub counted: u64,
     /// Processes whose pins it covers by inheritance.
     pub heirs: u64,
-    /// Since when the kernel has not listed it (CLOCK_BOOTTIME, ns); 0: it does, as far as is known.
-    pub missing_ns: u64,
+    /// Since when the kernel has not listed it (CLOCK_BOOTTIME, ms, and never 0); 0: it does, as far as is known.
+    pub missing_ms: u32,
     /// In whose share it is, see [`crate::share`].
-    pub user: u64,
+    pub user: u32,
     pub info: LeaseInfo,
     /// The process that set it.
     pub setter: crate::stake::Task,
@@ -235,6 +235,6 @@ pub struct IdleLease {
 const _: () = assert!(size_of::<LeaseInfo>() == 24);
 const _: () = assert!(size_of::<IdleLease>() == 48);
 const _: () = assert!(size_of::<LeaseKey>() == 16);
-const _: () = assert!(size_of::<Lease>() == 104);
+const _: () = assert!(size_of::<Lease>() == 96);
 
 crate::pod!(LeaseInfo, LeaseKey, Lease, IdleLease);

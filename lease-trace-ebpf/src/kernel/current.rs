@@ -58,9 +58,21 @@ pub fn describe() -> Task {
 /// `to` is valid to write.
 #[inline(always)]
 pub unsafe fn describe_to(to: *mut Task) {
-    // SAFETY: the caller guarantees the pointer; helpers without arguments.
+    // SAFETY: the caller guarantees the pointer.
     unsafe {
         (*to).tgid = tgid();
+        describe_rest_to(to);
+    }
+}
+
+/// The same where its thread group id stands already.
+///
+/// # Safety
+/// `to` is valid to write.
+#[inline(always)]
+pub unsafe fn describe_rest_to(to: *mut Task) {
+    // SAFETY: the caller guarantees the pointer; helpers without arguments.
+    unsafe {
         (*to).uid = bpf_get_current_uid_gid() as u32;
         (*to).cgroup = bpf_get_current_cgroup_id();
         current().copy_comm(&raw mut (*to).comm);

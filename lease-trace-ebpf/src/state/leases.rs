@@ -110,7 +110,7 @@ impl LeaseRef {
         }
         // Mostly there is none yet, so it is not looked for first.
         let first = LeaseKey::first(id.inode, id.setter);
-        let user = lease.user as u32;
+        let user = lease.user;
         if !Table::Leases.take(user) {
             return Entered::NoRoom(Count::LostShares);
         }
@@ -182,20 +182,21 @@ impl LeaseRef {
     #[inline(always)]
     pub fn is_listed(self) {
         // SAFETY: part of a map value.
-        unsafe { (*self.record).missing_ns = 0 };
+        unsafe { (*self.record).missing_ms = 0 };
     }
 
     /// The kernel does not list it; whether that has lasted longer than it takes to set a lease or to end one.
     #[inline(always)]
     pub fn is_missing(self, now_ns: u64) -> bool {
-        const LASTING_NS: u64 = 1_500_000_000;
+        const LASTING_MS: u32 = 1_500;
+        let now = (now_ns / 1_000_000) as u32;
         // SAFETY: part of a map value.
         unsafe {
-            let since = (*self.record).missing_ns;
+            let since = (*self.record).missing_ms;
             if since == 0 {
-                (*self.record).missing_ns = now_ns;
+                (*self.record).missing_ms = now | 1;
             }
-            since != 0 && now_ns.saturating_sub(since) > LASTING_NS
+            since != 0 && now.wrapping_sub(since) as i32 > LASTING_MS as i32
         }
     }
 
@@ -229,7 +230,7 @@ impl LeaseRef {
 
     #[inline(always)]
     pub fn remove(self) {
-        let user = self.get().user as u32;
+        let user = self.get().user;
         if LEASES.remove(self.key).is_err() {
             return;
         }

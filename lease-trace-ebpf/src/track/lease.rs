@@ -204,7 +204,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         file: file.0,
         counted: leases::next_idle(),
         heirs: 0,
-        missing_ns: 0,
+        missing_ms: 0,
         user: 0,
         info: LeaseInfo {
             set_ns: if adopted { 0 } else { current::now() },
@@ -216,7 +216,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         setter: Task::default(),
     };
     describe_setter(&mut record.setter, lease, TaskPtr(adopted_from));
-    record.user = u64::from(share::user(record.setter.uid));
+    record.user = share::user(record.setter.uid);
     let key = match LeaseRef::make(id, &record) {
         Entered::New(key) => key,
         Entered::Already => {
@@ -255,7 +255,7 @@ extern "C" fn lease_renew(file: u64, lease: u64) -> i64 {
             (*record).info.set_ns = current::now();
             (*record).info.flags = lease.flags();
             (*record).info.mode = lease.mode();
-            (*record).missing_ns = 0;
+            (*record).missing_ms = 0;
         }
     }
     0
@@ -269,7 +269,7 @@ fn describe_setter(setter: &mut Task, lease: FileLease, from: TaskPtr) {
         // A lease whose entry was lost may be changed by who shares the open file description.
         if setter.tgid == current::tgid() {
             // SAFETY: a reference is valid to write.
-            unsafe { current::describe_to(setter) };
+            unsafe { current::describe_rest_to(setter) };
         }
         return;
     }

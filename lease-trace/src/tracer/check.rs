@@ -266,7 +266,7 @@ impl Look {
     }
 
     fn shares_are_right(&self, found: &mut BTreeSet<Violation>) {
-        let leases = self.leases.iter().map(|(_, lease)| (0, lease.user));
+        let leases = self.leases.iter().map(|(_, lease)| (0, lease.user.into()));
         let inodes = self.inodes.values().map(|inode| (1, inode.user));
         let stakes = self.stakes.iter().map(|(_, stake)| (2, stake.user));
         let mut had: BTreeMap<(usize, u64), u64> = BTreeMap::new();
