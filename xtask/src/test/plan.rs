@@ -47,6 +47,7 @@ pub const ATTACH: [Attach; 3] = [
         // What is printed, what userspace keeps, what denies (attached in one way only), and what
         // the same functions do as in the scenarios that are run.
         leaves: &[
+            "adversary::",
             "book::",
             "btrfs::",
             "context::",
@@ -143,7 +144,8 @@ const MIDDLE_ALONE: [&str; 1] = ["enforce_cut_off::"];
 
 /// What the names of those begin with that it leaves out on the kernel in the middle: they do once more,
 /// slowly, what others do fast, or are the same on its neighbours.
-const OUTERMOST: [&str; 6] = [
+const OUTERMOST: [&str; 7] = [
+    "adversary::",
     "direct::",
     "enforce_rdma::a_dying",
     "enforce_rdma::audit_mode",
