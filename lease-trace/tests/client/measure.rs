@@ -51,6 +51,12 @@ pub const COMMANDS: &[Command] = &[
         run: fcntl,
     },
     Command {
+        name: "time-ioctl",
+        arguments: "FD TIMES",
+        summary: "FIONREAD",
+        run: ioctl,
+    },
+    Command {
         name: "time-lease",
         arguments: "FD TIMES",
         summary: "F_SETLEASE with F_WRLCK and with F_UNLCK",
@@ -148,6 +154,17 @@ fn fcntl(actor: &mut Actor, arguments: &Arguments) -> Reply {
     Ok(answer(clocked(|| {
         for _ in 0..times {
             sys::fcntl(fd, libc::F_GETFL, 0, "F_GETFL")?;
+        }
+        Ok(())
+    })?))
+}
+
+fn ioctl(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let fd = *actor.fds.get(arguments.word(0))?;
+    let times: u32 = arguments.number(1)?;
+    Ok(answer(clocked(|| {
+        for _ in 0..times {
+            sys::unread(fd).map(drop)?;
         }
         Ok(())
     })?))

@@ -14,7 +14,7 @@ pub use channel::{pair, pipe, read_line, receive_fd, send_fd, write_line};
 pub use descriptor::{
     close, close_range, dup, dup2, dup3, fcntl, fcntl_by, fcntl_delegation, io_uring_register,
     io_uring_setup, is_open, memfd, open, open_devices, pread, punch_hole, pwrite, register_umem,
-    set_cloexec, truncate, udmabuf_create, uffd_register, unlink, userfaultfd, xdp_socket,
+    set_cloexec, truncate, udmabuf_create, uffd_register, unlink, unread, userfaultfd, xdp_socket,
 };
 pub use memory::{mmap, mmap_fixed, mremap, mremap_fixed, munmap, vm_read};
 pub use process::{

@@ -129,6 +129,7 @@ fn untracked(measured: &Measured) -> Vec<Row> {
         grown("close", "close-growth"),
         enforced("fcntl", "fcntl-enforced", "fcntl, enforced"),
         grown("fcntl", "fcntl-growth"),
+        enforced("ioctl", "ioctl-enforced", "ioctl, enforced"),
     ];
     rows.into_iter().flatten().collect()
 }

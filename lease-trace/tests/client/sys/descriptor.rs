@@ -160,6 +160,15 @@ pub fn fcntl(fd: RawFd, what: c_int, argument: c_int, name: &str) -> Result<c_in
     check(unsafe { libc::fcntl(fd, what, argument) }, name)
 }
 
+/// FIONREAD: bytes that are there to be read.
+pub fn unread(fd: RawFd) -> Result<c_int, Failure> {
+    let mut bytes = 0;
+    // SAFETY: the kernel writes an int.
+    let returned = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut bytes) };
+    check(returned, "FIONREAD")?;
+    Ok(bytes)
+}
+
 /// fcntl(2) by another of its numbers.
 pub fn fcntl_by(
     number: c_long,

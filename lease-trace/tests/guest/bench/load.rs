@@ -87,6 +87,7 @@ impl Loads {
             each(&actor, &format!("time-close {plain}"), 500),
         );
         figure("fcntl", by, each(&actor, "time-fcntl p", 500));
+        figure("ioctl", by, each(&actor, "time-ioctl p", 500));
     }
 }
 
