@@ -1,8 +1,12 @@
 //! What one user may take of a table, so that nobody uses it up for others.
 
-/// Users that are told apart: a power of two. Those below it have a counter of their own, others one with whoever
-/// has the same number modulo this.
+/// Counters of users, a power of two: the lower half for uids below [`HIGH`], the upper half for others, of whom some
+/// share one. Those below 4,096 have one of their own.
 pub const USERS: usize = 1 << 13;
+
+/// Above this there are uids of directories, and ranges of which a user may have one for user namespaces (subuid(5)),
+/// with as many counters as he likes: all of them together have half of a table at most.
+const HIGH: u32 = 1 << 16;
 
 /// Tables that are shared so: of leases, inodes, stakes and covers.
 pub const TABLES: usize = 4;
@@ -22,47 +26,75 @@ impl Shares {
 
 crate::pod!(Shares);
 
-/// The counter of this user. A user namespace has ranges of 65,536 numbers (subuid(5)), all in one hand: such a
-/// range counts as one user.
+/// The counter of this user.
 #[inline(always)]
 pub const fn user(uid: u32) -> u32 {
-    const RANGE: u32 = 16;
-    let number = if uid >> RANGE == 0 { uid } else { uid >> RANGE };
-    number & (USERS as u32 - 1)
+    const HALF: u32 = USERS as u32 / 2;
+    if uid == 0 {
+        return NOBODY;
+    }
+    let (half, number) = if uid < HIGH {
+        (0, uid)
+    } else {
+        (HALF, uid ^ uid >> 12)
+    };
+    match number & (HALF - 1) {
+        // Those of root, and of all high ones together.
+        0 => half + 1,
+        number => half + number,
+    }
 }
 
 /// The user who has no limit: root, and the kernel.
 pub const NOBODY: u32 = 0;
+/// The counter of all high ones together.
+pub const HIGH_ONES: u32 = USERS as u32 / 2;
 
-/// Whether somebody who has `had` entries may have one more in a table with room for so many. A counter that was
-/// counted down too often counts as none.
+/// Whether this is the counter of a high one.
 #[inline(always)]
-pub const fn has_room(had: u64, capacity: u64) -> bool {
-    (had as i64) < (capacity / PARTS) as i64
+pub const fn is_high(user: u32) -> bool {
+    user > HIGH_ONES
+}
+
+/// Whether somebody who has `had` entries may have one more in a table with room for so many: he gets one of so many
+/// parts. A counter that was counted down too often counts as none.
+#[inline(always)]
+pub const fn has_room(had: u64, capacity: u64, parts: u64) -> bool {
+    (had as i64) < (capacity / parts) as i64
 }
 
 /// A user has this part of a table at most: enough for whoever runs the one service of a host, and three more such
 /// users do not fill it.
 pub const PARTS: u64 = 4;
+/// All high ones together have this part.
+pub const PARTS_OF_HIGH: u64 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_range_of_a_namespace_is_one_user() {
+    fn nobody_but_root_has_no_limit() {
         assert_eq!(user(0), NOBODY);
-        assert_eq!(user(1000), 1000);
-        assert_ne!(user(1000), user(1001));
-        assert_eq!(user(100_000), user(131_071));
-        assert_ne!(user(131_071), user(131_072));
-        assert_ne!(user(100_000), NOBODY);
+        for uid in (1..300_000).chain((0..u32::MAX).step_by(4096).skip(1)) {
+            assert!(user(uid) != NOBODY && user(uid) != HIGH_ONES, "{uid}");
+            assert_eq!(is_high(user(uid)), uid >= HIGH, "{uid}");
+            assert!((user(uid) as usize) < USERS);
+        }
+    }
+
+    #[test]
+    fn local_users_have_a_counter_of_their_own() {
+        for uid in 1..4096 {
+            assert_eq!(user(uid), uid);
+        }
+        assert_ne!(user(100_000), user(100_001));
     }
 
     #[test]
     fn a_quarter_is_for_each() {
-        assert!(has_room(0, 1024) && has_room(255, 1024));
-        assert!(!has_room(256, 1024));
-        assert!(has_room(u64::MAX, 1024));
+        assert!(has_room(0, 1024, PARTS) && has_room(255, 1024, PARTS));
+        assert!(!has_room(256, 1024, PARTS));
+        assert!(has_room(u64::MAX, 1024, PARTS));
     }
 }

@@ -12,12 +12,13 @@ static mut ZERO: Line = Line::new(0);
 /// A callback of bpf_loop: index and state; 1 ends the loop.
 pub type Turn = unsafe extern "C" fn(u64, *mut c_void) -> i64;
 
-/// Calls `turn` `n` times.
+/// Calls `turn` `n` times, or until it ends the loop; how often it did.
 #[inline(always)]
-pub fn repeat<T>(n: u32, turn: Turn, state: &mut T) {
+pub fn repeat<T>(n: u32, turn: Turn, state: &mut T) -> u64 {
     // SAFETY: the callback has the signature the helper wants, and `state` outlives the call;
     // that the callback takes it for what it is, is up to the caller.
-    unsafe { bpf_loop(n, turn as *mut c_void, core::ptr::from_mut(state).cast(), 0) };
+    let turns = unsafe { bpf_loop(n, turn as *mut c_void, core::ptr::from_mut(state).cast(), 0) };
+    turns as u64
 }
 
 /// Zero, read from a global that is never written: the verifier takes it for any number, so that

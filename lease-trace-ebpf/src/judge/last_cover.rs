@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
+    lease::LeaseKey,
     stake::{Stake, StakeKey},
     word::is_last_cover,
 };
@@ -31,13 +32,21 @@ extern "C" fn uncover_own(file: u64) -> i64 {
     let file = File(file);
     let tgid = current::tgid();
     // First what is found without a walk: there may be many leases.
-    let is_last = file
-        .pages_inode()
-        .and_then(|inode| InodeRef::find_seldom(inode.0))
+    let Some(pages) = file.pages_inode() else {
+        return 0;
+    };
+    let is_last = InodeRef::find_seldom(pages.0)
         .and_then(|inode| StakeRef::find(tgid, inode.id))
         .is_some_and(|stake| is_last_cover(stake.word()));
     if !is_last {
         return 0;
+    }
+    // Mostly it is the one that the process has set first.
+    if let Some(first) = LeaseRef::at(LeaseKey::first(pages.0, tgid)) {
+        let lease = first.get();
+        if lease.record().is_some() {
+            return i64::from(lease.file == file.0 && !lease.is_kernels());
+        }
     }
     let Some((lease, found)) = lease_of(file) else {
         return 0;

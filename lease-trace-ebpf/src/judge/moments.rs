@@ -122,7 +122,7 @@ pub fn judge_unlocked(ctx: *mut c_void) {
     }
     stack::keep(ctx);
     for n in 0..notes::MOST {
-        if is_to_be_judged(n) {
+        if !is_bare(n) && is_to_be_judged(n) {
             judge_note(n, Moment::After);
         }
     }
@@ -223,15 +223,9 @@ pub fn judge_bare() {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn enforce_bare() -> i64 {
-    if !has_notes() {
-        return 0;
-    }
     let is_return_seen = is_return_seen();
     for n in 0..notes::MOST {
-        if let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
-            // SAFETY: a live map value of this thread.
-            && unsafe { (*note).facts.on == on::BARE_PIN }
-        {
+        if is_bare(n) {
             wait(n, is_return_seen);
         }
     }
@@ -247,6 +241,15 @@ extern "C" fn enforce_bare() -> i64 {
     0
 }
 
+/// Whether note `n` of this thread is about bare pins.
+#[inline(always)]
+fn is_bare(n: u64) -> bool {
+    PENDING.get_ptr(notes::of_thread() + n).is_some_and(|note| {
+        // SAFETY: a live map value of this thread.
+        unsafe { (*note).facts.on == on::BARE_PIN }
+    })
+}
+
 /// Lets note `n` of this thread, of bare pins, wait until the system call has returned, if any rule is about them.
 #[inline(always)]
 fn wait(n: u64, is_return_seen: bool) {
@@ -258,7 +261,9 @@ fn wait(n: u64, is_return_seen: bool) {
     if unsafe { (*note).waits } != 0 {
         return;
     }
-    if !is_return_seen {
+    if !verdicts::is_bare_still(n) {
+        _ = PENDING.remove(key);
+    } else if !is_return_seen {
         judge_note(n, Moment::After);
     } else if is_to_wait(n) {
         // SAFETY: as above.
@@ -279,14 +284,11 @@ fn is_return_seen() -> bool {
 /// A system call that may have pinned has returned: bare pins that are there now are judged.
 #[inline(always)]
 pub fn judge_returned() {
-    if !policy::header().bare_pins() || !has_notes() {
+    if !policy::header().bare_pins() {
         return;
     }
     for n in 0..notes::MOST {
-        if let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
-            // SAFETY: a live map value of this thread.
-            && unsafe { (*note).facts.on == on::BARE_PIN }
-        {
+        if is_bare(n) {
             verdicts::judge_returned(n);
         }
     }

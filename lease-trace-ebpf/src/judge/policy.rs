@@ -19,8 +19,9 @@ use lease_trace_common::{
 use crate::{
     bpf::loops,
     kernel::current,
-    kernel::{Dentry, File, TaskPtr, VfsMount, mm_owner, opaque},
-    state::maps::{PENDING, POLICY, Pending, TEXT_RANGES},
+    kernel::{Dentry, File, InodePtr, TaskPtr, VfsMount, mm_owner, opaque},
+    state::inodes::InodeRef,
+    state::maps::{ANY_PINS, PENDING, POLICY, Pending, TEXT_RANGES},
     state::policy::{Match, header, rule},
     state::stakes::StakeRef,
 };
@@ -90,7 +91,11 @@ extern "C" fn policy_find(key: u64, audits: u64) -> i64 {
         } else {
             cause_bit(cause)
         };
-        (*facts).pins = stake.pins().saturating_sub(uncertain);
+        (*facts).pins = if (*note).waits == ANY_PINS {
+            u64::MAX
+        } else {
+            stake.pins().saturating_sub(uncertain)
+        };
         // As it is now; of a process that is gone, as it was.
         let (uid, comm) = match owner {
             Some(task) => (task.uid(), task.comm()),
@@ -157,7 +162,13 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
     {
         return 0;
     }
-    if rule.path_ino != 0 && policy_below(stake.file, u64::from(rule.path_dev), rule.path_ino) == 0
+    if rule.path_ino != 0
+        && policy_below(
+            stake.file,
+            InodeRef::number_of(note.slot, note.inode_id),
+            u64::from(rule.path_dev),
+            rule.path_ino,
+        ) == 0
     {
         return 0;
     }
@@ -207,17 +218,25 @@ struct Climb {
 
 /// Whether the file lies below (or is) the inode `ino` of the device `dev`: by the mounts through
 /// which it was opened, or inside its file system, so that neither a bind mount nor a rename hides
-/// it. A global function, verified separately.
+/// it. Of pins that were read page by page no file is known (0): then by a name that the inode with this number has in
+/// its file system. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn policy_below(file: u64, dev: u64, ino: u64) -> i64 {
-    let file = File(file);
-    let Some(dentry) = file.dentry() else {
+extern "C" fn policy_below(file: u64, number: u64, dev: u64, ino: u64) -> i64 {
+    let (dentry, mount) = if file == 0 {
+        let inode = InodeRef::find_number(number);
+        let dentry = inode.and_then(|inode| InodePtr(inode.get().address).alias());
+        (dentry, 0)
+    } else {
+        let file = File(file);
+        (file.dentry(), file.mount().map_or(0, |mount| mount.0))
+    };
+    let Some(dentry) = dentry else {
         return 0;
     };
     let mut climb = Climb {
         dentry,
-        mount: file.mount().map_or(0, |mount| mount.0),
+        mount,
         dev: dev as u32,
         found: loops::zero() as u32,
         ino,

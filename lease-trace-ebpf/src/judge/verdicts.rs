@@ -18,9 +18,9 @@ use crate::{
     effects::notes,
     effects::notify,
     judge::policy::find,
-    kernel::current,
+    kernel::{InodePtr, current, leases as kernel_leases},
     state::inodes::InodeRef,
-    state::maps::{CONTROL, HITS, PENDING, count, nothing_pinned},
+    state::maps::{ANY_PINS, CONTROL, HITS, PENDING, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
 };
@@ -128,16 +128,49 @@ pub fn judge_note(n: u64, moment: Moment) -> bool {
 #[inline(always)]
 pub fn judge_returned(n: u64) {
     let header = policy::header();
-    if header.enforces() {
+    let is_bare = is_bare_still(n);
+    if is_bare && header.enforces() {
         enforce_judge(n, RETURNED, 0);
     }
-    if header.audits() {
+    if is_bare && header.audits() {
         enforce_judge(n, RETURNED, 1);
     }
     _ = PENDING.remove(notes::of_thread() + n);
 }
 
-/// Whether any rule is about these bare pins. For a monitor that waits less long than the call may last the stake has
+/// Whether the pins of note `n` of this thread are there and bare. What was ordered because of them is taken back.
+#[inline(always)]
+pub fn is_bare_still(n: u64) -> bool {
+    enforce_is_bare(n) != 0
+}
+
+/// A global function: verified once, not once for each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforce_is_bare(n: u64) -> i64 {
+    let Some(note) = PENDING.get_ptr(notes::of_thread() + n) else {
+        return 0;
+    };
+    // SAFETY: a map value, whose memory is that of a note as long as the program runs.
+    let (slot, tgid, inode_id) = unsafe { ((*note).slot, (*note).tgid, (*note).inode_id) };
+    let (Some(inode), Some(stake)) = (
+        InodeRef::find_slot(slot, inode_id),
+        StakeRef::find(tgid, inode_id),
+    ) else {
+        return 0;
+    };
+    stake.forget_order();
+    if stake.pins() == 0 || leases(stake.word()) > 0 {
+        return 0;
+    }
+    // A lease that found no room is not in the books, and covers all the same.
+    i64::from(!kernel_leases::is_set_by(
+        InodePtr(inode.get().address),
+        tgid,
+    ))
+}
+
+/// Whether any rule is about these bare pins, or would be about more of them. For a monitor that waits less long than the call may last the stake has
 /// the order.
 #[inline(always)]
 pub fn is_to_wait(n: u64) -> bool {
@@ -152,11 +185,18 @@ pub fn is_to_wait(n: u64) -> bool {
 #[inline(never)]
 extern "C" fn enforce_wait(n: u64, audits: u64) -> i64 {
     let key = notes::of_thread() + n;
-    let Some(found) = find(key, audits) else {
+    let found = find(key, audits);
+    let Some(note) = PENDING.get_ptr_mut(key) else {
         return 0;
     };
-    let Some(note) = PENDING.get_ptr(key) else {
-        return 0;
+    let Some(found) = found else {
+        // More may follow before the call returns.
+        // SAFETY: a live map value of this thread.
+        unsafe { (*note).waits = ANY_PINS };
+        let found = find(key, audits);
+        // SAFETY: as above.
+        unsafe { (*note).waits = 0 };
+        return i64::from(found.is_some());
     };
     // SAFETY: a map value, whose memory is that of a note as long as the program runs.
     let (tgid, inode_id) = unsafe { ((*note).tgid, (*note).inode_id) };

@@ -11,9 +11,9 @@ use super::{
     memory::{File, FileLease, InodePtr},
 };
 
-/// Leases of one inode looked through for the one on a given file: as many as `LEASES` has room for, by
-/// default. One behind them is not found.
-const MAX_LEASES: u32 = 1 << 16;
+/// Leases of one inode looked through for the one on a given file, the newest first; one behind them is not found.
+/// Programs look so for several files in one call.
+const MAX_LEASES: u64 = 1 << 13;
 
 /// How many leases are listed of this inode: 2 stands for any more.
 #[inline(always)]
@@ -83,9 +83,52 @@ unsafe extern "C" fn is_it(_index: u64, search: *mut c_void) -> i64 {
     i64::from(search.entry == 0)
 }
 
+/// Whether this process has set one of the newest leases that are listed of this inode.
+#[inline(always)]
+pub fn is_set_by(inode: InodePtr, tgid: u32) -> bool {
+    let Some(head) = inode.lease_list() else {
+        return false;
+    };
+    let Some(entry) = list_prev(head) else {
+        return false;
+    };
+    let mut search = Setter {
+        head,
+        entry,
+        tgid,
+        found: loops::zero() as u32,
+    };
+    loops::repeat(MOST_LISTED, is_by_setter, &mut search);
+    search.found != 0
+}
+
+struct Setter {
+    head: u64,
+    entry: u64,
+    tgid: u32,
+    found: u32,
+}
+
+unsafe extern "C" fn is_by_setter(_index: u64, search: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop hands over what `is_set_by` gave it.
+    let search = unsafe { &mut *search.cast::<Setter>() };
+    if search.entry == search.head {
+        return 1;
+    }
+    if FileLease::of_list(search.entry).setter() == search.tgid {
+        search.found = 1;
+        return 1;
+    }
+    match before(search.entry) {
+        Some(previous) => search.entry = previous,
+        None => return 1,
+    }
+    0
+}
+
 /// The entry before a lease's, if both are in one list.
 #[inline(always)]
-fn before(entry: u64) -> Option<u64> {
+pub fn before(entry: u64) -> Option<u64> {
     let is_lease = FileLease::of_list(entry).flags() & ANY_KIND != 0;
     list_prev(entry)
         .filter(|previous| is_lease && *previous != entry && list_next(*previous) == Some(entry))
@@ -104,16 +147,23 @@ pub fn find(file: File) -> Option<FileLease> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn leases_find(file: u64) -> i64 {
-    find_here(File(file)).map_or(0, |lease| lease.0 as i64)
+    find_here(File(file), &mut { MAX_LEASES }).map_or(0, |lease| lease.0 as i64)
 }
 
-/// The same for a caller with whom calls go as deep as they may.
+/// The same among as many leases as are `left`, for a caller with whom calls go as deep as they may.
 #[inline(always)]
-pub fn find_here(file: File) -> Option<FileLease> {
+pub fn find_here(file: File, left: &mut u64) -> Option<FileLease> {
     let head = file.inode().and_then(InodePtr::lease_list)?;
     let entry = list_prev(head).filter(|entry| *entry != head)?;
     let mut search = Search { file, head, entry };
-    loops::repeat(MAX_LEASES, is_on_file, &mut search);
+    let most = if *left > MAX_LEASES {
+        MAX_LEASES
+    } else {
+        *left
+    };
+    let turns = loops::repeat(most as u32, is_on_file, &mut search);
+    let rest = left.saturating_sub(turns);
+    loops::keep(left, rest);
     let lease = FileLease::of_list(search.entry);
     let is_found = search.entry != search.head && is_on(lease, search.file);
     is_found.then_some(lease)

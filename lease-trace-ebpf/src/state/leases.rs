@@ -112,7 +112,12 @@ impl LeaseRef {
         let first = LeaseKey::first(id.inode, id.setter);
         let user = lease.user;
         if !Table::Leases.take(user) {
-            return Entered::NoRoom(Count::LostShares);
+            let is_there = Self::at(first).is_some_and(|found| found.is_in_force(id.address));
+            return if is_there {
+                Entered::Already
+            } else {
+                Entered::NoRoom(Count::LostShares)
+            };
         }
         let refused = match LEASES.insert(first, lease, BPF_NOEXIST.into()) {
             Ok(()) => {

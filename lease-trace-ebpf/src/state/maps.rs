@@ -313,13 +313,17 @@ pub struct Pending {
     pub doubtful: u64,
     /// Of the pins, those that are not certain.
     pub uncertain: u64,
-    /// Not 0: it is judged when the system call has returned.
+    /// Not 0: it is judged when the system call has returned. [`ANY_PINS`] while it is looked for a rule about any number
+    /// of pins.
     pub waits: u64,
     /// Filled in when it is judged.
     pub facts: RuleFacts,
     /// Address of the owner's task, 0 if it is not known.
     pub owner: u64,
 }
+
+/// See [`Pending::waits`].
+pub const ANY_PINS: u64 = 2;
 
 /// Whether this word of `CONTROL` is set.
 #[inline(always)]

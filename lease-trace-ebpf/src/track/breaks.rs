@@ -72,7 +72,7 @@ unsafe extern "C" fn is_breaking(_index: u64, search: *mut c_void) -> i64 {
         search.found = 1;
         return 1;
     }
-    match kernel::list_prev(search.entry) {
+    match kernel::leases::before(search.entry) {
         Some(previous) => search.entry = previous,
         None => return 1,
     }

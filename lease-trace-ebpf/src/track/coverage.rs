@@ -32,8 +32,9 @@ use crate::{
     track::{counts, inherited, react},
 };
 
-/// Descriptors looked at in one process; a lease held by one behind them does not cover its pins. Fewer than where
-/// a call is judged (`judge/before/close.rs`), since this is done for any process, at each pin that needs it.
+/// Descriptors of one process, and leases listed of its files, that are looked at in all; a lease held by a descriptor
+/// behind them does not cover its pins. Fewer than where a call is judged (`judge/before/close.rs`), since this is done
+/// for any process, at each pin that needs it.
 const MAX_DESCRIPTORS: u64 = 1 << 16;
 
 /// Lets a process's stake in the inode at this address be covered by the lease on `file`, which the process holds,
@@ -161,7 +162,8 @@ fn spend(found: u64, inode: InodeRef, left: &mut u64) {
     }
 }
 
-/// What [`cover_search`] returns: the file was found; there are more descriptors; and above how many were looked at.
+/// What [`cover_search`] returns: the file was found; there are more descriptors; and above how many, with leases, were
+/// looked at.
 const FOUND: u64 = 1;
 const LEFT_OUT: u64 = 2;
 const LOOKED_AT: u32 = 2;
@@ -174,6 +176,8 @@ struct Search {
     inode: u64,
     /// The file looked for; 0: every leased one.
     file: u64,
+    /// Descriptors and leases that may be looked at yet.
+    left: u64,
 }
 
 /// Looks through the descriptors of a stake's owner, `most` of them. A global function, verified separately, and its
@@ -192,12 +196,14 @@ extern "C" fn cover_search(tgid: u64, number: u64, file: u64, most: u64) -> i64 
         inode: inode.get().address,
         file,
         found: loops::zero() as u32,
+        left: most,
     };
     let all = task.descriptors();
     let len = if all > most as u32 { most as u32 } else { all };
     loops::repeat(len, one_descriptor, &mut search);
-    let left_out = if all > len { LEFT_OUT as i64 } else { 0 };
-    i64::from(len) << LOOKED_AT | left_out | i64::from(search.found)
+    let is_cut = all > len || search.left == 0;
+    let left_out = if is_cut { LEFT_OUT as i64 } else { 0 };
+    (most.wrapping_sub(search.left) as i64) << LOOKED_AT | left_out | i64::from(search.found)
 }
 
 /// A task of the stake's owner, if one is known to be there.
@@ -222,6 +228,11 @@ fn owner(stake: StakeRef) -> Option<TaskPtr> {
 unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `cover_search` gave it.
     let search = unsafe { &mut *search.cast::<Search>() };
+    if search.left == 0 {
+        return 1;
+    }
+    let rest = search.left - 1;
+    loops::keep(&mut search.left, rest);
     let Some(file) = search.task.file(index as u32) else {
         return 0;
     };
@@ -238,7 +249,7 @@ unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
     {
         return 0;
     }
-    if let Some(lease) = find_here(file) {
+    if let Some(lease) = find_here(file, &mut search.left) {
         cover_add(lease.0, u64::from(search.tgid), search.inode);
     }
     0
@@ -263,7 +274,12 @@ extern "C" fn cover_spread(lease: u64) -> i64 {
         return 0;
     }
     let file = found.get().file;
-    let mut spread = Spread { inode, file, lease };
+    let mut spread = Spread {
+        inode,
+        file,
+        lease,
+        left: MAX_DESCRIPTORS,
+    };
     walk_stakes(spread_to_one, &mut spread);
     0
 }
@@ -272,6 +288,8 @@ struct Spread {
     inode: InodeRef,
     file: u64,
     lease: u64,
+    /// Descriptors of all processes that may be looked at yet.
+    left: u64,
 }
 
 unsafe extern "C" fn spread_to_one(
@@ -286,7 +304,7 @@ unsafe extern "C" fn spread_to_one(
         if (*key).inode == inode.id
             && let Some(stake) = StakeRef::of_walk(*key, stake)
             && pins(stake.word()) > 0
-            && holds(stake, inode, (*spread).file, &mut { MAX_DESCRIPTORS })
+            && holds(stake, inode, (*spread).file, &mut (*spread).left)
         {
             cover_add((*spread).lease, u64::from((*key).tgid), inode.get().address);
         }

@@ -40,8 +40,8 @@ struct Pins {
     mm: u64,
     /// [`Call::detachings`].
     since: u64,
-    /// 1: the stack of the call is kept for those of its stakes that have none.
-    is_kept: u64,
+    /// [`KEPT`], and how often it was looked through descriptors, in [`SEARCH`]es.
+    flags: u64,
     run: Run,
 }
 
@@ -87,16 +87,23 @@ fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
         array: call.pages,
         mm: call.mm,
         since: call.detachings,
-        is_kept: loops::zero(),
+        flags: loops::zero(),
         run: Run::new(),
     };
     runs::for_each_page(n, one_page, &mut pins);
     let run = pins.run.end();
     take_run(&mut pins, run);
-    if pins.is_kept != 0 {
+    if pins.flags & KEPT != 0 {
         react::forget_stack();
     }
 }
+
+/// Of a call: its stack is kept for those of its stakes that have none.
+const KEPT: u64 = 1;
+/// It was looked once for leases that others have set, among the descriptors of the process.
+const SEARCH: u64 = 2;
+/// How often that is done in one call: the pages of few calls are of more files.
+const MOST_SEARCHES: u64 = 16;
 
 /// What the pages of a call are mapped from.
 enum Mapping {
@@ -213,11 +220,14 @@ extern "C" fn pin_before(array: u64, index: u64, since: u64) -> i64 {
 #[inline(always)]
 fn take_run(pins: &mut Pins, run: Option<(u64, u64)>) {
     let Some((inode, n)) = run else { return };
-    if pins.is_kept == 0 {
+    if pins.flags & KEPT == 0 {
         react::keep_stack(pins.ctx);
-        loops::keep(&mut pins.is_kept, 1);
+        let kept = pins.flags | KEPT;
+        loops::keep(&mut pins.flags, kept);
     }
-    take_noted(inode, n, 0, pins.mm, true);
+    let searched = pin_take(inode, n, 0, pins.mm, pins.flags) as u64 & SEARCH;
+    let flags = pins.flags + searched;
+    loops::keep(&mut pins.flags, flags);
 }
 
 /// Attributes `n` pins in the inode at this address; `file` is the open file through which all of them
@@ -238,25 +248,28 @@ fn take(ctx: *mut c_void, inode: u64, n: u64, file: u64, mm: u64) {
 /// The same once the stack is noted, see [`react::note_stack`]; whether the stake has none all the same.
 #[inline(always)]
 fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
-    pin_take(inode, n, file, mm, u64::from(is_kept)) != 0
+    pin_take(inode, n, file, mm, u64::from(is_kept)) as u64 & MISSING_STACK != 0
 }
+
+/// What [`pin_take`] returns: the stake has no stack; and [`SEARCH`].
+const MISSING_STACK: u64 = 1;
 
 /// A global function, verified separately: checked once, not at each place.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
+extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, flags: u64) -> i64 {
     let number = pin_enter(inode, n) as u64;
     if number == 0 {
         return 0;
     }
     prepare(number, inode, mm);
-    pin_describe(number, file, mm, is_kept);
-    cover(number, inode, file, mm);
+    pin_describe(number, file, mm, flags & KEPT);
+    let searched = cover(number, inode, file, mm, flags);
     pin_name(number, inode, file, mm);
     let is_missing = give(number, inode, n, mm);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
-    is_missing.into()
+    searched | i64::from(is_missing)
 }
 
 /// A global function: verified once, not once for each call.
@@ -394,16 +407,23 @@ extern "C" fn pin_name(number: u64, address: u64, file: u64, mm: u64) -> i64 {
     0
 }
 
-/// Lets the stake be covered by leases that others have set, where there may be some.
+/// Lets the stake be covered by leases that others have set, where there may be some; [`SEARCH`] if it was looked for
+/// them among all descriptors.
 #[inline(always)]
-fn cover(number: u64, inode: u64, file: u64, mm: u64) {
+fn cover(number: u64, inode: u64, file: u64, mm: u64, flags: u64) -> i64 {
     let tgid = pin_uncovered(number, mm) as u32;
-    if tgid != 0 {
-        if file != 0 {
-            coverage::add_by_file(tgid, inode, File(file));
-        }
-        coverage::add_by_descriptors(tgid, number);
+    if tgid == 0 {
+        return 0;
     }
+    if file != 0 {
+        coverage::add_by_file(tgid, inode, File(file));
+    }
+    if flags >= MOST_SEARCHES * SEARCH {
+        lost(Count::LostCovers, 1, inode);
+        return 0;
+    }
+    coverage::add_by_descriptors(tgid, number);
+    SEARCH as i64
 }
 
 /// Whose the stake is, if others may have set leases that cover it, else 0. A global function, verified separately.

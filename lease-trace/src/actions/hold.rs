@@ -113,7 +113,7 @@ impl Holds {
         let user = share::user(uid);
         let is_theirs = |held: &&Held| share::user(held.event.owner.uid) == user;
         let had = self.held.values().filter(is_theirs).count();
-        user != share::NOBODY && !share::has_room(had as u64, MOST as u64)
+        user != share::NOBODY && !share::has_room(had as u64, MOST as u64, share::PARTS)
     }
 
     fn hold(&mut self, event: &Event, path: &[u8], files: Vec<OwnedFd>) {

@@ -174,7 +174,9 @@ impl Actions {
         let lost = counts[Count::LostRing as usize];
         let before = std::mem::replace(&mut self.lost, lost);
         let asked = [Count::HoldRequests, Count::HandedOver].map(|count| counts[count as usize]);
-        let is_bare = std::mem::take(&mut self.some_bare) && tracer.header()?.bare_pins();
+        // Of bare pins the stakes may have orders that nobody was notified of.
+        let is_bare =
+            (std::mem::take(&mut self.some_bare) || before != lost) && tracer.header()?.bare_pins();
         let is_lost = before != lost && asked != [0, 0];
         if !(self.some_wait || is_bare || is_lost) {
             return Ok(Vec::new());

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use lease_trace_common::{
     event::{Event, EventKind},
     policy::{Action, NAME_LEN},
-    stake::{Order, pins},
+    stake::{Order, ZOMBIE, leases, pins},
     word,
 };
 
@@ -84,7 +84,10 @@ impl Orders {
             let key = (view.key.tgid, view.key.inode, action);
             let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
             let is_its = word::generation(view.stake.word) == Some(generation);
-            if given_ns <= self.since_ns || is_done || !is_its || pins(view.stake.word) == 0 {
+            // A lease that came meanwhile covers them.
+            let is_covered = leases(view.stake.word) > 0 && view.stake.word & ZOMBIE == 0;
+            let is_over = is_covered || pins(view.stake.word) == 0;
+            if given_ns <= self.since_ns || is_done || !is_its || is_over {
                 continue;
             }
             if now_ns.saturating_sub(given_ns) < YOUNG_NS {

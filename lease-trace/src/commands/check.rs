@@ -95,7 +95,7 @@ fn subject(subject: &Subject) -> String {
         Subject::Inode { dev, ino } => format!("inode {ino} on {}", Dev(*dev)),
         Subject::Process { tgid, inode_id } => format!("process {tgid}, inode record {inode_id}"),
         Subject::Thread { tid } => format!("thread {tid}"),
-        Subject::User { uid } => format!("user {uid}"),
+        Subject::User { counter } => format!("users with counter {counter}"),
         Subject::Everything => "all inodes".to_owned(),
     }
 }

@@ -8,33 +8,47 @@ use crate::{
     tracer::{Tracer, enforcement::Status, in_force::same_code},
 };
 
-/// Looks it up when modules came or went.
+/// Looks it up when modules came or went, or another policy is in force.
 #[derive(Default)]
 pub struct Moved {
-    /// Those of the last look.
-    modules: Option<Modules>,
+    /// The modules and the policy's generation, when it was last looked up.
+    looked_up: Option<(Modules, u32)>,
+    /// Why that could not be, the last time: it is told once.
+    hindered: Option<String>,
 }
 
 impl Moved {
-    /// Puts the rules in force again if code of their consumers has moved. What keeps it from that is told
-    /// once for each change of the modules.
+    /// Puts the rules in force again if code of their consumers has moved.
     pub fn look(&mut self, tracer: &mut Tracer) -> anyhow::Result<()> {
         if tracer.rules()? == 0 {
             return Ok(());
         }
+        let generation = tracer.header()?.generation();
         let now = match Modules::now() {
-            Ok(now) if self.modules.as_ref() != Some(&now) => now,
-            _ => return Ok(()),
+            Ok(now) => (now, generation),
+            Err(_) => return Ok(()),
         };
-        self.modules = Some(now);
+        if self.looked_up.as_ref() == Some(&now) {
+            return Ok(());
+        }
         match tracer.move_consumers(find) {
-            Ok(true) => log::warn!(
-                "modules came or went: where the code of the rules' consumers is was looked up again"
-            ),
-            Ok(false) => {}
-            Err(error) => log::warn!(
-                "modules came or went, and rules with `consumer` may miss theirs: {error:#}"
-            ),
+            Ok(has_moved) => {
+                if has_moved {
+                    log::warn!(
+                        "modules came or went: the code of the rules' consumers was looked up again"
+                    );
+                }
+                (self.looked_up, self.hindered) = (Some(now), None);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if self.hindered.as_ref() != Some(&error) {
+                    log::warn!(
+                        "modules came or went, and rules with `consumer` may miss theirs: {error}"
+                    );
+                    self.hindered = Some(error);
+                }
+            }
         }
         Ok(())
     }

@@ -64,10 +64,21 @@ pub struct Violation {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    Inode { dev: u32, ino: u64 },
-    Process { tgid: u32, inode_id: u64 },
-    Thread { tid: u32 },
-    User { uid: u32 },
+    Inode {
+        dev: u32,
+        ino: u64,
+    },
+    Process {
+        tgid: u32,
+        inode_id: u64,
+    },
+    Thread {
+        tid: u32,
+    },
+    /// By the counter that they have ([`share::user`]): up to 4,095 it is the uid.
+    User {
+        counter: u32,
+    },
     Everything,
 }
 
@@ -270,16 +281,20 @@ impl Look {
         let inodes = self.inodes.values().map(|inode| (1, inode.user));
         let stakes = self.stakes.iter().map(|(_, stake)| (2, stake.user));
         let mut had: BTreeMap<(usize, u64), u64> = BTreeMap::new();
-        for entry in leases.chain(inodes).chain(stakes) {
-            if entry.1 != u64::from(share::NOBODY) {
-                *had.entry(entry).or_default() += 1;
+        for (table, user) in leases.chain(inodes).chain(stakes) {
+            if user == u64::from(share::NOBODY) {
+                continue;
+            }
+            *had.entry((table, user)).or_default() += 1;
+            if share::is_high(user as u32) {
+                *had.entry((table, share::HIGH_ONES.into())).or_default() += 1;
             }
         }
         let all: BTreeSet<_> = self.shares.keys().chain(had.keys()).collect();
         for entry in all {
             let of = |counts: &BTreeMap<_, u64>| counts.get(entry).copied().unwrap_or(0);
             let subject = || Subject::User {
-                uid: entry.1 as u32,
+                counter: entry.1 as u32,
             };
             check(found, Rule::Shares, subject, of(&self.shares), of(&had));
         }

@@ -52,10 +52,10 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         return Ok(Started {
             fresh: false,
             in_force: maps.in_force()?,
-            cannot: hindered.into_iter().collect(),
+            cannot: hindered.into_iter().chain(late_bare(plan)).collect(),
         });
     }
-    let ready = set_up::set_up(options, true, Links::Pinned)?;
+    let ready = set_up::set_up(options, Some(plan), Links::Pinned)?;
     let mut maps = maps()?;
     let deniable = ready.denials.as_ref().map_or(0, |denials| denials.deniable);
     maps.put_in_force(plan, deniable)?;
@@ -77,6 +77,16 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         fresh: true,
         in_force,
         cannot,
+    })
+}
+
+/// The hooks are those that the first policy asked for.
+fn late_bare(plan: &Plan) -> Option<String> {
+    let is_late = plan.bare_pins && pinned::word(control::JUDGES_RETURNED) == 0;
+    is_late.then(|| {
+        "`stop` and `kill` for bare pins wait for a monitor: enforcement was started without a rule \
+         about them; `lease-trace enforce stop` and start it again"
+            .to_owned()
     })
 }
 

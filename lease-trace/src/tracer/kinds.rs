@@ -114,6 +114,9 @@ impl Host {
             AttachMode::Fentry => (&[Hook::Trampoline], ASKED),
             AttachMode::Kprobe => (&[Hook::Probe], ASKED),
             AttachMode::Multi => (&[Hook::Multi], ASKED),
+            AttachMode::Auto if point.returns_only => {
+                (&[Hook::Trampoline, Hook::Multi, Hook::Probe], CHEAPEST)
+            }
             AttachMode::Auto if self.is_exact(point) => {
                 (&[Hook::Trampoline, Hook::Probe], self.why_exact())
             }
@@ -182,6 +185,7 @@ impl Host {
 }
 
 const ASKED: &str = "asked for";
+const CHEAPEST: &str = "it costs least; what is missed is left to a monitor";
 
 #[cfg(test)]
 mod tests {

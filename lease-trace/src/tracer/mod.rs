@@ -164,7 +164,7 @@ impl Tracer {
                 None => Self::take_over(options),
             };
         }
-        let ready = set_up::set_up(options, plan.is_some(), Links::Own)?;
+        let ready = set_up::set_up(options, plan, Links::Own)?;
         let cannot = ready.cannot();
         let SetUp {
             mut object,

@@ -10,6 +10,7 @@ use super::{
     denial::Denials,
     error::Error,
     hooks::Hooks,
+    in_force::Plan,
     lapsed,
     object::{self, Object, Purpose},
     pinned, proof, self_test,
@@ -57,9 +58,10 @@ pub enum Links {
     Pinned,
 }
 
-/// On an error nothing new stays attached or pinned. With `denies` a policy may
-/// come into force, and the programs that deny are there, too.
-pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Error> {
+/// On an error nothing new stays attached or pinned. With `plan` a policy comes into force, and the programs that
+/// deny are there, too.
+pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<SetUp, Error> {
+    let denies = plan.is_some();
     let purpose = Purpose {
         adopts: true,
         judges: denies,
@@ -81,6 +83,8 @@ pub fn set_up(options: Options, denies: bool, links: Links) -> Result<SetUp, Err
         let judging = attach::attach_unlocked(&mut object, options.attach, pins.as_deref())?;
         judges_unlocked = judging.is_watched();
         attachments.push(judging);
+    }
+    if plan.is_some_and(|plan| plan.bare_pins) {
         let returned = attach::attach_returned(&mut object, options.attach, pins.as_deref())?;
         let watched = (0..).zip(&returned).filter(|(_, call)| call.is_watched());
         judges_returned = watched.map(|(bit, _)| 1_u64 << bit).sum();

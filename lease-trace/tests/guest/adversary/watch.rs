@@ -257,6 +257,11 @@ impl Watch {
                 for (state, _) in look.stakes.values() {
                     *self.seen.entry(state.clone()).or_default() += 1;
                 }
+                // What was told of what is over says nothing of what comes after.
+                self.told.retain(|event| {
+                    look.stakes
+                        .contains_key(&(field(event, "pid"), field(event, "ino")))
+                });
                 self.before = look.stakes;
                 return Ok(());
             };
