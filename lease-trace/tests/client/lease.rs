@@ -37,6 +37,12 @@ pub const COMMANDS: &[Command] = &[
         run: hoard,
     },
     Command {
+        name: "lease-often",
+        arguments: "COUNT PATH",
+        summary: "so many read leases on one file; they last as long as the actor",
+        run: lease_often,
+    },
+    Command {
         name: "lease-each",
         arguments: "COUNT FOLDER",
         summary: "a write lease on each of so many new files in a folder; they last as long as the actor",
@@ -127,6 +133,15 @@ fn hoard(_: &mut Actor, arguments: &Arguments) -> Reply {
             sys::close(sys::open(&path, libc::O_CREAT | libc::O_WRONLY)?)?;
         }
         let fd = sys::open(&path, libc::O_RDONLY)?;
+        sys::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK, "F_SETLEASE")?;
+    }
+    Ok(value(count))
+}
+
+fn lease_often(_: &mut Actor, arguments: &Arguments) -> Reply {
+    let (count, path): (u32, _) = (arguments.number(0)?, arguments.word(1));
+    for _ in 0..count {
+        let fd = sys::open(path, libc::O_RDONLY)?;
         sys::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK, "F_SETLEASE")?;
     }
     Ok(value(count))

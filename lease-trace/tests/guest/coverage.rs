@@ -1,10 +1,15 @@
 //! Whose pins a lease covers: everybody's who holds a reference to the leased open file description,
 //! however it came to hold it. Each of them is judged when the lease ends.
 
+use std::time::Duration;
+
 use crate::harness::{
     Actor, Monitor, Scratch, Subject, Tool, assert_released_by, expect_zombie, open_lease_and_pin,
     pin_without_lease,
 };
+
+/// For what takes long in an emulated guest.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 #[track_caller]
 fn assert_state(pid: i64, state: &str) {
@@ -220,4 +225,34 @@ fn an_heirs_stake_ends_with_its_last_pin() {
     for event in ["bare-pin", "zombie", "at-rest"] {
         monitor.none_for(heir, event);
     }
+}
+
+/// When a lease ends the kernel holds a spinlock, and it is looked among the descriptors of its holder for other leases
+/// of the file: however many there are of both, that is over soon.
+#[test]
+fn a_leases_end_does_not_look_at_each_lease_for_each_descriptor() {
+    const MANY: u32 = 2500;
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let path = scratch.file("f");
+    let actor = Actor::start();
+    pin_without_lease(&actor, &path);
+    let other = Actor::start();
+    for actor in [&actor, &other] {
+        actor.ok(&format!("open-files {}", MANY + 100));
+    }
+    actor.all(&[
+        &format!("open plain {path} ro"),
+        &format!("open f {path} ro"),
+        "setlease f r",
+    ]);
+    other.ok_within(PATIENCE, &format!("lease-often {MANY} {path}"));
+    actor.ok(&format!("dup-many plain {MANY}"));
+    let took: u64 = actor
+        .ok_within(PATIENCE, "time 1 setlease f u")
+        .parse()
+        .expect("nanoseconds");
+    eprintln!("{took} ns");
+    assert!(took < 500_000_000, "{took} ns");
+    monitor.barrier();
 }
