@@ -18,7 +18,7 @@
 //!    out `n` or what there is, and says how many; just so many are moved on.
 //!
 //! By 4 what is taken from one word arrives in the next, so at rest 1 and 2 hold whatever the order of the
-//! steps was; this is why the counts cannot drift. `tests/interleavings.rs` tries all orders.
+//! steps was; this is why the counts cannot drift. `tests/interleavings.rs` tries many orders.
 
 use crate::{
     batch,

@@ -5,7 +5,7 @@
 //! the entry. Between the two stands an operation that no processor moves ([`idle`], and the swap by which a stake
 //! is made), so at least one of them sees the other, and counts the lease. If both do, or the lease ends meanwhile,
 //! the word of the entry says who was first, and for the others the lease ends where they counted it.
-//! `tests/interleavings.rs` tries all orders.
+//! `tests/interleavings.rs` tries many orders.
 
 use crate::word::{self, Change, Word};
 
