@@ -1,7 +1,7 @@
 //! What one user may take of a table, so that nobody uses it up for others.
 
-/// Counters of users, a power of two: the lower half for uids below [`HIGH`], the upper half for others, of whom some
-/// share one. Those below 4,096 have one of their own.
+/// Counters of users, a power of two: the lower half for uids below 65,536, the upper half for others. Those below 4,096
+/// have one each; of the rest some share one with them, or with each other.
 pub const USERS: usize = 1 << 13;
 
 /// Above this there are uids of directories, and ranges of which a user may have one for user namespaces (subuid(5)),

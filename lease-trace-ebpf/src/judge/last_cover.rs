@@ -32,21 +32,19 @@ extern "C" fn uncover_own(file: u64) -> i64 {
     let file = File(file);
     let tgid = current::tgid();
     // First what is found without a walk: there may be many leases.
-    let Some(pages) = file.pages_inode() else {
+    let Some(inode) = file
+        .pages_inode()
+        .and_then(|inode| InodeRef::find_seldom(inode.0))
+    else {
         return 0;
     };
-    let is_last = InodeRef::find_seldom(pages.0)
-        .and_then(|inode| StakeRef::find(tgid, inode.id))
-        .is_some_and(|stake| is_last_cover(stake.word()));
+    let is_last = StakeRef::find(tgid, inode.id).is_some_and(|stake| is_last_cover(stake.word()));
     if !is_last {
         return 0;
     }
     // Mostly it is the one that the process has set first.
-    if let Some(first) = LeaseRef::at(LeaseKey::first(pages.0, tgid)) {
-        let lease = first.get();
-        if lease.record().is_some() {
-            return i64::from(lease.file == file.0 && !lease.is_kernels());
-        }
+    if let Some(first) = own_first(inode) {
+        return i64::from(first.get().file == file.0 && !first.get().is_kernels());
     }
     let Some((lease, found)) = lease_of(file) else {
         return 0;
@@ -92,9 +90,25 @@ extern "C" fn uncover_whom(file: u64) -> i64 {
     i64::from(search.tgid)
 }
 
-/// The newest lease on this open file description, and its entry.
+/// The entry of the lease that the current process has set first in this inode, if it is counted there.
+#[inline(always)]
+fn own_first(inode: InodeRef) -> Option<LeaseRef> {
+    let key = LeaseKey::first(inode.get().address, current::tgid());
+    LeaseRef::at(key).filter(|first| first.get().counted == inode.number())
+}
+
+/// The lease on this open file description that the current process has set first, or else the newest, and its entry.
 #[inline(always)]
 pub fn lease_of(file: File) -> Option<(u64, LeaseRef)> {
+    let inode = file
+        .pages_inode()
+        .and_then(|inode| InodeRef::find_seldom(inode.0));
+    // Without a walk: there may be many leases.
+    if let Some(first) = inode.and_then(own_first)
+        && first.get().file == file.0
+    {
+        return Some((first.get().address, first));
+    }
     let lease = leases::find(file)?;
     Some((lease.0, LeaseRef::find(lease.id_on(file)?)?))
 }

@@ -15,7 +15,7 @@ use crate::{
     kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
-    state::maps::{CONTROL, PENDING, control_flag, control_word, nothing_pinned},
+    state::maps::{CONTROL, MORE_PINS, PENDING, control_flag, control_word, nothing_pinned},
     state::policy,
     state::stakes::StakeRef,
     survey::proof::{self, AtOnce},
@@ -233,9 +233,19 @@ extern "C" fn enforce_bare() -> i64 {
         .get_ptr(notes::of_thread() + notes::MOST - 1)
         .is_some()
     {
-        // One call pins many files: there is to be room for more notes. A monitor does what these come to.
-        for n in 1..notes::MOST {
-            judge_note(n, Moment::After);
+        // One call pins many files: there is to be room for more notes. Those that no rule is about yet go first; a monitor
+        // does what the others but the first come to.
+        for n in 0..notes::MOST {
+            let key = notes::of_thread() + n;
+            // SAFETY: a live map value of this thread.
+            let why = PENDING
+                .get_ptr(key)
+                .map_or(0, |note| unsafe { (*note).waits });
+            if why == MORE_PINS {
+                _ = PENDING.remove(key);
+            } else if n > 0 {
+                judge_note(n, Moment::After);
+            }
         }
     }
     0
@@ -265,11 +275,12 @@ fn wait(n: u64, is_return_seen: bool) {
         _ = PENDING.remove(key);
     } else if !is_return_seen {
         judge_note(n, Moment::After);
-    } else if is_to_wait(n) {
-        // SAFETY: as above.
-        unsafe { (*note).waits = 1 };
     } else {
-        _ = PENDING.remove(key);
+        match is_to_wait(n) {
+            0 => _ = PENDING.remove(key),
+            // SAFETY: as above.
+            why => unsafe { (*note).waits = why },
+        }
     }
 }
 

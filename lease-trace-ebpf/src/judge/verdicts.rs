@@ -20,7 +20,7 @@ use crate::{
     judge::policy::find,
     kernel::{InodePtr, current, leases as kernel_leases},
     state::inodes::InodeRef,
-    state::maps::{ANY_PINS, CONTROL, HITS, PENDING, count, nothing_pinned},
+    state::maps::{ANY_PINS, CONTROL, HITS, MORE_PINS, PENDING, RULE, count, nothing_pinned},
     state::policy::{self, Match},
     state::stakes::StakeRef,
 };
@@ -159,6 +159,10 @@ extern "C" fn enforce_is_bare(n: u64) -> i64 {
     ) else {
         return 0;
     };
+    // What was ordered of a zombie is another matter.
+    if stake.word() & ZOMBIE != 0 {
+        return 0;
+    }
     stake.forget_order();
     if stake.pins() == 0 || leases(stake.word()) > 0 {
         return 0;
@@ -170,17 +174,26 @@ extern "C" fn enforce_is_bare(n: u64) -> i64 {
     ))
 }
 
-/// Whether any rule is about these bare pins, or would be about more of them. For a monitor that waits less long than the call may last the stake has
-/// the order.
+/// Whether, and why, these bare pins wait: [`RULE`], [`MORE_PINS`] or 0. For a monitor that waits less long than the call
+/// may last the stake has the order.
 #[inline(always)]
-pub fn is_to_wait(n: u64) -> bool {
+pub fn is_to_wait(n: u64) -> u64 {
     let header = policy::header();
-    let acts = header.enforces() && enforce_wait(n, 0) != 0;
-    header.audits() && enforce_wait(n, 1) != 0 || acts
+    let by_those_in_force = if header.enforces() {
+        enforce_wait(n, 0) as u64
+    } else {
+        0
+    };
+    let by_others = if header.audits() {
+        enforce_wait(n, 1) as u64
+    } else {
+        0
+    };
+    by_those_in_force | by_others
 }
 
-/// Whether a rule is about the bare pins of note `n` of this thread, one that is carried out, or, with `audits`, one that
-/// is not. A global function, verified separately.
+/// Whether a rule is about the bare pins of note `n` of this thread, or would be about more of them, one that is carried
+/// out, or, with `audits`, one that is not: [`RULE`], [`MORE_PINS`] or 0. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn enforce_wait(n: u64, audits: u64) -> i64 {
@@ -196,7 +209,7 @@ extern "C" fn enforce_wait(n: u64, audits: u64) -> i64 {
         let found = find(key, audits);
         // SAFETY: as above.
         unsafe { (*note).waits = 0 };
-        return i64::from(found.is_some());
+        return if found.is_some() { MORE_PINS as i64 } else { 0 };
     };
     // SAFETY: a map value, whose memory is that of a note as long as the program runs.
     let (tgid, inode_id) = unsafe { ((*note).tgid, (*note).inode_id) };
@@ -207,7 +220,7 @@ extern "C" fn enforce_wait(n: u64, audits: u64) -> i64 {
     if let Verdict::Order(action) = verdict(found, Moment::After, 0, spared, true) {
         stake.order(current::now(), action as u32);
     }
-    1
+    RULE as i64
 }
 
 /// When [`enforce_judge`] judges, beside 1, before the release, 0, after it, and 2, before it as if after it: bare pins

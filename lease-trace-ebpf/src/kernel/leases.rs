@@ -162,10 +162,16 @@ pub fn find_here(file: File, left: &mut u64) -> Option<FileLease> {
         *left
     };
     let turns = loops::repeat(most as u32, is_on_file, &mut search);
-    let rest = left.saturating_sub(turns);
-    loops::keep(left, rest);
     let lease = FileLease::of_list(search.entry);
-    let is_found = search.entry != search.head && is_on(lease, search.file);
+    let is_at_end = search.entry == search.head;
+    let is_found = !is_at_end && is_on(lease, search.file);
+    // One that may be behind the last of so many is left out, and with it all that follows.
+    let rest = if is_at_end || is_found {
+        left.saturating_sub(turns)
+    } else {
+        0
+    };
+    loops::keep(left, rest);
     is_found.then_some(lease)
 }
 

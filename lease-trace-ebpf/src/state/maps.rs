@@ -313,8 +313,8 @@ pub struct Pending {
     pub doubtful: u64,
     /// Of the pins, those that are not certain.
     pub uncertain: u64,
-    /// Not 0: it is judged when the system call has returned. [`ANY_PINS`] while it is looked for a rule about any number
-    /// of pins.
+    /// Not 0: it is judged when the system call has returned, since a rule is about it ([`RULE`]), or would be about more
+    /// pins ([`MORE_PINS`]). [`ANY_PINS`] while it is looked for the latter.
     pub waits: u64,
     /// Filled in when it is judged.
     pub facts: RuleFacts,
@@ -323,7 +323,9 @@ pub struct Pending {
 }
 
 /// See [`Pending::waits`].
-pub const ANY_PINS: u64 = 2;
+pub const RULE: u64 = 1;
+pub const MORE_PINS: u64 = 2;
+pub const ANY_PINS: u64 = 4;
 
 /// Whether this word of `CONTROL` is set.
 #[inline(always)]

@@ -132,10 +132,11 @@ pub fn has_more(inode: InodeRef, own: u64) -> bool {
 }
 
 /// Lets a process's stake in the inode with this number be covered by every leased file of that inode among the
-/// process's descriptors.
+/// process's descriptors; how many of these, and of leases listed, were looked at.
 #[inline(always)]
-pub fn add_by_descriptors(tgid: u32, number: u64) {
-    cover_search(u64::from(tgid), number, 0, MAX_DESCRIPTORS);
+pub fn add_by_descriptors(tgid: u32, number: u64) -> u64 {
+    let found = cover_search(u64::from(tgid), number, 0, MAX_DESCRIPTORS) as u64;
+    found >> LOOKED_AT & (2 * MAX_DESCRIPTORS - 1)
 }
 
 /// The same of as many descriptors as are `left`.

@@ -40,7 +40,7 @@ struct Pins {
     mm: u64,
     /// [`Call::detachings`].
     since: u64,
-    /// [`KEPT`], and how often it was looked through descriptors, in [`SEARCH`]es.
+    /// [`KEPT`], and how much was looked through, in [`LOOKED_AT`].
     flags: u64,
     run: Run,
 }
@@ -100,10 +100,10 @@ fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
 
 /// Of a call: its stack is kept for those of its stakes that have none.
 const KEPT: u64 = 1;
-/// It was looked once for leases that others have set, among the descriptors of the process.
-const SEARCH: u64 = 2;
-/// How often that is done in one call: the pages of few calls are of more files.
-const MOST_SEARCHES: u64 = 16;
+/// A descriptor of the process, or a lease listed of its file, was looked at for leases that others have set.
+const LOOKED_AT: u64 = 2;
+/// How many are in one call, about: a search that has begun is brought to its end.
+const MOST_LOOKED_AT: u64 = 1 << 20;
 
 /// What the pages of a call are mapped from.
 enum Mapping {
@@ -225,8 +225,8 @@ fn take_run(pins: &mut Pins, run: Option<(u64, u64)>) {
         let kept = pins.flags | KEPT;
         loops::keep(&mut pins.flags, kept);
     }
-    let searched = pin_take(inode, n, 0, pins.mm, pins.flags) as u64 & SEARCH;
-    let flags = pins.flags + searched;
+    let looked_at = pin_take(inode, n, 0, pins.mm, pins.flags) as u64 & !MISSING_STACK;
+    let flags = pins.flags + looked_at;
     loops::keep(&mut pins.flags, flags);
 }
 
@@ -251,7 +251,7 @@ fn take_noted(inode: u64, n: u64, file: u64, mm: u64, is_kept: bool) -> bool {
     pin_take(inode, n, file, mm, u64::from(is_kept)) as u64 & MISSING_STACK != 0
 }
 
-/// What [`pin_take`] returns: the stake has no stack; and [`SEARCH`].
+/// What [`pin_take`] returns: the stake has no stack; and how much was [`LOOKED_AT`].
 const MISSING_STACK: u64 = 1;
 
 /// A global function, verified separately: checked once, not at each place.
@@ -264,12 +264,12 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, flags: u64) -> i6
     }
     prepare(number, inode, mm);
     pin_describe(number, file, mm, flags & KEPT);
-    let searched = cover(number, inode, file, mm, flags);
+    let looked_at = cover(number, inode, file, mm, flags);
     pin_name(number, inode, file, mm);
     let is_missing = give(number, inode, n, mm);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
-    searched | i64::from(is_missing)
+    looked_at as i64 | i64::from(is_missing)
 }
 
 /// A global function: verified once, not once for each call.
@@ -407,10 +407,10 @@ extern "C" fn pin_name(number: u64, address: u64, file: u64, mm: u64) -> i64 {
     0
 }
 
-/// Lets the stake be covered by leases that others have set, where there may be some; [`SEARCH`] if it was looked for
-/// them among all descriptors.
+/// Lets the stake be covered by leases that others have set, where there may be some; how much was [`LOOKED_AT`] for
+/// that.
 #[inline(always)]
-fn cover(number: u64, inode: u64, file: u64, mm: u64, flags: u64) -> i64 {
+fn cover(number: u64, inode: u64, file: u64, mm: u64, flags: u64) -> u64 {
     let tgid = pin_uncovered(number, mm) as u32;
     if tgid == 0 {
         return 0;
@@ -418,12 +418,11 @@ fn cover(number: u64, inode: u64, file: u64, mm: u64, flags: u64) -> i64 {
     if file != 0 {
         coverage::add_by_file(tgid, inode, File(file));
     }
-    if flags >= MOST_SEARCHES * SEARCH {
+    if flags >= MOST_LOOKED_AT * LOOKED_AT {
         lost(Count::LostCovers, 1, inode);
         return 0;
     }
-    coverage::add_by_descriptors(tgid, number);
-    SEARCH as i64
+    coverage::add_by_descriptors(tgid, number) * LOOKED_AT
 }
 
 /// Whose the stake is, if others may have set leases that cover it, else 0. A global function, verified separately.

@@ -51,6 +51,10 @@ pub fn covered(stake: StakeRef, slot: u32, file: u64, info: &LeaseInfo, change: 
     }
     counts::cover(change);
     if change.is(Change::COVERED) {
+        // What was ordered since they were bare is over.
+        if !change.is(Change::WAS_ZOMBIE) {
+            stake.forget_order();
+        }
         notify::wake();
         notes::leave(stake, slot, on::ZOMBIE, 0);
     }

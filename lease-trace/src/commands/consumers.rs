@@ -13,8 +13,6 @@ use crate::{
 pub struct Moved {
     /// The modules and the policy's generation, when it was last looked up.
     looked_up: Option<(Modules, u32)>,
-    /// Why that could not be, the last time: it is told once.
-    hindered: Option<String>,
 }
 
 impl Moved {
@@ -32,24 +30,16 @@ impl Moved {
             return Ok(());
         }
         match tracer.move_consumers(find) {
-            Ok(has_moved) => {
-                if has_moved {
-                    log::warn!(
-                        "modules came or went: the code of the rules' consumers was looked up again"
-                    );
-                }
-                (self.looked_up, self.hindered) = (Some(now), None);
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                if self.hindered.as_ref() != Some(&error) {
-                    log::warn!(
-                        "modules came or went, and rules with `consumer` may miss theirs: {error}"
-                    );
-                    self.hindered = Some(error);
-                }
-            }
+            Ok(true) => log::warn!(
+                "modules came or went: the code of the rules' consumers was looked up again"
+            ),
+            Ok(false) => {}
+            Err(error) => log::warn!(
+                "modules came or went, and rules with `consumer` may miss theirs: {error:#}"
+            ),
         }
+        // By now it may be in force once more, with another generation.
+        self.looked_up = Some((now.0, tracer.header()?.generation()));
         Ok(())
     }
 }

@@ -185,7 +185,7 @@ impl Host {
 }
 
 const ASKED: &str = "asked for";
-const CHEAPEST: &str = "it costs least; what is missed is left to a monitor";
+const CHEAPEST: &str = "it costs least, and little depends on it";
 
 #[cfg(test)]
 mod tests {
