@@ -109,7 +109,8 @@ fn reaches_no_object(attacker: &Actor, files: &[PathBuf]) {
     let root = Actor::start();
     for kind in ["map", "prog", "link", "btf"] {
         let command = |id: u32| format!("bpf-by-id {kind} {id}");
-        let exists = (1..5000).find(|id| root.attempt(&command(*id)).is_ok());
+        // They go up with each start of the scenarios before.
+        let exists = (1..100_000).find(|id| root.attempt(&command(*id)).is_ok());
         let id = exists.unwrap_or_else(|| panic!("the kernel has no {kind}"));
         attacker.err(&command(id), libc::EPERM);
     }
