@@ -98,6 +98,16 @@ pub fn stake(kind: EventKind, inode: InodeRef, stake: StakeRef, pins: u64) {
     );
 }
 
+/// Notifies of pins without a lease, of which there may be very many: not if it would take the room of breaches.
+#[inline(always)]
+pub fn bare_pin(inode: InodeRef, of: StakeRef, pins: u64) {
+    if is_nearly_full() {
+        count(Count::LostRing, 1);
+    } else {
+        stake(EventKind::BarePin, inode, of, pins);
+    }
+}
+
 /// A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins: u64) -> i64 {

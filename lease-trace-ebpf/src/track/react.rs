@@ -34,7 +34,7 @@ pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
     if change.is(Change::LEASED) {
         notes::leave(stake, inode.slot, on::ZOMBIE, 0);
     } else {
-        notify::stake(EventKind::BarePin, inode, stake, change.pins());
+        notify::bare_pin(inode, stake, change.pins());
         notes::leave_bare(stake, inode.slot);
     }
     told(inode, stake);
