@@ -8,8 +8,17 @@ pub const USERS: usize = 1 << 13;
 /// with as many counters as he likes: all of them together have half of a table at most.
 const HIGH: u32 = 1 << 16;
 
-/// Tables that are shared so: of leases, inodes, stakes and covers.
-pub const TABLES: usize = 4;
+/// Tables that are shared so.
+#[derive(Clone, Copy)]
+pub enum Table {
+    Leases,
+    Inodes,
+    Stakes,
+    Covers,
+}
+
+/// How many they are.
+pub const TABLES: usize = Table::Covers as usize + 1;
 
 /// How many entries each user has in each table: one map of one value.
 #[repr(C, align(64))]

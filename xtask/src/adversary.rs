@@ -5,35 +5,25 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 
-use crate::{
-    guest::kernels,
-    random::{self, Long},
-};
+use crate::random::{self, AROUND, Asked, Long};
 
 const SCENARIO: &str = "adversary::finds_nothing";
-/// What a guest may take beside the calls.
-const AROUND: Duration = Duration::from_mins(10);
 /// The most that one call may take on average.
 const CALL: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// 6.1, 6.12, latest, or the path of a vmlinuz with its modules
-    #[arg(long, value_name = "KERNEL", default_value = kernels::DEFAULT)]
-    kernel: String,
+    #[command(flatten)]
+    asked: Asked,
     /// How many calls
     #[arg(long, value_name = "N", default_value_t = 5000)]
     ops: u32,
-    /// Chooses the calls; another one each time if it is left out
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let Options { kernel, ops, seed } = options;
-    let seed = random::seed(*seed);
-    random::run(Long {
-        kernel,
+    let Options { asked, ops } = options;
+    let seed = asked.seed();
+    let long = Long {
         cpus: 2,
         limit: AROUND + CALL * *ops,
         sizes: [
@@ -42,5 +32,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         ],
         filter: &["--exact", SCENARIO],
         what: format!("{ops} calls from seed {seed}"),
-    })
+    };
+    random::run(asked, long)
 }

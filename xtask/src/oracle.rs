@@ -6,26 +6,20 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 
-use crate::{
-    guest::kernels,
-    random::{self, Long},
-};
+use crate::random::{self, AROUND, Asked, Long};
 
 const SCENARIO: &str = "oracle::it_agrees_with_the_product";
 /// The hammer's scenarios (lease-trace/tests/guest/storm.rs), by what their names begin with, and how
 /// many they are.
 const STORM: &str = "storm::";
 const STORMS: u32 = 3;
-/// What a guest may take beside the steps, with a failure to be shortened.
-const AROUND: Duration = Duration::from_mins(10);
 /// The most that one step may take on average.
 const STEP: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// 6.1, 6.12, latest, or the path of a vmlinuz with its modules
-    #[arg(long, value_name = "KERNEL", default_value = kernels::DEFAULT)]
-    kernel: String,
+    #[command(flatten)]
+    asked: Asked,
     /// How many steps
     #[arg(long, value_name = "N", default_value_t = 5000)]
     ops: u32,
@@ -39,23 +33,18 @@ pub struct Options {
     /// How long each scenario of the hammer lasts
     #[arg(long, value_name = "S", default_value_t = 600, requires = "storm")]
     seconds: u32,
-    /// Chooses the steps; another one each time if it is left out
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     let Options {
-        kernel,
+        asked,
         ops,
         cpus,
         storm,
         seconds,
-        seed,
     } = options;
-    let seed = random::seed(*seed);
+    let seed = asked.seed();
     let of_storm = Long {
-        kernel,
         cpus: cpus.unwrap_or(4),
         limit: AROUND + Duration::from_secs((*seconds).into()) * STORMS,
         sizes: [
@@ -66,7 +55,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         what: format!("{STORMS} storms of {seconds} s from seed {seed}"),
     };
     let of_oracle = Long {
-        kernel,
         cpus: cpus.unwrap_or(2),
         limit: AROUND + STEP * *ops,
         sizes: [
@@ -76,5 +64,5 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         filter: &["--exact", SCENARIO],
         what: format!("{ops} steps from seed {seed}"),
     };
-    random::run(if *storm { of_storm } else { of_oracle })
+    random::run(asked, if *storm { of_storm } else { of_oracle })
 }

@@ -13,9 +13,32 @@ use crate::{
     progress::{beside, step},
 };
 
-/// What is run, where, and how much of it.
-pub struct Long<'a> {
-    pub kernel: &'a str,
+/// What each of them is asked.
+#[derive(clap::Args)]
+pub struct Asked {
+    /// 6.1, 6.12, latest, or the path of a vmlinuz with its modules
+    #[arg(long, value_name = "KERNEL", default_value = kernels::DEFAULT)]
+    kernel: String,
+    /// Chooses the steps; others each time if it is left out
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+}
+
+impl Asked {
+    /// The seed that was asked for, or one that nobody chose.
+    pub fn seed(&self) -> u64 {
+        self.seed.unwrap_or_else(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            since.map_or(0, |since| u64::from(since.subsec_nanos()))
+        })
+    }
+}
+
+/// What a guest may take beside the steps.
+pub const AROUND: Duration = Duration::from_mins(10);
+
+/// What is run, and how much of it.
+pub struct Long {
     pub cpus: u32,
     pub limit: Duration,
     /// Variables of its environment.
@@ -26,8 +49,8 @@ pub struct Long<'a> {
     pub what: String,
 }
 
-pub fn run(long: Long<'_>) -> Result<ExitCode> {
-    let kernel = kernels::find(long.kernel)?;
+pub fn run(asked: &Asked, long: Long) -> Result<ExitCode> {
+    let kernel = kernels::find(&asked.kernel)?;
     let built = programs::fixed(true)?;
     let (_, data) = built.read_scenarios()?;
     let mut guest = Guest::new(&kernel, Userland::Initramfs);
@@ -49,12 +72,4 @@ pub fn run(long: Long<'_>) -> Result<ExitCode> {
         guest.run(beside(io::stdout()), beside(io::stderr()))
     })?;
     Ok(command::verdict(&ran))
-}
-
-/// The one that was asked for, or one that nobody chose.
-pub fn seed(asked: Option<u64>) -> u64 {
-    asked.unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| u64::from(since.subsec_nanos()))
-    })
 }

@@ -268,7 +268,7 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     let is_over = if cause == 0 {
         leases(stake.word()) > 0
     } else {
-        before == 0 && cause != 0 && stake.word() & ZOMBIE == 0
+        before == 0 && stake.word() & ZOMBIE == 0
     };
     if is_over || stake.pins() == 0 {
         return 0;

@@ -1,8 +1,7 @@
 //! Who is running: the current task, as a person would name it.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
-    bpf_get_current_uid_gid, bpf_task_pt_regs,
+    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
 };
 use lease_trace_common::{
     cause::{Cause, ReleaseFacts, classify},
@@ -18,6 +17,7 @@ use super::{
     pointer::Typed,
     task::Current,
 };
+use crate::bpf::task::uid;
 pub use crate::bpf::task::{now, pid_tgid, tgid};
 
 /// `current`.
@@ -44,8 +44,7 @@ pub fn is_ending() -> bool {
 pub fn describe() -> Task {
     Task {
         tgid: tgid(),
-        // SAFETY: a helper without arguments.
-        uid: unsafe { bpf_get_current_uid_gid() } as u32,
+        uid: uid(),
         // SAFETY: a helper without arguments.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
         comm: current().comm(),
@@ -73,7 +72,7 @@ pub unsafe fn describe_to(to: *mut Task) {
 pub unsafe fn describe_rest_to(to: *mut Task) {
     // SAFETY: the caller guarantees the pointer; helpers without arguments.
     unsafe {
-        (*to).uid = bpf_get_current_uid_gid() as u32;
+        (*to).uid = uid();
         (*to).cgroup = bpf_get_current_cgroup_id();
         current().copy_comm(&raw mut (*to).comm);
     }

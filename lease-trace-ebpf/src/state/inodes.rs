@@ -8,7 +8,7 @@ use lease_trace_common::{
     books::{self, Words},
     count::Count,
     idle::Of,
-    share,
+    share::{self, Table},
     stake::{self, Inode},
     tagged,
     word::{self, Change, Word as _},
@@ -28,7 +28,7 @@ use crate::{
             FREE_SLOTS, HINTED, HINTS, INODES, LAST, LAST_ID, PATHS, RECORDS, SIEVE, SLOT_OF,
             USED_SLOTS, tracked, word_of,
         },
-        shares::Table,
+        shares::Share as _,
     },
 };
 

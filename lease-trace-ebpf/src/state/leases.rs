@@ -5,6 +5,7 @@ use lease_trace_common::{
     count::Count,
     idle::{self, ENDED, IDLE},
     lease::{Id, Lease, LeaseKey},
+    share::Table,
     word::Word as _,
 };
 
@@ -13,7 +14,7 @@ use crate::{
     state::{
         inodes::{EEXIST, InodeRef},
         maps::{LAST_LEASE, LEASES, further_leases, word_of},
-        shares::Table,
+        shares::Share as _,
     },
 };
 

@@ -1,7 +1,7 @@
 //! How much of a table each user has, see `lease_trace_common::share`.
 
 use lease_trace_common::{
-    share::{HIGH_ONES, NOBODY, PARTS, PARTS_OF_HIGH, TABLES, USERS, has_room, is_high},
+    share::{HIGH_ONES, NOBODY, PARTS, PARTS_OF_HIGH, TABLES, Table, USERS, has_room, is_high},
     word::Word as _,
 };
 
@@ -13,27 +13,22 @@ use crate::{
     state::maps::SHARES,
 };
 
-/// The tables that are shared so.
-#[derive(Clone, Copy)]
-pub enum Table {
-    Leases,
-    Inodes,
-    Stakes,
-    Covers,
+/// What a user has of a table.
+pub trait Share {
+    /// One more entry for this user; false if he has his share.
+    fn take(self, user: u32) -> bool;
+    /// One fewer.
+    fn give_back(self, user: u32);
 }
 
-const _: () = assert!(Table::Covers as usize + 1 == TABLES);
-
-impl Table {
-    /// One more entry for this user; false if he has his share.
+impl Share for Table {
     #[inline(always)]
-    pub fn take(self, user: u32) -> bool {
+    fn take(self, user: u32) -> bool {
         user == NOBODY || share_take(self as u64, u64::from(user)) != 0
     }
 
-    /// One fewer.
     #[inline(always)]
-    pub fn give_back(self, user: u32) {
+    fn give_back(self, user: u32) {
         if user != NOBODY {
             share_give_back(self as u64, u64::from(user));
         }

@@ -9,7 +9,7 @@ use lease_trace_common::{
     count::Count,
     idle::Of,
     lease::LeaseInfo,
-    share,
+    share::{self, Table},
     stake::{Order, Stake, StakeKey, Task, pins},
     word::{self, Change, Word as _},
 };
@@ -20,7 +20,7 @@ use crate::{
         inodes::{EEXIST, InodeRef, NO_SHARE, TRIES, Waiting, no_record, wait_until},
         losses::lost,
         maps::{LAST_GENERATION, STAKES, word_of},
-        shares::Table,
+        shares::Share as _,
     },
 };
 

@@ -12,6 +12,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     count::Count,
     lease::Id,
+    share::Table,
     stake::{Stake, StakeKey, ZOMBIE, leases, pins},
 };
 
@@ -26,7 +27,7 @@ use crate::{
         leases::LeaseRef,
         losses::lost,
         maps::{COVERS, CoverKey, walk_stakes},
-        shares::Table,
+        shares::Share as _,
         stakes::{StakeRef, has_other_owners},
     },
     track::{counts, inherited, react},

@@ -2,10 +2,12 @@
 
 use core::ffi::c_void;
 
+use lease_trace_common::share::Table;
+
 use crate::{
     state::{
         maps::{COVERS, CoverKey, walk_covers},
-        shares::Table,
+        shares::Share as _,
         stakes::StakeRef,
     },
     track::counts,

@@ -10,7 +10,7 @@ use lease_trace_common::{
     batch, books,
     call::Call,
     lease::{Lease, LeaseKey},
-    share::{self, Shares},
+    share::{self, Shares, Table},
     stake::{Detached, Inode, Stake, StakeKey},
     tagged::{self, owners},
     totals::Totals,
@@ -162,11 +162,9 @@ impl Books {
     }
 }
 
-/// Tables whose entries are looked at: of covers there is no list.
-const SHARED: usize = 3;
-
 fn in_shares(shares: &Shares) -> BTreeMap<(usize, u64), u64> {
-    let tables = shares.0.iter().take(SHARED).enumerate();
+    // Of covers, the last, there is no list.
+    let tables = shares.0.iter().enumerate().take(Table::Covers as usize);
     tables
         .flat_map(|(table, users)| {
             (0..)
@@ -277,9 +275,18 @@ impl Look {
     }
 
     fn shares_are_right(&self, found: &mut BTreeSet<Violation>) {
-        let leases = self.leases.iter().map(|(_, lease)| (0, lease.user.into()));
-        let inodes = self.inodes.values().map(|inode| (1, inode.user));
-        let stakes = self.stakes.iter().map(|(_, stake)| (2, stake.user));
+        let leases = self
+            .leases
+            .iter()
+            .map(|(_, lease)| (Table::Leases as usize, lease.user.into()));
+        let inodes = self
+            .inodes
+            .values()
+            .map(|inode| (Table::Inodes as usize, inode.user));
+        let stakes = self
+            .stakes
+            .iter()
+            .map(|(_, stake)| (Table::Stakes as usize, stake.user));
         let mut had: BTreeMap<(usize, u64), u64> = BTreeMap::new();
         for (table, user) in leases.chain(inodes).chain(stakes) {
             if user == u64::from(share::NOBODY) {

@@ -11,6 +11,7 @@ mod watch;
 use std::env;
 use std::time::{Duration, Instant};
 
+use crate::harness::number_in_env as number;
 use call::Calls;
 use watch::Watch;
 
@@ -23,13 +24,6 @@ const SEED: u64 = 3;
 const ROUND: u32 = 40;
 /// After so many rounds it is looked whether rules still apply to others.
 const BETWEEN_VICTIMS: u32 = 50;
-
-fn number<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    match env::var(name) {
-        Ok(text) => text.parse().ok().unwrap_or_else(|| panic!("{name}={text}")),
-        Err(_) => otherwise,
-    }
-}
 
 #[test]
 fn finds_nothing() {

@@ -17,6 +17,7 @@ mod release_paths;
 mod rxe;
 mod schema;
 mod scratch;
+mod sentinel;
 mod setting;
 mod shared;
 mod slow_disk;
@@ -27,6 +28,8 @@ mod tool;
 mod vfio;
 mod vmstat;
 
+use std::env;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 pub use actor::{Actor, Fate, state_of};
@@ -48,6 +51,7 @@ pub use recipe::{
 pub use release_paths::{Holder, ReleasePath, release_paths};
 pub use rxe::Rxe;
 pub use scratch::{Scratch, Subject, has_large_folios};
+pub use sentinel::Sentinel;
 pub use setting::Setting;
 pub use shared::retire as no_monitor;
 pub use slow_disk::SlowDisk;
@@ -63,6 +67,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a monitor may take until it has attached: the kernel checks every program first.
 pub const START_PATIENCE: Duration = Duration::from_mins(2);
+
+/// The number in this variable of the environment, or what it is where nobody says.
+pub fn number_in_env<T: FromStr>(name: &str, otherwise: T) -> T {
+    match env::var(name) {
+        Ok(text) => text.parse().ok().unwrap_or_else(|| panic!("{name}={text}")),
+        Err(_) => otherwise,
+    }
+}
 
 /// Waits until `done` answers true, and says whether it ever did.
 pub fn eventually(mut done: impl FnMut() -> bool) -> bool {

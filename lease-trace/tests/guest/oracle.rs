@@ -13,6 +13,7 @@ mod world;
 use std::env;
 use std::time::{Duration, Instant};
 
+use crate::harness::number_in_env as number;
 use model::Fault;
 use op::Op;
 use run::{Chooser, Failure, choose_and_run, listing, shorten};
@@ -52,13 +53,6 @@ const COME_UP: [&str; 19] = [
     "lease-end by break-timeout",
     "lease-end by other",
 ];
-
-fn number<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    match env::var(name) {
-        Ok(text) => text.parse().ok().unwrap_or_else(|| panic!("{name}={text}")),
-        Err(_) => otherwise,
-    }
-}
 
 #[test]
 fn it_agrees_with_the_product() {

@@ -7,7 +7,6 @@
 mod found;
 mod quiet;
 
-use std::env;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ use std::time::Duration;
 use crate::crowd;
 use crate::harness::{
     Actor, Enforcement, Monitor, Pinned, Scratch, SlowDisk, Subject, Tool, expect_zombie,
-    no_monitor, open_lease_and_pin, text,
+    no_monitor, number_in_env as number, open_lease_and_pin, text,
 };
 use found::{Figures, Found};
 
@@ -35,13 +34,6 @@ const USER: u32 = 1000;
 const ALL_KINDS: [&str; 4] = ["", "wrong", "fork", "wrong,fork,cut"];
 /// Without children that may still have pins when the lease ends, and without breaches.
 const RIGHT_KINDS: [&str; 2] = ["", "cut"];
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    match env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}")),
-        Err(_) => otherwise,
-    }
-}
 
 /// Lets the storm go on, with a look at the books after each round; ends it, and looks once more.
 fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {

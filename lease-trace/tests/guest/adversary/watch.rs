@@ -1,8 +1,7 @@
 //! What comes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
+use std::fs;
 use std::os::unix::fs::chown;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 
 use super::call::{Call, Calls, FILES};
 use crate::harness::{
-    Actor, Enforcement, Follower, Monitor, Pinned, Scratch, Setting, Subject, eventually,
+    Actor, Enforcement, Follower, Monitor, Pinned, Scratch, Sentinel, Setting, eventually,
     leases_in, open_lease_and_pin, state_of,
 };
 
@@ -49,9 +48,7 @@ pub struct Watch {
     root: Actor,
     innocent: Actor,
     first: i64,
-    sentinel: File,
-    sentinel_ino: i64,
-    is_leased: bool,
+    sentinel: Sentinel,
     /// Of this round.
     told: Vec<Value>,
     before: BTreeMap<Stake, (String, i64)>,
@@ -74,9 +71,7 @@ impl Watch {
         let enforcement = Enforcement::start(RULE);
         let monitor = enforcement.monitor();
         monitor.forget();
-        let path = scratch.file("sentinel");
-        let sentinel = File::create(&path).expect("a file in the scratch folder");
-        let Subject { dev, ino, .. } = Subject::at(&path);
+        let sentinel = Sentinel::new(&scratch);
         let theirs = scratch.file("theirs");
         fs::create_dir(&theirs).expect("a folder");
         chown(&theirs, Some(INNOCENT), None).expect("its owner");
@@ -86,7 +81,7 @@ impl Watch {
         innocent.all(&["write-all f 64K", "mmap m f 64K shared rw"]);
         Self {
             folder,
-            dev,
+            dev: sentinel.dev.clone(),
             pinned: Pinned::now(),
             _enforcement: enforcement,
             monitor,
@@ -95,8 +90,6 @@ impl Watch {
             innocent,
             first: 0,
             sentinel,
-            sentinel_ino: ino,
-            is_leased: false,
             told: Vec::new(),
             before: BTreeMap::new(),
             victims: 0,
@@ -209,19 +202,8 @@ impl Watch {
 
     /// What was told until now.
     fn hear(&mut self) {
-        let (mode, event) = if self.is_leased {
-            (libc::F_UNLCK, "lease-end")
-        } else {
-            (libc::F_WRLCK, "lease-set")
-        };
-        self.is_leased = !self.is_leased;
-        // SAFETY: takes numbers.
-        let returned = unsafe { libc::fcntl(self.sentinel.as_raw_fd(), libc::F_SETLEASE, mode) };
-        assert_eq!(returned, 0, "the lease of the test's own");
-        let ino = self.sentinel_ino;
-        let taken = self
-            .monitor
-            .take_through(|value| value["event"] == event && value["ino"] == ino);
+        let event = self.sentinel.step();
+        let taken = self.sentinel.told_until(&self.monitor, event);
         self.told.extend(taken);
     }
 
@@ -266,12 +248,7 @@ impl Watch {
                 return Ok(());
             };
             if Instant::now() > deadline {
-                let about: Vec<_> = self
-                    .told
-                    .iter()
-                    .filter(|event| field(event, "ino") != self.sentinel_ino)
-                    .map(Value::to_string)
-                    .collect();
+                let about: Vec<_> = self.told.iter().map(Value::to_string).collect();
                 return Err(format!("{wrong}\ntold: {}", about.join("\n")));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -344,7 +321,7 @@ impl Watch {
         let deadline = Instant::now() + SETTLED;
         loop {
             let look = self.look();
-            let own: i64 = i64::from(self.is_leased);
+            let own: i64 = i64::from(self.sentinel.is_leased());
             let leases = look.leased.len() as i64 - own;
             if look.stakes.is_empty() && look.pinned == 0 && leases == 0 {
                 return Ok(());

@@ -1,8 +1,7 @@
 //! The real thing: processes that do the steps, and what the product and the kernel say afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::os::fd::AsRawFd as _;
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::model::{Answer, Model};
 use super::op::{FILES, Op, PROCESSES, name};
 use super::told::{Row, Told};
 use crate::harness::{
-    Actor, Follower, Monitor, Pinned, Scratch, Setting, Subject, eventually, is_hook_missed,
+    Actor, Follower, Monitor, Pinned, Scratch, Sentinel, Setting, eventually, is_hook_missed,
     leases_in,
 };
 
@@ -32,9 +31,7 @@ pub struct World {
     seed: Actor,
     actors: [Option<Actor>; PROCESSES],
     /// A leased file of the test's own: its lease, set and released, shows that nothing is pending.
-    sentinel: File,
-    sentinel_ino: i64,
-    sentinel_leased: bool,
+    sentinel: Sentinel,
     pinned: Pinned,
     /// When a stake was last an orphaned pin, by pid and inode number.
     orphaned: BTreeMap<(i64, i64), Instant>,
@@ -78,9 +75,7 @@ impl World {
         let pinned = Pinned::now();
         let monitor = Monitor::with(&["--all-events", "--capacity", CAPACITY]);
         monitor.forget();
-        let path = scratch.file("sentinel");
-        let sentinel = File::create(&path).expect("a file in the scratch folder");
-        let Subject { dev, ino, .. } = Subject::at(&path);
+        let sentinel = Sentinel::new(&scratch);
         let seed = Actor::start();
         seed.all(&[
             "signals ignore CHLD",
@@ -89,14 +84,12 @@ impl World {
             "cloexec far off",
         ]);
         Self {
-            dev,
+            dev: sentinel.dev.clone(),
             follower: Follower::of("stakes"),
             monitor,
             seed,
             actors: Default::default(),
             sentinel,
-            sentinel_ino: ino,
-            sentinel_leased: false,
             pinned,
             orphaned: BTreeMap::new(),
             told_orphaned: BTreeSet::new(),
@@ -278,7 +271,7 @@ impl World {
     /// All that is said now. The report is made while the kernel's figures are read, which takes as
     /// long.
     fn look(&mut self) -> Seen {
-        let sentinel = self.move_sentinel();
+        let sentinel = self.sentinel.step();
         self.follower.begin();
         let (pinned, locks) = (self.pinned.since(), self.locks());
         Seen {
@@ -308,28 +301,11 @@ impl World {
         }
     }
 
-    /// Sets or releases the test's own lease, and returns the event that tells it.
-    fn move_sentinel(&mut self) -> &'static str {
-        let (mode, event) = if self.sentinel_leased {
-            (libc::F_UNLCK, "lease-end")
-        } else {
-            (libc::F_WRLCK, "lease-set")
-        };
-        self.sentinel_leased = !self.sentinel_leased;
-        // SAFETY: takes numbers.
-        let returned = unsafe { libc::fcntl(self.sentinel.as_raw_fd(), libc::F_SETLEASE, mode) };
-        assert_eq!(returned, 0, "the lease of the test's own");
-        event
-    }
-
     /// What was told about the files here before the sentinel moved.
     fn told_until(&mut self, sentinel: &str) -> Vec<Told> {
-        let ino = self.sentinel_ino;
-        let taken = self
-            .monitor
-            .take_through(|value| value["event"] == sentinel && value["ino"] == ino);
+        let taken = self.sentinel.told_until(&self.monitor, sentinel);
         let mut told = Vec::new();
-        for value in taken.iter().filter(|value| value["ino"] != ino) {
+        for value in &taken {
             // It takes the orphan's place, and may be at rest before any report has it.
             if value["event"] == "zombie" {
                 self.told_orphaned.remove(&key(value));
@@ -393,7 +369,7 @@ impl World {
         }
         let rows = report["stakes"].as_array().expect("a list").iter();
         let mut rows: Vec<Row> = rows
-            .filter(|row| row["dev"] == self.dev.as_str() && row["ino"] != self.sentinel_ino)
+            .filter(|row| row["dev"] == self.dev.as_str() && row["ino"] != self.sentinel.ino)
             .map(Row::read)
             .collect();
         rows.sort_by_key(|row| (row.pid, row.ino));
@@ -403,7 +379,7 @@ impl World {
     fn locks(&self) -> Vec<(i64, i64, String)> {
         let listed = leases_in(&self.dev).into_iter();
         let mut locks: Vec<_> = listed
-            .filter(|listed| listed.ino != self.sentinel_ino)
+            .filter(|listed| listed.ino != self.sentinel.ino)
             .map(|listed| (listed.ino, listed.pid, listed.access))
             .collect();
         locks.sort_unstable();
