@@ -110,10 +110,10 @@ pub mod on {
 /// Which policy is in force, in one word.
 ///
 /// ```text
-///  63        32 31       16 15   13     12      11    10    9   8 7        0
-/// +------------+-----------+-------+----------+------+-----+------+---------+
-/// | generation | deniable  | audits| bare-pin | holds| enf.| bank | rules   |
-/// +------------+-----------+-------+----------+------+-----+------+---------+
+///  63        32 31       16   14   13     12      11    10    9   8 7        0
+/// +------------+-----------+-----+-------+----------+------+-----+------+---------+
+/// | generation | deniable  | new | audits| bare-pin | holds| enf.| bank | rules   |
+/// +------------+-----------+-----+-------+----------+------+-----+------+---------+
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header(pub u64);
@@ -124,6 +124,7 @@ impl Header {
     const HOLDS: u64 = 1 << 11;
     const BARE_PINS: u64 = 1 << 12;
     const AUDITS: u64 = 1 << 13;
+    const SETTLES: u64 = 1 << 14;
     const DENIABLE: u32 = 16;
     const GENERATION: u32 = 32;
 
@@ -171,6 +172,23 @@ impl Header {
     #[inline(always)]
     pub const fn deniable_at_most(self, causes: u32) -> Self {
         Self(self.0 & !(((!causes & 0xffff) as u64) << Self::DENIABLE))
+    }
+
+    /// The same, said to be new if it was put in force less than [`SETTLES_NS`] ago.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_age(self, ns: u64) -> Self {
+        if ns < SETTLES_NS {
+            Self(self.0 | Self::SETTLES)
+        } else {
+            self
+        }
+    }
+
+    /// It was new when this was asked with [`Header::of_age`].
+    #[inline(always)]
+    pub const fn settles(self) -> bool {
+        self.0 & Self::SETTLES != 0
     }
 
     #[inline(always)]
@@ -453,9 +471,15 @@ pub mod index {
     pub const HEADER: u32 = 0;
     /// Text ranges in each half of the table.
     pub const TEXT_RANGES: [u32; 2] = [1, 2];
+    /// When it was put in force, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub const SINCE: u32 = 3;
     /// Words of the map.
-    pub const LEN: u32 = 3;
+    pub const LEN: u32 = 4;
 }
+
+/// So long a policy's `fallback` for what could have been denied waits: a call that was let through before it was in
+/// force, or before all programs were attached, has ended by then.
+pub const SETTLES_NS: u64 = 1_000_000_000;
 
 /// Counters kept for one rule, indexed by [`hit`]: eight outcomes of each of five actions, and as many as
 /// make a power of two.

@@ -69,6 +69,10 @@ impl Outcome {
 }
 
 /// What is true when it is decided.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is true or false whatever the others are"
+)]
 #[derive(Clone, Copy, Debug)]
 pub struct Situation {
     /// Enforce mode, not audit mode.
@@ -82,6 +86,8 @@ pub struct Situation {
     /// Whether the pins are this stake's is not known: several processes have some in the file, and the kernel has
     /// fewer than they were counted.
     pub doubtful: bool,
+    /// The policy is so new ([`crate::policy::SETTLES_NS`]) that the release may have been let through by the one before.
+    pub settling: bool,
 }
 
 /// What to do.
@@ -169,12 +175,11 @@ const fn after(applies: Action, fallback: Action, now: &Situation) -> Verdict {
         Action::Deny | Action::Hold if !now.enforce => {
             return Verdict::Tell(applies, Outcome::Would);
         }
-        // It was to be denied or held and went all the same: a race, or the hold came too late.
+        // It was to be denied or held and went all the same: a race, or the hold came too late. Nobody pays with the
+        // fallback for what no rule refused when he asked.
         Action::Deny | Action::Hold => match fallback {
-            Action::Stop | Action::Kill => fallback,
-            Action::Report | Action::Deny | Action::Hold => {
-                return Verdict::Tell(applies, Outcome::Failed);
-            }
+            Action::Stop | Action::Kill if !(now.settling && now.deniable) => fallback,
+            _ => return Verdict::Tell(applies, Outcome::Failed),
         },
         other => other,
     };

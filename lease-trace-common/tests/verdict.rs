@@ -16,6 +16,10 @@ const SPARED: [Spared; 5] = [
 ];
 
 /// A rule and a situation.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is true or false whatever the others are"
+)]
 #[derive(Clone, Copy, Debug)]
 struct Case {
     action: Action,
@@ -26,6 +30,7 @@ struct Case {
     deniable: bool,
     spared: Spared,
     doubtful: bool,
+    settling: bool,
 }
 
 impl Case {
@@ -37,6 +42,7 @@ impl Case {
             deniable: self.deniable,
             spared: self.spared,
             doubtful: self.doubtful,
+            settling: self.settling,
         };
         decide(self.action, self.fallback, &now)
     }
@@ -52,7 +58,7 @@ fn cases() -> Vec<Case> {
         for fallback in Action::ALL {
             for cause in Cause::ALL {
                 for spared in SPARED {
-                    for bits in 0..16 {
+                    for bits in 0..32 {
                         cases.push(Case {
                             action,
                             fallback,
@@ -66,6 +72,7 @@ fn cases() -> Vec<Case> {
                             deniable: bits & 4 != 0,
                             spared,
                             doubtful: bits & 8 != 0,
+                            settling: bits & 16 != 0,
                         });
                     }
                 }
@@ -86,6 +93,7 @@ fn case(action: Action, fallback: Action, cause: Cause, deniable: bool) -> Case 
         deniable,
         spared: Spared::No,
         doubtful: false,
+        settling: false,
     }
 }
 
@@ -115,6 +123,26 @@ fn a_signal_is_sent_only_afterwards_and_only_to_the_owner_who_let_go() {
             assert!(case.spared == Spared::No, "{case:?}");
             assert!(matches!(signal, Action::Stop | Action::Kill), "{case:?}");
             assert!(signal == case.action || signal == case.fallback, "{case:?}");
+        }
+    }
+}
+
+/// It may have been let through by the policy before. What could not be denied gets what it always gets.
+#[test]
+fn while_a_policy_settles_nobody_pays_with_the_fallback_for_what_could_be_denied() {
+    for case in cases().into_iter().filter(|case| case.settling) {
+        let settled = Case {
+            settling: false,
+            ..case
+        };
+        let signals = |verdict| matches!(verdict, Verdict::Signal(_) | Verdict::Order(_));
+        if case.deniable && matches!(case.applicable(), Action::Deny | Action::Hold) {
+            assert!(!signals(case.verdict()), "{case:?}");
+        } else {
+            assert_eq!(case.verdict(), settled.verdict(), "{case:?}");
+        }
+        if case.moment == Moment::Before {
+            assert_eq!(case.verdict(), settled.verdict(), "{case:?}");
         }
     }
 }
@@ -200,7 +228,12 @@ fn the_spared_are_left_alone_and_named() {
 fn audit_mode_says_what_enforce_mode_does() {
     for case in cases() {
         let touched = matches!(case.spared, Spared::No | Spared::Bystander);
-        if case.enforce || case.doubtful || case.moment == Moment::Before || !touched {
+        if case.enforce
+            || case.doubtful
+            || case.settling
+            || case.moment == Moment::Before
+            || !touched
+        {
             continue;
         }
         let enforced = |moment| {

@@ -145,20 +145,14 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
     0
 }
 
-/// Notifies of what a rule came to.
+/// Notifies of what a rule came to for the stake of this process in this inode; `found` is the word of the [`Match`].
 #[inline(always)]
-pub fn action(kind: EventKind, inode: InodeRef, stake: StakeRef, found: Match, did: Did) {
+pub fn action(kind: EventKind, slot: u32, tgid: u32, inode_id: u64, found: u64, did: Did) {
     let packed = kind as u64
         | u64::from(did.cause) << 8
         | u64::from(did.action) << 16
         | u64::from(did.outcome) << 24;
-    notify_action(
-        packed,
-        u64::from(inode.slot),
-        u64::from(stake.key.tgid),
-        stake.key.inode,
-        found.0.0,
-    );
+    notify_action(packed, u64::from(slot), u64::from(tgid), inode_id, found);
 }
 
 /// A global function: verified once, not once for each call.

@@ -22,7 +22,7 @@ use crate::{
     kernel::{Dentry, File, InodePtr, TaskPtr, VfsMount, mm_owner, opaque},
     state::inodes::InodeRef,
     state::maps::{ANY_PINS, PENDING, POLICY, Pending, TEXT_RANGES},
-    state::policy::{Match, header, rule},
+    state::policy::{Match, header, rule, since},
     state::stakes::StakeRef,
 };
 
@@ -36,7 +36,10 @@ const HALVINGS: u32 = TEXT_RANGES_LEN.ilog2() + 1;
 /// note is in the map, since the stack has no room for it beside the walks that follow.
 #[inline(always)]
 pub fn find(note: u64, audits: u64) -> Option<Match> {
-    Match::of(policy_find(note, audits) as u64)
+    match policy_find(note, audits) as u64 {
+        0 => None,
+        found => Match::of(policy_of_age(found) as u64),
+    }
 }
 
 struct Search {
@@ -125,6 +128,14 @@ extern "C" fn policy_find(key: u64, audits: u64) -> i64 {
             .0;
     }
     search.found as i64
+}
+
+/// A header that says whether its policy is new. A global function, so that its stack is not the caller's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn policy_of_age(header: u64) -> i64 {
+    let age = current::now().wrapping_sub(since());
+    Header(header).of_age(age).0 as i64
 }
 
 /// The owner's task, if it is still the process that made the stake.

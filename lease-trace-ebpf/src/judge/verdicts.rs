@@ -59,6 +59,7 @@ fn verdict(found: Match, moment: Moment, cause: u32, spared: Spared, doubtful: b
             deniable: cause != 0 && found.0.deniable() & cause_bit(cause) != 0,
             spared,
             doubtful,
+            settling: found.0.settles(),
         },
     )
 }
@@ -292,7 +293,12 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     } else if cause == 0 {
         stake.forget_order();
     }
-    record(inode, stake, found, cause, action, outcome);
+    enforce_record(
+        key,
+        found.0.0,
+        u64::from(action as u32),
+        u64::from(outcome as u32),
+    );
     before as i64 & 1
 }
 
@@ -328,7 +334,8 @@ fn hold(inode: InodeRef, stake: StakeRef, found: Match) {
     {
         count(Count::HoldRequests, 1);
         let did = notify::Did::new(0, Action::Hold, Outcome::HandedOver);
-        notify::action(EventKind::Hold, inode, stake, found, did);
+        let (tgid, inode_id) = (stake.key.tgid, stake.key.inode);
+        notify::action(EventKind::Hold, inode.slot, tgid, inode_id, found.0.0, did);
     }
 }
 
@@ -345,17 +352,21 @@ extern "C" fn enforce_count_hit(found: u64, counter: u32) -> i64 {
     0
 }
 
-/// Counts an action and tells of it.
-#[inline(always)]
-fn record(
-    inode: InodeRef,
-    stake: StakeRef,
-    found: Match,
-    cause: u32,
-    action: Action,
-    outcome: Outcome,
-) {
-    enforce_count_hit(found.0.0, hit(0, action, outcome));
+/// Counts what the breach of a note came to and tells of it. A global function, so that its stack is not the caller's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn enforce_record(note: u64, found: u64, action: u64, outcome: u64) -> i64 {
+    let Some(note) = PENDING.get_ptr(note) else {
+        return 0;
+    };
+    // SAFETY: a map value, whose memory is that of a note as long as the program runs.
+    let (slot, inode_id, tgid, cause) =
+        unsafe { ((*note).slot, (*note).inode_id, (*note).tgid, (*note).cause) };
+    let action = Action::from_raw(action as u32);
+    let Some(outcome) = Outcome::from_raw(outcome as u32) else {
+        return 0;
+    };
+    enforce_count_hit(found, hit(0, action, outcome));
     let which = match (outcome, action) {
         (Outcome::Done, Action::Deny) => Some(Count::Denied),
         (Outcome::Done, Action::Stop) => Some(Count::Stopped),
@@ -371,12 +382,8 @@ fn record(
     }
     // A process that ends tells enough by ending.
     if outcome as u32 != Outcome::Ending as u32 {
-        notify::action(
-            EventKind::Action,
-            inode,
-            stake,
-            found,
-            notify::Did::new(cause, action, outcome),
-        );
+        let did = notify::Did::new(cause, action, outcome);
+        notify::action(EventKind::Action, slot as u32, tgid, inode_id, found, did);
     }
+    0
 }

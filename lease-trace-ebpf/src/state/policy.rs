@@ -16,6 +16,12 @@ pub fn header() -> Header {
     Header(POLICY.get(index::HEADER).copied().unwrap_or(0))
 }
 
+/// When it was put in force, by the clock of [`crate::bpf::task::now`].
+#[inline(always)]
+pub fn since() -> u64 {
+    POLICY.get(index::SINCE).copied().unwrap_or(0)
+}
+
 /// A rule of the bank that a header names.
 #[inline(always)]
 pub fn rule<'a>(header: Header, number: u32) -> Option<&'a Rule> {

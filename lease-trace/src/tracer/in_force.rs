@@ -14,7 +14,7 @@ use lease_trace_common::policy::{
 use lease_trace_common::verdict::Outcome;
 
 use super::error::Error;
-use crate::kernel::undisturbed::Undisturbed;
+use crate::{clock::Clock, kernel::undisturbed::Undisturbed};
 
 /// A policy, compiled and not yet in force.
 #[derive(Clone, Debug, Default)]
@@ -207,6 +207,9 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             .of_modes(plan.has(Mode::Enforce), plan.has(Mode::Audit))
             .watching(plan.holds, plan.bare_pins)
             .deniable_by(deniable);
+        self.policy
+            .set(index::SINCE, Clock::sample().boot_ns(), 0)
+            .map_err(failed("POLICY"))?;
         self.policy
             .set(index::HEADER, header.0, 0)
             .map_err(failed("POLICY"))?;
