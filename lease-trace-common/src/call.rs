@@ -19,6 +19,8 @@ pub struct Call {
     pub pinning: u32,
     /// 1: it pins in the file `start`, whatever is mapped (`memfd_pin_folios`).
     pub of_file: u64,
+    /// Address of the `task_struct` of the thread that made it; it may be gone.
+    pub task: u64,
 }
 
 impl Call {
@@ -33,6 +35,7 @@ impl Call {
             flags,
             pinning: 0,
             of_file: 0,
+            task: 0,
         }
     }
 

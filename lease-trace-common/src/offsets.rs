@@ -125,6 +125,7 @@ offsets! {
     vma_flags: Field [vm_area_struct.vm_flags],
     vma_file: Field [vm_area_struct.vm_file],
     task_tgid: Field [task_struct.tgid],
+    task_pid: Field [task_struct.pid],
     task_mm: Field [task_struct.mm],
     task_flags: Field [task_struct.flags],
     task_signal: Field [task_struct.signal],

@@ -5,6 +5,7 @@
 
 use std::mem::MaybeUninit;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
@@ -25,8 +26,8 @@ impl Clock {
     /// Reads both clocks.
     pub fn sample() -> Self {
         Self {
-            boot_ns: read(libc::CLOCK_BOOTTIME) as u64,
-            wall_ns: read(libc::CLOCK_REALTIME),
+            boot_ns: read(ClockId::Boottime) as u64,
+            wall_ns: read(ClockId::Realtime),
         }
     }
 
@@ -51,14 +52,8 @@ impl Clock {
     }
 }
 
-fn read(clock: libc::clockid_t) -> i128 {
-    let mut now = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: `now` is a timespec to write to; both clocks exist on every kernel since 2.6.39. An
-    // all-zero timespec is a value, so reading it back is sound whatever the call did.
-    let now = unsafe {
-        libc::clock_gettime(clock, now.as_mut_ptr());
-        now.assume_init()
-    };
+fn read(clock: ClockId) -> i128 {
+    let now = clock_gettime(clock);
     i128::from(now.tv_sec) * NANOS + i128::from(now.tv_nsec)
 }
 

@@ -3,8 +3,8 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_smp_processor_id,
-    bpf_ktime_get_boot_ns, bpf_this_cpu_ptr,
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_this_cpu_ptr,
 };
 use lease_trace_common::config::{ABSENT, PREEMPT_COUNT};
 
@@ -22,6 +22,13 @@ pub fn now() -> u64 {
 pub fn pid_tgid() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// Address of the current `task_struct`.
+#[inline(always)]
+pub fn address() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_current_task() }
 }
 
 /// Thread group id.

@@ -9,7 +9,7 @@ use crate::{
         bpffs, idle,
         walk::{self, On},
     },
-    survey::{leases, proof},
+    survey::{calls, leases, proof},
     track::lease,
 };
 
@@ -89,6 +89,11 @@ on_walk!(
 on_walk!(
     /// `bpf_iter_bpf_map_elem`: every lease, for the file `lapsed`.
     "iter/bpf_map_elem", find_lapsed, lapsed
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every call that is kept, for the file `calls`.
+    "iter/bpf_map_elem", end_calls, calls::call
 );
 
 on_walk!(

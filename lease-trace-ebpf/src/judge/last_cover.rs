@@ -21,14 +21,33 @@ use crate::{
 /// anything for the pins of others.
 #[inline(always)]
 pub fn is_own(file: File) -> bool {
-    // Of all that is closed and unmapped next to nothing has a lease.
-    file.inode().is_some_and(leases::has_any) && uncover_own(file.0) != 0
+    is_own_among(file, &mut { MOST_LISTED })
 }
+
+/// The same, by as many leases listed as are `left`: with more it is not known, and the release goes through.
+#[inline(always)]
+pub fn is_own_among(file: File, left: &mut u64) -> bool {
+    // Of all that is closed and unmapped next to nothing has a lease.
+    if !file.inode().is_some_and(leases::has_any) {
+        return false;
+    }
+    let found = uncover_own(file.0, *left) as u64;
+    let rest = left.saturating_sub(found >> LOOKED_AT);
+    loops::keep(left, rest);
+    found & OWN != 0
+}
+
+/// Leases listed that are looked at in one system call, of all files together.
+pub const MOST_LISTED: u64 = 1 << 16;
+
+/// What [`uncover_own`] returns: the lease covers pins of the current process; and above how many were looked at.
+const OWN: u64 = 1;
+const LOOKED_AT: u32 = 1;
 
 /// A global function, verified separately: checked once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn uncover_own(file: u64) -> i64 {
+extern "C" fn uncover_own(file: u64, most: u64) -> i64 {
     let file = File(file);
     let tgid = current::tgid();
     // First what is found without a walk: there may be many leases.
@@ -46,11 +65,17 @@ extern "C" fn uncover_own(file: u64) -> i64 {
     if let Some(first) = own_first(inode) {
         return i64::from(first.get().file == file.0 && !first.get().is_kernels());
     }
-    let Some((lease, found)) = lease_of(file) else {
-        return 0;
+    let mut left = most;
+    let lease = leases::find_here(file, &mut left);
+    let looked_at = (most.wrapping_sub(left) as i64) << LOOKED_AT;
+    let Some((lease, id)) = lease.and_then(|lease| Some((lease, lease.id_on(file)?))) else {
+        return looked_at;
     };
-    let is_covered = found.get().setter.tgid == tgid || covers(lease, tgid);
-    i64::from(is_covered && !found.get().is_kernels())
+    let Some(found) = LeaseRef::find(id) else {
+        return looked_at;
+    };
+    let is_covered = found.get().setter.tgid == tgid || covers(lease.0, tgid);
+    looked_at | i64::from(is_covered && !found.get().is_kernels())
 }
 
 /// Whose pins the end of this file's lease would leave uncovered: a thread group, or 0.

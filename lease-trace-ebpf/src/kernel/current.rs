@@ -1,7 +1,7 @@
 //! Who is running: the current task, as a person would name it.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs,
+    bpf_get_current_cgroup_id, bpf_get_current_task_btf, bpf_task_pt_regs,
 };
 use lease_trace_common::{
     cause::{Cause, ReleaseFacts, classify},
@@ -23,8 +23,7 @@ pub use crate::bpf::task::{now, pid_tgid, tgid};
 /// `current`.
 #[inline(always)]
 pub fn current() -> TaskPtr {
-    // SAFETY: a helper without arguments.
-    TaskPtr(unsafe { bpf_get_current_task() })
+    TaskPtr(crate::bpf::task::address())
 }
 
 /// `current` is a kernel thread.

@@ -3,7 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
-use lease_trace_common::{COMM_LEN, task::PF_WQ_WORKER};
+use lease_trace_common::{
+    COMM_LEN,
+    task::{PF_EXITING, PF_WQ_WORKER},
+};
 
 use super::{
     memory::{File, TaskPtr, Vma, at, element, pointer, value},
@@ -69,6 +72,14 @@ impl TaskPtr {
     #[inline(always)]
     pub fn tgid(self) -> u32 {
         at(self.0, offset!(task_tgid))
+    }
+
+    /// Whether it still is this thread, `thread` being its thread group id and its own, packed as helpers do, and is not
+    /// exiting.
+    #[inline(always)]
+    pub fn is_still(self, thread: u64) -> bool {
+        let pid: u32 = at(self.0, offset!(task_pid));
+        u64::from(self.tgid()) << 32 | u64::from(pid) == thread && self.flags() & PF_EXITING == 0
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use crate::{
     bpf::task,
     state::{
         losses::lost,
-        maps::{CALLS, Call, detachings, nothing_pinned, pinning},
+        maps::{CALLS, Call, detachings, nothing_pinned, pinning, spreads},
     },
 };
 
@@ -41,7 +41,7 @@ pub fn is_wanted(flags: u32) -> bool {
 /// A call that may pin begins.
 #[inline(always)]
 pub fn enter(call: Call) {
-    keep(&Call {
+    keep(Call {
         pinning: u32::from(is_marked(call.flags)),
         detachings: detachings().load(),
         ..call
@@ -52,7 +52,7 @@ pub fn enter(call: Call) {
 /// thread, since what is unpinned meanwhile (the kernel's own retries) was never counted.
 #[inline(always)]
 pub fn enter_long_term(call: Call) {
-    keep(&Call {
+    keep(Call {
         pinning: 1,
         detachings: detachings().load(),
         ..call
@@ -61,8 +61,12 @@ pub fn enter_long_term(call: Call) {
 
 /// Keeps the arguments of any call until it returns.
 #[inline(always)]
-pub fn keep(call: &Call) {
+pub fn keep(call: Call) {
     let thread = task::pid_tgid();
+    let call = &Call {
+        task: task::address(),
+        ..call
+    };
     if CALLS.insert(thread, call, BPF_NOEXIST.into()).is_err() {
         // A call of this thread whose return was not seen (the kernel has a limited number of kretprobes
         // under way) is over, now that the next begins; else there is no room.
@@ -77,17 +81,37 @@ pub fn keep(call: &Call) {
     }
 }
 
+/// In the place of pages: a lease was entered, and covers others ([`spreads`] counts these calls).
+pub const TO_SPREAD: u64 = 1;
+
 /// If it was one that pins, its pins were missed.
 #[inline(always)]
 fn forget_unreturned(thread: u64) {
+    let Some(call) = CALLS.get_ptr(thread) else {
+        return;
+    };
     // SAFETY: a live map value of this thread.
-    let is_counted = CALLS
-        .get_ptr(thread)
-        .is_some_and(|call| unsafe { (*call).pinning != 0 });
-    if is_counted {
+    let (pinning_call, pages) = unsafe { ((*call).pinning, (*call).pages) };
+    if pinning_call != 0 {
         lost(Count::LostCalls, 1, 0);
         pinning().add(1_u64.wrapping_neg());
+    } else if pages == TO_SPREAD {
+        spreads().add(1_u64.wrapping_neg());
     }
+}
+
+/// Threads whose calls are kept.
+#[inline(always)]
+pub fn of_thread(thread: u64) -> Option<Call> {
+    // SAFETY: a map value; what is read of a call that is just replaced is of no use to anybody.
+    CALLS.get_ptr(thread).map(|call| unsafe { *call })
+}
+
+/// The thread has ended, and its call with it: if it was one that pins, its pins were missed.
+#[inline(always)]
+pub fn forget(thread: u64) {
+    forget_unreturned(thread);
+    _ = CALLS.remove(thread);
 }
 
 /// What [`keep`] kept for this thread; [`done`] must follow.

@@ -33,18 +33,15 @@ pub fn set_up(lease: FileLease) {
     {
         // Whom it covers is looked for once the lock is free.
         spreads().add(1);
-        calls::keep(&Call::new(file.0, TO_SPREAD, F_RDLCK));
+        calls::keep(Call::new(file.0, calls::TO_SPREAD, F_RDLCK));
     }
 }
-
-/// In the place of pages: a lease was entered, and covers others.
-const TO_SPREAD: u64 = 1;
 
 /// `generic_setlease` was entered.
 #[inline(always)]
 pub fn begin(call: &Call) {
     if is_found_on_return() {
-        calls::keep(call);
+        calls::keep(*call);
     }
 }
 
@@ -65,7 +62,7 @@ fn is_found_on_return() -> bool {
 /// who have pins.
 #[inline(always)]
 pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
-    let is_entered = call.pages == TO_SPREAD;
+    let is_entered = call.pages == calls::TO_SPREAD;
     if is_entered {
         spreads().add(1_u64.wrapping_neg());
     }

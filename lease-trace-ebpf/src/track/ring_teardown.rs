@@ -19,7 +19,7 @@ pub fn begin(exit_work: u64) {
     if !nothing_tracked()
         && let Some(mm) = kernel::ring_mm(exit_work)
     {
-        calls::keep(&Call {
+        calls::keep(Call {
             mm,
             ..Call::new(exit_work, 0, 0)
         });

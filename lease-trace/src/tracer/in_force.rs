@@ -13,8 +13,16 @@ use lease_trace_common::policy::{
 };
 use lease_trace_common::verdict::Outcome;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::error::Error;
-use crate::{clock::Clock, kernel::undisturbed::Undisturbed};
+use crate::kernel::undisturbed::Undisturbed;
+
+/// The programs' clock, CLOCK_BOOTTIME, in nanoseconds.
+fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
 
 /// A policy, compiled and not yet in force.
 #[derive(Clone, Debug, Default)]
@@ -208,7 +216,7 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             .watching(plan.holds, plan.bare_pins)
             .deniable_by(deniable);
         self.policy
-            .set(index::SINCE, Clock::sample().boot_ns(), 0)
+            .set(index::SINCE, boot_ns(), 0)
             .map_err(failed("POLICY"))?;
         self.policy
             .set(index::HEADER, header.0, 0)

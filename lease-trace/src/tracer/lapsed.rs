@@ -1,4 +1,5 @@
-//! Leases whose end no hook saw: the program looks, while somebody reads, whether the kernel lists each.
+//! What is over, and no hook saw its end: leases that the kernel does not list any more, and calls of threads that have
+//! ended. The programs look while somebody reads.
 
 use std::{
     fs::File,
@@ -10,32 +11,56 @@ use std::{
 use super::{bpffs, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
-/// The file, its program, and the map that it goes over.
-const FILE: bpffs::File = ("lapsed", "find_lapsed", "LEASES");
+/// A file, its program, and the map that it goes over; and what stays as it is where there is none.
+type Sweep = (bpffs::File, &'static str);
 
-/// Makes the file; why there is none if that cannot be.
-pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let made = bpffs::pin(object, FILE, folder.path());
-    made.err()
-        .map(|reason| format!("leases whose end a hook missed stay in force: {reason}"))
+const LEASES: Sweep = (
+    ("lapsed", "find_lapsed", "LEASES"),
+    "leases whose end a hook missed stay in force",
+);
+const CALLS: Sweep = (
+    ("calls", "end_calls", "CALLS"),
+    "calls whose return a hook missed are kept",
+);
+
+/// Makes the files; why there is none if one cannot be.
+pub fn make(object: &Object, folder: &pinned::Folder) -> Vec<String> {
+    let make = |(file, loss): Sweep| {
+        let made = bpffs::pin(object, file, folder.path());
+        made.err().map(|reason| format!("{loss}: {reason}"))
+    };
+    [LEASES, CALLS].into_iter().filter_map(make).collect()
 }
 
-/// Goes over all leases, again and again, some at a time.
+/// Goes over all entries of a map, again and again, some at a time.
 pub struct Lister {
     link: OwnedFd,
     /// The walk under way.
     walk: Option<File>,
+    loss: &'static str,
 }
 
 impl Lister {
-    /// Nothing where there is no such file.
-    pub fn open() -> Option<Self> {
-        let link = bpf::open(&pinned::folder().join(FILE.0)).ok()?;
-        Some(Self { link, walk: None })
+    /// Of leases and of calls, as far as there are files.
+    pub fn open_all() -> Vec<Self> {
+        [LEASES, CALLS].into_iter().filter_map(Self::open).collect()
     }
 
-    /// Lets those end that the kernel has not listed for a while: goes on for this long, or until all were looked at.
-    /// Whether they were.
+    fn open((file, loss): Sweep) -> Option<Self> {
+        let link = bpf::open(&pinned::folder().join(file.0)).ok()?;
+        Some(Self {
+            link,
+            walk: None,
+            loss,
+        })
+    }
+
+    /// What stays as it is if this one cannot go on.
+    pub const fn loss(&self) -> &'static str {
+        self.loss
+    }
+
+    /// Lets those end that are over: goes on for this long, or until all were looked at. Whether they were.
     pub fn look(&mut self, limit: Duration) -> io::Result<bool> {
         let begun = Instant::now();
         let mut walk = match self.walk.take() {

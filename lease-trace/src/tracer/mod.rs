@@ -135,7 +135,7 @@ pub struct Tracer {
     hooks: Hooks,
     logs: Logs,
     prover: Option<Prover>,
-    lister: Option<Lister>,
+    listers: Vec<Lister>,
     keeper: Keeper,
 }
 
@@ -202,7 +202,7 @@ impl Tracer {
             logs: Logs::of(&hooks),
             hooks,
             prover: Prover::open(),
-            lister: Lister::open(),
+            listers: Lister::open_all(),
             keeper: Keeper::Own(folder, denials, links),
         })
     }
@@ -228,7 +228,7 @@ impl Tracer {
             logs: Logs::of(&hooks),
             hooks,
             prover: Prover::open(),
-            lister: Lister::open(),
+            listers: Lister::open_all(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -279,17 +279,21 @@ impl Tracer {
         Ok(*self.maps.totals()?.pinned != 0)
     }
 
-    /// Lets leases end whose end no hook saw, for this long; whether all were looked at. What keeps it from that is
-    /// told once.
+    /// Lets leases and calls end whose end no hook saw, each for this long; whether all were looked at. What keeps it
+    /// from that is told once.
     pub fn end_lapsed(&mut self, limit: Duration) -> bool {
-        let Some(lister) = &mut self.lister else {
-            return true;
-        };
-        lister.look(limit).unwrap_or_else(|error| {
-            log::warn!("leases whose end a hook missed stay in force from now on: {error}");
-            self.lister = None;
-            true
-        })
+        let mut is_whole = true;
+        self.listers.retain_mut(|lister| match lister.look(limit) {
+            Ok(whole) => {
+                is_whole &= whole;
+                true
+            }
+            Err(error) => {
+                log::warn!("{} from now on: {error}", lister.loss());
+                false
+            }
+        });
+        is_whole
     }
 
     /// Holds the books against the page caches for this long; nothing where that cannot be. What keeps it from

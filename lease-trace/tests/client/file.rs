@@ -58,6 +58,12 @@ pub const COMMANDS: &[Command] = &[
         run: dup_many,
     },
     Command {
+        name: "open-many",
+        arguments: "COUNT PATH",
+        summary: "open(2) to read so often, without slots: they are closed when the process ends",
+        run: open_many,
+    },
+    Command {
         name: "dup2",
         arguments: "OLD NEW",
         summary: "dup2(2) over a slot that is open: that one is closed",
@@ -184,6 +190,14 @@ fn dup_many(actor: &mut Actor, arguments: &Arguments) -> Reply {
         sys::dup(old)?;
     }
     DONE
+}
+
+fn open_many(_: &mut Actor, arguments: &Arguments) -> Reply {
+    let (count, path): (u32, _) = (arguments.number(0)?, arguments.word(1));
+    for _ in 0..count {
+        sys::open(path, libc::O_RDONLY)?;
+    }
+    Ok(value(count))
 }
 
 fn dup2(actor: &mut Actor, arguments: &Arguments) -> Reply {

@@ -1,11 +1,11 @@
 //! Whose pins a lease covers: everybody's who holds a reference to the leased open file description,
 //! however it came to hold it. Each of them is judged when the lease ends.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use crate::harness::{
-    Actor, Monitor, Scratch, Subject, Tool, assert_released_by, expect_zombie, open_lease_and_pin,
-    pin_without_lease,
+    Actor, Enforcement, Monitor, Scratch, Subject, Tool, assert_released_by, expect_zombie,
+    open_lease_and_pin, pin_without_lease,
 };
 
 /// For what takes long in an emulated guest.
@@ -255,4 +255,43 @@ fn a_leases_end_does_not_look_at_each_lease_for_each_descriptor() {
     eprintln!("{took} ns");
     assert!(took < 500_000_000, "{took} ns");
     monitor.barrier();
+}
+
+/// Nor is it looked through all leases for each descriptor that close_range(2) closes.
+#[test]
+fn a_close_range_does_not_look_at_each_lease_for_each_descriptor() {
+    const MANY: u32 = 2500;
+    let scratch = Scratch::new();
+    let path = scratch.file("f");
+    let enforcement = Enforcement::start(
+        "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\nfallback = \"kill\"\n",
+    );
+    let monitor = enforcement.monitor();
+    let (parent, other) = (Actor::start(), Actor::start());
+    for actor in [&parent, &other] {
+        actor.ok(&format!("open-files {}", MANY + 100));
+    }
+    File::create(&path)
+        .and_then(|file| file.set_len(1 << 20))
+        .expect("a file in the scratch folder");
+    parent.ok(&format!("open f {path} ro"));
+    let child = parent.fork("c");
+    for command in pins_through_an_own_open(&path) {
+        parent.ok(&format!("c: {command}"));
+    }
+    // It covers the child, who has no lease of its own.
+    parent.ok("setlease f r");
+    assert_state(child, "covered");
+    other.ok_within(PATIENCE, &format!("lease-often {MANY} {path}"));
+    parent.ok(&format!("c: open first {path} ro"));
+    parent.ok_within(PATIENCE, &format!("c: open-many {MANY} {path}"));
+    parent.ok(&format!("c: open last {path} ro"));
+    let took: u64 = parent
+        .ok_within(PATIENCE, "c: time 1 close_range first last")
+        .parse()
+        .expect("nanoseconds");
+    eprintln!("{took} ns");
+    assert!(took < 500_000_000, "{took} ns");
+    monitor.none_for(child, "zombie");
+    monitor.stop();
 }

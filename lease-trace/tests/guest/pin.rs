@@ -1,9 +1,5 @@
 //! Pins: which ones make a stake, and what becomes of them when the file changes beneath.
 
-use std::fs;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
 use crate::harness::{
     Actor, Monitor, PAGES, Pinned, Scratch, Subject, Tool, assert_about, cannot, expect_rest,
     expect_zombie, open_lease_and_pin, pin_without_lease,
@@ -179,19 +175,7 @@ fn a_mapping_that_is_replaced_meanwhile_is_told_by_its_pages() {
         "uffd u m",
         "begin call register-buffers ring m",
     ]);
-    let waits = || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", actor.pid())).expect("threads");
-        let mut tasks = tasks.flatten();
-        tasks.any(|task| {
-            let place = fs::read_to_string(task.path().join("wchan"));
-            place.is_ok_and(|place| place.contains("userfault"))
-        })
-    };
-    let begun = Instant::now();
-    while !waits() && begun.elapsed() < Duration::from_secs(5) {
-        sleep(Duration::from_millis(10));
-    }
-    if !waits() {
+    if !actor.waits_in("userfault") {
         // 6.1 pins here without letting the lock of the address space go, so that no page can be waited for.
         let refused = actor.attempt("finish call").expect_err("it did not wait");
         assert_eq!(refused.errno, libc::EFAULT, "{refused:?}");

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::harness::{
     Actor, Fate, Holder, Monitor, PAGES, Pinned, ReleasePath, Scratch, Setting, Subject, Tool,
-    deniable_here, expect_zombie, leases_on, no_monitor, open_lease_and_pin, pin_without_lease,
-    release_paths,
+    cannot, deniable_here, expect_zombie, leases_on, no_monitor, open_lease_and_pin,
+    pin_without_lease, release_paths,
 };
 
 /// Kprobes of this kind do not run while this is in force, and nothing counts that.
@@ -311,4 +311,47 @@ fn ends_of_leases_that_were_missed_are_found() {
     assert_eq!(check["leases"], 0, "{check}");
     pinner.ok("unregister-buffers ring");
     monitor.expect_of("at-rest", pinner.pid());
+}
+
+/// A plain kretprobe misses a return while ten others are awaited (kernel/kprobes.c, `register_kretprobe`). What is kept
+/// of such a call goes with its thread.
+#[test]
+fn a_call_whose_return_was_missed_ends_with_its_thread() {
+    const CALLS: usize = 24;
+    let scratch = Scratch::new();
+    let monitor = Monitor::with(&["--attach", "kprobe"]);
+    let mut actor = Actor::start();
+    actor.all(&[
+        &format!("open f {} rw,creat", scratch.file("f")),
+        "truncate f 1M",
+        "mmap m f 1M shared rw",
+        "uffd u m",
+    ]);
+    for number in 0..CALLS {
+        actor.ok(&format!("uring r{number}"));
+        actor.ok(&format!(
+            "begin c{number} register-buffers r{number} m 0 4K"
+        ));
+    }
+    if !actor.waits_in("userfault") {
+        // 6.1 pins here without letting the lock of the address space go, so that no page can be waited for.
+        let refused = actor.attempt("finish c0").expect_err("it did not wait");
+        assert_eq!(refused.errno, libc::EFAULT, "{refused:?}");
+        cannot("wait for a page inside a pin call", libc::EFAULT);
+        return;
+    }
+    actor.ok("close u");
+    for number in 0..CALLS {
+        // What becomes of a call whose page is not there any more is the kernel's affair.
+        _ = actor.attempt(&format!("finish c{number}"));
+    }
+    let check = Tool::run(&["doctor", "--check"]);
+    eprintln!("{check}");
+    actor.end("exit 0");
+    monitor.expect("lost", |lost| {
+        let what = lost["what"].as_str();
+        what.is_some_and(|what| what.contains("a return was missed"))
+    });
+    Tool::run(&["doctor", "--check"]).exits(0);
+    monitor.stop();
 }

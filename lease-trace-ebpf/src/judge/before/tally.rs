@@ -13,6 +13,8 @@ pub struct Tally {
     begun_ns: u64,
     /// The file met last that does not matter: of many references to it only the first is looked at.
     passed: u64,
+    /// Leases listed that may be looked at yet.
+    left: u64,
 }
 
 impl Tally {
@@ -21,6 +23,7 @@ impl Tally {
         Self {
             begun_ns: current::now(),
             passed: loops::zero(),
+            left: last_cover::MOST_LISTED,
         }
     }
 
@@ -31,7 +34,7 @@ impl Tally {
         if file.0 == self.passed {
             return false;
         }
-        if !last_cover::is_own(file) {
+        if !last_cover::is_own_among(file, &mut self.left) {
             loops::keep(&mut self.passed, file.0);
             return false;
         }

@@ -143,6 +143,22 @@ impl Actor {
         }
     }
 
+    /// Whether one of its threads comes to wait, within five seconds, in a kernel function of a name like this.
+    pub fn waits_in(&self, function: &str) -> bool {
+        let waits = || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("threads");
+            tasks.flatten().any(|task| {
+                let place = fs::read_to_string(task.path().join("wchan"));
+                place.is_ok_and(|place| place.contains(function))
+            })
+        };
+        let begun = Instant::now();
+        while !waits() && begun.elapsed() < Duration::from_secs(5) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        waits()
+    }
+
     /// Performs commands that must work, in order.
     pub fn all(&self, commands: &[&str]) {
         for command in commands {

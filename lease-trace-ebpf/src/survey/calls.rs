@@ -1,0 +1,17 @@
+//! Calls that were seen to begin, and whose return was not: the thread has ended since.
+
+use crate::{
+    kernel::{MapElement, TaskPtr},
+    state::calls,
+};
+
+/// One call of `CALLS`.
+#[inline(always)]
+pub fn call(ctx: *const MapElement) {
+    if let Some(thread) = MapElement::key(ctx)
+        && let Some(call) = calls::of_thread(thread)
+        && !TaskPtr(call.task).is_still(thread)
+    {
+        calls::forget(thread);
+    }
+}
