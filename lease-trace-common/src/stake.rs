@@ -93,7 +93,7 @@ pub struct Stake {
     /// Address of the file of the lease that was set or ended last, or of the first pins; it may
     /// be gone.
     pub file: u64,
-    /// 1: the monitor was asked to hold the file.
+    /// 1: the monitor was asked to hold the file; a [`crate::tagged`] count.
     pub held: u64,
     /// When the monitor was asked last to signal the owner, see [`Order`]; 0: never.
     pub ordered: u64,
@@ -111,6 +111,13 @@ pub struct Stake {
     pub context: Context,
     /// Return addresses of the call that took the first pins, innermost first, 0 at the end.
     pub stack: [u64; STACK_LEN],
+}
+
+impl Stake {
+    /// Whether the monitor was asked to hold the file.
+    pub const fn is_held(&self) -> bool {
+        self.held & tagged::VALUE == 1
+    }
 }
 
 /// An order to signal a stake's owner.

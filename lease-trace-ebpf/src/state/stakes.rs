@@ -11,6 +11,7 @@ use lease_trace_common::{
     lease::LeaseInfo,
     share::{self, Table},
     stake::{Order, Stake, StakeKey, Task, pins},
+    tagged,
     word::{self, Change, Word as _},
 };
 
@@ -241,13 +242,15 @@ impl StakeRef {
     /// Marks the stake as held; false if it was already.
     #[inline(always)]
     pub fn hold(self) -> bool {
-        self.held().swap_if(0, 1)
+        let not = tagged::fresh(self.generation);
+        self.held().swap_if(not, not | 1)
     }
 
     /// It is held no more; false if it was not.
     #[inline(always)]
     pub fn unhold(self) -> bool {
-        self.held().swap_if(1, 0)
+        let not = tagged::fresh(self.generation);
+        self.held().swap_if(not | 1, not)
     }
 
     #[inline(always)]
@@ -256,13 +259,13 @@ impl StakeRef {
         unsafe { At::new(&raw mut (*self.record).inherited) }
     }
 
-    /// One more of the leases was set by somebody else.
+    /// One more of the leases was set by somebody else. While it is counted in the word the record is this stake's.
     #[inline(always)]
     pub fn inherit(self) {
         self.inherited().add(1);
     }
 
-    /// One fewer.
+    /// One fewer; to be called before it is taken out of the word.
     #[inline(always)]
     pub fn disinherit(self) {
         self.inherited().add(1_u64.wrapping_neg());
@@ -344,6 +347,7 @@ extern "C" fn stake_make(who: *const Task, started_ns: u64, number: u64) -> i64 
         (*made).started_ns = started_ns;
         (*made).user = u64::from(user);
         (*made).slot = u64::from(inode.slot);
+        (*made).held = tagged::fresh(generation);
         At::new(&raw mut (*made).word).swap_if(0, word::fresh(generation));
     }
     THERE

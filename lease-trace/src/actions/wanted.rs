@@ -31,7 +31,7 @@ pub fn wanted(stakes: &[StakeView], in_force: &InForce, now_ns: u64) -> Vec<Want
     let rule = rule(in_force);
     stakes
         .iter()
-        .filter(|view| view.stake.held == 1 && pins(view.stake.word) > 0)
+        .filter(|view| view.stake.is_held() && pins(view.stake.word) > 0)
         .filter_map(|view| of(view, EventKind::Hold, Action::Hold as u32, rule, now_ns))
         .collect()
 }
