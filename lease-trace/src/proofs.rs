@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::{session::Session, tracer::Tracer};
 
+/// How often it is time to look. What is found at three looks is put right: within two seconds after it was missed.
+pub const LOOKS: Duration = Duration::from_millis(500);
+
 /// When to look next: a walk takes no more than a part of the time, however long it is.
 struct Pace {
     next: Instant,
@@ -68,7 +71,7 @@ pub struct Lapses(Pace);
 
 impl Default for Lapses {
     fn default() -> Self {
-        Self(Pace::new(Duration::from_secs(1)))
+        Self(Pace::new(LOOKS))
     }
 }
 

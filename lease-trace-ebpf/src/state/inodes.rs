@@ -138,7 +138,7 @@ impl InodeRef {
     #[inline(always)]
     pub fn doubt_has_lasted(self, found: u64) -> bool {
         /// Longer than any change of the books is under way.
-        const LASTING_MS: u32 = 1_500;
+        const LASTING_MS: u32 = 900;
         let now_ms = (task::now() / 1_000_000) as u32;
         // Never 0.
         let mark = u64::from((found ^ found >> 32) as u32 | 1);

@@ -194,7 +194,7 @@ impl LeaseRef {
     /// The kernel does not list it; whether that has lasted longer than it takes to set a lease or to end one.
     #[inline(always)]
     pub fn is_missing(self, now_ns: u64) -> bool {
-        const LASTING_MS: u32 = 1_500;
+        const LASTING_MS: u32 = 900;
         let now = (now_ns / 1_000_000) as u32;
         // SAFETY: part of a map value.
         unsafe {

@@ -23,7 +23,7 @@ use crate::{
     exit::Exit,
     filter::Filter,
     kernel::host,
-    proofs::{Lapses, Proofs},
+    proofs::{LOOKS, Lapses, Proofs},
     record::Start,
     rules,
     service::{Service, Store},
@@ -147,6 +147,9 @@ async fn watch(
     let mut tick = time::interval(service.pulse().map_or(TICK, |pulse| pulse.min(TICK)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+    let mut looks = time::interval(LOOKS);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
     session.start(Start {
         pid: process::id(),
         kernel: host::release(),
@@ -192,14 +195,16 @@ async fn watch(
                     session.rule_action(&done)?;
                 }
                 sweep.run(tracer, &mut session, &mut actions, &counts)?;
-                proofs.run(tracer, &mut session)?;
-                lapses.run(tracer);
                 limits.look();
                 moved.look(tracer)?;
                 if reader_is_gone() {
                     return Err(WriteError(io::ErrorKind::BrokenPipe.into()).into());
                 }
                 service.alive(status(&session, &actions, tracer)?);
+            }
+            _ = looks.tick() => {
+                proofs.run(tracer, &mut session)?;
+                lapses.run(tracer);
             }
             question = metrics.asked() => {
                 metrics.answer(question, &mut session, &actions, tracer)?;
