@@ -28,6 +28,8 @@ pub enum EventKind {
     OrphanedPin = 9,
     /// Such pins are gone, or covered again.
     OrphanEnd = 10,
+    /// The last of pins was dropped that had been told of as bare, and had not become a zombie's.
+    BarePinEnd = 11,
 }
 
 impl EventKind {
@@ -43,6 +45,7 @@ impl EventKind {
             Self::Unhold,
             Self::OrphanedPin,
             Self::OrphanEnd,
+            Self::BarePinEnd,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == raw)
@@ -66,7 +69,7 @@ pub struct Event {
     pub inode_id: u64,
     /// Owner of the stake; for `LeaseSet` and `LeaseEnd` the setter of the lease.
     pub owner: Task,
-    /// Who let the lease go (`LeaseEnd`, `Zombie`), who dropped the last pin (`AtRest`).
+    /// Who let the lease go (`LeaseEnd`, `Zombie`), who dropped the last pin (`AtRest`, `BarePinEnd`).
     pub releaser: Task,
     /// Who wanted the lease broken; all zeroes if nobody did.
     pub breaker: Task,
@@ -74,11 +77,11 @@ pub struct Event {
     pub context: Context,
     /// The lease meant; `is_lease()` is false for a bare pin.
     pub lease: LeaseInfo,
-    /// Pin references now; at an `AtRest`, the most there were.
+    /// Pin references now; at an `AtRest` or `BarePinEnd`, the most there were.
     pub pins: u64,
-    /// When the lease went (`Zombie`, `AtRest`); when the first pin was taken (`BarePin`).
+    /// When the lease went (`Zombie`, `AtRest`); when the first pin was taken (`BarePin`, `BarePinEnd`).
     pub since_ns: u64,
-    /// When the first of the pins was taken (`Zombie`, `AtRest`, `BarePin`), else 0.
+    /// When the first of the pins was taken (`Zombie`, `AtRest`, and of bare pins), else 0.
     pub pinned_ns: u64,
     /// [`crate::stake::Stake::started_ns`] of the owner.
     pub started_ns: u64,

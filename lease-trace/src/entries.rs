@@ -229,7 +229,7 @@ pub fn stake(
         size_bytes: size::of(owner.process.pid, &file, &[]),
         holders: others(view, snapshot),
         breaking: (leases > 0).then_some(breaking),
-        held_by: monitor(snapshot).filter(|_| stake.held != 0),
+        held_by: monitor(snapshot).filter(|_| stake.is_held()),
         owner,
         file,
     }

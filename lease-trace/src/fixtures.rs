@@ -64,7 +64,7 @@ pub fn task(tgid: u32, name: &str) -> Task {
 
 /// A notification of this kind about one write lease that client 4711 set 90 s after boot.
 pub fn event(kind: EventKind) -> Event {
-    let leased = kind != EventKind::BarePin;
+    let leased = !matches!(kind, EventKind::BarePin | EventKind::BarePinEnd);
     Event {
         time_ns: 100 * SECOND,
         kind: kind as u32,
@@ -217,6 +217,21 @@ pub fn records() -> Vec<Record> {
     records
 }
 
+fn bare() -> Transition {
+    Transition {
+        releaser: None,
+        cause: None,
+        lease: None,
+        ends_by_itself: None,
+        source: PinSource::default(),
+        file: File {
+            path: FilePath::new(b"/f", lease_trace_common::stake::path_flag::NO_MOUNT),
+            ..file("")
+        },
+        ..zombie(owner(5, "xdpsock"), "", Cause::Close, 64, "")
+    }
+}
+
 fn transitions() -> Vec<Record> {
     let hot = "/srv/database/segments/000017.hot.db";
     let mut unlocked = zombie(
@@ -271,17 +286,10 @@ fn transitions() -> Vec<Record> {
         ends_by_itself: None,
         ..zombie(owner(982, "fio"), "/tmp/f", Cause::Close, 0, "")
     };
-    let bare = Transition {
-        releaser: None,
-        cause: None,
-        lease: None,
-        ends_by_itself: None,
-        source: PinSource::default(),
-        file: File {
-            path: FilePath::new(b"/f", lease_trace_common::stake::path_flag::NO_MOUNT),
-            ..file("")
-        },
-        ..zombie(owner(5, "xdpsock"), "", Cause::Close, 64, "")
+    let bare_end = Transition {
+        releaser: Some(process(6, "kworker/u8:1")),
+        pinned_ms: Some(1_500),
+        ..bare()
     };
     let orphaned = |orphan| Transition {
         releaser: None,
@@ -307,7 +315,8 @@ fn transitions() -> Vec<Record> {
         transition(2, Name::Zombie, unlocked),
         transition(3, Name::Zombie, by_child),
         transition(4, Name::Zombie, killed),
-        transition(5, Name::BarePin, bare),
+        transition(5, Name::BarePin, bare()),
+        transition(7, Name::BarePinEnd, bare_end),
         transition(6, Name::OrphanedPin, orphan),
         transition(8, Name::OrphanEnd, orphan_end),
         transition(14, Name::AtRest, released),

@@ -206,6 +206,7 @@ impl Ledger {
         let ended = match kind {
             EventKind::LeaseSet
             | EventKind::BarePin
+            | EventKind::BarePinEnd
             | EventKind::OrphanedPin
             | EventKind::OrphanEnd => None,
             _ => Cause::from_raw(event.lease.cause),
@@ -224,7 +225,9 @@ impl Ledger {
         });
         Transition {
             owner,
-            releaser: ended.and_then(|_| releaser(&event.releaser)),
+            releaser: (ended.is_some() || kind == EventKind::BarePinEnd)
+                .then(|| releaser(&event.releaser))
+                .flatten(),
             breaker: ended.and_then(|_| releaser(&event.breaker)),
             file: File {
                 path: FilePath::new(path, event.path_flags),
@@ -240,14 +243,23 @@ impl Ledger {
                 EventKind::Zombie | EventKind::AtRest => Some(event.lease.ends_by_itself()),
                 _ => None,
             },
-            pinned_ms: (event.pinned_ns != 0
-                && matches!(kind, EventKind::Zombie | EventKind::AtRest))
-            .then(|| elapsed_ms(event.pinned_ns, event.since_ns)),
+            pinned_ms: pinned_until_ns(kind, event)
+                .filter(|_| event.pinned_ns != 0)
+                .map(|until_ns| elapsed_ms(event.pinned_ns, until_ns)),
             zombie_ms: (kind == EventKind::AtRest)
                 .then(|| elapsed_ms(event.since_ns, event.time_ns)),
             orphan: Orphan::default(),
             rule_action: None,
         }
+    }
+}
+
+/// Until when `pinned_ms` counts.
+const fn pinned_until_ns(kind: EventKind, event: &Event) -> Option<u64> {
+    match kind {
+        EventKind::Zombie | EventKind::AtRest => Some(event.since_ns),
+        EventKind::BarePinEnd => Some(event.time_ns),
+        _ => None,
     }
 }
 
@@ -257,6 +269,7 @@ const fn has_pins(kind: EventKind) -> bool {
         EventKind::Zombie
             | EventKind::AtRest
             | EventKind::BarePin
+            | EventKind::BarePinEnd
             | EventKind::Action
             | EventKind::OrphanedPin
             | EventKind::OrphanEnd
@@ -363,6 +376,15 @@ mod tests {
         assert!(set.cause.is_none() && set.pins.is_none() && set.releaser.is_none());
         let bare = enter(&mut Ledger::default(), &fixtures::event(EventKind::BarePin));
         assert!(bare.lease.is_none() && bare.cause.is_none() && bare.pins.is_some());
+    }
+
+    #[test]
+    fn the_end_of_bare_pins_says_how_long_they_were_there_and_who_dropped_the_last() {
+        let event = fixtures::event(EventKind::BarePinEnd);
+        let end = enter(&mut Ledger::default(), &event);
+        assert_eq!(end.pinned_ms, Some(8_000));
+        assert!(end.releaser.is_some_and(|who| who.pid == 4711));
+        assert!(end.lease.is_none() && end.cause.is_none() && end.pins == Some(256));
     }
 
     #[test]

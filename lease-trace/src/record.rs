@@ -103,7 +103,7 @@ pub struct Transition {
     /// The process is ending, and its pins go with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_by_itself: Option<bool>,
-    /// How long the first of the pins had been there when the lease went.
+    /// How long the first of the pins had been there when the lease went, or the last of bare pins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned_ms: Option<u64>,
     /// How long the zombie lasted.

@@ -98,13 +98,14 @@ pub fn stake(kind: EventKind, inode: InodeRef, stake: StakeRef, pins: u64) {
     );
 }
 
-/// Notifies of pins without a lease, of which there may be very many: not if it would take the room of breaches.
+/// Notifies of pins without a lease and of their end, of which there may be very many: not if it would take the room of
+/// breaches.
 #[inline(always)]
-pub fn bare_pin(inode: InodeRef, of: StakeRef, pins: u64) {
+pub fn bare_pin(kind: EventKind, inode: InodeRef, of: StakeRef, pins: u64) {
     if is_nearly_full() {
         count(Count::LostRing, 1);
     } else {
-        stake(EventKind::BarePin, inode, of, pins);
+        stake(kind, inode, of, pins);
     }
 }
 
@@ -122,7 +123,7 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         kind: kind as u32,
         inode: inode.get(),
         owner: &stake.owner,
-        releaser: if kind == EventKind::AtRest as u64 {
+        releaser: if kind == EventKind::AtRest as u64 || kind == EventKind::BarePinEnd as u64 {
             None
         } else {
             Some(&stake.releaser)
@@ -131,7 +132,7 @@ extern "C" fn notify_stake(kind: u64, slot: u64, tgid: u64, inode_id: u64, pins:
         context: &stake.context,
         lease: &stake.lease,
         pins,
-        since_ns: if kind == EventKind::BarePin as u64 {
+        since_ns: if kind == EventKind::BarePin as u64 || kind == EventKind::BarePinEnd as u64 {
             stake.pinned_ns
         } else {
             stake.released_ns

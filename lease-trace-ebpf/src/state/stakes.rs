@@ -214,6 +214,13 @@ impl StakeRef {
         }
     }
 
+    /// Notes whether its pins have been told of as bare.
+    #[inline(always)]
+    pub fn note_bare(self, is_bare: bool) {
+        // SAFETY: `record` is a map value.
+        unsafe { (*self.record).bare = u64::from(is_bare) };
+    }
+
     #[inline(always)]
     fn held(self) -> At {
         // SAFETY: `held` is part of a map value.

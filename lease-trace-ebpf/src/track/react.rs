@@ -34,7 +34,8 @@ pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
     if change.is(Change::LEASED) {
         notes::leave(stake, inode.slot, on::ZOMBIE, 0);
     } else {
-        notify::bare_pin(inode, stake, change.pins());
+        stake.note_bare(true);
+        notify::bare_pin(EventKind::BarePin, inode, stake, change.pins());
         notes::leave_bare(stake, inode.slot);
     }
     told(inode, stake);
@@ -84,6 +85,9 @@ extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
     };
     if change.is(Change::AT_REST) {
         rest(inode, stake);
+    } else if stake.get().bare != 0 {
+        stake.note_bare(false);
+        notify::bare_pin(EventKind::BarePinEnd, inode, stake, stake.get().peak);
     }
     // What comes after is no matter of an order for what was.
     stake.forget_order();
@@ -119,6 +123,7 @@ pub fn lease_ended(inode: InodeRef, stake: StakeRef, change: Change, cause: u32)
         return;
     }
     if change.is(Change::ZOMBIE) {
+        stake.note_bare(false);
         count(Count::Zombies, 1);
         notify::wake();
         notify::stake(EventKind::Zombie, inode, stake, change.pins());

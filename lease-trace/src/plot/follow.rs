@@ -96,6 +96,7 @@ impl Row {
                     words: pin_words("pins without a lease", event),
                 });
             }
+            Name::BarePinEnd => self.bare_end(at, event, begin),
             Name::OrphanedPin => {
                 self.orphan.get_or_insert_with(|| Open {
                     from: Edge::At(at),
@@ -118,7 +119,7 @@ impl Row {
         for lease in std::mem::take(&mut self.leases) {
             close(Kind::Lease, lease, to);
         }
-        // A monitor says nothing of the end of bare pins.
+        // Recordings of before had no end of bare pins.
         if let Some(bare) = self.bare.take() {
             let Open { from, words } = bare;
             let seen = match from {
@@ -184,6 +185,15 @@ impl Row {
             from: Edge::At(at),
             words: zombie_words(event),
         });
+    }
+
+    fn bare_end(&mut self, at: Micros, event: &Event, begin: Micros) {
+        let open = self.bare.take().unwrap_or_else(|| Open {
+            from: since(event.pinned_ms.map(|ms| before(at, ms)), begin),
+            words: pin_words("pins without a lease", event),
+        });
+        self.bars
+            .push(bar(Kind::Bare, open.from, Edge::At(at), open.words));
     }
 
     fn at_rest(&mut self, at: Micros, event: &Event, begin: Micros) {

@@ -37,6 +37,7 @@ pub enum Name {
     Zombie,
     AtRest,
     BarePin,
+    BarePinEnd,
     OrphanedPin,
     OrphanEnd,
     /// Whatever came of a rule.
@@ -71,6 +72,7 @@ impl Name {
             "zombie" => Self::Zombie,
             "at-rest" => Self::AtRest,
             "bare-pin" => Self::BarePin,
+            "bare-pin-end" => Self::BarePinEnd,
             "orphaned-pin" => Self::OrphanedPin,
             "orphan-end" => Self::OrphanEnd,
             "corrected" => Self::Corrected,

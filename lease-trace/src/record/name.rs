@@ -18,6 +18,7 @@ pub enum Name {
     Zombie,
     AtRest,
     BarePin,
+    BarePinEnd,
     /// Pins whose owner has no reference to the leased file any more, which others keep.
     OrphanedPin,
     /// The end of that, other than as a zombie.
@@ -54,6 +55,7 @@ impl Name {
             Self::Zombie => "zombie",
             Self::AtRest => "at-rest",
             Self::BarePin => "bare-pin",
+            Self::BarePinEnd => "bare-pin-end",
             Self::OrphanedPin => "orphaned-pin",
             Self::OrphanEnd => "orphan-end",
             Self::Reported => "reported",
@@ -87,6 +89,7 @@ impl Name {
             EventKind::BarePin => Self::BarePin,
             EventKind::OrphanedPin => Self::OrphanedPin,
             EventKind::OrphanEnd => Self::OrphanEnd,
+            EventKind::BarePinEnd => Self::BarePinEnd,
             EventKind::Hold => Self::Held,
             EventKind::Unhold => Self::HoldEnd,
             EventKind::Action => Self::of_action(

@@ -33,7 +33,7 @@ const SPECIAL: [&str; 13] = [
     "stack",
 ];
 
-pub const SHAPES: [Shape; 8] = [
+pub const SHAPES: [Shape; 9] = [
     Shape {
         names: &[Name::LeaseSet],
         says: "A lease was set (only with --all-events).",
@@ -65,6 +65,14 @@ pub const SHAPES: [Shape; 8] = [
         says: "A process pinned pages of a file that no lease of its own covers.",
         required: &["pins"],
         optional: &[],
+    },
+    Shape {
+        names: &[Name::BarePinEnd],
+        says: "The last of pins went that had been told of as bare. `pins` is the most there were; \
+               `releaser` is who dropped the last one; `lease` has come to cover them meanwhile. Of \
+               bare pins that become a zombie's `at-rest` is the end.",
+        required: &["pins"],
+        optional: &["pinned_ms", "releaser", "lease"],
     },
     Shape {
         names: &[Name::OrphanedPin],

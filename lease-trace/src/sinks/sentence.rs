@@ -34,6 +34,7 @@ const fn is_rule_action(event: Name) -> bool {
             | Name::LeaseSet
             | Name::LeaseEnd
             | Name::BarePin
+            | Name::BarePinEnd
             | Name::OrphanedPin
             | Name::OrphanEnd
     )
@@ -90,6 +91,18 @@ fn transition(event: Name, what: &Transition) -> String {
             format!("at rest: the last pins of {owner} on {path} are gone{after}")
         }
         Name::BarePin => format!("bare pin: {owner} has {pins} on {path}{through} without a lease"),
+        Name::BarePinEnd => {
+            let after = what
+                .pinned_ms
+                .map_or_else(String::new, |ms| format!(" after {}", text::age(ms)));
+            let by = match &what.releaser {
+                Some(other) if other.pid != what.owner.process.pid => {
+                    format!(", the last dropped by {}", who(other))
+                }
+                _ => String::new(),
+            };
+            format!("bare pin end: the pins of {owner} on {path} are gone{after}{by}")
+        }
         Name::OrphanedPin => {
             let kept = what.orphan.holders.as_deref().map(text::people);
             let kept = kept.unwrap_or_default();
@@ -156,6 +169,7 @@ mod tests {
         zombie: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and no lease any more (break-timeout, released by fio-child[983], broken by cp[77])
         zombie: ib_write_bw[1048577] has 8 pins on /tmp/a\nb (deleted) through vfio (15 uverbs0) and no lease any more (killed)
         bare pin: xdpsock[5] has 64 pins on …/f without a lease
+        bare pin end: the pins of xdpsock[5] on …/f are gone after 1.5s, the last dropped by kworker/u8:1[6]
         orphaned pin: fio[982] has 4096 pins on /tmp/f through io_uring (15 [io_uring]) and dropped the leased file, which fio-child[983] keeps
         orphan end: the pins of fio[982] on /tmp/f are orphaned no longer (pins-gone)
         at rest: the last pins of rdma-client[4711] on /srv/database/segments/000017.hot.db are gone after 12.3s

@@ -55,7 +55,7 @@ impl<W: Write, T: Write> Table<W, T> {
             doubtful,
             source,
             ends_by_itself,
-            pinned_ms: _,
+            pinned_ms,
             zombie_ms,
             orphan,
             rule_action,
@@ -67,6 +67,7 @@ impl<W: Write, T: Write> Table<W, T> {
         );
         let age = match (record.event, lease) {
             (Name::AtRest, _) => zombie_ms.map_or_else(|| "?".to_owned(), text::age),
+            (Name::BarePinEnd, _) => pinned_ms.map_or_else(|| "?".to_owned(), text::age),
             (Name::OrphanEnd, _) => orphan.orphaned_ms.map_or_else(|| "?".to_owned(), text::age),
             (Name::Zombie | Name::LeaseEnd | Name::OrphanedPin, Some(lease)) => {
                 lease.held_ms.map_or_else(|| "?".to_owned(), text::age)
@@ -75,8 +76,11 @@ impl<W: Write, T: Write> Table<W, T> {
         };
         let (path, deleted) = text::path(file.path.as_ref());
         let note = match releaser {
-            // Who dropped the last pin of a zombie does not matter to anybody at a glance.
-            Some(who) if who.pid != owner.process.pid && record.event != Name::AtRest => {
+            // Who dropped the last pin does not matter to anybody at a glance.
+            Some(who)
+                if who.pid != owner.process.pid
+                    && !matches!(record.event, Name::AtRest | Name::BarePinEnd) =>
+            {
                 format!("{deleted} (released by {})", text::process(who))
             }
             _ => deleted.to_owned(),
@@ -133,7 +137,7 @@ impl<W: Write, T: Write> Table<W, T> {
             | Name::WouldHold
             | Name::WouldStop
             | Name::WouldKill => Some(YELLOW),
-            Name::AtRest | Name::OrphanEnd => Some(GREEN),
+            Name::AtRest | Name::BarePinEnd | Name::OrphanEnd => Some(GREEN),
             _ => None,
         };
         match colour {
@@ -337,6 +341,7 @@ mod tests {
         08:15:04 zombie     ib_write… 1048577 killed*  10.0s     8 vfio     /tmp/a\nb
                  (deleted)
         08:15:05 bare-pin   xdpsock         5 -            -    64 ?        …/f
+        08:15:07 bare-pin-… xdpsock         5 -         1.5s    64 ?        …/f
         08:15:06 orphaned-… fio           982 -        10.0s  4096 io_uring /tmp/f
                  (kept by fio-child[983])
         08:15:08 orphan-end fio           982 -         2.0s  4096 io_uring /tmp/f
@@ -363,6 +368,7 @@ mod tests {
         08:15:03 zombie       fio                 982 break-timeout     ?    4096 io_uring     /tmp/f (released by fio-child[983]) (broken by cp[77])
         08:15:04 zombie       ib_write_bw     1048577 killed*       10.0s       8 vfio         /tmp/a\nb (deleted)
         08:15:05 bare-pin     xdpsock               5 -                 -      64 ?            …/f
+        08:15:07 bare-pin-end xdpsock               5 -              1.5s      64 ?            …/f
         08:15:06 orphaned-pin fio                 982 -             10.0s    4096 io_uring     /tmp/f (kept by fio-child[983])
         08:15:08 orphan-end   fio                 982 -              2.0s    4096 io_uring     /tmp/f (pins-gone)
         08:15:14 at-rest      rdma-client        4711 unlock        12.3s     256 rdma_rxe     /srv/database/segments/000017.hot.db

@@ -16,7 +16,7 @@ pub const fn is_candidate(view: &StakeView) -> bool {
 /// The same of the stake alone.
 pub const fn is_candidate_stake(stake: &Stake) -> bool {
     let word = stake.word;
-    stake::pins(word) > 0 && stake::leases(word) > 0 && word & ZOMBIE == 0 && stake.held == 0
+    stake::pins(word) > 0 && stake::leases(word) > 0 && word & ZOMBIE == 0 && !stake.is_held()
 }
 
 /// Who holds leased files of which inode: what a walk has found, to be asked in one step however

@@ -32,12 +32,13 @@ const LAST: usize = 50;
 
 /// So many steps must have come to all of [`COME_UP`], or they are chosen badly.
 const ENOUGH: usize = 4000;
-const COME_UP: [&str; 19] = [
+const COME_UP: [&str; 20] = [
     "lease-set",
     "lease-end",
     "zombie",
     "at-rest",
     "bare-pin",
+    "bare-pin-end",
     "leased row",
     "covered row",
     "zombie row",

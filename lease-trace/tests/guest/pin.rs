@@ -297,3 +297,46 @@ fn those_older_than_the_tool_are_not_made_up() {
         "unlock",
     );
 }
+
+/// What was told as bare has an end: the last pin, by whomever it was dropped, whether a lease has come to cover it
+/// meanwhile or not. A zombie's end is `at-rest`.
+#[test]
+fn the_end_of_bare_pins_is_told() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    let file = pin_without_lease(&actor, &scratch.file("bare"));
+    monitor.expect_of("bare-pin", actor.pid());
+    actor.ok("unregister-buffers ring");
+    let end = monitor.expect_of("bare-pin-end", actor.pid());
+    assert_about(&end, actor.pid(), &file);
+    assert_eq!(end["pins"], PAGES, "{end}");
+    assert_eq!(end["releaser"]["pid"], actor.pid(), "{end}");
+    assert!(end["pinned_ms"].is_u64(), "{end}");
+    assert!(end.get("lease").is_none(), "{end}");
+
+    // The kernel drops the pins of a ring in the background.
+    let behind = Actor::start();
+    pin_without_lease(&behind, &scratch.file("ring"));
+    behind.ok("close ring");
+    let end = monitor.expect_of("bare-pin-end", behind.pid());
+    assert_ne!(end["releaser"]["pid"], behind.pid(), "{end}");
+
+    let late = Actor::start();
+    let path = scratch.file("late");
+    pin_without_lease(&late, &path);
+    late.all(&[&format!("open f {path} rw"), "setlease f w"]);
+    late.ok("unregister-buffers ring");
+    let end = monitor.expect_of("bare-pin-end", late.pid());
+    assert_eq!(end["lease"]["mode"], "write", "{end}");
+
+    let zombie = Actor::start();
+    let path = scratch.file("zombie");
+    pin_without_lease(&zombie, &path);
+    zombie.all(&[&format!("open f {path} rw"), "setlease f w", "setlease f u"]);
+    monitor.expect_of("zombie", zombie.pid());
+    zombie.ok("unregister-buffers ring");
+    monitor.expect_of("at-rest", zombie.pid());
+    monitor.barrier();
+    monitor.none_for(zombie.pid(), "bare-pin-end");
+}

@@ -103,6 +103,8 @@ struct Buffer {
 struct Stake {
     pins: i64,
     zombie: bool,
+    /// Its pins were told as bare, and neither their end nor a zombie.
+    bare: bool,
     /// The leases that cover it, as far as anybody has had reason to look.
     leases: BTreeSet<Id>,
 }

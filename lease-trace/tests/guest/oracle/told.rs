@@ -36,12 +36,13 @@ pub struct Told {
 }
 
 /// The events that follow from a step at once, and the members of each that are compared.
-const EVENTS: [(&str, &[&str]); 5] = [
+const EVENTS: [(&str, &[&str]); 6] = [
     ("lease-set", &[]),
     ("lease-end", &["cause", "releaser"]),
     ("zombie", &["cause", "releaser", "pins"]),
     ("at-rest", &[]),
     ("bare-pin", &["pins"]),
+    ("bare-pin-end", &[]),
 ];
 
 impl Row {

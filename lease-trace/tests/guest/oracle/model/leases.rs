@@ -84,6 +84,7 @@ impl Model {
             stake.leases = covers_by_descriptor;
             if stake.leases.is_empty() {
                 stake.zombie = true;
+                stake.bare = false;
                 self.told.push(told("zombie", pid, stake.pins));
             }
         }

@@ -98,6 +98,7 @@ impl Model {
             stake.leases.extend(found);
         }
         if stake.pins == 0 && stake.leases.is_empty() {
+            stake.bare = true;
             self.told.push(Told {
                 pins: pages,
                 ..Told::plain("bare-pin", pid, self.inodes[&inode].ino)
@@ -120,9 +121,12 @@ impl Model {
             }
             // Without pins nobody is covered by what others have set.
             stake.leases = own;
+            let was_bare = std::mem::take(&mut stake.bare);
+            let ino = self.inodes[&inode].ino;
             if std::mem::take(&mut stake.zombie) {
-                let ino = self.inodes[&inode].ino;
                 self.told.push(Told::plain("at-rest", pid, ino));
+            } else if was_bare {
+                self.told.push(Told::plain("bare-pin-end", pid, ino));
             }
         }
     }
