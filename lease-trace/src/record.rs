@@ -214,7 +214,7 @@ pub struct End {
     /// Zombies that are still there.
     pub zombies: u64,
     /// All pins while it ran, by both counts.
-    #[serde(rename = "audit", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_check: Option<CrossCheck>,
     /// What each rule came to since it was put in force.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

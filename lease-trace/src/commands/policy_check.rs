@@ -186,7 +186,7 @@ struct Page<'a> {
     hold_limit_ms: Option<u64>,
     rules: &'a [Explained],
     consumers: &'a [String],
-    #[serde(rename = "frames", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     text_ranges: Option<usize>,
     when_full: &'static str,
     said: Vec<Said<'a>>,
@@ -337,7 +337,6 @@ fallback = \"report\"
         {
           "consumers": [],
           "file": "policy.toml",
-          "frames": 0,
           "hold_limit_ms": 300000,
           "kernel": "6.1.0",
           "mode": "monitor",
@@ -365,6 +364,7 @@ fallback = \"report\"
               "what": "rule r: on this kernel, deny cannot be had for close: the system call is not modifiable"
             }
           ],
+          "text_ranges": 0,
           "when_full": "When the kernel's maps are full, a release goes through (fails open), and is counted and reported as lost."
         }
         "#);

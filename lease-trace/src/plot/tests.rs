@@ -48,7 +48,12 @@ fn usual() -> Vec<String> {
             "at-rest",
             r#","lease":{"kind":"lease","mode":"write","held_ms":4000},"cause":"unlock","pins":256,"consumer":"io_uring","zombie_ms":4000"#,
         ),
-        line("10.000000", "end", ""),
+        // `audit` is what `cross_check` was called once.
+        line(
+            "10.000000",
+            "end",
+            r#","audit":{"taken":256,"dropped":256,"kernel_taken":256,"kernel_dropped":256,"escaped":0}"#,
+        ),
     ]
 }
 

@@ -84,7 +84,7 @@ mod tests {
         {"time":"2026-03-04T08:15:15.001500Z","event":"hold-end","pid":4711,"comm":"rdma-client","uid":1000,"cgroup":"/system.slice/db.service","unit":"db.service","releaser":{"pid":4711,"comm":"rdma-client"},"path":"/srv/f","dev":"0:45","ino":131090,"lease":{"kind":"lease","mode":"write","held_ms":10000},"cause":"close","pins":256,"rule":"rdma-exports","action":"hold","outcome":"limit","thread":4712,"stack":["lease_modify","generic_setlease"]}
         {"time":"2026-03-04T08:15:16.001500Z","event":"corrected","path":"/tmp/f","dev":"0:45","ino":131090,"pins_counted":5,"pins_found":0}
         {"time":"2026-03-04T08:15:16.001500Z","event":"lost","what":"notifications found no room in the ring buffer","count":3}
-        {"time":"2026-03-04T08:15:20.001500Z","event":"end","events":5,"by_event":{"zombie":3,"at-rest":1,"bare-pin":1},"lost":3,"zombies":1,"audit":{"taken":900,"dropped":644,"kernel_taken":903,"kernel_dropped":644,"escaped":3},"rules":{"rdma-exports":{"denied":1,"would-kill":1}}}
+        {"time":"2026-03-04T08:15:20.001500Z","event":"end","events":5,"by_event":{"zombie":3,"at-rest":1,"bare-pin":1},"lost":3,"zombies":1,"cross_check":{"taken":900,"dropped":644,"kernel_taken":903,"kernel_dropped":644,"escaped":3},"rules":{"rdma-exports":{"denied":1,"would-kill":1}}}
         "#);
     }
 }

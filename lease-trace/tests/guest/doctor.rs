@@ -80,7 +80,7 @@ fn nothing_escapes_a_cross_check() {
     actor.ok("register-buffers ring m");
     assert_eq!(pinned.since(), PAGES);
     let stopped = monitor.stop();
-    let of_monitor = &stopped.summary["audit"];
+    let of_monitor = &stopped.summary["cross_check"];
     assert_eq!(of_monitor["escaped"], 0, "{stopped:?}");
     assert!(
         of_monitor["taken"].as_i64() > Some(turns * PAGES),
