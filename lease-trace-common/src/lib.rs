@@ -44,7 +44,7 @@ pub const PATH_LEN: usize = 1784;
 /// Longest name of one component (include/uapi/linux/limits.h, NAME_MAX), rounded up.
 pub const NAME_SLACK: usize = 256;
 
-/// Frames kept of the stack that asked for a pin.
+/// Frames kept of the stack that asked for a pin: 128 bytes of each stake and of each notification.
 pub const STACK_LEN: usize = 16;
 
 /// Lets a record cross the map boundary in userspace.

@@ -6,7 +6,8 @@
 
 use crate::{cause::Cause, lease::Kind};
 
-/// Rules of one policy at most.
+/// Rules of one policy at most: each breach is held against all of them in turn, in the hook. A power of two, since the
+/// number of a rule is masked by it.
 pub const RULES: u32 = 32;
 /// Policies there is room for: the one in force and those that a program may still be reading. Two bits
 /// of the [`Header`].

@@ -111,7 +111,7 @@ offsets! {
     range_locked: IfAny [vfio_dma.locked_vm],
 }
 
-/// How many drivers there is room for.
+/// How many drivers there is room for: those that `kernel/owners.rs` of the user side knows, which an assertion holds.
 pub const DRIVERS: usize = 8;
 
 /// Where a driver's region has its `struct ib_mr` and its pointer to a `struct ib_umem`, in bytes.
@@ -223,7 +223,7 @@ pub struct Part {
     pub zero: u32,
 }
 
-/// Parts that one run of the program has room for.
+/// Parts that one run of the program has room for, in 320 KiB; the next run has what is left.
 pub const PARTS: u32 = 4096;
 
 /// What a run of the program is asked for, where it is, and what it came to. All words, so that the

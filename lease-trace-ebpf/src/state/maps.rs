@@ -35,17 +35,27 @@ use crate::bpf::{atomic::At, task};
 pub static LEASES: HashMap<LeaseKey, Lease> =
     HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
-/// Entries of the maps that `CONFIG.capacity` sizes, until it does.
+/// Entries of the maps that `CONFIG.capacity` sizes, until it does. Those that are arrays are there from the start, and
+/// walks go through all that there is room for (docs/cost.md).
 const CAPACITY: u32 = 65_536;
 
 /// Who wanted a lease on a file broken last, by the address of the inode that has its pages.
 #[map]
-pub static BREAKERS: LruHashMap<u64, Task> = LruHashMap::with_max_entries(1024, 0);
+pub static BREAKERS: LruHashMap<u64, Task> = LruHashMap::with_max_entries(BREAKERS_LEN, 0);
+
+/// Few, since this kind of map is allocated at once. An entry matters from the break to the lease's end, which is
+/// `fs.lease-break-time` seconds at most: only more files with leases that are opened meanwhile push it out, and then
+/// nothing but a name is missing.
+const BREAKERS_LEN: u32 = 1 << 10;
 
 /// References to leased files that one system call would drop, counted while it is looked at: what is left of
 /// calls that are over makes room by itself.
 #[map]
-pub static TALLY: LruHashMap<TallyKey, u64> = LruHashMap::with_max_entries(4096, 0);
+pub static TALLY: LruHashMap<TallyKey, u64> = LruHashMap::with_max_entries(TALLY_LEN, 0);
+
+/// Allocated at once. Only files whose lease is the last cover of the caller's own pins are counted here: as many at
+/// one time, over all calls. For what is pushed out a rule's `fallback` applies (docs/enforcement.md).
+const TALLY_LEN: u32 = 1 << 12;
 
 /// A file, in one look at one call.
 #[repr(C)]
@@ -82,17 +92,29 @@ pub static PATHS: HashMap<u64, Path> = HashMap::with_max_entries(CAPACITY, BPF_F
 /// Folios that left the page cache while pinned, by their address.
 #[map]
 pub static DETACHED: HashMap<u64, Detached> =
-    HashMap::with_max_entries(1_048_576, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(DETACHED_LEN, BPF_F_NO_PREALLOC);
+
+/// 4 GiB in folios of a page. The buckets, as many, are there from the start, and whoever looks for the folios of one
+/// inode goes through all of them, up to three times for a release that is judged: more would make both longer.
+const DETACHED_LEN: u32 = 1 << 20;
 
 /// Calls entered and not yet left, by thread: their arguments, and the mark that says a pin
 /// call is under way.
 #[map]
-pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+pub static CALLS: HashMap<u64, Call> = HashMap::with_max_entries(CALLS_LEN, BPF_F_NO_PREALLOC);
+
+/// Threads inside such a call at once, which is twice as many as a kernel gives pids by default
+/// (`PID_MAX_DEFAULT`, include/linux/threads.h).
+const CALLS_LEN: u32 = 1 << 16;
 
 /// Stacks of pin calls on their way into a stake, by thread.
 #[map]
 pub static STACKS: HashMap<u64, [u64; STACK_LEN]> =
-    HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(STACKS_LEN, BPF_F_NO_PREALLOC);
+
+/// An entry stays for one run of a program: more are there only where more processors than this, or tasks preempted in
+/// programs, take first pins or judge at one moment. Without room the stack is missing, and nothing else.
+const STACKS_LEN: u32 = 1 << 12;
 
 /// The policy in force, see `policy::index`.
 #[map]
@@ -124,13 +146,19 @@ pub static HITS: Array<u64> = Array::with_max_entries(policy::ROWS * policy::HIT
 /// Stakes to be judged before the current program ends, or once the kernel has given up `flc_lock`, by thread and
 /// number. What a thread leaves behind that was not judged makes room for others.
 #[map]
-pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(4_096, 0);
+pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(PENDING_LEN, 0);
+
+/// Allocated at once. A note is there until its thread's program or system call ends: those of so many threads that are
+/// in breach at one moment, with `notes::MOST` each, find room beside each other: 1,024.
+const PENDING_LEN: u32 = 1 << 12;
 
 /// Notifications.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(RING, 0);
 
-/// Bytes of [`EVENTS`].
+/// Bytes of [`EVENTS`]: some 6,000 notifications with short paths, which wait there only until the monitor's own thread
+/// has taken them out (docs/cost.md). A monitor maps them twice, and with 8 MiB they are the largest part of the 20 MiB
+/// that it is to take at most.
 pub const RING: u32 = 4 << 20;
 
 /// Wakes whoever waits for pins to go: nobody reads the records, see `notify::wake`.
@@ -170,6 +198,9 @@ pub static mut LAST: Line = Line::new(0);
 /// Slots of inodes with a batch, see `InodeRef::batch_of_mapping`.
 #[unsafe(no_mangle)]
 pub static mut HINTS: Hints = Hints([0; HINTED]);
+/// A power of two: the lowest bits of an address are the index, without a shift. Addresses of inodes are some hundred
+/// bytes from each other, so that a few of these are used for each file. Where two files have the same, the other one's
+/// drops take the longer way.
 pub const HINTED: usize = 1024;
 
 /// How many records there are of inodes with such addresses, see `InodeRef::find_seldom`: a map of one value, in a
