@@ -9,6 +9,10 @@ pub enum Logged {
     Doubt,
     /// The books were put right.
     Correction,
+    /// Somebody was to be judged, and pins that are counted may be gone or another's.
+    Uncertain,
+    /// A breach found no room among the notes of its thread.
+    Unjudged,
 }
 
 impl Logged {
@@ -28,6 +32,15 @@ impl Logged {
         }
         if number == Self::Correction.number() {
             return Some(("pins were taken out of the count", "inode record"));
+        }
+        if number == Self::Uncertain.number() {
+            return Some((
+                "pins may be gone, or another's, and nobody is judged by them",
+                "inode record",
+            ));
+        }
+        if number == Self::Unjudged.number() {
+            return Some(("breaches found no room to be judged", "inode"));
         }
         let count = *Count::ALL.get(usize::try_from(number).ok()?)?;
         let subject = match count {
@@ -50,7 +63,9 @@ mod tests {
             let words = Logged::words(number as u64).map(|(what, _)| what);
             assert_eq!(words, count.loss());
         }
-        assert!(Logged::words(Logged::Correction.number()).is_some());
-        assert_eq!(Logged::words(Logged::Correction.number() + 1), None);
+        for number in Count::LEN as u64..=Logged::Unjudged.number() {
+            assert!(Logged::words(number).is_some(), "{number}");
+        }
+        assert_eq!(Logged::words(Logged::Unjudged.number() + 1), None);
     }
 }

@@ -1,18 +1,20 @@
 //! Notes: what is to be judged before the program ends, where there is stack left. `judge` reads them.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use lease_trace_common::{count::Count, policy::on};
+use lease_trace_common::{count::Count, logged::Logged, policy::on};
 
 use crate::{
     kernel::current,
     state::{
+        losses::logged,
         maps::{PENDING, Pending, count},
         policy,
         stakes::StakeRef,
     },
 };
 
-/// Breaches of one program that are judged; a lease that covers more processes is rare.
+/// Breaches of one program that are judged; a lease that covers more processes is rare. Each may take three looks at all
+/// that a file has pinned before its release ends (docs/cost.md), so that more would make it longer.
 pub const MOST: u64 = 4;
 
 /// Leaves a note: this stake is in breach (a `policy::on` bit and how the lease went), or, with a
@@ -63,6 +65,7 @@ extern "C" fn notes_note(packed: u64, slot: u64, inode_id: u64) -> i64 {
         }
     }
     count(Count::ActionsFailed, 1);
+    logged(Logged::Unjudged, 1, inode_id);
     -1
 }
 

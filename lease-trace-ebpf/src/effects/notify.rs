@@ -20,6 +20,7 @@ use crate::{
     kernel::{FileLease, opaque},
     state::inodes::InodeRef,
     state::leases::LeaseRef,
+    state::losses::lost,
     state::maps::{EVENTS, PATHS, RING, STACKS, WAKE, control_flag, count},
     state::policy::Match,
     state::stakes::StakeRef,
@@ -103,7 +104,7 @@ pub fn stake(kind: EventKind, inode: InodeRef, stake: StakeRef, pins: u64) {
 #[inline(always)]
 pub fn bare_pin(kind: EventKind, inode: InodeRef, of: StakeRef, pins: u64) {
     if is_nearly_full() {
-        count(Count::LostRing, 1);
+        lost(Count::LostRing, 1, of.key.inode);
     } else {
         stake(kind, inode, of, pins);
     }
@@ -197,14 +198,15 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
     0
 }
 
-/// Whether anybody wants to hear of leases set and ended, and there is room to tell it.
+/// Whether anybody wants to hear of leases set and ended, and there is room to tell it. It is asked before the lease
+/// has been found that it is about, so the log of a loss names the thread only.
 #[inline(always)]
 pub fn tells_of_leases() -> bool {
     if constant(&CONFIG.tells_of_leases) == 0 || !control_flag(control::ALL_EVENTS) {
         return false;
     }
     if is_nearly_full() {
-        count(Count::LostRing, 1);
+        lost(Count::LostRing, 1, 0);
         return false;
     }
     true
@@ -290,14 +292,11 @@ pub fn notify(notice: &Notice<'_>) {
     } else {
         write::<PATH_LEN>(notice, path, len)
     };
-    count(
-        if written {
-            Count::Events
-        } else {
-            Count::LostRing
-        },
-        1,
-    );
+    if written {
+        count(Count::Events, 1);
+    } else {
+        lost(Count::LostRing, 1, notice.inode.id);
+    }
 }
 
 #[inline(always)]

@@ -223,6 +223,7 @@ pub fn at_once(inode: InodeRef, tgid: u32) -> AtOnce {
         AtOnce::AtLeast(proof.found)
     } else {
         inode.mark_doubtful();
+        logged(Logged::Uncertain, proof.counted, proof.number);
         AtOnce::Doubtful
     }
 }

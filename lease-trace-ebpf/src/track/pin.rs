@@ -90,7 +90,7 @@ fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
         flags: loops::zero(),
         run: Run::new(),
     };
-    runs::for_each_page(n, one_page, &mut pins);
+    runs::for_each_page(call.pages, n, one_page, &mut pins);
     let run = pins.run.end();
     take_run(&mut pins, run);
     if pins.flags & KEPT != 0 {

@@ -179,7 +179,7 @@ fn many(base: u64, n: u64, shape: Shape) {
         key: zero,
         run: Run::new(),
     };
-    runs::for_each_page(n, one_page, &mut drops);
+    runs::for_each_page(base, n, one_page, &mut drops);
     credit_run(drops.run.end());
 }
 

@@ -6,7 +6,7 @@ use lease_trace_common::count::Count;
 use crate::{
     bpf::loops::{self, Turn, repeat},
     kernel::SomePages,
-    state::maps::count,
+    state::losses::lost,
 };
 
 /// Pages looked at in one call: 32 GiB. More turns bpf_loop refuses (kernel/bpf/bpf_iter.c,
@@ -51,12 +51,12 @@ impl Run {
     }
 }
 
-/// Calls `page` for each of `n` pages, as many as are looked at.
+/// Calls `page` for each of `n` pages of this array, as many as are looked at.
 #[inline(always)]
-pub fn for_each_page<T>(n: u64, page: Turn, state: &mut T) {
+pub fn for_each_page<T>(array: u64, n: u64, page: Turn, state: &mut T) {
     let looked_at = if n > MAX_PAGES { MAX_PAGES } else { n };
     if n > looked_at {
-        count(Count::LostPages, n - looked_at);
+        lost(Count::LostPages, n - looked_at, array);
     }
     repeat(looked_at as u32, page, state);
 }

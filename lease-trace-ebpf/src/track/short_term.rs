@@ -64,7 +64,7 @@ extern "C" fn join_pages(array: u64, n: u64) -> i64 {
         array,
         run: Run::new(),
     };
-    runs::for_each_page(n, one_page, &mut joins);
+    runs::for_each_page(array, n, one_page, &mut joins);
     join_run(joins.run.end());
     0
 }

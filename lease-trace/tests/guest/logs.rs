@@ -1,9 +1,12 @@
 //! What the programs log: the losses that a counter has, one by one, with what each is about.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::{fs, io};
 
-use crate::harness::{Actor, Monitor, Scratch, Tool, eventually, integer, text};
+use crate::harness::{
+    Actor, Enforcement, Monitor, PAGES, Scratch, Setting, Tool, eventually, integer,
+    open_lease_and_pin, text,
+};
 
 /// Leases beyond what there is room for: not more than the ring of the log has room for.
 const BEYOND: i64 = 6;
@@ -19,34 +22,168 @@ fn each_loss_is_logged_with_what_it_is_about() {
     actor.ok("open-files 4096");
     let crowd = format!("crowd c 1 {} {}", CAPACITY + BEYOND, scratch.file("files"));
     actor.ok(&crowd);
-    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
-    let report = report.json();
-    let counted: BTreeMap<String, i64> = report["lost"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|lost| (text(lost, "what").to_owned(), integer(lost, "count")))
-        // The kernel counts these, and nobody sees them.
-        .filter(|(what, _)| !what.starts_with("hooks were missed"))
-        .collect();
+    let counted = counted();
     assert!(
         counted.keys().any(|what| what.contains("no room in the")),
         "{counted:?}"
     );
     assert!(
-        eventually(|| logged(&monitor) == counted),
+        eventually(|| logged(&monitor, "") == counted),
         "logged {:?}, counted {counted:?}",
-        logged(&monitor)
+        logged(&monitor, "")
     );
     let about = format!("thread {0} of process {0}", crowd_pid(&monitor));
     assert!(monitor.talk().contains(&about), "{}", monitor.talk());
     actor.ok("crowd-end c");
 }
 
-/// How many of what is in the log.
-fn logged(monitor: &Monitor) -> BTreeMap<String, i64> {
+/// Leases, and pins that none covers, beside a monitor that reads nothing: what is routine has three quarters of the
+/// ring.
+#[test]
+fn what_finds_no_room_in_the_ring_is_logged() {
+    const RING: &str = "notifications found no room in the ring buffer";
+    /// Leases set and ended, and more than there is room for.
+    const MANY: i64 = 5000;
+    let scratch = Scratch::new();
+    let monitor = Monitor::that_logs(&["--all-events"]);
+    let lost = || counted().get(RING).copied().unwrap_or(0);
+    let actor = Actor::start();
+    actor.ok(&format!("open f {} rw,creat", scratch.file("f")));
+    stand_still(&monitor);
+    actor.ok(&format!("time-lease f {MANY}"));
+    let before = lost();
+    assert!(before > 0, "there is room for all");
+    monitor.signal(libc::SIGCONT);
+    monitor.barrier();
+    let of_actor = format!("of process {}", actor.pid());
+    assert!(eventually(|| logged(&monitor, &of_actor).contains_key(RING)));
+
+    // As many again as there was room for, and a few: the ring of the log has room for those.
+    let another = Actor::start();
+    another.ok(&format!("open g {} rw,creat", scratch.file("g")));
+    another.all(&["truncate g 4K", "mmap m g 4K shared rw", "uring r"]);
+    stand_still(&monitor);
+    another.ok(&format!("time-lease g {}", MANY - before / 2 + 2));
+    another.ok("register-buffers r m");
+    let beyond = lost() - before;
+    assert!((2..8).contains(&beyond), "{beyond}");
+    monitor.signal(libc::SIGCONT);
+    let of_process = format!("of process {}", another.pid());
+    let of_ring = || logged(&monitor, &of_process);
+    assert!(
+        eventually(|| of_ring() == BTreeMap::from([(RING.to_owned(), beyond)])),
+        "logged {:?}, counted {beyond}",
+        of_ring()
+    );
+}
+
+/// Fewer pins are there than are counted, since a hook was kept from running, and what is done about it.
+#[test]
+fn doubt_and_correction_are_logged() {
+    let scratch = Scratch::new();
+    let monitor = Monitor::that_logs(&["--all-events", "--attach", "kprobe"]);
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    unseen(&actor, "unregister-buffers ring");
+    monitor.expect("corrected", |event| event["pins_counted"] == PAGES);
+    let corrected = || logged(&monitor, "").get("pins were taken out of the count") == Some(&PAGES);
+    assert!(eventually(corrected), "{}", monitor.talk());
+    let doubted =
+        logged(&monitor, "").contains_key("the page cache has fewer pins than are counted");
+    assert!(doubted, "{}", monitor.talk());
+}
+
+/// Two have pins in one file, and it is not known whose are gone: who lets go of the lease is not judged by them.
+#[test]
+fn pins_that_nobody_is_judged_by_are_logged() {
+    let scratch = Scratch::new();
+    let kill = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"kill\"\n";
+    let _enforcement = Enforcement::that_logs(kill, &["--attach", "kprobe"]);
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    actor.fork("child");
+    actor.all(&[
+        "child: mmap n f 1M shared rw",
+        "child: uring own",
+        "child: register-buffers own n",
+    ]);
+    unseen(&actor, "unregister-buffers ring");
+    actor.ok("setlease f u");
+    let monitor = Monitor::that_shows_logs();
+    let of_actor = format!("of process {}", actor.pid());
+    let what = "pins may be gone, or another's, and nobody is judged by them";
+    assert!(
+        eventually(|| logged(&monitor, &of_actor)
+            .get(what)
+            .is_some_and(|n| n % (2 * PAGES) == 0)),
+        "{}",
+        monitor.talk()
+    );
+}
+
+/// One lease covered more processes with pins than a program has room for notes.
+#[test]
+fn breaches_that_are_not_judged_are_logged() {
+    const HEIRS: i64 = 6;
+    const ROOM: i64 = 4;
+    let scratch = Scratch::new();
+    let report = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"report\"\n";
+    let _enforcement = Enforcement::that_logs(report, &[]);
+    let monitor = Monitor::that_shows_logs();
+    let actor = Actor::start();
+    open_lease_and_pin(&actor, &scratch.file("f"));
+    for heir in 0..HEIRS {
+        actor.fork(&format!("heir{heir}"));
+        actor.ok(&format!("heir{heir}: uring own"));
+        actor.ok(&format!("heir{heir}: register-buffers own m"));
+    }
+    actor.ok("setlease f u");
+    let of_actor = format!("of process {}", actor.pid());
+    let expected = BTreeMap::from([(
+        "breaches found no room to be judged".to_owned(),
+        1 + HEIRS - ROOM,
+    )]);
+    assert!(
+        eventually(|| logged(&monitor, &of_actor) == expected),
+        "{}",
+        monitor.talk()
+    );
+}
+
+/// It reads nothing from now on.
+fn stand_still(monitor: &Monitor) {
+    monitor.signal(libc::SIGSTOP);
+    let threads = format!("/proc/{}/task", monitor.pid());
+    let is_stopped = |thread: io::Result<fs::DirEntry>| {
+        let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+        stat.is_ok_and(|stat| stat.contains(") T "))
+    };
+    let all_are = || fs::read_dir(&threads).is_ok_and(|mut all| all.all(is_stopped));
+    assert!(eventually(all_are), "it goes on");
+}
+
+/// The hooks are kept from running, and nothing counts that.
+fn unseen(actor: &Actor, command: &str) {
+    let _off = Setting::of_sysfs("kernel/debug/kprobes/enabled", "0");
+    actor.ok(command);
+}
+
+/// What was lost, by the counters.
+fn counted() -> BTreeMap<String, i64> {
+    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
+    let report = report.json();
+    let lost = report["lost"].as_array().expect("a list");
+    lost.iter()
+        .map(|lost| (text(lost, "what").to_owned(), integer(lost, "count")))
+        // The kernel counts these, and nobody sees them.
+        .filter(|(what, _)| !what.starts_with("hooks were missed"))
+        .collect()
+}
+
+/// How many of what is in the log, in lines with this end.
+fn logged(monitor: &Monitor, with: &str) -> BTreeMap<String, i64> {
     let mut sums = BTreeMap::new();
-    for line in monitor.talk().lines() {
+    for line in monitor.talk().lines().filter(|line| line.ends_with(with)) {
         let Some((_, message)) = line.split_once("lease_trace::programs] ") else {
             continue;
         };

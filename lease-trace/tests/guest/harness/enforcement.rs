@@ -9,6 +9,7 @@ use std::{fs, thread};
 
 use serde_json::{Map, Value};
 
+use super::monitor::PROGRAMS_LOG;
 use super::{Monitor, Ran, Scratch, Tool, shared};
 
 /// Links are pinned and no scenario has them now.
@@ -24,6 +25,19 @@ pub struct Enforcement {
 impl Enforcement {
     /// With this policy, in the place of whatever is in force.
     pub fn start(policy: &str) -> Self {
+        Self::started(policy, Tool::new)
+    }
+
+    /// One of the scenario's own, with programs that log, and these arguments after `enforce start`.
+    pub fn that_logs(policy: &str, more: &[&str]) -> Self {
+        shared::retire();
+        retire();
+        Self::started(policy, |arguments| {
+            Tool::new(&[arguments, more].concat()).env("LEASE_TRACE_LOG", PROGRAMS_LOG)
+        })
+    }
+
+    fn started(policy: &str, tool: impl Fn(&[&str]) -> Tool) -> Self {
         if !IDLE.load(Ordering::Relaxed) {
             shared::retire();
         }
@@ -31,7 +45,7 @@ impl Enforcement {
             folder: Scratch::new(),
             before: Value::Null,
         };
-        enforcement.replace(policy);
+        enforcement.put_in_force(policy, tool);
         enforcement.before = enforcement.status();
         shared::at_exit();
         IDLE.store(false, Ordering::Relaxed);
@@ -41,10 +55,15 @@ impl Enforcement {
     /// Puts another policy in force.
     #[track_caller]
     pub fn replace(&self, policy: &str) -> Ran {
+        self.put_in_force(policy, Tool::new)
+    }
+
+    #[track_caller]
+    fn put_in_force(&self, policy: &str, tool: impl Fn(&[&str]) -> Tool) -> Ran {
         let path = self.folder.file("policy.toml");
         fs::write(&path, policy).expect("writes the policy");
         let arguments = ["enforce", "start", "--policy", &path];
-        Tool::run(&arguments).exits(0)
+        tool(&arguments).finish().exits(0)
     }
 
     /// A monitor that takes over, sees everything, and holds what is to be held.

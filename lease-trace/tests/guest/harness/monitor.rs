@@ -16,6 +16,9 @@ use super::end::{interrupt, wait};
 use super::shared::Shared;
 use super::{Actor, PATIENCE, START_PATIENCE, Scratch, Tool, schema};
 
+/// `LEASE_TRACE_LOG` for what the programs log, and for nothing else.
+pub const PROGRAMS_LOG: &str = "lease_trace::programs=debug";
+
 /// A monitor that has attached and can be asked what it said. Dropped, it is stopped.
 pub struct Monitor {
     process: Child,
@@ -73,12 +76,21 @@ impl Monitor {
     /// The same, and the programs log.
     pub fn that_logs(arguments: &[&str]) -> Self {
         let tool = Tool::new(&[&["monitor", "-o", "json"], arguments].concat());
-        Self::of(tool.env("LEASE_TRACE_LOG", "lease_trace::programs=debug"))
+        Self::of(tool.env("LEASE_TRACE_LOG", PROGRAMS_LOG))
     }
 
     /// One that takes over the enforcement in place, and sees everything of everybody.
     pub fn of_enforcement() -> Self {
-        Self::of(Tool::beside(&["monitor", "-o", "json", "--all-events"]))
+        Self::of(Self::beside_enforcement())
+    }
+
+    /// The same, and it shows what the programs log.
+    pub fn that_shows_logs() -> Self {
+        Self::of(Self::beside_enforcement().env("LEASE_TRACE_LOG", PROGRAMS_LOG))
+    }
+
+    fn beside_enforcement() -> Tool {
+        Tool::beside(&["monitor", "-o", "json", "--all-events"])
     }
 
     fn of(tool: Tool) -> Self {
