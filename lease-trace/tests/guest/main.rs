@@ -88,5 +88,6 @@ mod thread;
 mod top;
 mod udmabuf;
 mod umem;
+mod verifier;
 mod vfio;
 mod zombie;
