@@ -1,7 +1,7 @@
 //! The state layer as the kernel side drives it, over shuttle's atomics: records in slots and in the
 //! elements of a map, which are used again as soon as they are free.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use lease_trace_common::{
     batch,
@@ -80,7 +80,7 @@ pub struct Memory {
     slot: Mutex<Option<usize>>,
     free_slots: Mutex<VecDeque<usize>>,
     /// Elements by key, and those that are free.
-    elements: Mutex<(HashMap<u64, usize>, Vec<usize>)>,
+    elements: Mutex<(BTreeMap<u64, usize>, Vec<usize>)>,
     ids: AtomicU64,
     generations: AtomicU64,
     /// Entries of leases: elements of a map as those above, by key.
@@ -106,7 +106,7 @@ impl Memory {
             stakes: (0..ELEMENTS).map(|_| StakeRecord::default()).collect(),
             slot: Mutex::new(None),
             free_slots: Mutex::new((0..SLOTS).collect()),
-            elements: Mutex::new((HashMap::new(), (0..ELEMENTS).collect())),
+            elements: Mutex::new((BTreeMap::new(), (0..ELEMENTS).collect())),
             ids: AtomicU64::new(1),
             generations: AtomicU64::new(0),
             entries: Mutex::new((BTreeMap::new(), (0..ELEMENTS).collect())),
