@@ -1,6 +1,5 @@
-//! Every order of the steps of some threads in which a thread is interrupted at most so many times, after
-//! (Musuvathi and Qadeer, Iterative Context Bounding for Systematic Testing of Multithreaded
-//! Programs, PLDI 2007.)
+//! Every order of the steps of some threads in which a thread is interrupted at most so many times, after Musuvathi and
+//! Qadeer, Iterative Context Bounding for Systematic Testing of Multithreaded Programs (PLDI 2007).
 
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 
