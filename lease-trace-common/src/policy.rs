@@ -326,6 +326,7 @@ pub struct Rule {
 
 /// What a rule is held against. Paths, cgroups and consumers need the kernel's structures and are
 /// compared there.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RuleFacts {
     /// One of the [`on`] bits.

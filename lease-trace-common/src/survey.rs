@@ -283,9 +283,23 @@ pub mod by {
     pub const LIST: u64 = 3;
 }
 
+/// Inodes that can be asked about at once, what their page caches have pinned.
+pub const ASKED: u32 = 4096;
+
+/// What an inode's page cache has pinned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InCache {
+    /// Address of the `struct inode`.
+    pub inode: u64,
+    /// Pin references, or fewer where fewer were enough.
+    pub pins: u64,
+}
+
+const _: () = assert!(size_of::<InCache>() == 16);
 const _: () = assert!(size_of::<Found>() == 56);
 const _: () = assert!(size_of::<Part>() == 80);
 const _: () = assert!(size_of::<Walk>() == 21 * 8 + size_of::<Part>());
 const _: () = assert!(size_of::<Survey>().is_multiple_of(8));
 
-crate::pod!(Survey, Found, Part, Walk);
+crate::pod!(Survey, Found, InCache, Part, Walk);

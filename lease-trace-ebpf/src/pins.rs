@@ -1,4 +1,4 @@
-//! What `lease-trace pins` runs in the kernel. An object of its own: it is loaded for a moment, beside
+//! What `lease-trace pins` and `doctor --check` run in the kernel. An object of its own: it is loaded for a moment, beside
 //! whatever else is in place, and what a monitor loads does not grow by it.
 #![no_std]
 #![no_main]
@@ -13,7 +13,7 @@
 
 use core::ffi::c_void;
 
-use owners::files;
+use owners::{cached, files};
 
 mod bpf;
 mod kernel;
@@ -38,6 +38,11 @@ on_walk!(
 on_walk!(
     /// `bpf_iter_task_vma`: every mapping of every task.
     "iter/task_vma", owners_of_mappings, files::task_vma
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every inode that is asked about.
+    "iter/bpf_map_elem", pins_of_inodes, cached::inode
 );
 
 #[panic_handler]

@@ -1,7 +1,8 @@
 //! Notes: what is to be judged before the program ends, where there is stack left. `judge` reads them.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use lease_trace_common::{count::Count, logged::Logged, policy::on};
+pub use lease_trace_common::note::MOST;
+use lease_trace_common::{count::Count, logged::Logged, note, policy::on};
 
 use crate::{
     kernel::current,
@@ -12,10 +13,6 @@ use crate::{
         stakes::StakeRef,
     },
 };
-
-/// Breaches of one program that are judged; a lease that covers more processes is rare. Each may take three looks at all
-/// that a file has pinned before its release ends (docs/cost.md), so that more would make it longer.
-pub const MOST: u64 = 4;
 
 /// Leaves a note: this stake is in breach (a `policy::on` bit and how the lease went), or, with a
 /// lease that lasts (cause 0), may have to be held.
@@ -77,5 +74,5 @@ static BLANK: Pending = {
 /// Key of the thread's first note.
 #[inline(always)]
 pub fn of_thread() -> u64 {
-    u64::from(current::pid_tgid() as u32) * MOST
+    note::first(current::pid_tgid() as u32)
 }

@@ -4,6 +4,7 @@
 //! Nothing is locked: what is read may change meanwhile. Whoever reads looks twice.
 
 mod arrays;
+pub mod cached;
 mod containers;
 pub mod files;
 mod regions;

@@ -15,17 +15,21 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, Queue, RingBuf},
 };
-pub use lease_trace_common::call::Call;
 use lease_trace_common::{
     STACK_LEN, control,
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
     line::Line,
-    policy::{self, ConsumerName, Rule, RuleFacts, TextRange},
+    policy::{self, ConsumerName, Rule, TextRange},
     share::Shares,
     stake::{Detached, Inode, Path, Stake, StakeKey, Task},
     totals::Totals,
     word::Word as _,
+};
+pub use lease_trace_common::{
+    call::Call,
+    cover::CoverKey,
+    note::{ANY_PINS, MORE_PINS, Pending, RULE},
 };
 
 use crate::bpf::{atomic::At, task};
@@ -307,56 +311,6 @@ pub fn nothing_tracked() -> bool {
 pub fn nothing_pinned() -> bool {
     pinned().load() == 0
 }
-
-/// Key of a cover: a lease and a thread group.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct CoverKey {
-    /// Address of the `file_lease`.
-    pub lease: u64,
-    pub tgid: u32,
-    zero: u32,
-}
-
-impl CoverKey {
-    #[inline(always)]
-    pub const fn new(lease: u64, tgid: u32) -> Self {
-        Self {
-            lease,
-            tgid,
-            zero: 0,
-        }
-    }
-}
-
-/// A stake to be judged, and what it is judged by.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Pending {
-    /// Its key: what is pushed out of the map leaves its memory to another.
-    pub key: u64,
-    pub inode_id: u64,
-    pub slot: u64,
-    pub tgid: u32,
-    /// How the lease went or is about to go; 0: it lasts.
-    pub cause: u32,
-    /// Not 0: see [`Situation::doubtful`](lease_trace_common::verdict::Situation::doubtful).
-    pub doubtful: u64,
-    /// Of the pins, those that are not certain.
-    pub uncertain: u64,
-    /// Not 0: it is judged when the system call has returned, since a rule is about it ([`RULE`]), or would be about more
-    /// pins ([`MORE_PINS`]). [`ANY_PINS`] while it is looked for the latter.
-    pub waits: u64,
-    /// Filled in when it is judged.
-    pub facts: RuleFacts,
-    /// Address of the owner's task, 0 if it is not known.
-    pub owner: u64,
-}
-
-/// See [`Pending::waits`].
-pub const RULE: u64 = 1;
-pub const MORE_PINS: u64 = 2;
-pub const ANY_PINS: u64 = 4;
 
 /// Whether this word of `CONTROL` is set.
 #[inline(always)]

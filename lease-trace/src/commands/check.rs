@@ -1,4 +1,4 @@
-//! `lease-trace doctor --check`: whether the books are in themselves right.
+//! `lease-trace doctor --check`: whether the books are right, in themselves and by what the kernel has pinned.
 
 use std::{
     collections::BTreeSet,
@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     cli::DoctorFlags,
     exit::Exit,
+    kernel::limits,
     record::Dev,
     sinks::{WriteError, json, text},
     tracer::check::{Books, Rule, Subject, Violation},
@@ -31,6 +32,8 @@ struct Finding {
     inodes: usize,
     stakes: usize,
     leases: usize,
+    /// Files with pins of which the page cache was seen.
+    compared: usize,
     violations: Vec<Told>,
 }
 
@@ -43,13 +46,14 @@ struct Told {
 }
 
 pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
-    let Some(books) = Books::open()? else {
+    let Some(mut books) = Books::open()? else {
         anyhow::bail!(
             "nothing to check: no monitor runs here and no enforcement is in place; start one of them"
         );
     };
     let mut lasting: Option<BTreeSet<Violation>> = None;
     let mut look = books.look()?;
+    let compared = look.cached.len();
     for turn in 0..LASTING {
         if turn > 0 {
             thread::sleep(STEP);
@@ -71,6 +75,7 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
         inodes: look.inodes.len(),
         stakes: look.stakes.len(),
         leases: look.leases.len(),
+        compared,
         violations,
     };
     let mut out = BufWriter::new(io::stdout().lock());
@@ -78,9 +83,13 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// Whether there is a thread of this number.
+/// Whether there is a thread of this number, as far as is known.
 fn is_there(tid: u32) -> bool {
-    Path::new("/proc").join(tid.to_string()).exists()
+    // What runs where nothing else does has this number, and no folder.
+    const IDLE: u32 = 0;
+    tid == IDLE
+        || !limits::sees_all_processes()
+        || Path::new("/proc").join(tid.to_string()).exists()
 }
 
 impl Told {
@@ -126,6 +135,15 @@ fn what(violation: &Violation) -> String {
             format!("{found} entries of a table are counted in the share, and there are {expected}")
         }
         Rule::Calls => "a call is kept of it, and there is no such thread".to_owned(),
+        Rule::Notes => "a note for it is kept, and there is no such thread".to_owned(),
+        Rule::Stacks => "a stack is kept of it, and there is no such thread".to_owned(),
+        Rule::Covers => {
+            format!("it counts {found} leases of others that cover it, and there are {expected}")
+        }
+        Rule::Covering => {
+            format!("{found} leases of others that cover it are not in force")
+        }
+        Rule::PageCache => format!("it counts {found} pins, and the kernel has {expected} there"),
     }
 }
 
@@ -139,6 +157,7 @@ impl Finding {
             inodes,
             stakes,
             leases,
+            compared,
             violations,
         } = self;
         for told in violations {
@@ -151,7 +170,7 @@ impl Finding {
         };
         writeln!(
             out,
-            "inodes: {inodes}, stakes: {stakes}, leases: {leases}; {verdict}"
+            "inodes: {inodes} ({compared} compared), stakes: {stakes}, leases: {leases}; {verdict}"
         )?;
         out.flush()
     }

@@ -1,16 +1,19 @@
-//! Whether the books are in themselves right: the rules of `lease_trace_common::books`, held against what
-//! the maps of a running monitor or of the enforcement in place say.
+//! Whether the books are right: the rules of `lease_trace_common::books`, held against what the maps of a running
+//! monitor or of the enforcement in place say; and the pins of each file, held against its page cache.
+
+mod books;
+mod covers;
+mod page_cache;
+mod shares;
+mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use std::os::fd::AsFd as _;
-
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData};
 use lease_trace_common::{
-    batch, books,
-    call::Call,
+    batch,
+    books::generation,
+    cover::CoverKey,
     lease::{Lease, LeaseKey},
-    share::{self, Shares, Table},
     stake::{Detached, Inode, Stake, StakeKey},
     tagged::{self, owners},
     totals::Totals,
@@ -18,8 +21,7 @@ use lease_trace_common::{
 };
 use serde::Serialize;
 
-use super::{error::Error, of_folder, of_monitor, pinned::ControlMap};
-use crate::kernel::batch as entries;
+pub use books::Books;
 
 /// A rule that the books are to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -47,8 +49,18 @@ pub enum Rule {
     Totals,
     /// What is kept of a call under way is of a thread that there is.
     Calls,
+    /// So is a note of what is to be judged.
+    Notes,
+    /// So is the stack of a call.
+    Stacks,
     /// A user's share of a table is what he has in it.
     Shares,
+    /// A stake counts the leases of others that cover it.
+    Covers,
+    /// Leases that cover others are in force.
+    Covering,
+    /// An inode has no fewer pins in its page cache, and on folios that left it, than it counts.
+    PageCache,
 }
 
 /// What is not as it should be: which rule, where, what is there and what should be.
@@ -91,95 +103,15 @@ pub struct Look {
     pub leases: Vec<(LeaseKey, Lease)>,
     pub detached: Vec<(u64, Detached)>,
     pub totals: Totals,
-    /// Threads of which a call is kept, as `bpf_get_current_pid_tgid` names them.
-    pub calls: Vec<u64>,
-    /// Users with a share of something: by table (leases, inodes, stakes) and user, how many entries.
+    /// Threads of which something is kept, by what it is.
+    pub threads: Vec<(Rule, u32)>,
+    /// Users with a share of something: by table and user, how many entries.
     pub shares: BTreeMap<(usize, u64), u64>,
-}
-
-/// The maps that are looked at.
-pub struct Books {
-    inodes: Array<MapData, Inode>,
-    detached: HashMap<MapData, u64, Detached>,
-    calls: HashMap<MapData, u64, Call>,
-    totals: Array<MapData, Totals>,
-    shares: Array<MapData, Shares>,
-    rest: super::Maps<MapData>,
-}
-
-impl Books {
-    /// Those of the monitor that runs, or of the enforcement in place; `None` if there are none.
-    pub fn open() -> Result<Option<Self>, Error> {
-        let is_read = match ControlMap::open() {
-            Some(control) => control.source()?.is_some(),
-            None => false,
-        };
-        if !is_read {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            inodes: opened("INODES", Array::try_from)?,
-            detached: opened("DETACHED", HashMap::try_from)?,
-            calls: opened("CALLS", HashMap::try_from)?,
-            totals: opened(Totals::MAP, Array::try_from)?,
-            shares: opened(Shares::MAP, Array::try_from)?,
-            rest: of_monitor()?,
-        }))
-    }
-
-    /// Reads all. While something changes, its parts are of different moments.
-    pub fn look(&self) -> Result<Look, Error> {
-        let cannot_read =
-            |name: &'static str| move |error| Error::maps("cannot read the map", name, error);
-        let slots = entries::entries::<u32, Inode>(self.inodes.map().fd().as_fd());
-        let slots = slots.map_err(cannot_read("INODES"))?.into_iter();
-        let inodes = slots
-            .map(|(_, inode)| (inode.id, inode))
-            .filter(|(id, inode)| word::is_of(inode.word, books::generation(*id)))
-            .collect();
-        Ok(Look {
-            inodes,
-            stakes: self.rest.entries("STAKES", &self.rest.stakes)?,
-            leases: self.rest.entries("LEASES", &self.rest.leases)?,
-            detached: entries::entries(self.detached.map().fd().as_fd())
-                .map_err(cannot_read("DETACHED"))?,
-            totals: self
-                .totals
-                .get(&0, 0)
-                .map_err(|error| Error::maps("cannot read the map", Totals::MAP, error))?,
-            calls: entries::entries::<u64, Call>(self.calls.map().fd().as_fd())
-                .map_err(cannot_read("CALLS"))?
-                .into_iter()
-                .map(|(thread, _)| thread)
-                .collect(),
-            shares: in_shares(
-                &self
-                    .shares
-                    .get(&0, 0)
-                    .map_err(|error| Error::maps("cannot read the map", Shares::MAP, error))?,
-            ),
-        })
-    }
-}
-
-fn in_shares(shares: &Shares) -> BTreeMap<(usize, u64), u64> {
-    // Of covers, the last, there is no list.
-    let tables = shares.0.iter().enumerate().take(Table::Covers as usize);
-    tables
-        .flat_map(|(table, users)| {
-            (0..)
-                .zip(users)
-                .map(move |(user, had)| ((table, user), *had))
-        })
-        .filter(|(_, had)| *had != 0)
-        .collect()
-}
-
-fn opened<T>(
-    name: &'static str,
-    make: impl FnOnce(Map) -> Result<T, aya::maps::MapError>,
-) -> Result<T, Error> {
-    make(of_folder(name)?).map_err(|error| Error::maps("cannot open the map", name, error))
+    /// The inode's id of each.
+    pub covers: Vec<(CoverKey, u64)>,
+    /// Pins in the page caches of inodes, by id, as far as these could be seen, and were not changed meanwhile;
+    /// no more than are counted.
+    pub cached: BTreeMap<u64, u64>,
 }
 
 /// What each process has in one inode.
@@ -265,52 +197,15 @@ impl Look {
             self.inodes.len() as u64,
         );
         self.shares_are_right(&mut found);
-        for thread in &self.calls {
-            let tid = *thread as u32;
-            if !is_there(tid) {
-                found.insert(violation(Rule::Calls, Subject::Thread { tid }, 1, 0));
-            }
-        }
+        self.covers_are_right(&mut found);
+        self.threads_are_there(is_there, &mut found);
+        self.page_caches_have_all(&mut found);
         found
-    }
-
-    fn shares_are_right(&self, found: &mut BTreeSet<Violation>) {
-        let leases = self
-            .leases
-            .iter()
-            .map(|(_, lease)| (Table::Leases as usize, lease.user.into()));
-        let inodes = self
-            .inodes
-            .values()
-            .map(|inode| (Table::Inodes as usize, inode.user));
-        let stakes = self
-            .stakes
-            .iter()
-            .map(|(_, stake)| (Table::Stakes as usize, stake.user));
-        let mut had: BTreeMap<(usize, u64), u64> = BTreeMap::new();
-        for (table, user) in leases.chain(inodes).chain(stakes) {
-            if user == u64::from(share::NOBODY) {
-                continue;
-            }
-            *had.entry((table, user)).or_default() += 1;
-            if share::is_high(user as u32) {
-                *had.entry((table, share::HIGH_ONES.into())).or_default() += 1;
-            }
-        }
-        let all: BTreeSet<_> = self.shares.keys().chain(had.keys()).collect();
-        for entry in all {
-            let of = |counts: &BTreeMap<_, u64>| counts.get(entry).copied().unwrap_or(0);
-            let subject = || Subject::User {
-                counter: entry.1 as u32,
-            };
-            check(found, Rule::Shares, subject, of(&self.shares), of(&had));
-        }
     }
 }
 
 fn inode_keeps(inode: &Inode, sums: &Sums, found: &mut BTreeSet<Violation>) {
-    let generation = books::generation(inode.id);
-    let of = |count| tagged::value(count, generation).unwrap_or(0);
+    let of = |count| tagged::value(count, generation(inode.id)).unwrap_or(0);
     let subject = || Subject::Inode {
         dev: inode.dev,
         ino: inode.ino,

@@ -2,7 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{error::chain, raw::RawObject};
+use super::{
+    error::{Error, chain},
+    raw::RawObject,
+};
 use crate::kernel::{bpf::Kind, btf::Btf};
 
 /// Why an iterator is not there.
@@ -17,6 +20,18 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Refused => formatter.write_str("bpf(2) was refused (EPERM)"),
             Self::Other(reason) => formatter.write_str(reason),
+        }
+    }
+}
+
+impl Failure {
+    /// What becomes of it where there is no other way; `target` is what was to be walked over.
+    pub fn into_error(self, target: &str) -> Error {
+        match self {
+            Self::Refused => Error::Refused {
+                call: "bpf(2) for loading an iterator".to_owned(),
+            },
+            Self::Other(reason) => Error::Walk(format!("{target} iterator: {reason}")),
         }
     }
 }

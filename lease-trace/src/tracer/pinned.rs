@@ -47,6 +47,9 @@ const MAPS: &[&str] = &[
     "HITS",
     "DETACHED",
     "CALLS",
+    "COVERS",
+    "PENDING",
+    "STACKS",
     Totals::MAP,
     Shares::MAP,
 ];

@@ -17,8 +17,7 @@ use lease_trace_common::survey::{Found, Kind, MAPPED, Part, Walk, by};
 use super::{
     cast,
     error::Error,
-    iterator::{self, Failure},
-    object,
+    iterator, object,
     own_maps::{OwnMaps, bytes_of},
     raw::RawObject,
     walk,
@@ -31,7 +30,7 @@ use crate::kernel::{
     vmstat,
 };
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pins.bpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pins.bpf.o"));
 
 /// The programs and what they walk over.
 const WALKS: [(&str, &str); 2] = [
@@ -189,12 +188,7 @@ impl Surveyor {
         let mut maps = OwnMaps::make_with(&mut object, globals, 1)?;
         let raw = RawObject::new(object, &maps, object::Purpose::default())?;
         let load = |(name, target)| {
-            iterator::load(&raw, &types, name, target).map_err(|failure| match failure {
-                Failure::Refused => Error::Refused {
-                    call: "bpf(2) for loading an iterator".to_owned(),
-                },
-                Failure::Other(reason) => Error::Walk(format!("{target} iterator: {reason}")),
-            })
+            iterator::load(&raw, &types, name, target).map_err(|failure| failure.into_error(target))
         };
         let [files, mappings] = WALKS;
         let surveyor = Self {

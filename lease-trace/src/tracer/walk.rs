@@ -15,7 +15,7 @@ use lease_trace_common::event::{Found, MAPPING};
 
 use super::{
     error::Error,
-    iterator::{self, Failure},
+    iterator,
     object::Object,
     snapshot::{Holder, Place, Reference},
 };
@@ -34,14 +34,8 @@ impl Walker {
     /// Loads the programs of an object.
     pub fn load(object: &Object) -> Result<Self, Error> {
         let [files, mappings] = WALKS.map(|(name, target)| {
-            iterator::load(&object.raw, &object.types, name, target).map_err(
-                |failure| match failure {
-                    Failure::Refused => Error::Refused {
-                        call: "bpf(2) for loading an iterator".to_owned(),
-                    },
-                    Failure::Other(reason) => failed(target, reason),
-                },
-            )
+            iterator::load(&object.raw, &object.types, name, target)
+                .map_err(|failure| failure.into_error(target))
         });
         Ok(Self([files?, mappings?]))
     }

@@ -106,6 +106,58 @@ fn whose_pins_are_gone_is_doubtful() {
     pinned.assert_balanced();
 }
 
+/// What `doctor --check` finds, and the exit status by which it says so.
+fn checked(code: i32) -> Value {
+    Tool::run(&["doctor", "--check", "-J"]).exits(code).json()
+}
+
+/// Without a monitor nobody takes out what a missed hook has left: a check finds it, and again nothing once a
+/// monitor has come.
+#[test]
+fn a_check_finds_pins_that_are_gone() {
+    no_monitor();
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let policy = scratch.file("policy.toml");
+    std::fs::write(&policy, "[[rule]]\nname = \"r\"\naction = \"report\"\n").expect("writes");
+    Tool::run(&[
+        "enforce", "start", "--attach", "kprobe", "--policy", &policy,
+    ])
+    .exits(0);
+    let (actor, other) = (Actor::start(), Actor::start());
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    open_lease_and_pin(&other, &scratch.file("g"));
+    let found = checked(0);
+    assert_eq!(found["compared"], 2, "{found}");
+    {
+        let _off = no_kprobes();
+        actor.ok("unregister-buffers ring");
+    }
+    let found = checked(1);
+    let told = found["violations"].as_array().expect("a list");
+    assert_eq!(told.len(), 1, "{found}");
+    assert_eq!(told[0]["rule"], "page-cache", "{found}");
+    assert_eq!(told[0]["subject"]["inode"]["ino"], file.ino, "{found}");
+    assert_eq!(
+        (&told[0]["found"], &told[0]["expected"]),
+        (&PAGES.into(), &0.into()),
+        "{found}"
+    );
+    let ran = Tool::run(&["doctor", "--check"]).exits(1);
+    let said = format!("it counts {PAGES} pins, and the kernel has 0 there");
+    assert!(ran.stdout.contains(&said), "{ran}");
+    assert!(ran.stdout.ends_with("1 thing is wrong\n"), "{ran}");
+    {
+        let monitor = Monitor::of_enforcement();
+        expect_corrected(&monitor, &file, PAGES, 0);
+        let found = checked(0);
+        assert_eq!(found["compared"], 1, "{found}");
+    }
+    other.ok("unregister-buffers ring");
+    pinned.assert_balanced();
+    Tool::run(&["enforce", "stop"]).exits(0);
+}
+
 /// Of a zombie whose pins went unseen the rest is told.
 #[test]
 fn a_zombie_whose_end_was_missed_is_laid_to_rest() {
@@ -277,6 +329,8 @@ fn what_is_right_stays_as_it_is() {
     assert!(corrected.is_empty(), "{corrected:?}");
     let held = pinned.since();
     assert!(held > 0 && pins_of(&actor) == held, "{held}");
+    let found = checked(0);
+    assert_eq!(found["compared"], 1, "{found}");
     actor.all(&["unregister-buffers ring", "setlease f u"]);
     monitor.barrier();
     monitor.none_for(actor.pid(), "zombie");
@@ -307,8 +361,7 @@ fn ends_of_leases_that_were_missed_are_found() {
         let what = lost["what"].as_str();
         what.is_some_and(|what| what.contains("that were gone"))
     });
-    let check = Tool::run(&["doctor", "--check", "-J"]).exits(0).json();
-    assert_eq!(check["leases"], 0, "{check}");
+    assert_eq!(checked(0)["leases"], 0);
     pinner.ok("unregister-buffers ring");
     monitor.expect_of("at-rest", pinner.pid());
 }

@@ -1,6 +1,8 @@
 use lease_trace_common::{
+    books,
     idle::IDLE,
     line::Line,
+    share::Table,
     word::{LEASE, PIN},
 };
 
@@ -42,7 +44,7 @@ fn right() -> Look {
             pinned: Line::new(1),
             pinning: Line::new(0),
         },
-        calls: vec![u64::from(TGID) << 32 | 0x2b],
+        threads: vec![(Rule::Calls, 0x2b)],
         ..Look::default()
     }
 }
@@ -58,7 +60,7 @@ fn rules(look: &Look, is_there: bool) -> Vec<Rule> {
     found.iter().map(|violation| violation.rule).collect()
 }
 
-fn with(change: impl Fn(&mut Look)) -> Vec<Rule> {
+fn with(change: impl FnOnce(&mut Look)) -> Vec<Rule> {
     let mut look = right();
     change(&mut look);
     rules(&look, true)
@@ -106,6 +108,120 @@ fn each_rule_is_held() {
         [Rule::Totals]
     );
     assert_eq!(rules(&right(), false), [Rule::Calls]);
+}
+
+#[test]
+fn what_is_kept_of_threads_goes_with_them() {
+    let mut look = right();
+    look.threads = vec![(Rule::Stacks, 7), (Rule::Notes, 8), (Rule::Calls, 9)];
+    let found = look.violations(|tid| tid == 9);
+    let told: Vec<_> = found
+        .iter()
+        .map(|violation| (violation.rule, violation.subject.clone()))
+        .collect();
+    let thread = |tid| Subject::Thread { tid };
+    assert_eq!(told, [(Rule::Notes, thread(8)), (Rule::Stacks, thread(7))]);
+}
+
+/// One more process, without pins of its own, that a lease of the first one's covers.
+fn with_an_heir(look: &mut Look) {
+    const HEIR: u32 = 43;
+    let lease = 0xffff_8880_0001_0000;
+    look.leases[0].1.address = lease;
+    let stake = Stake {
+        inherited: 1,
+        word: word::fresh(1),
+        user: 1000,
+        ..zeroed()
+    };
+    look.stakes.push((StakeKey::new(HEIR, ID), stake));
+    look.covers = vec![(CoverKey::new(lease, HEIR), ID)];
+    look.shares = BTreeMap::from([
+        ((Table::Stakes as usize, 1000), 1),
+        ((Table::Covers as usize, 1000), 1),
+    ]);
+}
+
+#[test]
+fn covers_are_of_a_stake_and_of_a_lease_in_force() {
+    let wrong = |change: fn(&mut Look)| {
+        with(|look| {
+            with_an_heir(look);
+            change(look);
+        })
+    };
+    assert_eq!(wrong(|_| {}), []);
+    assert_eq!(wrong(|look| look.stakes[1].1.inherited = 2), [Rule::Covers]);
+    assert_eq!(
+        wrong(|look| look.covers.clear()),
+        [Rule::Shares, Rule::Covers]
+    );
+    assert_eq!(
+        wrong(|look| look.covers[0].1 = ID + 1),
+        [Rule::Shares, Rule::Covers, Rule::Covers]
+    );
+    assert_eq!(
+        wrong(|look| look.leases[0].1.address += 8),
+        [Rule::Covering]
+    );
+    let shares = wrong(|look| _ = look.shares.remove(&(Table::Covers as usize, 1000)));
+    assert_eq!(shares, [Rule::Shares]);
+}
+
+#[test]
+fn a_page_cache_has_no_fewer_pins_than_are_counted() {
+    let cached = |pins| with(|look| look.cached = pins);
+    assert_eq!(cached(BTreeMap::from([(ID, 2)])), [Rule::PageCache]);
+    assert_eq!(cached(BTreeMap::from([(ID, 3)])), []);
+    // Those of others, and what cannot be seen.
+    assert_eq!(cached(BTreeMap::from([(ID, 4)])), []);
+    assert_eq!(cached(BTreeMap::new()), []);
+    // A record that has gone since.
+    assert_eq!(cached(BTreeMap::from([(ID, 3), (ID + 1, 0)])), []);
+}
+
+/// What is dropped and not taken out yet is not there.
+#[test]
+fn what_is_owed_or_of_a_batch_is_not_counted() {
+    let one_left = |change: fn(&mut Inode)| {
+        with(|look| {
+            look.cached = BTreeMap::from([(ID, 1)]);
+            change(inode(look));
+        })
+    };
+    assert_eq!(one_left(|inode| inode.owed += 2), []);
+    assert_eq!(one_left(|inode| inode.owed += 1), [Rule::PageCache]);
+    let batch_of = |dropped| batch::new(ID, TGID, 2) - dropped;
+    let with_batch = |dropped| {
+        with(|look| {
+            look.cached = BTreeMap::from([(ID, 1)]);
+            inode(look).batch = batch_of(dropped);
+        })
+    };
+    assert_eq!(with_batch(2), []);
+    assert_eq!(with_batch(1), [Rule::PageCache]);
+}
+
+#[test]
+fn pins_of_folios_that_left_are_the_files() {
+    let folio = 0xffff_ea00_0001_2340;
+    let left = |inode_id, address, pins| {
+        with(|look| {
+            let detached = Detached {
+                inode: address,
+                inode_id,
+                pins: tagged::fresh(lease_trace_common::stake::detached_tag(folio)) + pins,
+                ..zeroed()
+            };
+            look.cached = BTreeMap::from([(ID, 1)]);
+            look.detached = vec![(folio, detached)];
+        })
+    };
+    assert_eq!(left(ID, ADDRESS, 2), []);
+    assert_eq!(left(ID, ADDRESS, 1), [Rule::PageCache]);
+    // Of a record that is gone, by the inode; of one that is there, by nothing else.
+    assert_eq!(left(ID - 1, ADDRESS, 2), []);
+    assert_eq!(left(ID - 1, ADDRESS + 8, 2), [Rule::PageCache]);
 }
 
 #[test]
