@@ -1,6 +1,6 @@
 //! A storm: processes with threads that pin, unpin, lease and let go by themselves, as fast as they
-//! can, until they are told to be quiet. They are not spoken to meanwhile: what phase it is and what
-//! they did stands in memory that all of them share.
+//! can, until they are told to pause; then they keep what they have, until they are told to give it back. They are
+//! not spoken to meanwhile: what phase it is and what they did stands in memory that all of them share.
 
 mod board;
 mod chance;
@@ -28,8 +28,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "storm-round",
         arguments: "SLOT MILLISECONDS [KIND,...]",
-        summary: "lets them work and waits until they are quiet; KIND: wrong, fork, cut",
+        summary: "lets them work and waits until each holds what it has; KIND: wrong, fork, cut",
         run: round,
+    },
+    Command {
+        name: "storm-release",
+        arguments: "SLOT",
+        summary: "lets them give back what they hold, and waits until they are quiet",
+        run: release,
     },
     Command {
         name: "storm-end",
@@ -89,17 +95,24 @@ fn round(actor: &mut Actor, arguments: &Arguments) -> Reply {
     storm.board.begin(kinds);
     sleep(duration);
     storm.board.hush();
-    storm.wait_until_quiet()?;
+    storm.wait_until(Board::is_holding)?;
+    Ok(value(storm.board.figures()))
+}
+
+fn release(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let storm = actor.storms.get_mut(arguments.word(0))?;
+    storm.board.release();
+    storm.wait_until(Board::is_quiet)?;
     Ok(value(storm.board.figures()))
 }
 
 impl Storm {
     /// Those that have ended or were stopped are not waited for; they are counted.
-    fn wait_until_quiet(&mut self) -> Result<(), Failure> {
+    fn wait_until(&mut self, is_so: impl Fn(Board, usize) -> bool) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
         for (number, pid) in self.pids.iter_mut().enumerate() {
             while let Some(child) = *pid {
-                if self.board.is_quiet(number) {
+                if is_so(self.board, number) {
                     break;
                 }
                 if let Some(fate) = child::fate(child)? {

@@ -1,17 +1,19 @@
 //! The hammer: processes with threads that pin, unpin, lease and let go on all processors at once.
-//! Whenever all are quiet, the books are held against the kernel.
+//! Whenever all pause with what they have, and again when all have given it back, the books are held against the
+//! kernel.
 //!
 //! `STORM_SECONDS` and `STORM_SEED` say how long each of them lasts and which sizes it has; `cargo
 //! xtask oracle --storm` sets them.
 
 mod found;
+mod held;
 mod quiet;
 
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::crowd;
 use crate::harness::{
@@ -28,6 +30,8 @@ const ROUND: Duration = Duration::from_secs(10);
 /// How long the processes may take to become quiet.
 const HUSH: Duration = Duration::from_mins(3);
 const PROCESSES: u32 = 3;
+/// Files that all of them share.
+const SHARED: usize = 4;
 const USER: u32 = 1000;
 
 /// What comes beside pins and leases in the right order: round after round, and again.
@@ -54,18 +58,32 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
         "storm s {PROCESSES} {folder} {seed} {}",
         SlowDisk::PATH
     ));
-    let dev = Subject::at(&scratch.file("shared-0")).dev;
+    let shared = (0..SHARED).map(|number| Subject::at(&scratch.file(&format!("shared-{number}"))));
+    let shared: Vec<_> = shared.collect();
+    let place = held::Place {
+        dev: shared[0].dev.clone(),
+        shared: shared.iter().map(|file| file.ino).collect(),
+    };
     let mut found = Found::default();
-    for kind in kinds.iter().cycle().take(rounds) {
+    // A short storm has no time for more: every other round, and the last has all kinds.
+    let is_short = rounds <= kinds.len();
+    for (number, kind) in kinds.iter().cycle().take(rounds).enumerate() {
         let command = format!("storm-round s {} {kind}", round.as_millis());
-        let figures = actor.ok_within(round + HUSH, command.trim_end());
+        actor.ok_within(round + HUSH, command.trim_end());
+        if !is_short || number % 2 == 1 {
+            let begun = Instant::now();
+            let held = held::compare(&place, pinned);
+            eprintln!("[{kind}] {held} ({:.1?})", begun.elapsed());
+            found.add_held(&held);
+        }
+        let figures = actor.ok_within(HUSH, "storm-release s");
         found.done = Figures::read(&figures);
-        let books = quiet::compare(&dev, pinned);
+        let books = quiet::compare(&place.dev, pinned);
         eprintln!("[{kind}] {figures}\n    {books}");
         found.add(&books);
     }
     actor.ok_within(HUSH, "storm-end s");
-    let books = quiet::compare(&dev, pinned);
+    let books = quiet::compare(&place.dev, pinned);
     eprintln!("[ended] {books}");
     found.add(&books);
     found.lost = Tool::run(&["report", "stakes", "-J"]).json()["lost"].clone();

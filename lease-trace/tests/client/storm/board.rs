@@ -80,8 +80,13 @@ struct Shared {
     /// Odd while there is work; [`END`] at the end.
     phase: AtomicU64,
     kinds: AtomicU64,
-    /// How many threads of each process are quiet since the last round.
+    /// The last round whose holdings may be given back.
+    released: AtomicU64,
+    /// How many threads of each process hold what they have, and are quiet, since the last round.
+    holding: [AtomicU64; PROCESSES],
     quiet: [AtomicU64; PROCESSES],
+    /// How many children of each process have ever held what they have.
+    children: [AtomicU64; PROCESSES],
     figures: [AtomicU64; NAMES.len()],
     /// The errno of the last error.
     errno: AtomicU64,
@@ -104,8 +109,8 @@ impl Board {
     }
 
     pub fn begin(self, kinds: u64) {
-        for quiet in &self.0.quiet {
-            quiet.store(0, Ordering::SeqCst);
+        for count in self.0.quiet.iter().chain(&self.0.holding) {
+            count.store(0, Ordering::SeqCst);
         }
         self.0.kinds.store(kinds, Ordering::SeqCst);
         self.0.phase.fetch_add(1, Ordering::SeqCst);
@@ -113,6 +118,38 @@ impl Board {
 
     pub fn hush(self) {
         self.0.phase.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What is held may be given back, in this round and in those before.
+    pub fn release(self) {
+        let round = self.0.phase.load(Ordering::SeqCst) - 1;
+        self.0.released.store(round, Ordering::SeqCst);
+    }
+
+    pub fn is_holding(self, process: usize) -> bool {
+        self.0.holding[process].load(Ordering::SeqCst) == THREADS
+    }
+
+    /// A thread does nothing more, and keeps what it has until it may give it back.
+    pub fn hold(self, process: usize, round: u64) {
+        self.0.holding[process].fetch_add(1, Ordering::SeqCst);
+        self.wait_for_release(round);
+    }
+
+    /// The same of a child, which is no thread of the process.
+    pub fn hold_as_child(self, process: usize, round: u64) {
+        self.0.children[process].fetch_add(1, Ordering::SeqCst);
+        self.wait_for_release(round);
+    }
+
+    pub fn children(self, process: usize) -> u64 {
+        self.0.children[process].load(Ordering::SeqCst)
+    }
+
+    fn wait_for_release(self, round: u64) {
+        while self.0.released.load(Ordering::SeqCst) < round {
+            sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn end(self) {

@@ -3,6 +3,8 @@
 
 use std::os::fd::RawFd;
 use std::ptr;
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::board::{Board, Figure};
 use super::chance::Chance;
@@ -28,25 +30,68 @@ pub fn fate(pid: i32) -> Result<Option<Figure>, Failure> {
     }
 }
 
-/// Forks a child that inherits all, pins, and ends in one of four ways; waits until it has.
-pub fn fork(board: Board, files: &Files, own: &Files, chance: &mut Chance) -> Result<(), Failure> {
-    let way = chance.below(4);
-    let mut buffers = Buffers::choose(&[files], 3, chance);
-    buffers.add(own, chance);
-    // SAFETY: the child makes system calls only, until it ends or executes a program.
-    let pid = unsafe { libc::fork() };
-    match pid {
-        -1 => Err(Failure::of(&std::io::Error::last_os_error(), "fork")),
-        0 => live(way, &buffers),
-        _ => {
-            if way == KILLED {
-                std::thread::sleep(std::time::Duration::from_micros(chance.below(3000) as u64));
-                sys::kill(pid, libc::SIGKILL)?;
+/// What a thread has that forks.
+pub struct Part<'a> {
+    pub board: Board,
+    pub files: &'a Files,
+    pub own: &'a Files,
+}
+
+impl Part<'_> {
+    fn buffers(&self, chance: &mut Chance) -> Buffers {
+        let mut buffers = Buffers::choose(&[self.files], 3, chance);
+        buffers.add(self.own, chance);
+        buffers
+    }
+
+    /// Forks a child that inherits all, pins, and ends in one of four ways; waits until it has.
+    pub fn fork(&self, chance: &mut Chance) -> Result<(), Failure> {
+        let way = chance.below(4);
+        let buffers = self.buffers(chance);
+        // SAFETY: the child makes system calls only, until it ends or executes a program.
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => Err(Failure::of(&std::io::Error::last_os_error(), "fork")),
+            0 => live(way, &buffers),
+            _ => {
+                if way == KILLED {
+                    sleep(Duration::from_micros(chance.below(3000) as u64));
+                    sys::kill(pid, libc::SIGKILL)?;
+                }
+                sys::wait(pid)?;
+                self.board.count(Figure::Forked, 1);
+                Ok(())
             }
-            sys::wait(pid)?;
-            board.count(Figure::Forked, 1);
-            Ok(())
         }
+    }
+
+    /// Forks a child that inherits all, pins, and keeps the pins while its parent holds what that has; its pid, once
+    /// they are there.
+    pub fn fork_holding(
+        &self,
+        process: usize,
+        round: u64,
+        chance: &mut Chance,
+    ) -> Result<i32, Failure> {
+        let before = self.board.children(process);
+        let buffers = self.buffers(chance);
+        // SAFETY: the child makes system calls only, until it ends.
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => return Err(Failure::of(&std::io::Error::last_os_error(), "fork")),
+            0 => {
+                let ring = sys::io_uring_setup(1).unwrap_or(-1);
+                let _ = buffers.register(ring);
+                self.board.hold_as_child(process, round);
+                // SAFETY: ends the process; nothing of it runs again.
+                unsafe { libc::_exit(0) }
+            }
+            _ => {}
+        }
+        while self.board.children(process) == before {
+            sleep(Duration::from_millis(1));
+        }
+        Ok(pid)
     }
 }
 

@@ -21,6 +21,10 @@ const CUTS: Duration = Duration::from_millis(1);
 /// One thread.
 struct Worker {
     board: Board,
+    process: usize,
+    /// The round that it works in, and whether it has paused in that.
+    round: u64,
+    has_paused: bool,
     chance: Chance,
     /// Those that all share.
     files: Files,
@@ -58,6 +62,9 @@ pub fn all(
     for (number, (name, kind, step)) in (0..).zip(WORK) {
         let mut worker = Worker {
             board,
+            process,
+            round: 0,
+            has_paused: false,
             chance: Chance::new(seed, process, number),
             files: files.clone(),
             own: Files::one(&format!("{folder}/{name}-{process}-{number}"))?,
@@ -68,15 +75,19 @@ pub fn all(
             leased: false,
         };
         let run = move || {
-            let mut last = 0;
-            while let Some(round) = board.wait(last) {
-                last = round;
+            while let Some(round) = board.wait(worker.round) {
+                (worker.round, worker.has_paused) = (round, false);
                 while board.has(kind) && board.is_on(round) {
                     worker.or_error(step);
                 }
                 while board.is_on(round) {
                     sleep(CUTS);
                 }
+                if board.has(kind) && !worker.has_paused {
+                    worker.or_error(step);
+                }
+                // Where it had nothing to hold.
+                worker.pause();
                 worker.or_error(Worker::calm);
                 board.calm(process);
             }
@@ -98,6 +109,14 @@ impl Worker {
             Err(Failure::Kernel { errno, .. }) => self.board.error(errno),
             Err(Failure::Usage(_)) => self.board.error(0),
             Ok(()) => {}
+        }
+    }
+
+    /// Once a round is over, keeps all that it has until it may be given back.
+    fn pause(&mut self) {
+        if !self.has_paused && !self.board.is_on(self.round) {
+            self.has_paused = true;
+            self.board.hold(self.process, self.round);
         }
     }
 
@@ -123,6 +142,7 @@ impl Worker {
     fn pin(&mut self) -> Result<(), Failure> {
         let buffers = Buffers::choose(&[&self.files], MOST_BUFFERS, &mut self.chance);
         if self.register(&buffers)? {
+            self.pause();
             Buffers::unregister(self.ring)?;
         }
         Ok(())
@@ -205,6 +225,7 @@ impl Worker {
         if !lease_first {
             self.lease()?;
         }
+        self.pause();
         if pinned {
             Buffers::unregister(self.ring)?;
         }
@@ -227,6 +248,7 @@ impl Worker {
                 Figure::WrongRefused
             };
             self.board.count(figure, 1);
+            self.pause();
             Buffers::unregister(self.ring)?;
         }
         if self.leased {
@@ -238,7 +260,19 @@ impl Worker {
     /// A lease that its children have, too; it ends when they are gone, in [`Self::calm`].
     fn fork(&mut self) -> Result<(), Failure> {
         if self.leased || self.lease()? {
-            child::fork(self.board, &self.files, &self.own, &mut self.chance)?;
+            let part = child::Part {
+                board: self.board,
+                files: &self.files,
+                own: &self.own,
+            };
+            if self.board.is_on(self.round) {
+                part.fork(&mut self.chance)?;
+            } else {
+                let child = part.fork_holding(self.process, self.round, &mut self.chance)?;
+                self.pause();
+                sys::wait(child)?;
+                self.board.count(Figure::Forked, 1);
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::quiet::Books;
+use super::{held::Held, quiet::Books};
 use crate::harness::integer;
 
 /// What its processes did and what became of them, by their own account.
@@ -66,8 +66,15 @@ impl Found {
         }
     }
 
-    /// The books when all was quiet. Where the kernel missed hooks, they are not known to be right, and
-    /// that must be told.
+    pub fn add_held(&mut self, held: &Held) {
+        self.looks += 1;
+        if !held.differences.is_empty() {
+            self.differences.push(held.to_string());
+        }
+    }
+
+    /// The books while all paused, and when all was given back. Where the kernel missed hooks, they are not known to be
+    /// right, and that must be told.
     pub fn wrong_books(&self) -> Vec<String> {
         if self.differences.is_empty() {
             return Vec::new();
@@ -83,7 +90,7 @@ impl Found {
         }
         let (wrong, looks) = (self.differences.len(), self.looks);
         vec![format!(
-            "{wrong} of {looks} times something was left when all was quiet:\n    {}",
+            "{wrong} of {looks} times the books were wrong when all was quiet:\n    {}",
             self.differences.join("\n    ")
         )]
     }

@@ -88,7 +88,8 @@ fn look(dev: &str, pinned: Pinned) -> Books {
     }
 }
 
-fn violations() -> Vec<String> {
+/// What `doctor --check` says of the books, a line each.
+pub fn violations() -> Vec<String> {
     let check = Tool::run(&["doctor", "--check", "-J"]).json();
     let violations = check["violations"].as_array().expect("a list").iter();
     violations
