@@ -196,8 +196,9 @@ pub struct DoctorFlags {
     #[command(flatten)]
     pub cross_check: CrossCheckFlags,
 
-    /// Hold what the running monitor, or the enforcement in place, counts against itself: the pins of
-    /// each file against those of its processes, its leases, and what is left of calls
+    /// Hold what the running monitor, or the enforcement in place, counts against itself and against the
+    /// kernel: the pins of each file against those of its processes and of its page cache, its leases,
+    /// and what is left of threads that have ended
     #[arg(long, conflicts_with = "of-hooks")]
     pub check: bool,
 

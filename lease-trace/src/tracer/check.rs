@@ -87,7 +87,7 @@ pub enum Subject {
     Thread {
         tid: u32,
     },
-    /// By the counter that they have ([`share::user`]): up to 4,095 it is the uid.
+    /// By the counter that they have ([`lease_trace_common::share::user`]): up to 4,095 it is the uid.
     User {
         counter: u32,
     },

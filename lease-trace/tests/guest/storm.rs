@@ -66,7 +66,7 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
     };
     let mut found = Found::default();
     // A short storm has no time for more: every other round, and the last has all kinds.
-    let is_short = rounds <= kinds.len();
+    let is_short = seconds <= SECONDS;
     for (number, kind) in kinds.iter().cycle().take(rounds).enumerate() {
         let command = format!("storm-round s {} {kind}", round.as_millis());
         actor.ok_within(round + HUSH, command.trim_end());
