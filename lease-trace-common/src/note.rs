@@ -2,7 +2,8 @@
 
 use crate::policy::RuleFacts;
 
-/// Notes of one thread at most; a lease that covers more processes is rare.
+/// Notes of one thread at most; a lease that covers more processes is rare. Each may take three looks at all that a file
+/// has pinned before its release ends (docs/cost.md), so that more would make it longer.
 pub const MOST: u64 = 4;
 
 /// Key of a thread's first note.
