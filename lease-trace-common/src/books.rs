@@ -76,6 +76,10 @@ pub trait Books: Copy {
     /// Who lets go of pins now, where the inode has several owners, as far as that is known.
     fn releaser(self) -> Option<u32>;
 
+    /// Who has pins of long term and lets go of such now, as far as that is known: asked only while the inode has pins
+    /// that nobody owns, too.
+    fn long_releaser(self) -> Option<u32>;
+
     /// Calls [`pay`] for every owner.
     fn pay_all(self);
     /// [`settle_once`]: where that is to be a function of its own, it is this one.
@@ -204,6 +208,13 @@ pub fn release<B: Books>(books: B, n: u64, term: Term) -> u64 {
 fn credit_release<B: Books>(books: B, n: u64, term: Term) -> u64 {
     let mut left = n;
     if !matches!(term, Term::Long) {
+        // While a transfer is under way that one process has asked for, another may let go of what it owns.
+        if matches!(term, Term::Unknown)
+            && has_unowned(books)
+            && let Some(tgid) = books.long_releaser()
+        {
+            left -= books.credit(tgid, left);
+        }
         left -= drop_unowned(books, left);
         if left == 0 || matches!(term, Term::Short) {
             return left;
@@ -385,11 +396,17 @@ pub fn close_batch<B: Books>(books: B) -> u64 {
     uncounted
 }
 
+/// Whether the inode has pins that no stake has.
+#[inline(always)]
+fn has_unowned<B: Books>(books: B) -> bool {
+    let Words { unowned, id, .. } = books.words();
+    tagged::get(unowned, generation(id)) != 0
+}
+
 /// Whose batch there can be: the only owner's, if nobody else's pins are in the inode.
 #[inline(always)]
 pub fn entitled<B: Books>(books: B) -> Option<u32> {
-    let Words { unowned, id, .. } = books.words();
-    if tagged::get(unowned, generation(id)) != 0 {
+    if has_unowned(books) {
         return None;
     }
     sole_owner(books)

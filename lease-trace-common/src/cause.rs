@@ -173,6 +173,30 @@ const fn call_32(number: i64) -> Call {
     }
 }
 
+/// Whether what a process unpins in this system call it had pinned for the long term, not for one transfer: the call
+/// closes, replaces or unmaps, ends the program, or is io_uring_register(2) or ioctl(2) (RDMA, vfio).
+#[inline(always)]
+pub const fn drops_long_term(number: i64, compat: bool) -> bool {
+    const REGISTER: i64 = 427;
+    let (call, ioctl) = if compat {
+        (call_32(number), 54)
+    } else {
+        (call_64(number), 16)
+    };
+    let is_releasing = matches!(
+        call,
+        Call::Way(
+            Cause::Close
+                | Cause::Dup2
+                | Cause::CloseRange
+                | Cause::Munmap
+                | Cause::Exec
+                | Cause::Exit
+        )
+    );
+    is_releasing || x32::as_64(number) == REGISTER || x32::as_64(number) == ioctl
+}
+
 /// Names the cause.
 #[inline(always)]
 pub const fn classify(facts: &ReleaseFacts) -> Cause {

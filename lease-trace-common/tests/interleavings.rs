@@ -190,6 +190,28 @@ fn once(first: &[Step], threads: &[&'static [Step]]) {
     );
 }
 
+/// What one owner drops while another's transfer is under way is his own.
+#[test]
+fn pins_of_nobody_are_not_taken_for_an_owners() {
+    let program = || {
+        let memory = Memory::new();
+        for step in [Pin(P, 2), Pin(Q, 2), PinShort(2), Unpin(Q, 2)] {
+            run(&memory, step);
+        }
+        let of = |memory: &Memory| -> Vec<_> {
+            let stakes = memory.stakes().into_iter();
+            stakes
+                .map(|(tgid, word)| (tgid, word::pins(word)))
+                .collect()
+        };
+        assert_eq!(of(&memory), [(P, 2)]);
+        run(&memory, UnpinShort(2));
+        assert_eq!(of(&memory), [(P, 2)]);
+        judge(&memory, [2, 0, 0], [0; 2]);
+    };
+    shuttle::check_random(program, 1);
+}
+
 fn orders() -> usize {
     std::env::var("INTERLEAVINGS").map_or(ORDERS, |n| n.parse().expect("a number"))
 }

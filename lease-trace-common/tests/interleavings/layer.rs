@@ -409,6 +409,10 @@ impl<'a> Books for Inode<'a> {
         (word::pins(stake.word.load()) > 0).then_some(tgid)
     }
 
+    fn long_releaser(self) -> Option<u32> {
+        self.releaser()
+    }
+
     fn pay_all(self) {
         let keys: Vec<u64> = {
             let elements = self.memory.elements.lock().expect("no panic");

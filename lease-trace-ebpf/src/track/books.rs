@@ -3,6 +3,7 @@
 
 use lease_trace_common::{
     books::{self, Books, Stake as StakeWord, Words},
+    cause::drops_long_term,
     stake::{Stake, StakeKey, pins},
     word::{Change, Word as _},
 };
@@ -61,6 +62,14 @@ impl Books for InodeRef {
     }
 
     #[inline(always)]
+    fn long_releaser(self) -> Option<u32> {
+        match books_long_releaser(self.number()) {
+            0 => None,
+            tgid => Some(tgid as u32),
+        }
+    }
+
+    #[inline(always)]
     fn pay_all(self) {
         let mut all = PayAll {
             number: self.number(),
@@ -84,6 +93,31 @@ impl Books for InodeRef {
     #[inline(always)]
     fn credit(self, tgid: u32, n: u64) -> u64 {
         books_credit(self.number(), u64::from(tgid), n) as u64
+    }
+}
+
+/// The current process, if it has pins in the inode with this number and is in a system call that drops such, or ends; or
+/// whose ring a kernel thread tears down; else 0. A global function, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn books_long_releaser(number: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    if task::is_interrupted() {
+        return 0;
+    }
+    if current::is_kthread() {
+        return ring_teardown::owner_of(inode.id).map_or(0, i64::from);
+    }
+    let tgid = current::tgid();
+    let has_pins = StakeRef::find(tgid, inode.id).is_some_and(|stake| pins(stake.word()) > 0);
+    let call = current::call();
+    let is_long = current::is_ending() || drops_long_term(call.number, call.compat);
+    if has_pins && is_long {
+        i64::from(tgid)
+    } else {
+        0
     }
 }
 

@@ -4,7 +4,8 @@
 use std::fs;
 
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, SlowDisk, Subject, expect_rest, expect_zombie_with,
+    Actor, Monitor, PAGES, Pinned, Scratch, SlowDisk, Subject, eventually, expect_rest,
+    expect_zombie, expect_zombie_with, open_lease_and_pin,
 };
 
 /// A write lease on the new file, and its pages on their way to the disk or from there, held back:
@@ -105,4 +106,35 @@ fn without_being_asked_for_it_is_none() {
     monitor.barrier();
     monitor.none_for(actor.pid(), "zombie");
     monitor.none_for(actor.pid(), "bare-pin");
+}
+
+/// A transfer into a file that two processes have pinned: what one of them drops meanwhile is his own, not the
+/// transfer's, and the transfer's end takes nothing from the other.
+#[test]
+fn what_is_dropped_meanwhile_is_its_owners() {
+    let (scratch, disk) = (Scratch::new(), SlowDisk::new());
+    let pinned = Pinned::now();
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    let file = open_lease_and_pin(&actor, &scratch.file("f"));
+    let child = actor.fork("child");
+    actor.all(&["child: uring own", "child: register-buffers own m"]);
+    actor.ok(&format!("open d {} rw,direct", SlowDisk::PATH));
+    disk.hold_back(&actor);
+    actor.ok("direct-begin io d m read");
+    let under_way = if pins_direct_io() { PAGES } else { 0 };
+    assert_eq!(pinned.since(), 2 * PAGES + under_way);
+    actor.ok("child: unregister-buffers own");
+    disk.let_go();
+    actor.ok("direct-wait io");
+    assert!(eventually(|| pinned.since() == PAGES));
+    actor.ok("setlease f u");
+    let zombie = expect_zombie(&monitor, actor.pid(), &file, "unlock");
+    assert_eq!(zombie["pins"], PAGES, "{zombie}");
+    assert!(zombie.get("doubtful").is_none(), "{zombie}");
+    actor.ok("unregister-buffers ring");
+    expect_rest(&monitor, actor.pid(), &file);
+    monitor.barrier();
+    monitor.none_for(child, "zombie");
+    pinned.assert_balanced();
 }
