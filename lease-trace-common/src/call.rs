@@ -18,7 +18,9 @@ pub struct Call {
     /// 1 if this call is counted in [`crate::totals::Totals::pinning`].
     pub pinning: u32,
     /// 1: it pins in the file `start`, whatever is mapped (`memfd_pin_folios`).
-    pub of_file: u64,
+    pub of_file: u32,
+    /// The thread that made it: what is read of a record says whether it still is that thread's.
+    pub tid: u32,
     /// Address of the `task_struct` of the thread that made it; it may be gone.
     pub task: u64,
 }
@@ -35,6 +37,7 @@ impl Call {
             flags,
             pinning: 0,
             of_file: 0,
+            tid: 0,
             task: 0,
         }
     }

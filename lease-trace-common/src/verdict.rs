@@ -178,7 +178,9 @@ const fn after(applies: Action, fallback: Action, now: &Situation) -> Verdict {
         // It was to be denied or held and went all the same: a race, or the hold came too late. Nobody pays with the
         // fallback for what no rule refused when he asked.
         Action::Deny | Action::Hold => match fallback {
-            Action::Stop | Action::Kill if !(now.settling && now.deniable) => fallback,
+            Action::Stop | Action::Kill if !now.settling || matches!(applies, Action::Hold) => {
+                fallback
+            }
             _ => return Verdict::Tell(applies, Outcome::Failed),
         },
         other => other,

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{session::Session, tracer::Tracer};
 
-/// How often it is time to look. What is found at three looks is put right: within two seconds after it was missed.
+/// How often it is time to look. What is found at looks nine tenths of a second apart is put right: within two seconds
+/// after it was missed.
 pub const LOOKS: Duration = Duration::from_millis(500);
 
 /// When to look next: a walk takes no more than a part of the time, however long it is.

@@ -65,6 +65,12 @@ extern "C" fn uncover_own(file: u64, most: u64) -> i64 {
     if let Some(first) = own_first(inode) {
         return i64::from(first.get().file == file.0 && !first.get().is_kernels());
     }
+    // One file's leases, however many, use up no more than their part.
+    let most = if most > leases::MAX_LEASES {
+        leases::MAX_LEASES
+    } else {
+        most
+    };
     let mut left = most;
     let lease = leases::find_here(file, &mut left);
     let looked_at = (most.wrapping_sub(left) as i64) << LOOKED_AT;

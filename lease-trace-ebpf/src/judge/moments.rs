@@ -147,7 +147,10 @@ fn end_trial() {
 #[inline(always)]
 fn is_to_be_judged(n: u64) -> bool {
     let counted = enforce_prove(n);
-    if counted > 0
+    if counted < 0 {
+        // What it is about is gone.
+        _ = PENDING.remove(notes::of_thread() + n);
+    } else if counted > 0
         && let Some(note) = PENDING.get_ptr(notes::of_thread() + n)
     {
         // SAFETY: a map value, whose memory is that of a note as long as the program runs.

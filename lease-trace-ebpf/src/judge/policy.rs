@@ -134,7 +134,7 @@ extern "C" fn policy_find(key: u64, audits: u64) -> i64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn policy_of_age(header: u64) -> i64 {
-    let age = current::now().wrapping_sub(since());
+    let age = current::now().abs_diff(since());
     Header(header).of_age(age).0 as i64
 }
 

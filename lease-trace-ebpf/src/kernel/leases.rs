@@ -13,7 +13,7 @@ use super::{
 
 /// Leases of one inode looked through for the one on a given file, the newest first; one behind them is not found.
 /// Programs look so for several files in one call.
-const MAX_LEASES: u64 = 1 << 13;
+pub const MAX_LEASES: u64 = 1 << 13;
 
 /// How many leases are listed of this inode: 2 stands for any more.
 #[inline(always)]

@@ -64,6 +64,7 @@ pub fn enter_long_term(call: Call) {
 pub fn keep(call: Call) {
     let thread = task::pid_tgid();
     let call = &Call {
+        tid: thread as u32,
         task: task::address(),
         ..call
     };
@@ -73,6 +74,9 @@ pub fn keep(call: Call) {
         forget_unreturned(thread);
         if CALLS.insert(thread, call, BPF_ANY.into()).is_err() {
             lost(Count::LostCalls, 1, call.start);
+            if call.pages == TO_SPREAD {
+                spreads().add(1_u64.wrapping_neg());
+            }
             return;
         }
     }
@@ -100,11 +104,18 @@ fn forget_unreturned(thread: u64) {
     }
 }
 
-/// Threads whose calls are kept.
+/// The task that made the call that is kept for this thread.
 #[inline(always)]
-pub fn of_thread(thread: u64) -> Option<Call> {
-    // SAFETY: a map value; what is read of a call that is just replaced is of no use to anybody.
-    CALLS.get_ptr(thread).map(|call| unsafe { *call })
+pub fn task_of(thread: u64) -> Option<u64> {
+    let call = CALLS.get_ptr(thread)?;
+    // SAFETY: a map value, whose memory may become another thread's call.
+    let (task, tid) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*call).task),
+            core::ptr::read_volatile(&raw const (*call).tid),
+        )
+    };
+    (tid == thread as u32).then_some(task)
 }
 
 /// The thread has ended, and its call with it: if it was one that pins, its pins were missed.

@@ -3,15 +3,17 @@
 use crate::{
     kernel::{MapElement, TaskPtr},
     state::calls,
+    survey::leases::step,
 };
 
 /// One call of `CALLS`.
 #[inline(always)]
 pub fn call(ctx: *const MapElement) {
     if let Some(thread) = MapElement::key(ctx)
-        && let Some(call) = calls::of_thread(thread)
-        && !TaskPtr(call.task).is_still(thread)
+        && let Some(task) = calls::task_of(thread)
+        && !TaskPtr(task).is_still(thread)
     {
         calls::forget(thread);
     }
+    step(ctx);
 }

@@ -8,14 +8,20 @@ use crate::{
     track::over,
 };
 
-/// A byte is written after so many leases, so that whoever reads byte by byte gets on in steps.
+/// A byte is written after so many entries, so that whoever reads byte by byte gets on in steps.
 const STEP: u64 = 64;
 
 /// One lease of `LEASES`.
 #[inline(always)]
 pub fn lease(ctx: *const MapElement) {
-    let (seq, number) = MapElement::reader(ctx);
     look(ctx);
+    step(ctx);
+}
+
+/// Lets whoever reads get on.
+#[inline(always)]
+pub fn step(ctx: *const MapElement) {
+    let (seq, number) = MapElement::reader(ctx);
     if number % STEP == STEP - 1 {
         let byte = 0_u8;
         // SAFETY: `seq` is the iterator's own sequence file; the byte is a local.

@@ -32,6 +32,7 @@ pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
         return;
     }
     if change.is(Change::LEASED) {
+        stake.note_bare(false);
         notes::leave(stake, inode.slot, on::ZOMBIE, 0);
     } else {
         stake.note_bare(true);
@@ -86,9 +87,9 @@ extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
     if change.is(Change::AT_REST) {
         rest(inode, stake);
     } else if stake.get().bare != 0 {
-        stake.note_bare(false);
         notify::bare_pin(EventKind::BarePinEnd, inode, stake, stake.get().peak);
     }
+    stake.note_bare(false);
     // What comes after is no matter of an order for what was.
     stake.forget_order();
     inherited::forget(stake);

@@ -171,6 +171,11 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
     /// Puts a policy in force in the place of the one there is. Until the last store the old one
     /// holds; if anything fails before, it goes on to.
     pub fn put_in_force(&mut self, plan: &Plan, deniable: u32) -> Result<Header, Error> {
+        self.put(plan, deniable, boot_ns())
+    }
+
+    /// The same of one that has been in force since then.
+    fn put(&mut self, plan: &Plan, deniable: u32, since_ns: u64) -> Result<Header, Error> {
         let failed =
             |name: &'static str| move |error| Error::maps("cannot write the map", name, error);
         let _undisturbed = Undisturbed::claim();
@@ -216,7 +221,7 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             .watching(plan.holds, plan.bare_pins)
             .deniable_by(deniable);
         self.policy
-            .set(index::SINCE, boot_ns(), 0)
+            .set(index::SINCE, since_ns, 0)
             .map_err(failed("POLICY"))?;
         self.policy
             .set(index::HEADER, header.0, 0)
@@ -238,7 +243,11 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             // It is in no map of the policy, and stays.
             hold_limit_ms: 0,
         };
-        self.put_in_force(&plan, header.deniable()).map(drop)
+        let since_ns = self
+            .policy
+            .get(&index::SINCE, 0)
+            .map_err(|error| Error::maps("cannot read the map", "POLICY", error))?;
+        self.put(&plan, header.deniable(), since_ns).map(drop)
     }
 
     /// A row that none of these rules has, set to zero.

@@ -21,6 +21,7 @@ mod kinds;
 mod lapsed;
 #[cfg(test)]
 mod layout;
+mod left_over;
 mod lock;
 mod logs;
 pub mod look;
@@ -66,6 +67,7 @@ use self::{
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
     lapsed::Lister,
+    left_over::LeftOver,
     logs::Logs,
     maps::{Counts, Maps},
     notifications::Notifications,
@@ -136,6 +138,7 @@ pub struct Tracer {
     logs: Logs,
     prover: Option<Prover>,
     listers: Vec<Lister>,
+    left_over: Option<LeftOver>,
     keeper: Keeper,
 }
 
@@ -203,6 +206,7 @@ impl Tracer {
             hooks,
             prover: Prover::open(),
             listers: Lister::open_all(),
+            left_over: LeftOver::open(),
             keeper: Keeper::Own(folder, denials, links),
         })
     }
@@ -229,6 +233,7 @@ impl Tracer {
             hooks,
             prover: Prover::open(),
             listers: Lister::open_all(),
+            left_over: LeftOver::open(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -279,10 +284,14 @@ impl Tracer {
         Ok(*self.maps.totals()?.pinned != 0)
     }
 
-    /// Lets leases and calls end whose end no hook saw, each for this long; whether all were looked at. What keeps it
-    /// from that is told once.
+    /// Lets leases and calls end whose end no hook saw, each for this long, and takes out what else is left of threads;
+    /// whether all were looked at. What keeps it from that is told once.
     pub fn end_lapsed(&mut self, limit: Duration) -> bool {
         let mut is_whole = true;
+        if let Some(Err(error)) = self.left_over.as_mut().map(LeftOver::remove) {
+            log::warn!("what a missed hook left of threads is kept from now on: {error}");
+            self.left_over = None;
+        }
         self.listers.retain_mut(|lister| match lister.look(limit) {
             Ok(whole) => {
                 is_whole &= whole;
