@@ -78,15 +78,16 @@ pub const SHAPES: [Shape; 9] = [
         names: &[Name::OrphanedPin],
         says: "The owner of pins has dropped its own last reference to the leased file, and others \
                keep the lease alive. Found by a walk: one to two seconds late, later where a great \
-               many pins are under leases. Ends with a `zombie` or an `orphan-end`.",
-        required: &["lease", "pins", "holders"],
-        optional: &[],
+               many pins are under leases. Ends with a `zombie` or an `orphan-end`. Without a `lease` \
+               if it is one that was set while the pins of a zombie were there.",
+        required: &["pins", "holders"],
+        optional: &["lease"],
     },
     Shape {
         names: &[Name::OrphanEnd],
         says: "Pins are orphaned no longer. `pins` is what there was when it began.",
-        required: &["lease", "pins", "outcome", "orphaned_ms"],
-        optional: &[],
+        required: &["pins", "outcome", "orphaned_ms"],
+        optional: &["lease"],
     },
     Shape {
         names: &[
