@@ -1,7 +1,7 @@
 //! The records of a stake, what one process has in one inode, and of an inode; and what a stake's word
 //! stands for. The word itself is in [`crate::word`].
 
-use crate::{COMM_LEN, STACK_LEN, context::Context, lease::LeaseInfo, tagged};
+use crate::{COMM_LEN, STACK_LEN, context::Context, lease::LeaseInfo, line, tagged};
 
 pub use crate::word::{LEASE, PIN, ZOMBIE, leases, pins};
 
@@ -159,7 +159,8 @@ impl Order {
 pub const MINOR_BITS: u32 = 20;
 
 /// What all processes together have in one inode. The records sit in the slots of an array, so
-/// that one lookup by address finds them and an evicted inode can still be found by its slot.
+/// that one lookup by address finds them and an evicted inode can still be found by its slot. What
+/// pins and releases change and read comes first, in as many bytes as a cache line has.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inode {
@@ -295,6 +296,7 @@ const _: () = assert!(
             + STACK_LEN * 8
 );
 const _: () = assert!(size_of::<Inode>() == 104);
+const _: () = assert!(core::mem::offset_of!(Inode, ino) == line::BYTES);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 40);
 

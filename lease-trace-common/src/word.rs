@@ -124,7 +124,8 @@ pub trait Word: Copy {
 pub const LEASE: u64 = 1;
 const LEASES: u64 = 0xffff;
 const GENERATION_SHIFT: u32 = 16;
-/// The most that a generation is.
+/// The most that a generation is: what the other fields leave of 64 bits. A pointer would have to be kept while 16,384
+/// records had the same memory, one after the other, to be taken for that of the last.
 pub const MOST_GENERATION: u64 = 0x3fff;
 const GENERATION: u64 = MOST_GENERATION << GENERATION_SHIFT;
 /// A processor is about to tell of a change.

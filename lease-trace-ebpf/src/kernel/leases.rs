@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Leases of one inode looked through for the one on a given file, the newest first; one behind them is not found.
-/// Programs look so for several files in one call.
+/// Programs look so for several files in one call: an eighth of what such a call may look at in all.
 pub const MAX_LEASES: u64 = 1 << 13;
 
 /// How many leases are listed of this inode: 2 stands for any more.

@@ -10,7 +10,7 @@ use crate::kernel::{
     memory::{at, pointer},
 };
 
-/// Ranges of one container that are looked at.
+/// Ranges of one container that are looked at: a tree that others change meanwhile may lead round in a circle.
 pub const MOST: u64 = 1 << 20;
 /// How high a tree of as many is at most.
 const HEIGHT: u32 = 48;

@@ -10,7 +10,7 @@ use crate::kernel::{
     mm_owner,
 };
 
-/// Objects of one file that are looked at.
+/// Objects of one file that are looked at: a list that others change meanwhile may lead round in a circle.
 pub const MOST: u64 = 1 << 20;
 
 /// The next object of the list, or the one that the walk was at; `None` behind the last.

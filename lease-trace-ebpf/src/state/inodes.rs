@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// How often a record is looked up again that is just being made or deleted.
+/// How often a record is looked up again that is just being made or deleted: with [`WAIT_NS`] that is 48 ms.
 pub const TRIES: u32 = 6;
 
 /// How long, before each of these, it is looked whether whoever makes or deletes it is done. That takes it some

@@ -8,7 +8,8 @@ use crate::{
     track::over,
 };
 
-/// A byte is written after so many entries, so that whoever reads byte by byte gets on in steps.
+/// A byte is written after so many entries, so that whoever reads byte by byte gets on in steps that are short beside
+/// the ten milliseconds of a look (proofs.rs).
 const STEP: u64 = 64;
 
 /// One lease of `LEASES`.

@@ -40,7 +40,7 @@ const WALKS: [(&str, &str); 2] = [
 
 /// Looks at one object until two in a row are alike.
 const LOOKS: usize = 4;
-/// Runs of the program for one object: each looks at 65,536 pages, or entries.
+/// Runs of the program for one object: each looks at 65,536 pages, or entries, so that 4 TiB are looked at in all.
 const RUNS: usize = 1 << 14;
 
 /// What was found.
