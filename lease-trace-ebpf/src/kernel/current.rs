@@ -107,6 +107,20 @@ pub fn call() -> SystemCall {
     read_call::call(registers(), current().is_compat())
 }
 
+/// Whether what the current task unpins it had pinned for the long term, see
+/// [`drops_long_term`](lease_trace_common::cause::drops_long_term).
+#[inline(always)]
+pub fn drops_long_term() -> bool {
+    let task = current();
+    let flags = task.flags();
+    if flags & PF_EXITING != 0 {
+        return true;
+    }
+    let compat = task.is_compat();
+    may_call(flags)
+        && lease_trace_common::cause::drops_long_term(syscall(registers(), compat).0, compat)
+}
+
 /// Why a lease on `file` is ending now. A function of its own, so that its stack is free again for
 /// what follows.
 #[inline(never)]

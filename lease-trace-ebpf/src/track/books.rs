@@ -3,7 +3,6 @@
 
 use lease_trace_common::{
     books::{self, Books, Stake as StakeWord, Words},
-    cause::drops_long_term,
     stake::{Stake, StakeKey, pins},
     word::{Change, Word as _},
 };
@@ -51,22 +50,12 @@ impl Books for InodeRef {
     /// interrupt runs on a task's back.
     #[inline(always)]
     fn releaser(self) -> Option<u32> {
-        if task::is_interrupted() {
-            return None;
-        }
-        let tgid = current::tgid();
-        match StakeRef::find(tgid, self.id) {
-            Some(stake) if pins(stake.word()) > 0 => Some(tgid),
-            _ => ring_teardown::owner_of(self.id),
-        }
+        releaser(self, 0)
     }
 
     #[inline(always)]
     fn long_releaser(self) -> Option<u32> {
-        match books_long_releaser(self.number()) {
-            0 => None,
-            tgid => Some(tgid as u32),
-        }
+        releaser(self, LONG)
     }
 
     #[inline(always)]
@@ -96,28 +85,36 @@ impl Books for InodeRef {
     }
 }
 
-/// The current process, if it has pins in the inode with this number and is in a system call that drops such, or ends; or
-/// whose ring a kernel thread tears down; else 0. A global function, and because it is rarely called.
+/// Only who lets go of pins of long term: a process in a system call that drops such, or that ends; a kernel thread that
+/// tears down a ring.
+const LONG: u64 = 1;
+
+#[inline(always)]
+fn releaser(inode: InodeRef, which: u64) -> Option<u32> {
+    match books_releaser(inode.number(), which) {
+        0 => None,
+        tgid => Some(tgid as u32),
+    }
+}
+
+/// The current process if it has pins in the inode with this number, else the one in whose name this thread acts; 0 for
+/// neither. A global function: verified once, not once for each call.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn books_long_releaser(number: u64) -> i64 {
-    let Some(inode) = InodeRef::find_number(number) else {
-        return 0;
-    };
+extern "C" fn books_releaser(number: u64, which: u64) -> i64 {
+    let (_, inode_id) = InodeRef::parts_of(number);
     if task::is_interrupted() {
         return 0;
     }
-    if current::is_kthread() {
-        return ring_teardown::owner_of(inode.id).map_or(0, i64::from);
-    }
     let tgid = current::tgid();
-    let has_pins = StakeRef::find(tgid, inode.id).is_some_and(|stake| pins(stake.word()) > 0);
-    let call = current::call();
-    let is_long = current::is_ending() || drops_long_term(call.number, call.compat);
-    if has_pins && is_long {
-        i64::from(tgid)
-    } else {
-        0
+    match StakeRef::find(tgid, inode_id) {
+        Some(stake) if pins(stake.word()) > 0 => {
+            if which == LONG && !current::drops_long_term() {
+                return 0;
+            }
+            i64::from(tgid)
+        }
+        _ => ring_teardown::owner_of(inode_id).map_or(0, i64::from),
     }
 }
 

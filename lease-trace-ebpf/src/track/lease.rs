@@ -4,7 +4,6 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     control,
-    count::Count,
     lease::{F_RDLCK, F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
     share,
     stake::Task,
@@ -215,13 +214,12 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     };
     describe_setter(&mut record.setter, lease, TaskPtr(adopted_from));
     record.user = share::user(record.setter.uid);
-    let mut entered = LeaseRef::make(id, &record);
-    if entered == Entered::Already && lease_renew(file.0, lease.0) == LAPSED {
-        entered = LeaseRef::make(id, &record);
-    }
-    let key = match entered {
+    let key = match LeaseRef::make(id, &record) {
         Entered::New(key) => key,
-        Entered::Already => return 0,
+        Entered::Already => {
+            lease_renew(file.0, lease.0);
+            return 0;
+        }
         Entered::NoRoom(which) => {
             lost(which, 1, lease.0);
             return 0;
@@ -236,12 +234,9 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
     (id.inode | if kernel { flags & FURTHER } else { flags }) as i64
 }
 
-/// What [`lease_renew`] returns: the entry was another process's, and is gone.
-const LAPSED: i64 = 1;
-
-/// A lease was set or changed whose entry is there: if it is another process's, or on another file, then the end of one
-/// that had its address before was missed. The former ends now; in the latter case the entry goes on as this one's. A
-/// function of its own, because it is rarely called.
+/// A lease was set or changed whose entry is there: if it is on another file, then the end of one that had its
+/// address before was missed, and the entry goes on as this one's. A function of its own, because it is rarely
+/// called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_renew(file: u64, lease: u64) -> i64 {
@@ -249,17 +244,6 @@ extern "C" fn lease_renew(file: u64, lease: u64) -> i64 {
     let Some(found) = lease.id_on(File(file)).and_then(LeaseRef::find) else {
         return 0;
     };
-    let setter = found.get().setter.tgid;
-    if setter != lease.setter() {
-        // Nobody is judged by that: programs go no deeper.
-        lost(Count::Healed, 1, found.key.inode);
-        over::forget(Id {
-            address: lease.0,
-            inode: found.key.inode,
-            setter,
-        });
-        return LAPSED;
-    }
     // SAFETY: a live map value.
     unsafe {
         let record = found.get_ptr();
