@@ -1,9 +1,9 @@
 //! Calls that were seen to begin, and whose return was not: the thread has ended since.
 
+use super::step;
 use crate::{
     kernel::{MapElement, TaskPtr},
     state::calls,
-    survey::leases::step,
 };
 
 /// One call of `CALLS`.

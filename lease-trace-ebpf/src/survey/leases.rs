@@ -1,33 +1,17 @@
 //! Leases whose end no hook saw: the kernel does not list them any more.
 
-use aya_ebpf::helpers::generated::bpf_seq_write;
-
+use super::step;
 use crate::{
     kernel::{File, FileLease, MapElement, current, leases::is_listed},
     state::leases::LeaseRef,
     track::over,
 };
 
-/// A byte is written after so many entries, so that whoever reads byte by byte gets on in steps that are short beside
-/// the ten milliseconds of a look (proofs.rs).
-const STEP: u64 = 64;
-
 /// One lease of `LEASES`.
 #[inline(always)]
 pub fn lease(ctx: *const MapElement) {
     look(ctx);
     step(ctx);
-}
-
-/// Lets whoever reads get on.
-#[inline(always)]
-pub fn step(ctx: *const MapElement) {
-    let (seq, number) = MapElement::reader(ctx);
-    if number % STEP == STEP - 1 {
-        let byte = 0_u8;
-        // SAFETY: `seq` is the iterator's own sequence file; the byte is a local.
-        unsafe { bpf_seq_write(seq.cast(), (&raw const byte).cast_mut().cast(), 1) };
-    }
 }
 
 #[inline(always)]

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     io::{self, BufWriter, Write},
-    path::Path,
     thread,
     time::Duration,
 };
@@ -59,7 +58,7 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
             thread::sleep(STEP);
             look = books.look()?;
         }
-        let now = look.violations(is_there);
+        let now = look.violations(limits::has_thread);
         lasting = Some(match lasting {
             Some(before) => before.intersection(&now).cloned().collect(),
             None => now,
@@ -81,15 +80,6 @@ pub fn run(flags: &DoctorFlags) -> anyhow::Result<Exit> {
     let mut out = BufWriter::new(io::stdout().lock());
     finding.write(flags.json, &mut out).map_err(WriteError)?;
     Ok(exit)
-}
-
-/// Whether there is a thread of this number, as far as is known.
-fn is_there(tid: u32) -> bool {
-    // What runs where nothing else does has this number, and no folder.
-    const IDLE: u32 = 0;
-    tid == IDLE
-        || !limits::sees_all_processes()
-        || Path::new("/proc").join(tid.to_string()).exists()
 }
 
 impl Told {

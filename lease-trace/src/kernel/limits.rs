@@ -16,6 +16,13 @@ pub fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|found| found.ino() == FIRST_PID_NAMESPACE)
 }
 
+/// Whether there is a thread of this number, as far as is known.
+pub fn has_thread(tid: u32) -> bool {
+    // What runs where nothing else does has this number, and no folder.
+    const IDLE: u32 = 0;
+    tid == IDLE || !sees_all_processes() || Path::new("/proc").join(tid.to_string()).exists()
+}
+
 /// What is not seen from another pid namespace than the first.
 pub fn pid_namespace() -> Option<Obstacle> {
     (!sees_all_processes()).then(|| Obstacle {

@@ -1,12 +1,10 @@
 //! What is kept for threads and was not taken out, since a hook was missed: it goes with the thread.
 
-use std::path::Path;
-
 use aya::maps::{HashMap, MapData, MapError};
 use lease_trace_common::{STACK_LEN, note};
 
 use super::of_folder;
-use crate::kernel::undisturbed::Undisturbed;
+use crate::kernel::{limits, undisturbed::Undisturbed};
 
 /// Notes and stacks of threads.
 pub struct LeftOver {
@@ -25,7 +23,6 @@ impl LeftOver {
 
     /// Takes out what is left of threads that have ended.
     pub fn remove(&mut self) -> Result<(), MapError> {
-        let _undisturbed = Undisturbed::claim();
         remove(&mut self.notes, note::thread)?;
         remove(&mut self.stacks, |thread| thread as u32)
     }
@@ -35,13 +32,17 @@ fn remove<V: aya::Pod>(
     map: &mut HashMap<MapData, u64, V>,
     thread: impl Fn(u64) -> u32,
 ) -> Result<(), MapError> {
-    let keys: Vec<u64> = map.keys().collect::<Result<_, _>>()?;
-    for key in keys {
-        // 0 is the idle task, which has no entry there.
-        if thread(key) != 0 && !Path::new("/proc").join(thread(key).to_string()).exists() {
-            // It may be gone by now.
-            _ = map.remove(&key);
-        }
+    let kept: Vec<u64> = {
+        let _undisturbed = Undisturbed::claim();
+        map.keys().collect::<Result<_, _>>()?
+    };
+    for key in kept
+        .into_iter()
+        .filter(|key| !limits::has_thread(thread(*key)))
+    {
+        let _undisturbed = Undisturbed::claim();
+        // It may be gone by now.
+        _ = map.remove(&key);
     }
     Ok(())
 }
