@@ -194,6 +194,15 @@ pub struct Inode {
     pub user: u64,
 }
 
+/// A slot of the map of inodes. Its end is empty, so that what pins and releases of one file change shares no cache
+/// line with the same of its neighbour, wherever the array begins.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct InodeSlot {
+    pub inode: Inode,
+    empty: [u64; 3],
+}
+
 impl Inode {
     /// Whether what its stakes count is doubtful: less was found in its page cache, or a release could not be
     /// credited to one of several owners.
@@ -297,7 +306,8 @@ const _: () = assert!(
 );
 const _: () = assert!(size_of::<Inode>() == 104);
 const _: () = assert!(core::mem::offset_of!(Inode, ino) == line::BYTES);
+const _: () = assert!(size_of::<InodeSlot>() == 2 * line::BYTES);
 const _: () = assert!(size_of::<Path>() == 2048);
 const _: () = assert!(size_of::<Detached>() == 40);
 
-crate::pod!(StakeKey, Task, Stake, Inode, Path, Detached);
+crate::pod!(StakeKey, Task, Stake, Inode, InodeSlot, Path, Detached);

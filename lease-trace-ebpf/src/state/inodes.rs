@@ -207,7 +207,7 @@ impl InodeRef {
 
     #[inline(always)]
     fn at(slot: u32) -> Option<Self> {
-        let record = INODES.get_ptr_mut(slot)?;
+        let record = INODES.get_ptr_mut(slot)?.cast::<Inode>();
         // SAFETY: an element of an array, read as a whole word.
         let id = unsafe { core::ptr::read_volatile(&raw const (*record).id) };
         Some(Self { slot, id, record })
@@ -341,7 +341,7 @@ impl InodeRef {
     pub fn batch_of_mapping<P: Pointer>(mapping: P) -> Option<Batch> {
         // SAFETY: a global of this object.
         let slot = unsafe { core::ptr::read_volatile(hint(mapping.low())) };
-        let record = INODES.get_ptr_mut(slot as u32)?;
+        let record = INODES.get_ptr_mut(slot as u32)?.cast::<Inode>();
         // SAFETY: an element of an array.
         let word = unsafe { At::new(&raw mut (*record).batch) };
         let there = word.load();

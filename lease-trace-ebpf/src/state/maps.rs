@@ -22,7 +22,7 @@ use lease_trace_common::{
     line::Line,
     policy::{self, ConsumerName, Rule, TextRange},
     share::Shares,
-    stake::{Detached, Inode, Path, Stake, StakeKey, Task},
+    stake::{Detached, InodeSlot, Path, Stake, StakeKey, Task},
     totals::Totals,
     word::Word as _,
 };
@@ -73,7 +73,7 @@ pub struct TallyKey {
 
 /// Inodes with pins, and leases of those who have them, by slot.
 #[map]
-pub static INODES: Array<Inode> = Array::with_max_entries(CAPACITY, 0);
+pub static INODES: Array<InodeSlot> = Array::with_max_entries(CAPACITY, 0);
 
 /// Slots of the inodes that are in memory, by address.
 #[map]

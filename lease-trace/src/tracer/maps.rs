@@ -10,7 +10,7 @@ use lease_trace_common::{
     control,
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
-    stake::{Inode, Path, Stake, StakeKey, Task, pins},
+    stake::{Inode, InodeSlot, Path, Stake, StakeKey, Task, pins},
     totals::Totals,
 };
 
@@ -28,7 +28,7 @@ pub type Counts = [u64; Count::LEN];
 pub struct Maps<T> {
     pub leases: HashMap<T, LeaseKey, Lease>,
     pub stakes: HashMap<T, StakeKey, Stake>,
-    pub inodes: Array<T, Inode>,
+    pub inodes: Array<T, InodeSlot>,
     pub paths: HashMap<T, u64, Path>,
     pub breakers: HashMap<T, u64, Task>,
     pub counts: Array<T, PerCpu>,
@@ -168,6 +168,7 @@ impl<T: Borrow<MapData>> Maps<T> {
         u32::try_from(slot)
             .ok()
             .and_then(|slot| self.inodes.get(&slot, 0).ok())
+            .map(|slot| slot.inode)
             .filter(|inode| inode.id == id)
     }
 

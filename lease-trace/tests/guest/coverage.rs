@@ -233,7 +233,7 @@ fn an_heirs_stake_ends_with_its_last_pin() {
 fn a_leases_end_does_not_look_at_each_lease_for_each_descriptor() {
     const MANY: u32 = 2500;
     let scratch = Scratch::new();
-    let monitor = Monitor::start();
+    let monitor = Monitor::that_logs(&["--all-events"]);
     let path = scratch.file("f");
     let actor = Actor::start();
     pin_without_lease(&actor, &path);
@@ -255,6 +255,9 @@ fn a_leases_end_does_not_look_at_each_lease_for_each_descriptor() {
     eprintln!("{took} ns");
     assert!(took < 500_000_000, "{took} ns");
     monitor.barrier();
+    // What was not looked at is told.
+    monitor.expect_logged("COVERS");
+    monitor.stop();
 }
 
 /// Nor is it looked through all leases for each descriptor that close_range(2) closes.

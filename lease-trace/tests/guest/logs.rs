@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::{fs, io};
 
 use crate::harness::{
-    Actor, Enforcement, Monitor, PAGES, Scratch, Setting, Tool, eventually, integer,
-    open_lease_and_pin, text,
+    Actor, Enforcement, Monitor, PAGES, Scratch, Setting, counted, eventually, open_lease_and_pin,
 };
 
 /// Leases beyond what there is room for: not more than the ring of the log has room for.
@@ -22,16 +21,7 @@ fn each_loss_is_logged_with_what_it_is_about() {
     actor.ok("open-files 4096");
     let crowd = format!("crowd c 1 {} {}", CAPACITY + BEYOND, scratch.file("files"));
     actor.ok(&crowd);
-    let counted = counted();
-    assert!(
-        counted.keys().any(|what| what.contains("no room in the")),
-        "{counted:?}"
-    );
-    assert!(
-        eventually(|| logged(&monitor, "") == counted),
-        "logged {:?}, counted {counted:?}",
-        logged(&monitor, "")
-    );
+    monitor.expect_logged("no room in the");
     let about = format!("thread {0} of process {0}", crowd_pid(&monitor));
     assert!(monitor.talk().contains(&about), "{}", monitor.talk());
     actor.ok("crowd-end c");
@@ -56,7 +46,7 @@ fn what_finds_no_room_in_the_ring_is_logged() {
     monitor.signal(libc::SIGCONT);
     monitor.barrier();
     let of_actor = format!("of process {}", actor.pid());
-    assert!(eventually(|| logged(&monitor, &of_actor).contains_key(RING)));
+    assert!(eventually(|| monitor.logged(&of_actor).contains_key(RING)));
 
     // As many again as there was room for, and a few: the ring of the log has room for those.
     let another = Actor::start();
@@ -69,7 +59,7 @@ fn what_finds_no_room_in_the_ring_is_logged() {
     assert!((2..8).contains(&beyond), "{beyond}");
     monitor.signal(libc::SIGCONT);
     let of_process = format!("of process {}", another.pid());
-    let of_ring = || logged(&monitor, &of_process);
+    let of_ring = || monitor.logged(&of_process);
     assert!(
         eventually(|| of_ring() == BTreeMap::from([(RING.to_owned(), beyond)])),
         "logged {:?}, counted {beyond}",
@@ -86,10 +76,11 @@ fn doubt_and_correction_are_logged() {
     open_lease_and_pin(&actor, &scratch.file("f"));
     unseen(&actor, "unregister-buffers ring");
     monitor.expect("corrected", |event| event["pins_counted"] == PAGES);
-    let corrected = || logged(&monitor, "").get("pins were taken out of the count") == Some(&PAGES);
+    let corrected = || monitor.logged("").get("pins were taken out of the count") == Some(&PAGES);
     assert!(eventually(corrected), "{}", monitor.talk());
-    let doubted =
-        logged(&monitor, "").contains_key("the page cache has fewer pins than are counted");
+    let doubted = monitor
+        .logged("")
+        .contains_key("the page cache has fewer pins than are counted");
     assert!(doubted, "{}", monitor.talk());
 }
 
@@ -113,7 +104,8 @@ fn pins_that_nobody_is_judged_by_are_logged() {
     let of_actor = format!("of process {}", actor.pid());
     let what = "pins may be gone, or another's, and nobody is judged by them";
     assert!(
-        eventually(|| logged(&monitor, &of_actor)
+        eventually(|| monitor
+            .logged(&of_actor)
             .get(what)
             .is_some_and(|n| n % (2 * PAGES) == 0)),
         "{}",
@@ -144,7 +136,7 @@ fn breaches_that_are_not_judged_are_logged() {
         1 + HEIRS - ROOM,
     )]);
     assert!(
-        eventually(|| logged(&monitor, &of_actor) == expected),
+        eventually(|| monitor.logged(&of_actor) == expected),
         "{}",
         monitor.talk()
     );
@@ -166,37 +158,6 @@ fn stand_still(monitor: &Monitor) {
 fn unseen(actor: &Actor, command: &str) {
     let _off = Setting::of_sysfs("kernel/debug/kprobes/enabled", "0");
     actor.ok(command);
-}
-
-/// What was lost, by the counters.
-fn counted() -> BTreeMap<String, i64> {
-    let report = Tool::beside(&["report", "stakes", "-J"]).finish().exits(0);
-    let report = report.json();
-    let lost = report["lost"].as_array().expect("a list");
-    lost.iter()
-        .map(|lost| (text(lost, "what").to_owned(), integer(lost, "count")))
-        // The kernel counts these, and nobody sees them.
-        .filter(|(what, _)| !what.starts_with("hooks were missed"))
-        .collect()
-}
-
-/// How many of what is in the log, in lines with this end.
-fn logged(monitor: &Monitor, with: &str) -> BTreeMap<String, i64> {
-    let mut sums = BTreeMap::new();
-    for line in monitor.talk().lines().filter(|line| line.ends_with(with)) {
-        let Some((_, message)) = line.split_once("lease_trace::programs] ") else {
-            continue;
-        };
-        let mut parts = message.splitn(3, ": ");
-        let n: i64 = parts.next().and_then(|n| n.parse().ok()).expect("a number");
-        let what = parts.next().expect("what it is");
-        assert!(
-            parts.next().is_some_and(|subject| subject.contains(" 0x")),
-            "{line}"
-        );
-        *sums.entry(what.to_owned()).or_insert(0) += n;
-    }
-    sums
 }
 
 /// The process that lost something, by the log.

@@ -342,7 +342,7 @@ fn what_is_right_stays_as_it_is() {
 #[test]
 fn ends_of_leases_that_were_missed_are_found() {
     let scratch = Scratch::new();
-    let monitor = Monitor::with(&["--attach", "kprobe"]);
+    let monitor = Monitor::that_logs(&["--attach", "kprobe"]);
     let (idle, pinner) = (Actor::start(), Actor::start());
     idle.ok(&format!("open f {} rw,creat", scratch.file("idle")));
     idle.ok("setlease f w");
@@ -361,6 +361,7 @@ fn ends_of_leases_that_were_missed_are_found() {
         let what = lost["what"].as_str();
         what.is_some_and(|what| what.contains("that were gone"))
     });
+    monitor.expect_logged("that were gone");
     assert_eq!(checked(0)["leases"], 0);
     pinner.ok("unregister-buffers ring");
     monitor.expect_of("at-rest", pinner.pid());
@@ -372,7 +373,7 @@ fn ends_of_leases_that_were_missed_are_found() {
 fn a_call_whose_return_was_missed_ends_with_its_thread() {
     const CALLS: usize = 24;
     let scratch = Scratch::new();
-    let monitor = Monitor::with(&["--attach", "kprobe"]);
+    let monitor = Monitor::that_logs(&["--attach", "kprobe"]);
     let mut actor = Actor::start();
     actor.all(&[
         &format!("open f {} rw,creat", scratch.file("f")),
@@ -405,6 +406,7 @@ fn a_call_whose_return_was_missed_ends_with_its_thread() {
         let what = lost["what"].as_str();
         what.is_some_and(|what| what.contains("a return was missed"))
     });
+    monitor.expect_logged("a return was missed");
     Tool::run(&["doctor", "--check"]).exits(0);
     monitor.stop();
 }

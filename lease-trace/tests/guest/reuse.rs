@@ -27,7 +27,7 @@ fn fork_as(seed: &Actor, pid: i64) -> String {
 fn a_pid_comes_again() {
     let scratch = Scratch::new();
     let pinned = Pinned::now();
-    let monitor = Monitor::alone();
+    let monitor = Monitor::that_logs(&["--all-events"]);
     let mut owner = Actor::start();
     let file = open_lease_and_pin(&owner, &scratch.file("f"));
     let heir = owner.fork_apart(&scratch);
@@ -53,6 +53,7 @@ fn a_pid_comes_again() {
         what.is_some_and(|what| what.contains("of the same pid"))
     });
     assert_eq!(lost["count"], 1, "{lost}");
+    monitor.expect_logged("of the same pid");
     let rows = Tool::beside(&["report", "stakes", "-J"])
         .finish()
         .exits(0)

@@ -16,7 +16,7 @@ use lease_trace_common::{
     cover::CoverKey,
     note::{self, Pending},
     share::Shares,
-    stake::{Detached, Inode},
+    stake::{Detached, Inode, InodeSlot},
     totals::Totals,
     word,
 };
@@ -32,7 +32,7 @@ use crate::{
 
 /// The maps that are looked at.
 pub struct Books {
-    inodes: Array<MapData, Inode>,
+    inodes: Array<MapData, InodeSlot>,
     detached: HashMap<MapData, u64, Detached>,
     calls: HashMap<MapData, u64, Call>,
     notes: HashMap<MapData, u64, Pending>,
@@ -83,7 +83,8 @@ impl Books {
     pub fn look(&mut self) -> Result<Look, Error> {
         let slots: BTreeMap<u64, (u32, Inode)> = entries("INODES", &self.inodes)?
             .into_iter()
-            .filter(|(_, inode): &(u32, Inode)| word::is_of(inode.word, generation(inode.id)))
+            .map(|(slot, there): (u32, InodeSlot)| (slot, there.inode))
+            .filter(|(_, inode)| word::is_of(inode.word, generation(inode.id)))
             .map(|(slot, inode)| (inode.id, (slot, inode)))
             .collect();
         let mut look = Look {
@@ -103,7 +104,7 @@ impl Books {
             let ids: BTreeSet<u64> = look.short().iter().map(|(inode, _)| inode.id).collect();
             for id in &ids {
                 let (slot, before) = &slots[id];
-                if !is_as_before(before, &one("INODES", &self.inodes, *slot)?) {
+                if !is_as_before(before, &one("INODES", &self.inodes, *slot)?.inode) {
                     look.cached.remove(id);
                 }
             }

@@ -43,8 +43,9 @@ impl Figures {
 #[derive(Default)]
 pub struct Found {
     pub done: Figures,
-    /// Looks that found something wrong, and of how many.
-    differences: Vec<String>,
+    /// Looks that found something wrong, while all had what they have and when they had given it back, and of how many.
+    wrong_while_held: Vec<String>,
+    left: Vec<String>,
     looks: usize,
     /// Breaches of those that let go in the wrong order, and of those that did not.
     pub told: i64,
@@ -62,36 +63,34 @@ impl Found {
     pub fn add(&mut self, books: &Books) {
         self.looks += 1;
         if !books.are_clear() || books.kernel_pins != 0 || books.locks != 0 {
-            self.differences.push(books.to_string());
+            self.left.push(books.to_string());
         }
     }
 
     pub fn add_held(&mut self, held: &Held) {
         self.looks += 1;
         if !held.differences.is_empty() {
-            self.differences.push(held.to_string());
+            self.wrong_while_held.push(held.to_string());
         }
     }
 
-    /// The books while all paused, and when all was given back. Where the kernel missed hooks, they are not known to be
-    /// right, and that must be told.
+    /// The books while all paused, and when all was given back. Where the kernel missed hooks, and that is told, they may
+    /// be wrong while all pause: pins that were not counted are not found. Nothing is left of them, all the same.
     pub fn wrong_books(&self) -> Vec<String> {
-        if self.differences.is_empty() {
+        let mut wrong = self.left.clone();
+        if self.missed.unwrap_or_default() == 0 {
+            wrong.extend_from_slice(&self.wrong_while_held);
+        } else if self.told_missed() == 0 {
+            return vec!["hooks were missed, which is not told".to_owned()];
+        }
+        if wrong.is_empty() {
             return Vec::new();
         }
-        if self.missed.is_some_and(|missed| missed > 0) {
-            let told = self.lost.as_array().expect("a list").iter();
-            let mut told = told.filter_map(|lost| lost["what"].as_str());
-            return if told.any(|what| what.starts_with("hooks were missed")) {
-                Vec::new()
-            } else {
-                vec!["hooks were missed, which is not told".to_owned()]
-            };
-        }
-        let (wrong, looks) = (self.differences.len(), self.looks);
         vec![format!(
-            "{wrong} of {looks} times the books were wrong when all was quiet:\n    {}",
-            self.differences.join("\n    ")
+            "{} of {} times the books were wrong when all was quiet:\n    {}",
+            wrong.len(),
+            self.looks,
+            wrong.join("\n    ")
         )]
     }
 
