@@ -44,10 +44,12 @@ pub enum Cause {
     Other = 12,
     /// A thread ended that had a table of descriptors of its own; its process goes on.
     ThreadExit = 13,
+    /// The owner of the pins dropped his own last reference, and others keep the lease: it has not ended.
+    Orphaned = 14,
 }
 
 impl Cause {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unlock,
         Self::Close,
         Self::Dup2,
@@ -61,6 +63,7 @@ impl Cause {
         Self::Kernel,
         Self::Other,
         Self::ThreadExit,
+        Self::Orphaned,
     ];
 
     pub fn from_raw(raw: u32) -> Option<Self> {
@@ -82,6 +85,7 @@ impl Cause {
             Self::Kernel => "kernel",
             Self::Other => "other",
             Self::ThreadExit => "thread-exit",
+            Self::Orphaned => "orphaned",
         }
     }
 

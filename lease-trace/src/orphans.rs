@@ -10,11 +10,12 @@ use std::collections::{BTreeSet, HashMap};
 use lease_trace_common::{
     event::EventKind,
     stake::{self, Stake, StakeKey},
+    word,
 };
 
 use crate::tracer::{
     orphaned::{Held, is_candidate, is_candidate_stake},
-    snapshot::{Holder, Leased, Notification, StakeView},
+    snapshot::{Everybody, Holder, Leased, Notification, StakeView},
 };
 
 /// What a monitor knows of orphaned pins.
@@ -22,8 +23,23 @@ use crate::tracer::{
 pub struct Orphans {
     /// Stakes without a reference of their owner's, and how many walks in a row found none.
     missing: HashMap<StakeKey, u32>,
-    /// Those that were told, as they were told.
-    told: HashMap<StakeKey, Notification>,
+    /// Those that were told.
+    told: HashMap<StakeKey, Told>,
+}
+
+/// As it was told, and whether it is certain: then rules apply to it, once.
+struct Told {
+    notification: Notification,
+    is_certain: bool,
+}
+
+/// What a walk has come to.
+#[derive(Default)]
+pub struct Changes {
+    pub told: Vec<Change>,
+    /// Those that have become certain, with the generations of their words: each file whose lease covers them is held by
+    /// nobody but those whom a walk finds, and none of these is the owner.
+    pub certain: Vec<(StakeKey, u64)>,
 }
 
 /// A change to be told.
@@ -52,15 +68,17 @@ impl Orphans {
     }
 
     /// What has changed: `holders` are the references of the candidates' owners; `all` walks over
-    /// everything, which is done for the few that may be orphaned only.
+    /// everything, which is done for the few that may be orphaned only, and, with rules, for those that are not
+    /// certain to be.
     pub fn update<E>(
         &mut self,
         stakes: &[StakeView],
         leased: &Leased,
         holders: &[Holder],
         now_ns: u64,
-        all: impl FnOnce() -> Result<Vec<Holder>, E>,
-    ) -> Result<Vec<Change>, E> {
+        has_rules: bool,
+        all: impl FnOnce() -> Result<Everybody, E>,
+    ) -> Result<Changes, E> {
         let held = Held::new(leased, holders);
         let missing: BTreeSet<StakeKey> = stakes
             .iter()
@@ -71,35 +89,65 @@ impl Orphans {
         for key in &missing {
             *self.missing.entry(*key).or_default() += 1;
         }
-        let mut changes = self.ended(stakes, &missing, now_ns);
-        // Where nobody else is found (a descriptor in a message, a ring's registered file), it is
+        let mut changes = Changes {
+            told: self.ended(stakes, &missing, now_ns),
+            certain: Vec::new(),
+        };
+        // Where nobody else is found (a descriptor in a message, a ring's registered file), or not everybody, it is
         // looked for again ever more rarely.
         let doubtful: Vec<&StakeView> = stakes
             .iter()
             .filter(|view| {
                 let walks = self.missing.get(&view.key).copied().unwrap_or(0);
-                walks > 1 && walks.is_power_of_two() && !self.told.contains_key(&view.key)
+                let told = self.told.get(&view.key);
+                let is_known = told.is_some_and(|told| told.is_certain || !has_rules);
+                walks > 1 && walks.is_power_of_two() && !is_known
             })
             .collect();
         if doubtful.is_empty() {
             return Ok(changes);
         }
         let all = all()?;
-        let held = Held::new(leased, &all);
+        let held = Held::new(leased, &all.holders);
         for view in doubtful {
             if !held.orphans(view) {
                 continue;
             }
-            if let Some(notification) = view.notification(EventKind::OrphanedPin, now_ns) {
-                self.told.insert(view.key, notification.clone());
-                changes.push(Change {
+            if !self.told.contains_key(&view.key)
+                && let Some(notification) = view.notification(EventKind::OrphanedPin, now_ns)
+            {
+                let told = Told {
+                    notification: notification.clone(),
+                    is_certain: false,
+                };
+                self.told.insert(view.key, told);
+                changes.told.push(Change {
                     notification,
-                    holders: keepers(view, leased, &all),
+                    holders: keepers(view, leased, &all.holders),
                     end: None,
                 });
             }
+            changes
+                .certain
+                .extend(self.becomes_certain(view, leased, &all));
         }
         Ok(changes)
+    }
+
+    /// Whether this is certain, for what was told before: then rules apply to it.
+    fn becomes_certain(
+        &mut self,
+        view: &StakeView,
+        leased: &Leased,
+        all: &Everybody,
+    ) -> Option<(StakeKey, u64)> {
+        let address = view.inode.address();
+        let mut of_inode = leased.iter().filter(|(_, of)| Some(**of) == address);
+        let is_certain = of_inode.all(|(lease, _)| all.in_full.contains(lease));
+        let told = self.told.get_mut(&view.key)?;
+        told.is_certain |= is_certain;
+        let generation = word::generation(view.stake.word)?;
+        is_certain.then_some((view.key, generation))
     }
 
     /// Those that were told and are not orphaned any more.
@@ -122,7 +170,7 @@ impl Orphans {
             } else {
                 "covered"
             };
-            let mut notification = told.clone();
+            let mut notification = told.notification.clone();
             let event = &mut notification.event;
             event.kind = EventKind::OrphanEnd as u32;
             event.since_ns = event.time_ns;

@@ -26,7 +26,7 @@ use crate::{
         cross_check::CrossCheck,
         in_force::InForce,
         proof::Correction,
-        snapshot::{Holder, Leased, Notification, Snapshot, StakeView},
+        snapshot::{Everybody, Holder, Leased, Notification, Snapshot, StakeView},
     },
 };
 
@@ -163,20 +163,22 @@ impl Session {
         &self.orphans
     }
 
-    /// Tells what a walk has found of orphaned pins, see [`Orphans::update`]. The notifications up
-    /// to the moment at which `stakes` were read must have been told before.
+    /// Tells what a walk has found of orphaned pins, see [`Orphans::update`], and returns those to which rules apply
+    /// now. The notifications up to the moment at which `stakes` were read must have been told before.
     pub fn orphans(
         &mut self,
         stakes: &[StakeView],
         leased: &Leased,
         holders: &[Holder],
-        all: impl FnOnce() -> Result<Vec<Holder>, tracer::Error>,
-    ) -> anyhow::Result<()> {
+        has_rules: bool,
+        all: impl FnOnce() -> Result<Everybody, tracer::Error>,
+    ) -> anyhow::Result<Vec<(StakeKey, u64)>> {
         let clock = Clock::sample();
+        let now_ns = clock.boot_ns();
         let changes = self
             .orphans
-            .update(stakes, leased, holders, clock.boot_ns(), all)?;
-        for change in changes {
+            .update(stakes, leased, holders, now_ns, has_rules, all)?;
+        for change in changes.told {
             let Notification { event, path } = &change.notification;
             let kind = match change.end {
                 None => EventKind::OrphanedPin,
@@ -189,7 +191,8 @@ impl Session {
                 self.sink.write(&record)?;
             }
         }
-        Ok(self.sink.flush()?)
+        self.sink.flush()?;
+        Ok(changes.certain)
     }
 
     /// Tells the losses that have grown since they were last told.

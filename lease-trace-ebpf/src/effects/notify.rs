@@ -4,6 +4,7 @@
 use aya_ebpf::{bindings::BPF_RB_FORCE_WAKEUP, helpers::generated::bpf_probe_read_kernel};
 use lease_trace_common::{
     PATH_LEN, STACK_LEN,
+    cause::Cause,
     context::Context,
     control,
     count::Count,
@@ -178,7 +179,8 @@ extern "C" fn notify_action(packed: u64, slot: u64, tgid: u64, inode_id: u64, fo
         kind: packed as u32 & 0xff,
         inode: inode.get(),
         owner: &stake.owner,
-        releaser: None,
+        // Whoever is current has only found that they are orphaned.
+        releaser: (cause == Cause::Orphaned as u32).then_some(&stake.owner),
         breaker: &NOBODY,
         context: &stake.context,
         lease: &lease,

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use crate::{
-    judge::{last_cover, moments},
+    judge::{last_cover, moments, orphans},
     kernel::{File, FileLease, MapElement, TaskPtr},
     show::{
         bpffs, idle,
@@ -94,6 +94,11 @@ on_walk!(
 on_walk!(
     /// `bpf_iter_bpf_map_elem`: every call that is kept, for the file `calls`.
     "iter/bpf_map_elem", end_calls, calls::call
+);
+
+on_walk!(
+    /// `bpf_iter_bpf_map_elem`: every stake that a monitor found orphaned, for the file `orphans`.
+    "iter/bpf_map_elem", judge_orphans, orphans::stake
 );
 
 on_walk!(

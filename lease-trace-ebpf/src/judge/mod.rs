@@ -3,5 +3,6 @@
 pub mod before;
 pub mod last_cover;
 pub mod moments;
+pub mod orphans;
 pub mod policy;
 pub mod verdicts;

@@ -142,6 +142,14 @@ fn end_trial() {
     }
 }
 
+/// Judges the first note of this thread, of pins that are orphaned.
+#[inline(always)]
+pub fn judge_orphan() {
+    if is_to_be_judged(0) {
+        judge_note(0, Moment::After);
+    }
+}
+
 /// Whether there is anything to judge in note `n` of this thread, by what the kernel has pinned. If there is not,
 /// since nothing is pinned, the note is gone and the books are put right: here, since that goes deep.
 #[inline(always)]

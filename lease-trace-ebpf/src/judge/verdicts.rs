@@ -70,7 +70,8 @@ fn spared(stake: StakeRef, cause: u32, moment: Moment) -> Spared {
     if stake.key.tgid == INIT {
         return Spared::Init;
     }
-    if current::is_kthread() {
+    // Whoever is current has only found it.
+    if current::is_kthread() || cause == Cause::Orphaned as u32 {
         return Spared::No;
     }
     let tgid = current::tgid();
@@ -268,6 +269,9 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     // What was noted may be over: the pins have gone meanwhile, or another lease covers them.
     let is_over = if cause == 0 {
         leases(stake.word()) > 0
+    } else if cause == Cause::Orphaned as u32 {
+        // As a zombie it was judged otherwise.
+        leases(stake.word()) == 0 || stake.word() & ZOMBIE != 0
     } else {
         before == 0 && stake.word() & ZOMBIE == 0
     };

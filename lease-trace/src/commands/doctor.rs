@@ -258,6 +258,7 @@ mod tests {
           break-timeout   no (4)      no (6)      yes         yes
           other           no (4)      yes         yes (7)     yes (7)
           thread-exit     no (4)      yes         yes         yes
+          orphaned        no (4)      yes         yes (8)     yes (8)
           (1)  BPF LSM
           (2)  by denying it: a duplicate does not keep what is unlocked
           (3)  the system call is not modifiable; remedy: a newer kernel; 7.3 allows it
@@ -265,6 +266,7 @@ mod tests {
           (5)  the process is ending: there is nothing to do
           (6)  the kernel takes the lease away, whoever keeps the file
           (7)  unless another process released it: then it is only reported
+          (8)  by a monitor, which finds it by a walk over descriptors
 
         lease-trace can find zombies here, with the limits that the reasons above name.
         ");

@@ -306,8 +306,11 @@ impl Sweep {
         let leased = tracer.leased()?;
         act(session, actions, &tracer.drain())?;
         let holders = tracer.holders_of(&stakes, &leased)?;
-        session.orphans(&stakes, &leased, &holders, || tracer.holders())?;
-        let share = if tracer.rules()? > 0 {
+        let has_rules = tracer.rules()? > 0;
+        let certain =
+            session.orphans(&stakes, &leased, &holders, has_rules, || tracer.everybody())?;
+        let share = if has_rules {
+            tracer.judge_orphans(&certain);
             Self::SHARE_WITH_RULES
         } else {
             Self::SHARE

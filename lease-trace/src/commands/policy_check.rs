@@ -282,8 +282,8 @@ fallback = \"report\"
           denied       unlock
           killed       close, dup2, close_range, munmap (the system call is not
                        modifiable)
-          killed       exec, io_uring, other, thread-exit (no kernel lets this be
-                       denied)
+          killed       exec, io_uring, other, thread-exit, orphaned (no kernel lets this
+                       be denied)
           nothing      exit, killed (the process is ending)
           not matched  break-timeout
 
@@ -295,7 +295,7 @@ fallback = \"report\"
           held         close
           reported     bare-pin (there is no release to deny and no lease to hold)
           not matched  dup2, close_range, munmap, exec, exit, killed, io_uring,
-                       break-timeout, other, thread-exit
+                       break-timeout, other, thread-exit, orphaned
 
         The policy can be used.
         A held file is released after 5m at the latest.
@@ -331,7 +331,7 @@ fallback = \"report\"
         "6.1.0".clone_into(&mut page.kernel);
         let mut json = serde_json::to_value(&page).expect("plain data");
         let ways = json["rules"][0]["ways"].as_array_mut().expect("a list");
-        assert_eq!(ways.len(), 12);
+        assert_eq!(ways.len(), 13);
         ways.retain(|way| way["effect"] != "unmatched");
         insta::assert_snapshot!(serde_json::to_string_pretty(&json).expect("plain"), @r#"
         {

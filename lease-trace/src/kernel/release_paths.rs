@@ -17,7 +17,7 @@ use super::{
 };
 
 /// All release paths that a process can take or be sent.
-pub const RELEASE_PATHS: [Cause; 12] = [
+pub const RELEASE_PATHS: [Cause; 13] = [
     Cause::Unlock,
     Cause::Close,
     Cause::Dup2,
@@ -30,6 +30,7 @@ pub const RELEASE_PATHS: [Cause; 12] = [
     Cause::BreakTimeout,
     Cause::Other,
     Cause::ThreadExit,
+    Cause::Orphaned,
 ];
 
 /// Why some release paths cannot be denied, whatever the kernel.
@@ -148,6 +149,9 @@ impl ReleasePaths {
             }
             (Action::Stop | Action::Kill, Cause::Other) => {
                 Answer::by("unless another process released it: then it is only reported")
+            }
+            (Action::Report | Action::Stop | Action::Kill, Cause::Orphaned) => {
+                Answer::by("by a monitor, which finds it by a walk over descriptors")
             }
             (Action::Report | Action::Hold | Action::Stop | Action::Kill, _) => Answer::yes(),
         }

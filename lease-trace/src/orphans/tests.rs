@@ -52,12 +52,29 @@ fn holder(tgid: u32) -> Holder {
     }
 }
 
-/// One walk that finds these holders; what is told, as kind and end.
-fn walk(orphans: &mut Orphans, word: u64, holders: &[u32]) -> Vec<(u32, Option<&'static str>)> {
+/// What comes of a walk that finds these holders, which are all that the lease has or not.
+fn changes(
+    orphans: &mut Orphans,
+    word: u64,
+    holders: &[u32],
+    is_in_full: bool,
+    has_rules: bool,
+) -> Changes {
     let holders: Vec<_> = holders.iter().copied().map(holder).collect();
-    let all = || Ok::<_, Infallible>(holders.clone());
-    let told = orphans.update(&[stake_of(word)], &leased(), &holders, 7, all);
-    told.expect("nothing fails")
+    let all = || {
+        Ok::<_, Infallible>(Everybody {
+            holders: holders.clone(),
+            in_full: is_in_full.then_some(THE_LEASE).into_iter().collect(),
+        })
+    };
+    let changes = orphans.update(&[stake_of(word)], &leased(), &holders, 7, has_rules, all);
+    changes.expect("nothing fails")
+}
+
+/// What such a walk tells where no rules are in force, as kind and end.
+fn walk(orphans: &mut Orphans, word: u64, holders: &[u32]) -> Vec<(u32, Option<&'static str>)> {
+    changes(orphans, word, holders, true, false)
+        .told
         .iter()
         .map(|change| (change.notification.event.kind, change.end))
         .collect()
@@ -115,4 +132,19 @@ fn what_is_held_for_its_pins_is_no_orphan() {
     assert!(held.orphans(&view));
     view.stake.held = 1;
     assert!(!held.orphans(&view));
+}
+
+#[test]
+fn rules_apply_once_and_only_if_each_reference_is_known() {
+    let mut orphans = Orphans::default();
+    let word = word::fresh(5) + BOTH;
+    let mut asked = Vec::new();
+    for (walk, is_in_full) in (1..).zip([false, false, true, true, true, true, true, true]) {
+        let found = changes(&mut orphans, word, &[CHILD], is_in_full, true);
+        if !found.certain.is_empty() {
+            asked.push((walk, found.certain));
+        }
+    }
+    // Told by the second walk, and asked again for by the fourth, not the third.
+    assert_eq!(asked, [(4, vec![(StakeKey::new(OWNER, INODE), 5)])]);
 }

@@ -29,6 +29,7 @@ mod maps;
 mod notifications;
 mod object;
 pub mod orphaned;
+mod orphans;
 mod own_maps;
 mod pinned;
 pub mod proof;
@@ -72,6 +73,7 @@ use self::{
     maps::{Counts, Maps},
     notifications::Notifications,
     object::Purpose,
+    orphans::Judge,
     own_maps::OwnMaps,
     proof::{Look, Prover},
     raw::Link,
@@ -139,6 +141,7 @@ pub struct Tracer {
     prover: Option<Prover>,
     listers: Vec<Lister>,
     left_over: Option<LeftOver>,
+    judge: Option<Judge>,
     keeper: Keeper,
 }
 
@@ -207,6 +210,7 @@ impl Tracer {
             prover: Prover::open(),
             listers: Lister::open_all(),
             left_over: LeftOver::open(),
+            judge: Judge::open(),
             keeper: Keeper::Own(folder, denials, links),
         })
     }
@@ -234,6 +238,7 @@ impl Tracer {
             prover: Prover::open(),
             listers: Lister::open_all(),
             left_over: LeftOver::open(),
+            judge: Judge::open(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -303,6 +308,17 @@ impl Tracer {
             }
         });
         is_whole
+    }
+
+    /// Has these stakes, whose pins are orphaned, judged by the rules in force. What keeps it from that is told once.
+    pub fn judge_orphans(&mut self, stakes: &[(StakeKey, u64)]) {
+        if stakes.is_empty() {
+            return;
+        }
+        if let Some(Err(error)) = self.judge.as_mut().map(|judge| judge.judge(stakes)) {
+            log::warn!("no rule is applied to orphaned pins from now on: {error}");
+            self.judge = None;
+        }
     }
 
     /// Holds the books against the page caches for this long; nothing where that cannot be. What keeps it from

@@ -49,6 +49,7 @@ const MAPS: &[&str] = &[
     "CALLS",
     "COVERS",
     "PENDING",
+    "ORPHANS",
     "STACKS",
     Totals::MAP,
     Shares::MAP,

@@ -6,7 +6,7 @@ use super::{
     Tracer,
     error::Error,
     orphaned::{Held, is_candidate},
-    snapshot::{Holder, Leased, StakeView},
+    snapshot::{Everybody, Holder, Leased, StakeView},
 };
 
 impl Tracer {
@@ -32,6 +32,11 @@ impl Tracer {
             }
         }
         Ok(holders)
+    }
+
+    /// Everybody's, and of which leases these are all.
+    pub fn everybody(&self) -> Result<Everybody, Error> {
+        self.walker.everybody()
     }
 
     /// Everybody's.

@@ -13,7 +13,7 @@ use super::{
     in_force::Plan,
     lapsed,
     object::{self, Object, Purpose},
-    pinned, proof, self_test,
+    orphans, pinned, proof, self_test,
     walk::Walker,
 };
 use crate::kernel::{clones, limits};
@@ -115,6 +115,9 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
     let mut no_files = bpffs::make(&object, folder.path(), options.files);
     no_files.extend(proof::make(&object, &folder));
     no_files.extend(lapsed::make(&object, &folder));
+    if denies {
+        no_files.extend(orphans::make(&object, &folder));
+    }
     log::debug!("files made");
     let denials = denies.then(|| Denials::attach(&object));
     if let (Some(denials), Some(pins)) = (&denials, &pins) {

@@ -1,6 +1,6 @@
 //! What the maps and the iterators say at one moment, as plain data.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lease_trace_common::{
     count::Count,
@@ -132,6 +132,14 @@ pub struct Holder {
     pub comm: String,
     /// `None`: a mapping.
     pub fd: Option<u32>,
+}
+
+/// Who refers to leased files, and to others of tracked inodes.
+pub struct Everybody {
+    pub holders: Vec<Holder>,
+    /// Leases, by address, of which each reference to their file is a descriptor or a mapping of these holders. Others
+    /// are kept by a ring's registered file, say, or a message under way, too.
+    pub in_full: HashSet<u64>,
 }
 
 /// One reference that a process has to a leased file.

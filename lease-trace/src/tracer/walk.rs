@@ -2,7 +2,7 @@
 //! monitor pins them, so that a report need load nothing.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, OwnedFd},
@@ -17,7 +17,7 @@ use super::{
     error::Error,
     iterator,
     object::Object,
-    snapshot::{Holder, Place, Reference},
+    snapshot::{Everybody, Holder, Place, Reference},
 };
 use crate::kernel::{bpf, iter, limits};
 
@@ -63,19 +63,27 @@ impl Walker {
     /// Walks over everything: who keeps which lease alive, and who has a tracked inode open or
     /// mapped.
     pub fn all(&self) -> Result<Vec<Holder>, Error> {
-        let mut holders = Vec::new();
-        for ((_, target), program) in WALKS.iter().zip(&self.0) {
-            let found = read(program, None).map_err(|error| failed(target, error))?;
-            holders.extend(found);
-        }
+        Ok(self.everybody()?.holders)
+    }
+
+    /// The same, and of which leases these are all who do.
+    pub fn everybody(&self) -> Result<Everybody, Error> {
+        let mut found = Vec::new();
         // The kernel goes over the tasks of this pid namespace. Of other tasks it is not known what
         // they have, so that it cannot be told of anybody that nobody else has it.
-        if !limits::sees_all_processes() {
-            holders.clear();
+        if limits::sees_all_processes() {
+            for ((_, target), program) in WALKS.iter().zip(&self.0) {
+                let bytes = bytes(program, None).map_err(|error| failed(target, error))?;
+                found.extend(records::<Found>(&bytes));
+            }
         }
+        let mut holders: Vec<Holder> = found.iter().map(holder).collect();
         holders.sort_unstable();
         holders.dedup();
-        Ok(holders)
+        Ok(Everybody {
+            holders,
+            in_full: known_in_full(&found),
+        })
     }
 
     /// Walks over one process; over its mappings only if no descriptor answers the question. An
@@ -122,6 +130,23 @@ impl Walker {
             .filter(|found| seen.insert((found.place, found.file)))
             .collect())
     }
+}
+
+/// Leases whose files have as many references as were found, and had at each of them.
+fn known_in_full(found: &[Found]) -> HashSet<u64> {
+    let mut leases: HashMap<u64, (u64, HashSet<u64>)> = HashMap::new();
+    // 6.1 goes through the table that threads share once for each of them.
+    let mut seen = HashSet::new();
+    for one in found.iter().filter(|one| one.lease != 0) {
+        if one.fd == MAPPING || seen.insert((one.tgid, one.fd, one.file)) {
+            let (known, had) = leases.entry(one.lease).or_default();
+            *known += 1;
+            had.insert(one.references);
+        }
+    }
+    let is_known = |(known, had): &(u64, HashSet<u64>)| had.len() == 1 && had.contains(known);
+    leases.retain(|_, references| is_known(references));
+    leases.into_keys().collect()
 }
 
 fn reference(found: &Found) -> Reference {

@@ -37,6 +37,7 @@ mod enforce_innocent;
 mod enforce_integrity;
 mod enforce_kept;
 mod enforce_monitor;
+mod enforce_orphaned;
 mod enforce_proved;
 mod enforce_rdma;
 mod enforce_rules;

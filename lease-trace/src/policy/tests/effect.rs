@@ -53,19 +53,19 @@ fn what_each_rule_comes_to_on_each_kernel() {
             .replace('"', "");
         page.extend([&format!("{words:16} "), row.join(" ").as_str(), "\n"]);
     }
-    // unlock close dup2 close_range munmap exec exit killed io_uring break-timeout other bare-pin
+    // unlock close dup2 close_range munmap exec exit killed io_uring break-timeout other thread-exit orphaned bare-pin
     insta::assert_snapshot!(page, @r#"
-    report           RRRRRR--R.RRR RRRRRR--R.RRR RRRRRR--R.RRR RRRRRR--R.RRR
-    deny             DDDDD!--!.!!! D!!!!!--!.!!! !!!!!!--!.!!! ?????!--!.!!!
-    deny else report DDDDDR--R.RRR DRRRRR--R.RRR RRRRRR--R.RRR ?????R--R.RRR
-    deny else hold   DDDDDH--H.HH! DHHHHH--H.HH! !HHHHH--H.HH! ?????H--H.HH!
-    deny else stop   DDDDDS--S.SSS DSSSSS--S.SSS SSSSSS--S.SSS ?????S--S.SSS
-    deny else kill   DDDDDK--K.KKK DKKKKK--K.KKK KKKKKK--K.KKK ?????K--K.KKK
-    hold             DHHHHH--H.HH! DHHHHH--H.HH! !HHHHH--H.HH! ?HHHHH--H.HH!
-    hold else report DHHHHH--H.HHR DHHHHH--H.HHR RHHHHH--H.HHR ?HHHHH--H.HHR
-    hold else kill   DHHHHH--H.HHK DHHHHH--H.HHK KHHHHH--H.HHK ?HHHHH--H.HHK
-    stop             SSSSSS--S.SSS SSSSSS--S.SSS SSSSSS--S.SSS SSSSSS--S.SSS
-    kill             KKKKKK--K.KKK KKKKKK--K.KKK KKKKKK--K.KKK KKKKKK--K.KKK
+    report           RRRRRR--R.RRRR RRRRRR--R.RRRR RRRRRR--R.RRRR RRRRRR--R.RRRR
+    deny             DDDDD!--!.!!!! D!!!!!--!.!!!! !!!!!!--!.!!!! ?????!--!.!!!!
+    deny else report DDDDDR--R.RRRR DRRRRR--R.RRRR RRRRRR--R.RRRR ?????R--R.RRRR
+    deny else hold   DDDDDH--H.HHH! DHHHHH--H.HHH! !HHHHH--H.HHH! ?????H--H.HHH!
+    deny else stop   DDDDDS--S.SSSS DSSSSS--S.SSSS SSSSSS--S.SSSS ?????S--S.SSSS
+    deny else kill   DDDDDK--K.KKKK DKKKKK--K.KKKK KKKKKK--K.KKKK ?????K--K.KKKK
+    hold             DHHHHH--H.HHH! DHHHHH--H.HHH! !HHHHH--H.HHH! ?HHHHH--H.HHH!
+    hold else report DHHHHH--H.HHHR DHHHHH--H.HHHR RHHHHH--H.HHHR ?HHHHH--H.HHHR
+    hold else kill   DHHHHH--H.HHHK DHHHHH--H.HHHK KHHHHH--H.HHHK ?HHHHH--H.HHHK
+    stop             SSSSSS--S.SSSS SSSSSS--S.SSSS SSSSSS--S.SSSS SSSSSS--S.SSSS
+    kill             KKKKKK--K.KKKK KKKKKK--K.KKKK KKKKKK--K.KKKK KKKKKK--K.KKKK
     "#);
 }
 
@@ -83,8 +83,8 @@ fn what_cannot_be_had_is_refused() {
     let page = rules.map(|lines| on_kernel(&rule(lines), &ways).render_said());
     insta::assert_snapshot!(page.join("\n"), @r#"
     policy.toml:3:10: rule r: deny cannot be had for exec, io_uring, other,
-      thread-exit: no kernel lets this be denied; write fallback = "kill" (or "stop"
-      or "report"), or name in `cause` only release paths where it can
+      thread-exit, orphaned: no kernel lets this be denied; write fallback = "kill"
+      (or "stop" or "report"), or name in `cause` only release paths where it can
      3 | action = "deny"
        |          ^^^^^^
 

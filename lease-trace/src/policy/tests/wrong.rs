@@ -172,13 +172,13 @@ fn the_wrong_form_of_a_match_is_told_with_its_place() {
 
     policy.toml:3:19: unknown word `shutdown`; write one of `unlock`, `close`,
       `dup2`, `close_range`, `munmap`, `exec`, `exit`, `killed`, `io_uring`,
-      `break-timeout`, `kernel`, `other`, `thread-exit`
+      `break-timeout`, `kernel`, `other`, `thread-exit`, `orphaned`
      3 | match = { cause = "shutdown" }
        |                   ^^^^^^^^^^
 
     policy.toml:3:29: unknown word `shutdown`; write one of `unlock`, `close`,
       `dup2`, `close_range`, `munmap`, `exec`, `exit`, `killed`, `io_uring`,
-      `break-timeout`, `kernel`, `other`, `thread-exit`
+      `break-timeout`, `kernel`, `other`, `thread-exit`, `orphaned`
      3 | match = { cause = ["close", "shutdown"] }
        |                             ^^^^^^^^^^
 

@@ -89,15 +89,17 @@ fn look(dev: &str, pinned: Pinned) -> Books {
         pins: here().map(|row| integer(row, "pins")).sum(),
         leases: here().map(|row| integer(row, "leases")).sum(),
         zombies: here().filter(|row| row["state"] == "zombie").count(),
-        violations: violations(),
+        violations: violations().iter().map(words).collect(),
     }
 }
 
-/// What `doctor --check` says of the books, a line each.
-pub fn violations() -> Vec<String> {
+/// What `doctor --check` says of the books.
+pub fn violations() -> Vec<Value> {
     let check = Tool::run(&["doctor", "--check", "-J"]).json();
-    let violations = check["violations"].as_array().expect("a list").iter();
-    violations
-        .map(|violation| violation["text"].as_str().expect("a text").to_owned())
-        .collect()
+    check["violations"].as_array().expect("a list").clone()
+}
+
+/// In words.
+pub fn words(violation: &Value) -> String {
+    violation["text"].as_str().expect("a text").to_owned()
 }
