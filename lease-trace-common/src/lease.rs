@@ -184,6 +184,8 @@ pub struct Lease {
     pub missing_ms: u32,
     /// In whose share it is, see [`crate::share`].
     pub user: u32,
+    /// Below the path of which rules its file was when it was set, see [`crate::policy::Below`].
+    pub below: u64,
     pub info: LeaseInfo,
     /// The process that set it.
     pub setter: crate::stake::Task,
@@ -235,6 +237,6 @@ pub struct IdleLease {
 const _: () = assert!(size_of::<LeaseInfo>() == 24);
 const _: () = assert!(size_of::<IdleLease>() == 48);
 const _: () = assert!(size_of::<LeaseKey>() == 16);
-const _: () = assert!(size_of::<Lease>() == 96);
+const _: () = assert!(size_of::<Lease>() == 104);
 
 crate::pod!(LeaseInfo, LeaseKey, Lease, IdleLease);

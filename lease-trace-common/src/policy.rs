@@ -111,10 +111,10 @@ pub mod on {
 /// Which policy is in force, in one word.
 ///
 /// ```text
-///  63        32 31       16   14   13     12      11    10    9   8 7        0
-/// +------------+-----------+-----+-------+----------+------+-----+------+---------+
-/// | generation | deniable  | new | audits| bare-pin | holds| enf.| bank | rules   |
-/// +------------+-----------+-----+-------+----------+------+-----+------+---------+
+///  63        32 31       16  15     14   13     12      11    10    9   8 7        0
+/// +------------+-----------+------+-----+-------+----------+------+-----+------+---------+
+/// | generation | deniable  | path | new | audits| bare-pin | holds| enf.| bank | rules   |
+/// +------------+-----------+------+-----+-------+----------+------+-----+------+---------+
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header(pub u64);
@@ -126,6 +126,7 @@ impl Header {
     const BARE_PINS: u64 = 1 << 12;
     const AUDITS: u64 = 1 << 13;
     const SETTLES: u64 = 1 << 14;
+    const PATHS: u64 = 1 << 15;
     const DENIABLE: u32 = 16;
     const GENERATION: u32 = 32;
 
@@ -160,6 +161,17 @@ impl Header {
         let holds = if holds { Self::HOLDS } else { 0 };
         let bare_pins = if bare_pins { Self::BARE_PINS } else { 0 };
         Self(self.0 | holds | bare_pins)
+    }
+
+    /// Some rule has a path.
+    #[must_use]
+    pub const fn with_paths(self, paths: bool) -> Self {
+        Self(self.0 | if paths { Self::PATHS } else { 0 })
+    }
+
+    #[inline(always)]
+    pub const fn has_paths(self) -> bool {
+        self.0 & Self::PATHS != 0
     }
 
     /// The release paths that this kernel lets be denied: a set of [`cause_bit`]s.
@@ -241,6 +253,32 @@ impl Header {
         (self.0 >> Self::GENERATION) as u32
     }
 }
+
+/// Below the `path` of which rules a file was, when its lease was set or it was first pinned: a bit for each rule, and
+/// the generation of their policy in the upper half, which is 0 as long as nobody has looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Below(pub u64);
+
+impl Below {
+    #[inline(always)]
+    pub const fn new(header: Header, rules: u32) -> Self {
+        Self((header.generation() as u64) << 32 | rules as u64)
+    }
+
+    /// Whether it is about the rules of this policy.
+    #[inline(always)]
+    pub const fn is_of(self, header: Header) -> bool {
+        header.generation() != 0 && (self.0 >> 32) as u32 == header.generation()
+    }
+
+    /// The rules, if it is about those of this policy.
+    #[inline(always)]
+    pub const fn rules(self, header: Header) -> u32 {
+        if self.is_of(header) { self.0 as u32 } else { 0 }
+    }
+}
+
+const _: () = assert!(RULES <= 32);
 
 /// A cause in a set of them.
 #[inline(always)]

@@ -103,6 +103,8 @@ pub struct Stake {
     pub user: u64,
     /// How many of the leases others have set: they cover the pins, and count no longer than these.
     pub inherited: u64,
+    /// Below the path of which rules the file was, see [`crate::policy::Below`].
+    pub below: u64,
     /// The newest lease, or the one that ended last.
     pub lease: LeaseInfo,
     /// Who let the last lease go.
@@ -298,7 +300,7 @@ const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 16 * 8
+        == 17 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()

@@ -6,8 +6,8 @@ use lease_trace_common::{
     cause::Cause,
     lease::{F_RDLCK, F_WRLCK, Kind},
     policy::{
-        ANY_CAUSE, Action, BANKS, DENIABLE, HITS, Header, OWN_BREAK, ROWS, RULES, Rule, RuleFacts,
-        USUAL_CAUSES, cause_bit, hit, kind_bit, mode_bit, on,
+        ANY_CAUSE, Action, BANKS, Below, DENIABLE, HITS, Header, OWN_BREAK, ROWS, RULES, Rule,
+        RuleFacts, USUAL_CAUSES, cause_bit, hit, kind_bit, mode_bit, on,
     },
     verdict::Outcome,
 };
@@ -24,10 +24,13 @@ proptest! {
         audit: bool,
         holds: bool,
         bare_pins: bool,
+        paths: bool,
+        below: u32,
     ) {
         let header = Header::new(generation, bank, rules)
             .of_modes(enforce, audit)
             .watching(holds, bare_pins)
+            .with_paths(paths)
             .deniable_by(deniable);
         prop_assert_eq!(header.generation(), generation);
         prop_assert_eq!(header.bank(), bank);
@@ -39,6 +42,11 @@ proptest! {
         prop_assert_eq!(header.auditing().rules(), rules);
         prop_assert_eq!(header.holds(), holds);
         prop_assert_eq!(header.bare_pins(), bare_pins);
+        prop_assert_eq!(header.has_paths(), paths);
+        let known = Below::new(header, below);
+        prop_assert_eq!(known.rules(header), if generation == 0 { 0 } else { below });
+        let other = Header::new(generation.wrapping_add(1), bank, rules);
+        prop_assert!(!known.is_of(other) && !Below::default().is_of(header));
     }
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    judge::moments,
+    judge::{moments, paths},
     kernel::args::{Registers as _, Returned as _},
     kernel::{FileLease, InodePtr},
     state::{calls, maps::Call},
@@ -23,7 +23,10 @@ on_return!(
     generic_setlease_enter, generic_setlease_leave, generic_setlease_probe, generic_setlease_ret,
     if lease::is_seen_to_return(),
     |ctx| lease::begin(&Call::new(ctx.parameter(0), 0, ctx.parameter(1) as u32)),
-    |raw, call, ret| lease::leave(raw, call, ret)
+    |raw, call, ret| {
+        lease::leave(raw, call, ret);
+        paths::of_lease();
+    }
 );
 
 on_entry!(

@@ -4,5 +4,6 @@ pub mod before;
 pub mod last_cover;
 pub mod moments;
 pub mod orphans;
+pub mod paths;
 pub mod policy;
 pub mod verdicts;

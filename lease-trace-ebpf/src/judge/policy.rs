@@ -10,8 +10,8 @@ use lease_trace_common::{
     STACK_LEN,
     cause::Cause,
     policy::{
-        ANY_CAUSE, Header, OTHER_CONSUMER, OWN_BREAK, TEXT_RANGES as TEXT_RANGES_LEN, cause_bit,
-        index, kind_bit, mode_bit,
+        ANY_CAUSE, Below, Header, OTHER_CONSUMER, OWN_BREAK, TEXT_RANGES as TEXT_RANGES_LEN,
+        cause_bit, index, kind_bit, mode_bit,
     },
     stake::Stake,
 };
@@ -173,15 +173,22 @@ unsafe extern "C" fn one_rule(index: u64, search: *mut c_void) -> i64 {
     {
         return 0;
     }
-    if rule.path_ino != 0
-        && policy_below(
-            stake.file,
-            InodeRef::number_of(note.slot, note.inode_id),
-            u64::from(rule.path_dev),
-            rule.path_ino,
-        ) == 0
-    {
-        return 0;
+    if rule.path_ino != 0 {
+        let known = Below(stake.below);
+        // Pins that are older than the policy are where they are now.
+        let is_below = if known.is_of(search.header) {
+            known.rules(search.header) >> (index & 31) & 1 != 0
+        } else {
+            policy_below(
+                stake.file,
+                InodeRef::number_of(note.slot, note.inode_id),
+                u64::from(rule.path_dev),
+                rule.path_ino,
+            ) != 0
+        };
+        if !is_below {
+            return 0;
+        }
     }
     if rule.consumers != 0 {
         let consumer = policy_consumer(
@@ -233,7 +240,7 @@ struct Climb {
 /// its file system. A global function, verified separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn policy_below(file: u64, number: u64, dev: u64, ino: u64) -> i64 {
+pub extern "C" fn policy_below(file: u64, number: u64, dev: u64, ino: u64) -> i64 {
     let (dentry, mount) = if file == 0 {
         let inode = InodeRef::find_number(number);
         let dentry = inode.and_then(|inode| InodePtr(inode.get().address).alias());

@@ -17,7 +17,7 @@ use crate::{
     bpf::atomic::At,
     effects::notes,
     effects::notify,
-    judge::policy::find,
+    judge::{paths, policy::find},
     kernel::{InodePtr, current, leases as kernel_leases},
     state::inodes::InodeRef,
     state::maps::{ANY_PINS, CONTROL, HITS, MORE_PINS, PENDING, RULE, count, nothing_pinned},
@@ -116,6 +116,7 @@ fn is_current(stake: StakeRef) -> bool {
 #[inline(always)]
 pub fn judge_note(n: u64, moment: Moment) -> bool {
     let header = policy::header();
+    paths::of_pins(n);
     let before = u64::from(matches!(moment, Moment::Before));
     let is_denied = header.enforces() && enforce_judge(n, before, 0) != 0;
     // What is denied will not come again as what has happened.
@@ -181,6 +182,7 @@ extern "C" fn enforce_is_bare(n: u64) -> i64 {
 #[inline(always)]
 pub fn is_to_wait(n: u64) -> u64 {
     let header = policy::header();
+    paths::of_pins(n);
     let by_those_in_force = if header.enforces() {
         enforce_wait(n, 0) as u64
     } else {

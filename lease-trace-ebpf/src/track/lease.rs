@@ -18,6 +18,7 @@ use crate::{
         leases::{self, Entered, LeaseRef},
         losses::lost,
         maps::{Call, control_flag, spreads},
+        policy,
         stakes::{StakeRef, has_other_owners},
     },
     track::{coverage, over, own_leases, path},
@@ -40,7 +41,7 @@ pub fn set_up(lease: FileLease) {
 /// `generic_setlease` was entered.
 #[inline(always)]
 pub fn begin(call: &Call) {
-    if is_found_on_return() {
+    if is_found_on_return() || policy::header().has_paths() {
         calls::keep(*call);
     }
 }
@@ -48,7 +49,7 @@ pub fn begin(call: &Call) {
 /// Whether it is looked, when `generic_setlease` returns, if anything was kept for that.
 #[inline(always)]
 pub fn is_seen_to_return() -> bool {
-    spreads().load() != 0 || is_found_on_return()
+    spreads().load() != 0 || is_found_on_return() || policy::header().has_paths()
 }
 
 /// Whether a lease that the current task sets has to be found when `generic_setlease` returns: one of
@@ -203,6 +204,7 @@ extern "C" fn lease_enter(file: u64, lease: u64, adopted_from: u64) -> i64 {
         heirs: 0,
         missing_ms: 0,
         user: 0,
+        below: 0,
         info: LeaseInfo {
             set_ns: if adopted { 0 } else { current::now() },
             flags: lease.flags(),

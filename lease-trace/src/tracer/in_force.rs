@@ -171,11 +171,18 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
     /// Puts a policy in force in the place of the one there is. Until the last store the old one
     /// holds; if anything fails before, it goes on to.
     pub fn put_in_force(&mut self, plan: &Plan, deniable: u32) -> Result<Header, Error> {
-        self.put(plan, deniable, boot_ns())
+        let generation = self.header()?.generation() + 1;
+        self.put(plan, deniable, generation, boot_ns())
     }
 
-    /// The same of one that has been in force since then.
-    fn put(&mut self, plan: &Plan, deniable: u32, since_ns: u64) -> Result<Header, Error> {
+    /// The same of one that has been in force since then, if with this generation.
+    fn put(
+        &mut self,
+        plan: &Plan,
+        deniable: u32,
+        generation: u32,
+        since_ns: u64,
+    ) -> Result<Header, Error> {
         let failed =
             |name: &'static str| move |error| Error::maps("cannot write the map", name, error);
         let _undisturbed = Undisturbed::claim();
@@ -216,9 +223,10 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
                 0,
             )
             .map_err(failed("POLICY"))?;
-        let header = Header::new(before.generation() + 1, bank, plan.rules.len() as u32)
+        let header = Header::new(generation, bank, plan.rules.len() as u32)
             .of_modes(plan.has(Mode::Enforce), plan.has(Mode::Audit))
             .watching(plan.holds, plan.bare_pins)
+            .with_paths(plan.rules.iter().any(|rule| rule.path_ino != 0))
             .deniable_by(deniable);
         self.policy
             .set(index::SINCE, since_ns, 0)
@@ -247,7 +255,9 @@ impl<T: BorrowMut<MapData>> PolicyMaps<T> {
             .policy
             .get(&index::SINCE, 0)
             .map_err(|error| Error::maps("cannot read the map", "POLICY", error))?;
-        self.put(&plan, header.deniable(), since_ns).map(drop)
+        let generation = header.generation();
+        self.put(&plan, header.deniable(), generation, since_ns)
+            .map(drop)
     }
 
     /// A row that none of these rules has, set to zero.

@@ -70,12 +70,14 @@ impl Refusal {
 /// What judges by a policy. Where none can come into force nothing calls these functions, but the
 /// kernel looks through all of a program before it knows that (on 7.x 25,000 instructions for each of
 /// theirs, mostly to find out about the stack: kernel/bpf/liveness.c).
-const JUDGES: [&str; 7] = [
+const JUDGES: [&str; 9] = [
     "enforce_judge",
     "enforce_prove",
     "enforce_bare",
     "enforce_is_bare",
     "enforce_orphan",
+    "enforce_path_of_lease",
+    "enforce_path_of_pins",
     "enforce_wait",
     "notes_note",
 ];

@@ -208,11 +208,74 @@ fn the_directory_whatever_it_is_called() {
     fs::rename(scratch.file("served"), scratch.file("moved")).expect("the rule's is renamed");
     file.path = scratch.file("moved/b/g");
     is_denied(&actor, &file);
+}
 
-    let actor = Actor::start();
-    open_lease_and_pin(&actor, &scratch.file("moved/h"));
-    fs::rename(scratch.file("moved/h"), scratch.file("h")).expect("moved out");
+/// A rule's path is where the file was when its lease was set, or when it was first pinned: moved out after that, it is
+/// the rule's, and moved in it is not.
+#[test]
+fn the_directory_that_the_file_was_in() {
+    let scratch = Scratch::new();
+    let policy = rule(&scratch, "served", "");
+    let enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{policy}"));
+    let (inside, outside) = (scratch.file("served/f"), scratch.file("f"));
+    let move_to = |from: &str, to: &str| fs::rename(from, to).expect("it is moved");
+    let open = |path: &str| {
+        let actor = Actor::start();
+        actor.ok(&format!("open f {path} rw,creat"));
+        actor.all(&["truncate f 1M", "mmap m f 1M shared rw", "uring ring"]);
+        (actor, Subject::as_mounted(path))
+    };
+
+    // After both.
+    let (actor, file) = open(&inside);
+    actor.all(&["setlease f w", "register-buffers ring m"]);
+    move_to(&inside, &outside);
+    is_denied(&actor, &file);
+    fs::remove_file(&outside).expect("it is removed");
+
+    // Between the two, in either order.
+    for [first, second] in [
+        ["setlease f w", "register-buffers ring m"],
+        ["register-buffers ring m", "setlease f w"],
+    ] {
+        let (actor, file) = open(&inside);
+        actor.ok(first);
+        move_to(&inside, &outside);
+        actor.ok(second);
+        eprintln!("{first}");
+        if first == "setlease f w" {
+            is_denied(&actor, &file);
+        } else {
+            // Its first pins were bare, which no rule here is about: it is where it is when it comes to be leased.
+            actor.all(&["setlease f u", "unregister-buffers ring"]);
+        }
+        fs::remove_file(&outside).expect("it is removed");
+    }
+
+    // Unlinked.
+    let (actor, file) = open(&inside);
+    actor.all(&["setlease f w", "register-buffers ring m"]);
+    fs::remove_file(&inside).expect("it is removed");
+    actor.err("setlease f u", libc::EBUSY);
+    assert_eq!(leases_on(&file).len(), 1);
+    actor.all(&["unregister-buffers ring", "setlease f u"]);
+    assert_eq!(enforcement.hits("served")["denied"], 3);
+
+    // Moved in later.
+    let (actor, file) = open(&outside);
+    actor.all(&["setlease f w", "register-buffers ring m"]);
+    move_to(&outside, &inside);
     actor.ok("setlease f u");
+    assert!(leases_on(&file).is_empty());
+    fs::remove_file(&inside).expect("it is removed");
+
+    // Under the same policy put in force anew it is where it is.
+    let (actor, file) = open(&inside);
+    actor.all(&["setlease f w", "register-buffers ring m"]);
+    move_to(&inside, &outside);
+    enforcement.replace(&format!("mode = \"enforce\"\n{policy}"));
+    actor.ok("setlease f u");
+    assert!(leases_on(&file).is_empty());
 }
 
 #[test]
