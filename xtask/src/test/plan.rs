@@ -144,9 +144,10 @@ const MIDDLE_ALONE: [&str; 1] = ["enforce_cut_off::"];
 
 /// What the names of those begin with that it leaves out on the kernel in the middle: they do once more,
 /// slowly, what others do fast, or are the same on its neighbours.
-const OUTERMOST: [&str; 7] = [
+const OUTERMOST: [&str; 8] = [
     "adversary::",
     "direct::",
+    "enforce_orphaned::",
     "enforce_rdma::a_dying",
     "enforce_rdma::audit_mode",
     "enforce_ways::audit_mode",
