@@ -409,4 +409,4 @@ pub fn file(view: &InodeView) -> File {
 }
 
 #[cfg(test)]
-mod tests;
+mod entries_tests;

@@ -196,4 +196,4 @@ fn keepers(view: &StakeView, leased: &Leased, holders: &[Holder]) -> Vec<Holder>
 }
 
 #[cfg(test)]
-mod tests;
+mod orphans_tests;

@@ -129,4 +129,4 @@ fn handed_over() -> io::Result<Vec<Handed>> {
 }
 
 #[cfg(test)]
-pub mod tests;
+pub mod service_tests;

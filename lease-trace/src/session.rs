@@ -329,4 +329,4 @@ pub fn losses(counts: &[u64; Count::LEN], before: &[u64; Count::LEN]) -> Vec<Los
 }
 
 #[cfg(test)]
-mod tests;
+mod session_tests;

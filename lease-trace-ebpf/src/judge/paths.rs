@@ -11,7 +11,7 @@ use lease_trace_common::{
 use crate::{
     bpf::loops,
     effects::notes,
-    judge::policy::policy_below,
+    judge::rules::policy_below,
     kernel::{File, leases as kernel_leases},
     state::{
         calls,

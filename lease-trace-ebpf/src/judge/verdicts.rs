@@ -1,5 +1,5 @@
 //! What a note comes to. The only file that can signal, and whose word a denial is. What is decided is in
-//! `lease_trace_common::verdict`; which rule applies is found by `policy`; when, is in `moments`.
+//! `lease_trace_common::verdict`; which rule applies is found by `rules`; when, is in `moments`.
 
 use aya_ebpf::helpers::generated::bpf_send_signal;
 use lease_trace_common::{
@@ -17,7 +17,7 @@ use crate::{
     bpf::atomic::At,
     effects::notes,
     effects::notify,
-    judge::{paths, policy::find},
+    judge::{paths, rules::find},
     kernel::{InodePtr, current, leases as kernel_leases},
     state::inodes::InodeRef,
     state::maps::{ANY_PINS, CONTROL, HITS, MORE_PINS, PENDING, RULE, count, nothing_pinned},

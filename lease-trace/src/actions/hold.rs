@@ -327,4 +327,4 @@ fn file(event: &Event) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod hold_tests;

@@ -169,4 +169,4 @@ fn functions<'a>(symbols: &'a Symbols, stack: &[u64; STACK_LEN]) -> Vec<Option<F
 }
 
 #[cfg(test)]
-mod tests;
+mod consumer_tests;

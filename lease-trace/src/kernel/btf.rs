@@ -411,4 +411,4 @@ impl Names {
 }
 
 #[cfg(test)]
-mod tests;
+mod btf_tests;

@@ -278,4 +278,4 @@ const fn violation(rule: Rule, subject: Subject, found: u64, expected: u64) -> V
 }
 
 #[cfg(test)]
-mod tests;
+mod check_tests;

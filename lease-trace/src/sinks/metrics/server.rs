@@ -246,4 +246,4 @@ fn answer(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Full<
 }
 
 #[cfg(test)]
-mod tests;
+mod server_tests;

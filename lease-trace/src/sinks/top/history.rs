@@ -127,7 +127,7 @@ fn counted(pins: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Zone, fixtures, sinks::top::tests::row};
+    use crate::{clock::Zone, fixtures, sinks::top::top_tests::row};
 
     fn told(history: &History, key: &StakeKey) -> Vec<String> {
         let tell =

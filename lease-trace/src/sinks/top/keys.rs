@@ -173,7 +173,7 @@ mod tests {
     use crate::sinks::top::{
         order::{Only, Sort},
         row::Standing,
-        tests::{row, screen},
+        top_tests::{row, screen},
     };
 
     fn keys(screen: &mut Screen, keys: &[KeyCode]) -> After {

@@ -107,7 +107,7 @@ impl Only {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sinks::top::tests::row;
+    use crate::sinks::top::top_tests::row;
 
     fn order(sort: Sort, rows: &[Row]) -> Vec<u32> {
         let mut rows: Vec<_> = rows.iter().collect();

@@ -314,4 +314,4 @@ impl Screen {
 }
 
 #[cfg(test)]
-mod tests;
+mod state_tests;

@@ -4,9 +4,9 @@
 pub mod axis;
 pub mod follow;
 pub mod html;
+#[cfg(test)]
+mod plot_tests;
 pub mod read;
 pub mod svg;
-#[cfg(test)]
-mod tests;
 pub mod timeline;
 pub mod xml;

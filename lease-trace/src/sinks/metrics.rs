@@ -95,4 +95,4 @@ impl Sink for Rc<RefCell<Metrics>> {
 }
 
 #[cfg(test)]
-mod tests;
+mod metrics_tests;

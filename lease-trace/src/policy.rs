@@ -21,4 +21,4 @@ pub use effect::Effect;
 pub use file::DEFAULT_PATH;
 
 #[cfg(test)]
-mod tests;
+mod policy_tests;

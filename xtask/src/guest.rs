@@ -188,8 +188,8 @@ impl<'a> Guest<'a> {
     /// Puts what this very guest is to run behind the initramfs.
     fn pack(&self, path: &Path, disk: bool) -> Result<()> {
         let mut archive = Archive::begin(path)?;
-        archive.data("init", include_bytes!("init.sh"))?;
-        archive.data("guest/stage2.sh", include_bytes!("stage2.sh"))?;
+        archive.data("init", include_bytes!("guest/init.sh"))?;
+        archive.data("guest/stage2.sh", include_bytes!("guest/stage2.sh"))?;
         archive.data("guest/command", self.script().as_bytes())?;
         if disk {
             archive.data("guest/disk", b"")?;
@@ -198,7 +198,7 @@ impl<'a> Guest<'a> {
             First::Script => {}
             First::Systemd => {
                 archive.data("guest/systemd", b"")?;
-                archive.data("guest/guest.service", include_bytes!("guest.service"))?;
+                archive.data("guest/guest.service", include_bytes!("guest/guest.service"))?;
             }
             First::Client => archive.data("guest/first", b"")?,
         }

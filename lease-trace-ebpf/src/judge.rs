@@ -5,5 +5,5 @@ pub mod last_cover;
 pub mod moments;
 pub mod orphans;
 pub mod paths;
-pub mod policy;
+pub mod rules;
 pub mod verdicts;

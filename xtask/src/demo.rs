@@ -14,7 +14,7 @@ use crate::{
     sh::{Run as _, as_root},
 };
 
-const SCRIPT: &str = include_str!("demo.sh");
+const SCRIPT: &str = include_str!("demo/demo.sh");
 
 #[derive(clap::Args)]
 pub struct Options {

@@ -1,7 +1,7 @@
 //! The screen's state, look by look.
 
 use super::*;
-use crate::sinks::top::tests::{at, facts, row, screen};
+use crate::sinks::top::top_tests::{at, facts, row, screen};
 
 fn pids(screen: &Screen) -> Vec<u32> {
     screen.listed().map(|row| row.key.tgid).collect()

@@ -92,7 +92,7 @@ impl StandIn {
 #[test]
 fn a_service_tells_how_it_fares() {
     let watched = [("WATCHDOG_USEC", "30000000")];
-    let told = StandIn::new().run("service::tests::as_a_service", &watched, None);
+    let told = StandIn::new().run("service::service_tests::as_a_service", &watched, None);
     let texts: Vec<_> = told.iter().map(|told| told.text.as_str()).collect();
     assert_eq!(
         texts,
@@ -139,7 +139,7 @@ fn what_was_kept_is_handed_over() {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(b"held").expect("room for it");
     let kept = Some(("hold-1-2", &file));
-    let told = StandIn::new().run("service::tests::with_what_was_kept", &[], kept);
+    let told = StandIn::new().run("service::service_tests::with_what_was_kept", &[], kept);
     assert!(told.is_empty());
 }
 

@@ -19,7 +19,7 @@ pub mod state;
 mod theme;
 
 #[cfg(test)]
-mod tests;
+mod top_tests;
 
 pub use draw::draw;
 pub use state::{Detail, Facts, From, Screen};

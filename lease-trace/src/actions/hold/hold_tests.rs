@@ -11,9 +11,9 @@ use std::{
 use lease_trace_common::event::EventKind;
 
 use super::*;
-use crate::{fixtures, service::tests::StandIn, tracer};
+use crate::{fixtures, service::service_tests::StandIn, tracer};
 
-const LEASE: &str = "actions::hold::tests";
+const LEASE: &str = "actions::hold::hold_tests";
 
 /// A new file with a write lease, and what asks to hold it for the process of this pid.
 fn leased_file(pid: u32) -> (File, Wanted) {
