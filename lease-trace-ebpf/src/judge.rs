@@ -1,4 +1,4 @@
-//! Policy and verdict. The only folder that can deny or signal.
+//! Policy and verdict. The only directory that can deny or signal.
 
 pub mod before;
 pub mod last_cover;

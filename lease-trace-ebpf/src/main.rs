@@ -1,4 +1,4 @@
-//! What runs in the kernel. `hooks` has every attach point; docs/architecture.md says what the folders
+//! What runs in the kernel. `hooks` has every attach point; docs/architecture.md says what the directories
 //! are and which may import which.
 #![no_std]
 #![no_main]

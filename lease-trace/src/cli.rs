@@ -219,7 +219,7 @@ pub struct DoctorFlags {
 #[derive(Debug, Args)]
 pub struct GenerateFlags {
     /// Gets the directories man and completions
-    pub folder: PathBuf,
+    pub directory: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -26,7 +26,7 @@ pub struct Asked {
     pub pids: Vec<u32>,
     /// Only processes in this cgroup and those below it.
     pub cgroup: Option<PathBuf>,
-    /// Only this file, or the files below this folder.
+    /// Only this file, or the files below this directory.
     pub path: Option<PathBuf>,
 }
 
@@ -223,11 +223,11 @@ mod tests {
 
     #[test]
     fn a_cgroup_includes_what_is_below_it() {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let inside = root.path().join("jobs/17");
         let beside = root.path().join("jobs2");
-        for folder in [&inside, &beside] {
-            fs::create_dir_all(folder).expect("creates");
+        for directory in [&inside, &beside] {
+            fs::create_dir_all(directory).expect("creates");
         }
         let mut cgroups = Cgroups::at(root.path());
         for typed in ["jobs".into(), "/jobs".into(), root.path().join("jobs")] {
@@ -236,8 +236,8 @@ mod tests {
                 ..asked()
             };
             let filter = Filter::resolve(&asked, &cgroups).expect("exists");
-            let mut admits = |folder: &Path| {
-                let id = fs::metadata(folder).expect("exists").ino();
+            let mut admits = |directory: &Path| {
+                let id = fs::metadata(directory).expect("exists").ino();
                 filter.admits(&event(0, id), b"/a", &mut cgroups)
             };
             assert!(admits(&inside));
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_what_its_links_lead_to() {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let root = fs::canonicalize(root.path()).expect("exists");
         symlink("/proc", root.join("link")).expect("links");
         assert_eq!(

@@ -341,7 +341,7 @@ fn start() -> Record {
             kernel: "6.12.117+deb13-amd64".to_owned(),
             attach: attach.map(str::to_owned).into(),
             cannot: vec![cannot.to_owned()],
-            recovered: Some("removed a folder that a dead monitor had left".to_owned()),
+            recovered: Some("removed a directory that a dead monitor had left".to_owned()),
             policy: Some(PolicyInForce {
                 mode: Mode::Enforce,
                 rules: vec!["rdma-exports".to_owned()],

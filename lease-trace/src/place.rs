@@ -1,4 +1,4 @@
-//! Files as people ask for them: one, those below a folder, those of a file system.
+//! Files as people ask for them: one, those below a directory, those of a file system.
 
 use std::{
     ffi::OsStr,
@@ -19,7 +19,7 @@ use crate::{
 pub enum Place {
     /// One file, by any of its names.
     File(Dev, u64),
-    /// All below this folder, by the names that their owners have for them: those of a container may be others.
+    /// All below this directory, by the names that their owners have for them: those of a container may be others.
     Below(PathBuf),
     /// All of this file system.
     On(Dev),
@@ -33,7 +33,7 @@ impl Place {
     pub fn of(path: &Path) -> anyhow::Result<Self> {
         let cannot = || {
             format!(
-                "cannot look at {}; give a file, a folder or a mount point",
+                "cannot look at {}; give a file, a directory or a mount point",
                 path.display()
             )
         };
@@ -51,15 +51,14 @@ impl Place {
         })
     }
 
-    /// A file whose name is not known is in no folder.
+    /// A file whose name is not known is in no directory.
     pub fn has(&self, file: &File) -> bool {
         match self {
             Self::File(dev, ino) => (file.dev, file.ino) == (Some(*dev), Some(*ino)),
             Self::On(dev) => file.dev == Some(*dev),
-            Self::Below(folder) => file
-                .path
-                .as_ref()
-                .is_some_and(|path| Path::new(OsStr::from_bytes(&path.bytes)).starts_with(folder)),
+            Self::Below(directory) => file.path.as_ref().is_some_and(|path| {
+                Path::new(OsStr::from_bytes(&path.bytes)).starts_with(directory)
+            }),
         }
     }
 }
@@ -70,10 +69,10 @@ mod tests {
     use crate::fixtures;
 
     #[test]
-    fn a_folder_has_what_is_below_and_a_mount_point_all_of_it() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let place = Place::of(folder.path()).expect("it is there");
-        let whole = fs::canonicalize(folder.path()).expect("it is there");
+    fn a_directory_has_what_is_below_and_a_mount_point_all_of_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let place = Place::of(directory.path()).expect("it is there");
+        let whole = fs::canonicalize(directory.path()).expect("it is there");
         assert_eq!(place, Place::Below(whole.clone()));
         let inside = fixtures::file(&whole.join("a").display().to_string());
         assert!(place.has(&inside));

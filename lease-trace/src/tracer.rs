@@ -152,9 +152,9 @@ pub struct Tracer {
     reason = "held for what its end does, and there is one of them"
 )]
 enum Keeper {
-    /// This process. Dropped in this order: first the readers' folder goes, then the programs. Of the
+    /// This process. Dropped in this order: first the readers' directory goes, then the programs. Of the
     /// object that they are from nothing is needed any more.
-    Own(pinned::Folder, Option<Denials>, Vec<Link>),
+    Own(pinned::Directory, Option<Denials>, Vec<Link>),
     /// The enforcement in place.
     InPlace(pinned::Claim),
 }
@@ -174,7 +174,7 @@ impl Tracer {
         let cannot = ready.cannot();
         let SetUp {
             mut object,
-            folder,
+            directory,
             recovered,
             attachments,
             denials,
@@ -211,7 +211,7 @@ impl Tracer {
             listers: Lister::open_all(),
             left_over: LeftOver::open(),
             judge: Judge::open(),
-            keeper: Keeper::Own(folder, denials, links),
+            keeper: Keeper::Own(directory, denials, links),
         })
     }
 
@@ -221,9 +221,9 @@ impl Tracer {
         let hooks = Hooks::in_place()?;
         let hindered = options.files.map(bpffs::set_mode).transpose()?.flatten();
         Ok(Self {
-            notifications: Notifications::of(of_folder("EVENTS")?)?,
+            notifications: Notifications::of(of_directory("EVENTS")?)?,
             maps: of_monitor()?,
-            policy: enforcement::from(of_folder)?,
+            policy: enforcement::from(of_directory)?,
             attached: pinned::links()
                 .into_iter()
                 .map(|name| format!("{name}: in place"))
@@ -426,10 +426,10 @@ fn owned(maps: &mut OwnMaps) -> Result<Maps<MapData>, Error> {
 
 /// The maps of the running monitor, or of the enforcement in place.
 fn of_monitor() -> Result<Maps<MapData>, Error> {
-    assemble(of_folder)
+    assemble(of_directory)
 }
 
-fn of_folder(name: &'static str) -> Result<Map, Error> {
+fn of_directory(name: &'static str) -> Result<Map, Error> {
     Map::from_map_data(pinned::open(name)?)
         .map_err(|error| Error::maps("cannot open the map", name, error))
 }
@@ -453,12 +453,12 @@ fn assemble(
     })
 }
 
-/// What is in the place of the folder in bpffs, if that is not lease-trace's.
+/// What is in the place of the directory in bpffs, if that is not lease-trace's.
 pub fn stranger() -> Option<Obstacle> {
-    match lock::is_own(pinned::folder()) {
-        Err(Error::Stranger { folder, what }) => Some(Obstacle {
-            what: format!("{folder} {what}"),
-            remedy: format!("look at it and remove it: rm -r {folder}"),
+    match lock::is_own(pinned::directory()) {
+        Err(Error::Stranger { directory, what }) => Some(Obstacle {
+            what: format!("{directory} {what}"),
+            remedy: format!("look at it and remove it: rm -r {directory}"),
             kernel: false,
         }),
         _ => None,

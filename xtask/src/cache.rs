@@ -1,4 +1,4 @@
-//! The folder outside the work tree where kernels, images and package indexes are kept, with the
+//! The directory outside the work tree where kernels, images and package indexes are kept, with the
 //! locks that let several commands share it and the hashes that say whether a file is still right.
 
 use std::{
@@ -13,26 +13,27 @@ use sha2::{Digest as _, Sha256};
 
 use crate::progress::say;
 
-/// `$LEASE_TRACE_CACHE`, else `lease-trace` in the user's cache folder; made if it is not there.
+/// `$LEASE_TRACE_CACHE`, else `lease-trace` in the user's cache directory; made if it is not there.
 pub fn root() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let folder = if let Some(folder) = variable("LEASE_TRACE_CACHE") {
-        PathBuf::from(folder)
-    } else if let Some(folder) = variable("XDG_CACHE_HOME") {
-        Path::new(&folder).join("lease-trace")
+    let directory = if let Some(directory) = variable("LEASE_TRACE_CACHE") {
+        PathBuf::from(directory)
+    } else if let Some(directory) = variable("XDG_CACHE_HOME") {
+        Path::new(&directory).join("lease-trace")
     } else {
         let home = variable("HOME").context(
-            "finding the cache folder: none of LEASE_TRACE_CACHE, XDG_CACHE_HOME and HOME is set",
+            "finding the cache directory: none of LEASE_TRACE_CACHE, XDG_CACHE_HOME and HOME is set",
         )?;
         Path::new(&home).join(".cache/lease-trace")
     };
-    make(&folder)?;
-    Ok(folder)
+    make(&directory)?;
+    Ok(directory)
 }
 
-/// Makes a folder and its parents.
-pub fn make(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("creating the folder {}", folder.display()))
+/// Makes a directory and its parents.
+pub fn make(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)
+        .with_context(|| format!("creating the directory {}", directory.display()))
 }
 
 /// Keeps other commands from making the same thing until it is dropped.
@@ -42,9 +43,9 @@ pub struct Lock {
 
 /// Waits until no other command works on `name`.
 pub fn lock(name: &str) -> Result<Lock> {
-    let folder = root()?.join("locks");
-    make(&folder)?;
-    let path = folder.join(name);
+    let directory = root()?.join("locks");
+    make(&directory)?;
+    let path = directory.join(name);
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
     if file.try_lock().is_err() {
         say(format!("waiting for another command that is making {name}"));
@@ -54,13 +55,13 @@ pub fn lock(name: &str) -> Result<Lock> {
     Ok(Lock { _file: file })
 }
 
-/// A folder for work in progress, on the same file system as the cache so that the result can be
+/// A directory for work in progress, on the same file system as the cache so that the result can be
 /// renamed into place.
 pub fn scratch() -> Result<tempfile::TempDir> {
-    let folder = root()?.join("tmp");
-    make(&folder)?;
-    tempfile::tempdir_in(&folder)
-        .with_context(|| format!("creating a temporary folder in {}", folder.display()))
+    let directory = root()?.join("tmp");
+    make(&directory)?;
+    tempfile::tempdir_in(&directory)
+        .with_context(|| format!("creating a temporary directory in {}", directory.display()))
 }
 
 /// The SHA-256 of a file, in hexadecimal.
@@ -109,8 +110,8 @@ mod tests {
 
     #[test]
     fn hashes_are_those_everybody_else_computes() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("abc");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("abc");
         fs::write(&file, "abc").unwrap();
         assert_eq!(
             sha256(&file).unwrap(),

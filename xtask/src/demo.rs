@@ -61,19 +61,19 @@ fn on_host(format: &str) -> Result<ExitCode> {
         .read()
         .context("the demo on this machine's own kernel needs `lease-trace doctor` to succeed")?;
 
-    let folder = tempfile::tempdir().context("creating a folder for the demo's programs")?;
+    let directory = tempfile::tempdir().context("creating a directory for the demo's programs")?;
     for (name, file) in command::on_path(built.lease_trace, client) {
-        symlink(&file, folder.path().join(&name))
+        symlink(&file, directory.path().join(&name))
             .with_context(|| format!("linking {name} to {}", file.display()))?;
     }
-    let script = folder.path().join("demo.sh");
+    let script = directory.path().join("demo.sh");
     fs::write(&script, SCRIPT).with_context(|| format!("writing {}", script.display()))?;
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = as_root("env");
     command
         .arg(format!(
             "PATH={}:{path}:/usr/sbin:/sbin",
-            folder.path().display()
+            directory.path().display()
         ))
         .arg("sh")
         .arg(&script)

@@ -50,7 +50,7 @@ pub fn version(program: &Path) -> Result<String> {
 pub fn package(program: &Path, version: &str) -> Result<PathBuf> {
     toolchain::cargo_deb()?;
     generate(program)?;
-    let package = folder()?.join(format!("lease-trace_{version}_amd64.deb"));
+    let package = directory()?.join(format!("lease-trace_{version}_amd64.deb"));
     step(&format!("packing {}", package.display()), || {
         programs::cargo()
             .args([
@@ -71,8 +71,8 @@ pub fn package(program: &Path, version: &str) -> Result<PathBuf> {
 fn tarball(program: &Path, version: &str) -> Result<PathBuf> {
     let generated = generate(program)?;
     let name = format!("lease-trace-{version}-x86_64-linux");
-    let folder = folder()?;
-    let tarball = folder.join(format!("{name}.tar.xz"));
+    let directory = directory()?;
+    let tarball = directory.join(format!("{name}.tar.xz"));
     step(&format!("packing {}", tarball.display()), || {
         let mut tar = Command::new("tar");
         tar.args(["--create", "--auto-compress", "--sort=name", "--mtime=@0"])
@@ -86,7 +86,7 @@ fn tarball(program: &Path, version: &str) -> Result<PathBuf> {
             (Some(programs::workspace().as_path()), &BESIDE),
         ] {
             tar.arg("--directory")
-                .arg(from.context("the program lies in no folder")?)
+                .arg(from.context("the program lies in no directory")?)
                 .args(what);
         }
         tar.quiet()
@@ -94,23 +94,26 @@ fn tarball(program: &Path, version: &str) -> Result<PathBuf> {
     Ok(tarball)
 }
 
-/// Man pages, compressed as Debian has them, and completions, in a folder beside the program.
+/// Man pages, compressed as Debian has them, and completions, in a directory beside the program.
 fn generate(program: &Path) -> Result<PathBuf> {
-    let folder = program.with_file_name("dist");
-    let man = folder.join("man");
+    let directory = program.with_file_name("dist");
+    let man = directory.join("man");
     if man.exists() {
         fs::remove_dir_all(&man).with_context(|| format!("removing {}", man.display()))?;
     }
-    Command::new(program).arg("generate").arg(&folder).quiet()?;
+    Command::new(program)
+        .arg("generate")
+        .arg(&directory)
+        .quiet()?;
     Command::new("gzip")
         .args(["--recursive", "--best", "--no-name"])
         .arg(&man)
         .quiet()?;
-    Ok(folder)
+    Ok(directory)
 }
 
-fn folder() -> Result<PathBuf> {
-    let folder = programs::target().join("dist");
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    Ok(folder)
+fn directory() -> Result<PathBuf> {
+    let directory = programs::target().join("dist");
+    fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+    Ok(directory)
 }

@@ -153,17 +153,17 @@ impl<'a> Guest<'a> {
     }
 
     fn run_on(&self, accel: Accel, out: Sink, err: Sink) -> Result<Ran> {
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("guest-")
             .tempdir()
-            .context("creating a folder for a guest's channels")?;
+            .context("creating a directory for a guest's channels")?;
         let disks = match &self.userland {
             Userland::Initramfs => Vec::new(),
             Userland::Debian(packages) => {
                 vec![image::debian(packages)?, image::modules(self.kernel)?]
             }
         };
-        let initramfs = folder.path().join("initramfs");
+        let initramfs = directory.path().join("initramfs");
         fs::copy(initramfs::base(self.kernel, !disks.is_empty())?, &initramfs)
             .context("copying the initramfs")?;
         self.pack(&initramfs, !disks.is_empty())?;
@@ -181,7 +181,7 @@ impl<'a> Guest<'a> {
             ),
             disks: &disks,
         };
-        session::run(&boot, folder.path(), self.limit, out, err)
+        session::run(&boot, directory.path(), self.limit, out, err)
             .with_context(|| format!("running a guest with kernel {}", self.kernel.name))
     }
 
@@ -203,8 +203,8 @@ impl<'a> Guest<'a> {
             First::Client => archive.data("guest/first", b"")?,
         }
         archive
-            .folder("guest/bin".as_ref())
-            .context("adding a folder to an initramfs")?;
+            .directory("guest/bin".as_ref())
+            .context("adding a directory to an initramfs")?;
         for (name, file) in &self.programs {
             archive.file(format!("guest/bin/{name}"), file)?;
         }

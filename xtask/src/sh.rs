@@ -116,7 +116,7 @@ pub fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|folder| folder.join(program).is_file())
+        .any(|directory| directory.join(program).is_file())
 }
 
 #[cfg(test)]

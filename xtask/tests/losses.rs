@@ -43,13 +43,13 @@ const COUNTED: [(&str, &str); 2] = [
 /// The programs' sources without comments, by their paths below `src`.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lease-trace-ebpf/src");
-    let mut folders = vec![root.clone()];
+    let mut directories = vec![root.clone()];
     let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory") {
             let path: PathBuf = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
                 continue;
             }
             let name = path.strip_prefix(&root).expect("below the root");

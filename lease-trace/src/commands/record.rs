@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn an_old_record_goes_when_a_new_one_comes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("record");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("record");
         let contents = || std::fs::read_to_string(&path).expect("reads");
         std::fs::write(&path, "an old record").expect("writes");
         let mut file = Replaced::open(&path).expect("opens");

@@ -128,9 +128,9 @@ fn survey(entries: &mut Vec<Entry>, subject: Subject) -> bool {
 
 /// What the figures leave out: never let them look complete when they are not.
 fn explain(report: &Report) {
-    if let Some(folder) = tracer::stale() {
+    if let Some(directory) = tracer::stale() {
         say(&format!(
-            "{folder} was left by a monitor that did not end by itself; it is not read, and the \
+            "{directory} was left by a monitor that did not end by itself; it is not read, and the \
              next monitor removes it"
         ));
     }

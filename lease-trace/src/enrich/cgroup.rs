@@ -21,8 +21,8 @@ const MOUNT_POINTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 pub enum Error {
     #[error("cannot look at {tried}: {reason}; `systemd-cgls` lists the cgroups")]
     Look { tried: PathBuf, reason: io::Error },
-    #[error("this is no folder; give the folder of a cgroup")]
-    NotAFolder,
+    #[error("this is no directory; give the directory of a cgroup")]
+    NotADirectory,
     #[error("this is outside {0}, where the cgroups are; give a path below it")]
     Outside(PathBuf),
     #[error("this host has no unified cgroup hierarchy (cgroup2); leave the cgroup out")]
@@ -81,7 +81,7 @@ impl Cgroups {
         };
         let found = fs::canonicalize(&tried).map_err(look)?;
         if !found.is_dir() {
-            return Err(Error::NotAFolder);
+            return Err(Error::NotADirectory);
         }
         let root = fs::canonicalize(root).map_err(look)?;
         let Ok(inside) = found.strip_prefix(&root) else {
@@ -108,13 +108,13 @@ impl Cgroups {
         self.known.get(&id)?.as_deref()
     }
 
-    fn walk(&mut self, folder: &Path, path: &str) {
-        if let Ok(id) = number(folder) {
+    fn walk(&mut self, directory: &Path, path: &str) {
+        if let Ok(id) = number(directory) {
             let path = if path.is_empty() { "/" } else { path };
             self.known.insert(id, Some(path.to_owned()));
         }
         // A cgroup may go while it is looked at: then there is nothing to find below it.
-        let Ok(entries) = fs::read_dir(folder) else {
+        let Ok(entries) = fs::read_dir(directory) else {
             return;
         };
         for entry in entries.flatten() {
@@ -126,8 +126,8 @@ impl Cgroups {
     }
 }
 
-fn number(folder: &Path) -> io::Result<u64> {
-    Ok(fs::metadata(folder)?.ino())
+fn number(directory: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(directory)?.ino())
 }
 
 /// `path`, which begins with a slash, below `root`.
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_found_by_its_number() {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let service = root.path().join("system.slice/db.service");
         fs::create_dir_all(&service).expect("creates");
         let mut cgroups = Cgroups::at(root.path());
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_located_by_its_path() {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let service = root.path().join("system.slice/db.service");
         fs::create_dir_all(&service).expect("creates");
         fs::write(root.path().join("tasks"), "").expect("writes");
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(locate("/").expect("exists").level, 0);
         assert!(matches!(locate("/proc"), Err(Error::Outside(_))));
         assert!(matches!(locate("no/such"), Err(Error::Look { .. })));
-        assert!(matches!(locate("tasks"), Err(Error::NotAFolder)));
+        assert!(matches!(locate("tasks"), Err(Error::NotADirectory)));
         let none = Cgroups::default();
         assert!(matches!(
             none.locate(Path::new("/")),
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_was_known_outlives_the_cgroup() {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let job = root.path().join("job");
         fs::create_dir(&job).expect("creates");
         let id = number(&job).expect("exists");

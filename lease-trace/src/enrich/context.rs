@@ -62,7 +62,7 @@ mod tests {
     }
 
     fn named(link: &str, context: &Context) -> Option<String> {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         symlink(link, root.path().join("5")).expect("links");
         complete(root.path(), context)
     }

@@ -50,7 +50,7 @@ mod tests {
 
     /// A process with these descriptors on a machine with two devices.
     fn device(open: &[&str]) -> Option<String> {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         for (number, name) in ["rxe0\n", "mlx5_0\n"].iter().enumerate() {
             let class = root.path().join(format!("class/uverbs{number}"));
             fs::create_dir_all(&class).expect("creates");

@@ -18,7 +18,7 @@ pub fn sees_all_processes() -> bool {
 
 /// Whether there is a thread of this number, as far as is known.
 pub fn has_thread(tid: u32) -> bool {
-    // What runs where nothing else does has this number, and no folder.
+    // What runs where nothing else does has this number, and no directory.
     const IDLE: u32 = 0;
     tid == IDLE || !sees_all_processes() || Path::new("/proc").join(tid.to_string()).exists()
 }
@@ -41,8 +41,8 @@ pub fn live_patches() -> Option<Obstacle> {
     live_patches_in(Path::new(LIVE_PATCHES))
 }
 
-fn live_patches_in(folder: &Path) -> Option<Obstacle> {
-    let entries = fs::read_dir(folder).ok()?;
+fn live_patches_in(directory: &Path) -> Option<Obstacle> {
+    let entries = fs::read_dir(directory).ok()?;
     let mut names: Vec<_> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
@@ -81,20 +81,20 @@ mod tests {
 
     #[test]
     fn live_patches_are_named() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(live_patches_in(folder.path()), None);
-        assert_eq!(live_patches_in(&folder.path().join("none")), None);
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(live_patches_in(directory.path()), None);
+        assert_eq!(live_patches_in(&directory.path().join("none")), None);
         for name in ["kpatch_5_1", "kpatch_4_9"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder");
+            fs::create_dir(directory.path().join(name)).expect("a directory");
         }
-        let said = live_patches_in(folder.path()).expect("two patches");
+        let said = live_patches_in(directory.path()).expect("two patches");
         assert!(said.what.contains("(kpatch_4_9, kpatch_5_1)"), "{said}");
     }
 
     #[test]
     fn kprobes_are_off_only_where_the_file_says_so() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("enabled");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("enabled");
         assert_eq!(kprobes_off_at(&file), None);
         fs::write(&file, "1\n").expect("a file");
         assert_eq!(kprobes_off_at(&file), None);

@@ -21,9 +21,9 @@ pub fn block(typed: &str) -> Result<u64, String> {
 /// # Errors
 /// This kernel has no such blocks (CONFIG_MEMORY_HOTPLUG), or not this one (`NotFound`).
 pub fn frames_of(block: u64) -> io::Result<Range<u64>> {
-    let folder = Path::new("/sys/devices/system/memory");
-    fs::metadata(folder.join(format!("memory{block}")))?;
-    let size = fs::read_to_string(folder.join("block_size_bytes"))?;
+    let directory = Path::new("/sys/devices/system/memory");
+    fs::metadata(directory.join(format!("memory{block}")))?;
+    let size = fs::read_to_string(directory.join("block_size_bytes"))?;
     let size = u64::from_str_radix(size.trim(), 16).map_err(io::Error::other)? >> PAGE_SHIFT;
     Ok(block * size..(block + 1) * size)
 }

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_path_is_what_its_links_lead_to() {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let data = root.path().join("data");
         fs::create_dir(&data).expect("creates");
         symlink(&data, root.path().join("link")).expect("links");
@@ -94,12 +94,12 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_refused() {
-        let refused = ["/no/such/folder", "data"].map(|path| {
+        let refused = ["/no/such/directory", "data"].map(|path| {
             let error = place(Path::new(path)).expect_err("refused");
             format!("{error}; {}", error.instead())
         });
         insta::assert_snapshot!(refused.join("\n"), @r"
-        cannot open /no/such/folder: No such file or directory (os error 2); write a path that exists when the policy is loaded
+        cannot open /no/such/directory: No such file or directory (os error 2); write a path that exists when the policy is loaded
         a relative path; write one that begins with a slash
         ");
     }

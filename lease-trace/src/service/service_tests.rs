@@ -17,7 +17,7 @@ use super::*;
 
 /// The service manager's end.
 pub struct StandIn {
-    folder: TempDir,
+    directory: TempDir,
     socket: UnixDatagram,
 }
 
@@ -29,10 +29,10 @@ pub struct Told {
 
 impl StandIn {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
         socket.set_nonblocking(true).expect("a socket's flag");
-        Self { folder, socket }
+        Self { directory, socket }
     }
 
     /// Runs one test of this program as a service, with `kept` as what was in its store, and
@@ -49,7 +49,7 @@ impl StandIn {
             .args(["-c", script, "sh"])
             .arg(program)
             .args(["--exact", test, "--include-ignored", "--nocapture"])
-            .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
+            .env("NOTIFY_SOCKET", self.directory.path().join("notify"))
             .envs(env.iter().copied());
         if let Some((name, file)) = kept {
             command

@@ -80,7 +80,7 @@ fn all_events_are_all() {
 #[test]
 fn what_the_filter_refuses_is_neither_shown_nor_counted() {
     let asked = crate::filter::Asked {
-        path: Some("/no/such/folder".into()),
+        path: Some("/no/such/directory".into()),
         ..Default::default()
     };
     let filter = Filter::resolve(&asked, &Cgroups::default()).expect("possible");

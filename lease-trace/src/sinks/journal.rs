@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn what_the_journal_missed_is_said_when_it_is_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = folder.path().join("socket");
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path().join("socket");
         let first = UnixDatagram::bind(&at).expect("a journal");
         let mut journal = Journal::connect_to(&at).expect("it is there");
         drop(first);

@@ -385,7 +385,7 @@ mod tests {
         assert_snapshot!(show(Look::PLAIN).1, @r#"
         lease-trace (pid 812) watches leases and pins on kernel 6.12.117+deb13-amd64;
           Ctrl-C ends it
-        removed a folder that a dead monitor had left
+        removed a directory that a dead monitor had left
         attached by fentry+fexit: generic_setlease, pin_user_pages, pin_user_pages_fast
         attached by fentry: lease_modify
         attached by kprobe: unpin_user_page

@@ -36,8 +36,8 @@ pub enum Call {
         fd: u32,
     },
     Exec {
-        /// The folder that the path begins in; `AT_FDCWD` for the working directory.
-        folder: i32,
+        /// The directory that the path begins in; `AT_FDCWD` for the working directory.
+        directory: i32,
         /// Address of the path.
         path: u64,
     },
@@ -141,11 +141,11 @@ impl Call {
                 }
             }
             Some(Kind::Execve) => Self::Exec {
-                folder: libc::AT_FDCWD,
+                directory: libc::AT_FDCWD,
                 path: of[0],
             },
             Some(Kind::Execveat) => Self::Exec {
-                folder: of[0] as i32,
+                directory: of[0] as i32,
                 path: of[1],
             },
             _ => Self::Nothing,

@@ -95,15 +95,15 @@ impl Caller {
     }
 
     /// The file that execve(2) is asked for, as this process finds it.
-    pub fn program(self, folder: i32, path: u64) -> io::Result<PathBuf> {
+    pub fn program(self, directory: i32, path: u64) -> io::Result<PathBuf> {
         let path = self.path_at(path)?;
         let proc = PathBuf::from(format!("/proc/{}", self.tid));
         let base = if path.is_absolute() {
             proc.join("root")
-        } else if folder == libc::AT_FDCWD {
+        } else if directory == libc::AT_FDCWD {
             proc.join("cwd")
         } else {
-            proc.join(format!("fd/{folder}"))
+            proc.join(format!("fd/{directory}"))
         };
         let relative = path.strip_prefix("/").unwrap_or(&path);
         Ok(if relative.as_os_str().is_empty() {

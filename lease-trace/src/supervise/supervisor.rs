@@ -264,8 +264,8 @@ impl Supervisor {
             return Ok(GO);
         };
         let call = Call::of(&one.asked, caller);
-        if let Call::Exec { folder, path } = call {
-            let Ok(program) = caller.program(folder, path) else {
+        if let Call::Exec { directory, path } = call {
+            let Ok(program) = caller.program(directory, path) else {
                 return Ok(GO);
             };
             if !program.exists() {

@@ -82,21 +82,21 @@ impl Attachment {
 }
 
 /// Attaches every point there is, in the order of their groups. An error is one that concerns all
-/// of them. With a folder of bpffs the links are pinned there, and what is attached outlives this
+/// of them. With a directory of bpffs the links are pinned there, and what is attached outlives this
 /// process.
 pub fn attach(
     object: &mut Object,
     mode: AttachMode,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
 ) -> Result<Vec<Attachment>, Error> {
-    attach_groups(object, mode, folder, &Group::ALL)
+    attach_groups(object, mode, directory, &Group::ALL)
 }
 
 /// The same with the points of these groups only.
 pub fn attach_groups(
     object: &mut Object,
     mode: AttachMode,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
     groups: &[Group],
 ) -> Result<Vec<Attachment>, Error> {
     let mut points: Vec<&'static Point> = POINTS
@@ -106,7 +106,7 @@ pub fn attach_groups(
     points.sort_by_key(|point| point.group);
     points
         .into_iter()
-        .map(|point| attach_one(object, point, mode, folder))
+        .map(|point| attach_one(object, point, mode, directory))
         .collect()
 }
 
@@ -114,7 +114,7 @@ pub fn attach_groups(
 pub fn attach_unlocked(
     object: &mut Object,
     mode: AttachMode,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
 ) -> Result<Attachment, Error> {
     let [leases, locks] = &UNLOCKED;
     let point = if object.types.has_function(leases.function) {
@@ -122,18 +122,18 @@ pub fn attach_unlocked(
     } else {
         locks
     };
-    attach_one(object, point, mode, folder)
+    attach_one(object, point, mode, directory)
 }
 
 /// Attaches what judges bare pins when the system calls have returned that took them.
 pub fn attach_returned(
     object: &mut Object,
     mode: AttachMode,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
 ) -> Result<Vec<Attachment>, Error> {
     RETURNED
         .iter()
-        .map(|point| attach_one(object, point, mode, folder))
+        .map(|point| attach_one(object, point, mode, directory))
         .collect()
 }
 
@@ -141,14 +141,14 @@ fn attach_one(
     object: &mut Object,
     point: &'static Point,
     mode: AttachMode,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
 ) -> Result<Attachment, Error> {
     let outcome = if !object.types.has_function(point.function) {
         Outcome::Absent
     } else if let Some(reason) = stranger(&object.types, point) {
         Outcome::Failed { reason }
     } else {
-        attach_point(object, point, mode, folder)?
+        attach_point(object, point, mode, directory)?
     };
     let attachment = Attachment { point, outcome };
     let how = attachment.how().unwrap_or("not watched");
@@ -206,14 +206,14 @@ fn attach_point(
     object: &mut Object,
     point: &'static Point,
     mode: AttachMode,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
 ) -> Result<Outcome, Error> {
     let (order, why) = object.host.order(mode, point);
     let mut refused = Vec::new();
     for hook in order {
         let reason = match (hook, host::kprobes()) {
             (Hook::Probe, Some(obstacle)) => obstacle.to_string(),
-            _ => match put(object, point, *hook, folder) {
+            _ => match put(object, point, *hook, directory) {
                 Ok(()) => {
                     return Ok(Outcome::Attached {
                         hook: *hook,
@@ -262,7 +262,7 @@ fn put(
     object: &mut Object,
     point: &Point,
     hook: Hook,
-    folder: Option<&Path>,
+    directory: Option<&Path>,
 ) -> Result<(), Refusal> {
     let function = point.function;
     // Dropped, and with that detached, if the next cannot be attached.
@@ -288,10 +288,10 @@ fn put(
     });
     let attached: Vec<Link> = attached.collect::<Result<_, _>>()?;
     for link in attached.into_iter().rev() {
-        if let Some(folder) = folder {
+        if let Some(directory) = directory {
             let reason =
-                |error| Refusal::Pin(format!("cannot pin into {}: {error}", folder.display()));
-            link.pin(folder).map_err(reason)?;
+                |error| Refusal::Pin(format!("cannot pin into {}: {error}", directory.display()));
+            link.pin(directory).map_err(reason)?;
         }
         object.links.push(link);
     }

@@ -14,7 +14,7 @@ use std::{
 use super::{error::Error, idle, iterator, object::Object, pinned};
 use crate::kernel::{bpf, iter};
 
-/// A file in the folder, its program, and the map that it goes over.
+/// A file in the directory, its program, and the map that it goes over.
 pub type File = (&'static str, &'static str, &'static str);
 
 const FILES: [File; 3] = [
@@ -31,8 +31,8 @@ impl Mode {
     /// Root only.
     pub const ROOT: Self = Self(0o400);
 
-    /// The folder of the files may be passed by those who may read them; its names stay hidden.
-    const fn of_folder(self) -> u32 {
+    /// The directory of the files may be passed by those who may read them; its names stay hidden.
+    const fn of_directory(self) -> u32 {
         0o700 | (self.0 & 0o044) >> 2
     }
 
@@ -59,13 +59,13 @@ impl fmt::Display for Mode {
 }
 
 /// Makes the files; what cannot be had is said, with the reason.
-pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
+pub fn make(object: &Object, directory: &Path, mode: Option<Mode>) -> Vec<String> {
     let results = FILES.into_iter().map(|file| {
-        let result = pin(object, file, folder);
+        let result = pin(object, file, directory);
         result.map_err(|reason| format!("{reason}; `lease-trace report` says the same"))
     });
     let mut cannot: Vec<_> = results.filter_map(Result::err).collect();
-    if let Err(reason) = pin(object, idle::FILE, folder) {
+    if let Err(reason) = pin(object, idle::FILE, directory) {
         cannot.push(format!(
             "{reason}; `lease-trace report` has no paths of leases without pins"
         ));
@@ -79,11 +79,11 @@ pub fn make(object: &Object, folder: &Path, mode: Option<Mode>) -> Vec<String> {
     cannot
 }
 
-/// Pins an iterator over a map of this folder as a file there: each reader makes the program go over all of it.
+/// Pins an iterator over a map of this directory as a file there: each reader makes the program go over all of it.
 /// Where that cannot be, which file it is, and why.
-pub fn pin(object: &Object, (file, program, map): File, folder: &Path) -> Result<(), String> {
-    let at = folder.join(file);
-    pin_at(object, program, &folder.join(map), &at)
+pub fn pin(object: &Object, (file, program, map): File, directory: &Path) -> Result<(), String> {
+    let at = directory.join(file);
+    pin_at(object, program, &directory.join(map), &at)
         .map_err(|reason| format!("{}: {reason}", at.display()))
 }
 
@@ -102,16 +102,16 @@ pub fn set_mode(mode: Mode) -> Result<Option<String>, Error> {
         fs::set_permissions(at, fs::Permissions::from_mode(mode))
             .map_err(|error| Error::maps("cannot set the mode of", at.display().to_string(), error))
     };
-    let folder = pinned::folder();
+    let directory = pinned::directory();
     for (file, _, _) in FILES {
-        set(&folder.join(file), mode.0)?;
+        set(&directory.join(file), mode.0)?;
     }
-    set(folder, mode.of_folder())?;
+    set(directory, mode.of_directory())?;
     Ok(hidden(mode))
 }
 
 fn hidden(mode: Mode) -> Option<String> {
-    let bpffs = pinned::folder().parent()?;
+    let bpffs = pinned::directory().parent()?;
     let of_bpffs = fs::metadata(bpffs).ok()?.mode();
     (mode.is_for_others() && of_bpffs & 0o011 == 0).then(|| {
         format!(
@@ -128,9 +128,9 @@ mod tests {
 
     #[test]
     fn modes_are_those_of_reading() {
-        for (typed, folder) in [("0400", 0o700), ("440", 0o710), ("0444", 0o711)] {
+        for (typed, directory) in [("0400", 0o700), ("440", 0o710), ("0444", 0o711)] {
             let mode: Mode = typed.parse().expect("a mode");
-            assert_eq!(mode.of_folder(), folder, "{typed}");
+            assert_eq!(mode.of_directory(), directory, "{typed}");
         }
         for wrong in ["0644", "0", "0044", "r", "", "0500"] {
             assert!(wrong.parse::<Mode>().is_err(), "{wrong}");

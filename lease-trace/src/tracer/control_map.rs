@@ -1,16 +1,16 @@
-//! The pinned map `CONTROL`: words that say whose the folder in bpffs is, and what it is.
+//! The pinned map `CONTROL`: words that say whose the directory in bpffs is, and what it is.
 
 use std::fs;
 
 use aya::maps::{Array, Map, MapData};
 use lease_trace_common::control;
 
-use super::{error::Error, lock, pinned::folder, snapshot::Source};
+use super::{error::Error, lock, pinned::directory, snapshot::Source};
 use crate::kernel::undisturbed::Undisturbed;
 
 /// The map's name.
 pub const CONTROL: &str = "CONTROL";
-/// What it was called up to layout 17: whose folder this is must be known of those, too.
+/// What it was called up to layout 17: whose directory this is must be known of those, too.
 const OLD_CONTROL: &str = "OWNER";
 
 /// A process, and its start time so that a reused pid is not mistaken for it.
@@ -79,10 +79,10 @@ pub struct ControlMap(pub Array<MapData, u64>);
 impl ControlMap {
     /// Nothing where nothing is pinned, or by somebody else.
     pub fn open() -> Option<Self> {
-        if !lock::is_own(folder()).unwrap_or(false) {
+        if !lock::is_own(directory()).unwrap_or(false) {
             return None;
         }
-        let pinned = |name| MapData::from_pin(folder().join(name)).ok();
+        let pinned = |name| MapData::from_pin(directory().join(name)).ok();
         let data = pinned(CONTROL).or_else(|| pinned(OLD_CONTROL))?;
         Array::try_from(Map::Array(data)).ok().map(Self)
     }
@@ -92,7 +92,7 @@ impl ControlMap {
         self.0.get(&index, 0).unwrap_or(0)
     }
 
-    /// Pid of the living monitor that owns the folder.
+    /// Pid of the living monitor that owns the directory.
     pub fn living_owner(&self) -> Option<u32> {
         let owner = Owner {
             pid: self.get(control::PID),
@@ -128,12 +128,12 @@ pub fn set_words(words: &[(u32, u64)]) -> Result<(), Error> {
     write(&mut map.0, words)
 }
 
-/// Pid of the living monitor that owns the folder.
+/// Pid of the living monitor that owns the directory.
 pub fn living_owner() -> Option<u32> {
     ControlMap::open()?.living_owner()
 }
 
-/// What keeps others from beginning: a living process that has the folder.
+/// What keeps others from beginning: a living process that has the directory.
 pub fn busy() -> Option<Error> {
     let map = ControlMap::open()?;
     let pid = map.living_owner()?;

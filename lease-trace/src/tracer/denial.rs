@@ -54,8 +54,8 @@ impl Denials {
     }
 
     /// Keeps the programs attached until the files are removed.
-    pub fn pin(&self, folder: &Path) -> io::Result<()> {
-        self.links.iter().try_for_each(|link| link.pin(folder))
+    pub fn pin(&self, directory: &Path) -> io::Result<()> {
+        self.links.iter().try_for_each(|link| link.pin(directory))
     }
 }
 

@@ -72,7 +72,7 @@ pub fn start(options: Options, plan: &Plan) -> Result<Started, Error> {
         (control::ENFORCED, control::IN_PLACE),
     ])?;
     let cannot = ready.cannot();
-    ready.folder.keep();
+    ready.directory.keep();
     Ok(Started {
         fresh: true,
         in_force,
@@ -119,7 +119,7 @@ pub fn status() -> Result<Option<Status>, Error> {
 
 /// The pinned maps of the policy.
 fn maps() -> Result<PolicyMaps<MapData>, Error> {
-    from(super::of_folder)
+    from(super::of_directory)
 }
 
 /// The maps of the policy, wherever they come from.

@@ -57,12 +57,12 @@ pub enum Error {
          try again"
     )]
     Locked,
-    /// The folder in bpffs is not what lease-trace makes there.
+    /// The directory in bpffs is not what lease-trace makes there.
     #[error(
-        "{folder} {what}: somebody else made it. Look at it and remove it (`rm -r {folder}`); \
+        "{directory} {what}: somebody else made it. Look at it and remove it (`rm -r {directory}`); \
          nobody but root should write there (`mount -o remount,mode=0700 /sys/fs/bpf`)"
     )]
-    Stranger { folder: String, what: String },
+    Stranger { directory: String, what: String },
     #[error(
         "what runs is another version of lease-trace, whose maps this one cannot read: use that \
          version, or end its monitor, `lease-trace enforce stop`, and start again"
@@ -213,7 +213,7 @@ mod tests {
             Error::CutOff { links: 0 },
             Error::Locked,
             Error::Stranger {
-                folder: "/sys/fs/bpf/lease-trace".to_owned(),
+                directory: "/sys/fs/bpf/lease-trace".to_owned(),
                 what: "belongs to uid N and not to root".to_owned(),
             },
             Error::OtherLayout,

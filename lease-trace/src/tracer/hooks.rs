@@ -57,11 +57,11 @@ impl Hooks {
         Self::of(hooks, tells)
     }
 
-    /// Pins those of this process in a folder, for [`Self::in_place`].
-    pub fn pin(object: &Object, denials: Option<&Denials>, folder: &Path) -> Result<(), Error> {
+    /// Pins those of this process in a directory, for [`Self::in_place`].
+    pub fn pin(object: &Object, denials: Option<&Denials>, directory: &Path) -> Result<(), Error> {
         links(object, denials).try_for_each(|link| {
             let (name, program) = link.program();
-            let at = folder.join(name);
+            let at = directory.join(name);
             bpf::pin(program, &at)
                 .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))
         })

@@ -51,7 +51,7 @@ pub struct Files(HashMap<LeaseKey, (IdleLease, Vec<u8>)>);
 impl Files {
     /// Those of now; none where they cannot be had, so that they are unknown.
     pub fn now() -> Self {
-        Self::read(|| walk::read_all(fs::File::open(pinned::folder().join(FILE.0))?))
+        Self::read(|| walk::read_all(fs::File::open(pinned::directory().join(FILE.0))?))
     }
 
     fn read(all: impl FnOnce() -> io::Result<Vec<u8>>) -> Self {

@@ -24,9 +24,9 @@ const CALLS: Sweep = (
 );
 
 /// Makes the files; why there is none if one cannot be.
-pub fn make(object: &Object, folder: &pinned::Folder) -> Vec<String> {
+pub fn make(object: &Object, directory: &pinned::Directory) -> Vec<String> {
     let make = |(file, loss): Sweep| {
-        let made = bpffs::pin(object, file, folder.path());
+        let made = bpffs::pin(object, file, directory.path());
         made.err().map(|reason| format!("{loss}: {reason}"))
     };
     [LEASES, CALLS].into_iter().filter_map(make).collect()
@@ -47,7 +47,7 @@ impl Lister {
     }
 
     fn open((file, loss): Sweep) -> Option<Self> {
-        let link = bpf::open(&pinned::folder().join(file.0)).ok()?;
+        let link = bpf::open(&pinned::directory().join(file.0)).ok()?;
         Some(Self {
             link,
             walk: None,

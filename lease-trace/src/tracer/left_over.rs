@@ -3,7 +3,7 @@
 use aya::maps::{HashMap, MapData, MapError};
 use lease_trace_common::{STACK_LEN, note};
 
-use super::of_folder;
+use super::of_directory;
 use crate::kernel::{limits, undisturbed::Undisturbed};
 
 /// Notes and stacks of threads.
@@ -16,8 +16,8 @@ impl LeftOver {
     /// Nothing where the maps are not there.
     pub fn open() -> Option<Self> {
         Some(Self {
-            notes: HashMap::try_from(of_folder("PENDING").ok()?).ok()?,
-            stacks: HashMap::try_from(of_folder("STACKS").ok()?).ok()?,
+            notes: HashMap::try_from(of_directory("PENDING").ok()?).ok()?,
+            stacks: HashMap::try_from(of_directory("STACKS").ok()?).ok()?,
         })
     }
 

@@ -1,5 +1,5 @@
-//! Whose folder it is, and one process at a time: whoever makes, takes over, changes or removes the
-//! folder in bpffs has a lock on it meanwhile. The kernel takes the lock from a process that ends.
+//! Whose directory it is, and one process at a time: whoever makes, takes over, changes or removes the
+//! directory in bpffs has a lock on it meanwhile. The kernel takes the lock from a process that ends.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -16,18 +16,18 @@ use super::error::Error;
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// The lock on a folder, until it is dropped.
+/// The lock on a directory, until it is dropped.
 pub struct Lock {
-    _folder: File,
-    /// Inode number of the folder.
+    _directory: File,
+    /// Inode number of the directory.
     pub inode: u64,
 }
 
 impl Lock {
-    /// Waits for the lock of a folder that is there; `None` if it is gone, or is another one by now.
+    /// Waits for the lock of a directory that is there; `None` if it is gone, or is another one by now.
     ///
     /// # Errors
-    /// [`Error::Stranger`] if the folder is somebody else's, [`Error::Locked`] if another process
+    /// [`Error::Stranger`] if the directory is somebody else's, [`Error::Locked`] if another process
     /// keeps the lock.
     pub fn take(path: &Path) -> Result<Option<Self>, Error> {
         let failed =
@@ -38,14 +38,14 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.read(true);
         options.custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
-        let folder = match options.open(path) {
-            Ok(folder) => folder,
+        let directory = match options.open(path) {
+            Ok(directory) => directory,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match folder.try_lock() {
+            match directory.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                     thread::sleep(BETWEEN_LOOKS);
@@ -54,11 +54,11 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        let inode = folder.metadata().map_err(failed)?.ino();
-        // Whoever had the lock may have removed the folder that it is on.
+        let inode = directory.metadata().map_err(failed)?.ino();
+        // Whoever had the lock may have removed the directory that it is on.
         let is_there = is_own(path)? && inode_of(path) == Some(inode);
         Ok(is_there.then_some(Self {
-            _folder: folder,
+            _directory: directory,
             inode,
         }))
     }
@@ -69,7 +69,7 @@ pub fn inode_of(path: &Path) -> Option<u64> {
     fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
-/// Whether there is a folder of this name that root has made, or who runs this. False if there is
+/// Whether there is a directory of this name that root has made, or who runs this. False if there is
 /// nothing.
 ///
 /// # Errors
@@ -88,14 +88,14 @@ pub fn is_own(path: &Path) -> Result<bool, Error> {
     let what = if found.is_symlink() {
         "is a symbolic link".to_owned()
     } else if !found.is_dir() {
-        "is no folder".to_owned()
+        "is no directory".to_owned()
     } else if found.uid() != 0 && found.uid() != own {
         format!("belongs to uid {} and not to root", found.uid())
     } else {
         return Ok(true);
     };
     Err(Error::Stranger {
-        folder: path.display().to_string(),
+        directory: path.display().to_string(),
         what,
     })
 }
@@ -107,8 +107,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_folder_of_ones_own_is_named() {
-        let place = tempfile::tempdir().expect("a folder");
+    fn what_is_no_directory_of_ones_own_is_named() {
+        let place = tempfile::tempdir().expect("a directory");
         let at = place.path().join("f");
         assert!(matches!(is_own(&at), Ok(false)));
         assert!(matches!(Lock::take(&at), Ok(None)));
@@ -118,14 +118,14 @@ mod tests {
         assert!(Lock::take(&at).is_err());
         fs::remove_file(&at).expect("a link");
         fs::write(&at, "").expect("a file");
-        assert!(said().contains("is no folder"));
+        assert!(said().contains("is no directory"));
     }
 
     #[test]
     fn of_two_the_second_waits_and_looks_again() {
-        let place = tempfile::tempdir().expect("a folder");
+        let place = tempfile::tempdir().expect("a directory");
         let at = place.path().join("f");
-        fs::create_dir(&at).expect("a folder");
+        fs::create_dir(&at).expect("a directory");
         let first = Lock::take(&at).expect("own").expect("there");
         let second = thread::spawn({
             let at = at.clone();
@@ -133,7 +133,7 @@ mod tests {
         });
         thread::sleep(Duration::from_millis(50));
         assert!(!second.is_finished());
-        fs::remove_dir(&at).expect("an empty folder");
+        fs::remove_dir(&at).expect("an empty directory");
         fs::create_dir(&at).expect("another one");
         drop(first);
         assert!(matches!(second.join().expect("a thread"), Ok(false)));

@@ -3,7 +3,7 @@
 //! costs more and holds each open file for a moment.
 
 use super::{
-    Error, Snapshot, enforcement, idle, of_folder, of_monitor, pinned, read, snapshot::Holder,
+    Error, Snapshot, enforcement, idle, of_directory, of_monitor, pinned, read, snapshot::Holder,
     snapshot::Source,
 };
 
@@ -32,5 +32,5 @@ pub fn holders() -> Result<Vec<Holder>, Error> {
 
 /// Rules of the policy in place; 0 where there is none.
 pub fn rules() -> Result<u32, Error> {
-    Ok(enforcement::from(of_folder)?.header()?.rules())
+    Ok(enforcement::from(of_directory)?.header()?.rules())
 }

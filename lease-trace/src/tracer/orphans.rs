@@ -10,15 +10,15 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use lease_trace_common::stake::StakeKey;
 
-use super::{bpffs, object::Object, of_folder, pinned, walk};
+use super::{bpffs, object::Object, of_directory, pinned, walk};
 use crate::kernel::{bpf, iter, undisturbed::Undisturbed};
 
 const MAP: &str = "ORPHANS";
 const FILE: bpffs::File = ("orphans", "judge_orphans", MAP);
 
 /// Makes the file; why there is none if that cannot be.
-pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let made = bpffs::pin(object, FILE, folder.path());
+pub fn make(object: &Object, directory: &pinned::Directory) -> Option<String> {
+    let made = bpffs::pin(object, FILE, directory.path());
     made.err()
         .map(|reason| format!("no rule is applied to orphaned pins: {reason}"))
 }
@@ -33,8 +33,8 @@ impl Judge {
     /// Nothing where no rules were in force when this was set up.
     pub fn open() -> Option<Self> {
         Some(Self {
-            stakes: HashMap::try_from(of_folder(MAP).ok()?).ok()?,
-            link: bpf::open(&pinned::folder().join(FILE.0)).ok()?,
+            stakes: HashMap::try_from(of_directory(MAP).ok()?).ok()?,
+            link: bpf::open(&pinned::directory().join(FILE.0)).ok()?,
         })
     }
 

@@ -1,6 +1,6 @@
-//! The folder in bpffs: the maps, readable by root only, so that `report` can read the stakes of a
+//! The directory in bpffs: the maps, readable by root only, so that `report` can read the stakes of a
 //! running monitor; and, with enforcement in place, the links that keep everything attached
-//! without one. A folder whose monitor is dead and that enforces nothing is recognised and removed.
+//! without one. A directory whose monitor is dead and that enforces nothing is recognised and removed.
 
 use std::{
     fs, io,
@@ -23,8 +23,8 @@ use super::{
 use crate::kernel::host;
 
 const BPFFS: &str = "/sys/fs/bpf";
-const FOLDER: &str = "/sys/fs/bpf/lease-trace";
-/// Where the links are, inside the folder.
+const DIRECTORY: &str = "/sys/fs/bpf/lease-trace";
+/// Where the links are, inside the directory.
 const LINKS: &str = "links";
 /// And the programs they attach: only CAP_SYS_ADMIN may ask a link for its program.
 const PROGRAMS: &str = "programs";
@@ -55,15 +55,15 @@ const MAPS: &[&str] = &[
     Shares::MAP,
 ];
 
-/// The folder of this process; removed when dropped, unless it is kept.
-pub struct Folder {
+/// The directory of this process; removed when dropped, unless it is kept.
+pub struct Directory {
     path: PathBuf,
-    /// Its inode number: by the time of the end another folder may be in its place.
+    /// Its inode number: by the time of the end another directory may be in its place.
     inode: u64,
     keep: bool,
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         if self.keep {
             return;
@@ -78,7 +78,7 @@ impl Drop for Folder {
     }
 }
 
-impl Folder {
+impl Directory {
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -102,13 +102,13 @@ impl Folder {
 /// What stood in the way and was put right.
 pub type Recovered = Option<String>;
 
-/// Makes the folder and pins the maps in it, unless a living monitor has done so or enforcement
+/// Makes the directory and pins the maps in it, unless a living monitor has done so or enforcement
 /// is in place. `state` is what the word `ENFORCED` says from the first moment on.
-pub fn create(maps: &mut OwnMaps, state: u64) -> Result<(Folder, Recovered), Error> {
+pub fn create(maps: &mut OwnMaps, state: u64) -> Result<(Directory, Recovered), Error> {
     if let Some(obstacle) = host::bpffs(Path::new(BPFFS)) {
         return Err(obstacle.into());
     }
-    let path = Path::new(FOLDER);
+    let path = Path::new(DIRECTORY);
     let mut recovered = None;
     // Until the maps are in it: who comes second finds an owner.
     let lock = loop {
@@ -128,22 +128,22 @@ pub fn create(maps: &mut OwnMaps, state: u64) -> Result<(Folder, Recovered), Err
         }
         remove(path).map_err(cannot_remove)?;
         recovered = Some(format!(
-            "removed {FOLDER}, left by a monitor or a start of enforcement that did not end by \
+            "removed {DIRECTORY}, left by a monitor or a start of enforcement that did not end by \
              itself"
         ));
     };
-    let folder = Folder {
+    let directory = Directory {
         path: path.to_owned(),
         inode: lock.inode,
         keep: false,
     };
-    let filled = fill(maps, &folder, state);
-    // The folder's end takes the lock again, if need be.
+    let filled = fill(maps, &directory, state);
+    // The directory's end takes the lock again, if need be.
     drop(lock);
-    filled.map(|()| (folder, recovered))
+    filled.map(|()| (directory, recovered))
 }
 
-/// Makes a folder for nobody else, if it is not there.
+/// Makes a directory for nobody else, if it is not there.
 fn make(path: &Path) -> Result<(), Error> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::maps(
@@ -160,12 +160,12 @@ fn is_empty(path: &Path) -> bool {
 }
 
 fn cannot_remove(error: io::Error) -> Error {
-    Error::maps("cannot remove", FOLDER, error)
+    Error::maps("cannot remove", DIRECTORY, error)
 }
 
 /// The map of the owner comes first, and says all that it is to say when it appears.
-fn fill(maps: &mut OwnMaps, folder: &Folder, state: u64) -> Result<(), Error> {
-    let path = folder.path();
+fn fill(maps: &mut OwnMaps, directory: &Directory, state: u64) -> Result<(), Error> {
+    let path = directory.path();
     let words = [
         (control::LAYOUT_OF, control::LAYOUT),
         (control::ENFORCED, state),
@@ -180,8 +180,8 @@ fn fill(maps: &mut OwnMaps, folder: &Folder, state: u64) -> Result<(), Error> {
         fs::set_permissions(&at, fs::Permissions::from_mode(0o600))
             .map_err(|error| Error::maps("cannot restrict", at.display().to_string(), error))?;
     }
-    make(&folder.links())?;
-    make(&folder.programs())
+    make(&directory.links())?;
+    make(&directory.programs())
 }
 
 /// The name of a map's file: bpffs has none with a dot.
@@ -194,18 +194,18 @@ fn pin(map: &mut Map, at: &Path) -> Result<(), String> {
 }
 
 /// Where everything is, whether there is anything or not.
-pub fn folder() -> &'static Path {
-    Path::new(FOLDER)
+pub fn directory() -> &'static Path {
+    Path::new(DIRECTORY)
 }
 
 /// The pinned programs that walk over tasks.
 pub fn walker() -> Result<Walker, Error> {
-    Walker::open(Path::new(FOLDER))
+    Walker::open(Path::new(DIRECTORY))
 }
 
-/// The folder's inode number, if there is one: no two that were ever made have the same.
+/// The directory's inode number, if there is one: no two that were ever made have the same.
 pub fn inode() -> Option<u64> {
-    fs::metadata(FOLDER).ok().map(|found| found.ino())
+    fs::metadata(DIRECTORY).ok().map(|found| found.ino())
 }
 
 /// Whose maps can be read here, if there are any; an error if they are those of another layout.
@@ -230,9 +230,9 @@ pub fn cut_off() -> Option<Error> {
         .then_some(Error::CutOff { links })
 }
 
-/// The lock on the folder, which is there.
+/// The lock on the directory, which is there.
 pub fn locked() -> Result<Lock, Error> {
-    Lock::take(Path::new(FOLDER))?.ok_or_else(|| cannot_claim("it was removed meanwhile"))
+    Lock::take(Path::new(DIRECTORY))?.ok_or_else(|| cannot_claim("it was removed meanwhile"))
 }
 
 fn same_layout() -> Result<(), Error> {
@@ -243,12 +243,12 @@ fn same_layout() -> Result<(), Error> {
     }
 }
 
-/// The folder of a monitor that is dead; the next monitor removes it.
+/// The directory of a monitor that is dead; the next monitor removes it.
 pub fn stale() -> Option<&'static str> {
-    let stale = lock::is_own(Path::new(FOLDER)).unwrap_or(false)
+    let stale = lock::is_own(Path::new(DIRECTORY)).unwrap_or(false)
         && living_owner().is_none()
         && word(control::ENFORCED) != control::IN_PLACE;
-    stale.then_some(FOLDER)
+    stale.then_some(DIRECTORY)
 }
 
 /// The right to read the ring buffer of the enforcement in place; given back when dropped.
@@ -275,14 +275,14 @@ pub fn claim() -> Result<Claim, Error> {
 
 /// A map of the running monitor, or of the enforcement in place.
 pub fn open(name: &str) -> Result<MapData, Error> {
-    let path = Path::new(FOLDER).join(file(name));
+    let path = Path::new(DIRECTORY).join(file(name));
     MapData::from_pin(&path)
         .map_err(|error| Error::maps("cannot open", path.display().to_string(), chain(&error)))
 }
 
 /// Names of the links in place, sorted.
 pub fn links() -> Vec<String> {
-    names(&Path::new(FOLDER).join(LINKS))
+    names(&Path::new(DIRECTORY).join(LINKS))
 }
 
 /// A program in place: its name, and where it and what keeps it attached are pinned.
@@ -294,19 +294,19 @@ pub struct Pinned {
 
 /// The programs in place.
 pub fn programs() -> Vec<Pinned> {
-    let folder = Path::new(FOLDER);
-    let names = names(&folder.join(PROGRAMS)).into_iter();
+    let directory = Path::new(DIRECTORY);
+    let names = names(&directory.join(PROGRAMS)).into_iter();
     names
         .map(|name| Pinned {
-            program: folder.join(PROGRAMS).join(&name),
-            link: folder.join(LINKS).join(&name),
+            program: directory.join(PROGRAMS).join(&name),
+            link: directory.join(LINKS).join(&name),
             name,
         })
         .collect()
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder);
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory);
     let mut names: Vec<String> = entries
         .into_iter()
         .flatten()
@@ -319,7 +319,7 @@ fn names(folder: &Path) -> Vec<String> {
 /// Removes everything that is pinned, whoever left it; whether there was anything. What a process
 /// that lives has for itself stays.
 pub fn remove_all() -> Result<bool, Error> {
-    let path = Path::new(FOLDER);
+    let path = Path::new(DIRECTORY);
     loop {
         let Some(_lock) = Lock::take(path)? else {
             if lock::is_own(path)? {

@@ -24,8 +24,8 @@ const DOUBTFUL: u64 = 1;
 const CORRECTED: u64 = 2;
 
 /// Makes the file; why there is none if that cannot be.
-pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
-    let made = bpffs::pin(object, FILE, folder.path());
+pub fn make(object: &Object, directory: &pinned::Directory) -> Option<String> {
+    let made = bpffs::pin(object, FILE, directory.path());
     made.err()
         .map(|reason| format!("counts that a missed hook left wrong stay wrong: {reason}"))
 }
@@ -33,8 +33,8 @@ pub fn make(object: &Object, folder: &pinned::Folder) -> Option<String> {
 /// Goes over all inodes, again and again, some at a time.
 pub struct Prover {
     link: OwnedFd,
-    /// Of which folder it is: of another one's maps nothing is known here.
-    folder: Option<u64>,
+    /// Of which directory it is: of another one's maps nothing is known here.
+    directory: Option<u64>,
     /// The walk under way.
     walk: Option<BufReader<File>>,
     /// Inodes that were doubtful in the last whole walk: with what is put right the record may go.
@@ -64,10 +64,10 @@ pub struct Look {
 impl Prover {
     /// Nothing where there is no such file.
     pub fn open() -> Option<Self> {
-        let link = bpf::open(&pinned::folder().join(FILE.0)).ok()?;
+        let link = bpf::open(&pinned::directory().join(FILE.0)).ok()?;
         Some(Self {
             link,
-            folder: pinned::inode(),
+            directory: pinned::inode(),
             walk: None,
             doubtful: HashMap::new(),
             doubted: HashMap::new(),
@@ -77,7 +77,7 @@ impl Prover {
 
     /// Whether the programs and maps are still those in place.
     pub fn is_in_place(&self) -> bool {
-        pinned::inode() == self.folder
+        pinned::inode() == self.directory
     }
 
     /// Goes on for this long, or until all inodes were looked at.

@@ -218,8 +218,8 @@ pub struct Link {
 
 impl Link {
     /// Keeps the program attached until the file is removed, whatever becomes of this process.
-    pub fn pin(&self, folder: &Path) -> io::Result<()> {
-        bpf::pin(self.attached.as_fd(), &folder.join(&self.name))
+    pub fn pin(&self, directory: &Path) -> io::Result<()> {
+        bpf::pin(self.attached.as_fd(), &directory.join(&self.name))
     }
 
     /// What keeps it attached.

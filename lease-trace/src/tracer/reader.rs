@@ -30,8 +30,8 @@ pub struct Reader {
 
 /// Maps that are somebody's, and what was learnt of them.
 struct Open {
-    /// Of which folder they are; another one is made for other maps.
-    folder: u64,
+    /// Of which directory they are; another one is made for other maps.
+    directory: u64,
     control: ControlMap,
     maps: Maps<MapData>,
     walker: Walker,
@@ -42,10 +42,13 @@ struct Open {
 impl Reader {
     /// All there is now.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        let folder = pinned::inode();
-        let open = self.open.take().filter(|open| Some(open.folder) == folder);
-        let open = match (open, folder) {
-            (None, Some(folder)) => Open::of(folder)?,
+        let directory = pinned::inode();
+        let open = self
+            .open
+            .take()
+            .filter(|open| Some(open.directory) == directory);
+        let open = match (open, directory) {
+            (None, Some(directory)) => Open::of(directory)?,
             (open, _) => open,
         };
         let source = open
@@ -73,8 +76,8 @@ fn walked() -> Result<Snapshot, Error> {
 }
 
 impl Open {
-    /// Nothing if the folder is a dead monitor's.
-    fn of(folder: u64) -> Result<Option<Self>, Error> {
+    /// Nothing if the directory is a dead monitor's.
+    fn of(directory: u64) -> Result<Option<Self>, Error> {
         let Some(control) = ControlMap::open() else {
             return Ok(None);
         };
@@ -82,7 +85,7 @@ impl Open {
             return Ok(None);
         }
         Ok(Some(Self {
-            folder,
+            directory,
             control,
             maps: of_monitor()?,
             walker: pinned::walker()?,

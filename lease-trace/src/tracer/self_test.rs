@@ -32,7 +32,7 @@ const PIN_TAKEN: &str = "pins taken by io_uring are not seen";
 const PIN_DROPPED: &str = "pins dropped by io_uring are counted as held for ever";
 const LEASE_ENDED: &str = "the end of a lease is not seen";
 
-/// What is not seen of a lease and a pin of this process, by the maps of the folder. Nothing where
+/// What is not seen of a lease and a pin of this process, by the maps of the directory. Nothing where
 /// this kernel does not let it be tried, or where the records do not have this process's number.
 ///
 /// What is to be judged behind the end of a lease is judged at the end itself if the test does not come past there.

@@ -21,7 +21,7 @@ use crate::kernel::{clones, limits};
 /// Everything in place but a policy.
 pub struct SetUp {
     pub object: Object,
-    pub folder: pinned::Folder,
+    pub directory: pinned::Directory,
     /// What an earlier monitor left behind and this one removed.
     pub recovered: Option<String>,
     pub attachments: Vec<Attachment>,
@@ -54,7 +54,7 @@ pub fn limits(kprobes: bool) -> impl Iterator<Item = String> {
 pub enum Links {
     /// They are detached.
     Own,
-    /// They are pinned, and stay once the folder is kept.
+    /// They are pinned, and stay once the directory is kept.
     Pinned,
 }
 
@@ -73,8 +73,8 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
         Links::Own => 0,
         Links::Pinned => control::STARTING,
     };
-    let (folder, recovered) = pinned::create(&mut object.maps, state)?;
-    let pins = (links == Links::Pinned).then(|| folder.links());
+    let (directory, recovered) = pinned::create(&mut object.maps, state)?;
+    let pins = (links == Links::Pinned).then(|| directory.links());
     let mut attachments = attach::attach(&mut object, options.attach, pins.as_deref())?;
     attach::require(&attachments)?;
     let mut judges_unlocked = false;
@@ -104,7 +104,7 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
             )),
         ),
     ])?;
-    let walker = adopt(&object, &folder)?;
+    let walker = adopt(&object, &directory)?;
     let limits = limits(kprobes)
         .chain(clones::find())
         .chain(self_test::run()?)
@@ -112,11 +112,11 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
     log::debug!("tested");
     // From here on: the test is nobody's business.
     pinned::set_words(&[(control::ALL_EVENTS, u64::from(options.all_events))])?;
-    let mut no_files = bpffs::make(&object, folder.path(), options.files);
-    no_files.extend(proof::make(&object, &folder));
-    no_files.extend(lapsed::make(&object, &folder));
+    let mut no_files = bpffs::make(&object, directory.path(), options.files);
+    no_files.extend(proof::make(&object, &directory));
+    no_files.extend(lapsed::make(&object, &directory));
     if denies {
-        no_files.extend(orphans::make(&object, &folder));
+        no_files.extend(orphans::make(&object, &directory));
     }
     log::debug!("files made");
     let denials = denies.then(|| Denials::attach(&object));
@@ -126,11 +126,11 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
             .map_err(|error| Error::maps("cannot pin into", pins.display().to_string(), error))?;
     }
     if links == Links::Pinned {
-        Hooks::pin(&object, denials.as_ref(), &folder.programs())?;
+        Hooks::pin(&object, denials.as_ref(), &directory.programs())?;
     }
     Ok(SetUp {
         object,
-        folder,
+        directory,
         recovered,
         attachments,
         denials,
@@ -141,12 +141,12 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
 }
 
 /// Adopts the leases that exist already, and pins the programs that walk for those who come later.
-fn adopt(object: &Object, folder: &pinned::Folder) -> Result<Walker, Error> {
+fn adopt(object: &Object, directory: &pinned::Directory) -> Result<Walker, Error> {
     let walker = Walker::load(object)?;
     log::debug!("iterators loaded");
     walker.all()?;
     log::debug!("leases adopted");
     pinned::set_words(&[(control::ADOPTED, 1)])?;
-    walker.pin(folder.path())?;
+    walker.pin(directory.path())?;
     Ok(walker)
 }

@@ -19,8 +19,8 @@ use crate::kernel::wake::WakeRing;
 
 /// The maps, opened.
 pub struct Watch {
-    /// Of which folder they are; another one is made for other maps.
-    folder: Option<u64>,
+    /// Of which directory they are; another one is made for other maps.
+    directory: Option<u64>,
     control_map: ControlMap,
     maps: Maps<MapData>,
     walker: Walker,
@@ -30,7 +30,7 @@ pub struct Watch {
 impl Watch {
     /// Nothing where nobody watches leases and pins. Must be called inside a tokio runtime.
     pub fn open() -> Result<Option<Self>, Error> {
-        let folder = pinned::inode();
+        let directory = pinned::inode();
         let Some(control_map) = ControlMap::open() else {
             return Ok(None);
         };
@@ -51,7 +51,7 @@ impl Watch {
         // as long as the registration.
         let wake = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         Ok(Some(Self {
-            folder,
+            directory,
             control_map,
             maps: of_monitor()?,
             walker: pinned::walker()?,
@@ -61,7 +61,7 @@ impl Watch {
 
     /// Whether somebody still keeps these maps right.
     pub fn is_kept(&self) -> bool {
-        pinned::inode() == self.folder && matches!(self.control_map.source(), Ok(Some(_)))
+        pinned::inode() == self.directory && matches!(self.control_map.source(), Ok(Some(_)))
     }
 
     /// Whether any process has pins under a lease: else no call can be a breach.

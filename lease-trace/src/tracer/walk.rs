@@ -40,20 +40,20 @@ impl Walker {
         Ok(Self([files?, mappings?]))
     }
 
-    /// Pins the programs in a folder of bpffs.
-    pub fn pin(&self, folder: &Path) -> Result<(), Error> {
+    /// Pins the programs in a directory of bpffs.
+    pub fn pin(&self, directory: &Path) -> Result<(), Error> {
         for ((name, _), program) in WALKS.iter().zip(&self.0) {
-            let at = folder.join(name);
+            let at = directory.join(name);
             bpf::pin(program.as_fd(), &at)
                 .map_err(|error| Error::maps("cannot pin", at.display().to_string(), error))?;
         }
         Ok(())
     }
 
-    /// The programs that are pinned in a folder.
-    pub fn open(folder: &Path) -> Result<Self, Error> {
+    /// The programs that are pinned in a directory.
+    pub fn open(directory: &Path) -> Result<Self, Error> {
         let [files, mappings] = WALKS.map(|(name, _)| {
-            let at = folder.join(name);
+            let at = directory.join(name);
             bpf::open(&at)
                 .map_err(|error| Error::maps("cannot open", at.display().to_string(), error))
         });

@@ -12,7 +12,7 @@ use crate::uring_abi::REGISTER_BUFFERS;
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "crowd",
-        arguments: "SLOT COUNT LEASES FOLDER",
+        arguments: "SLOT COUNT LEASES DIRECTORY",
         summary: "so many processes, each with so many leased files and a page of one in a ring",
         run: gather,
     },
@@ -40,7 +40,7 @@ pub struct Crowd {
 }
 
 fn gather(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    let (slot, folder) = (arguments.word(0), arguments.word(3));
+    let (slot, directory) = (arguments.word(0), arguments.word(3));
     let (count, leases): (u32, u32) = (arguments.number(1)?, arguments.number(2)?);
     actor.crowds.free(slot)?;
     let (unlock, hold_leases) = sys::pipe()?;
@@ -51,7 +51,7 @@ fn gather(actor: &mut Actor, arguments: &Arguments) -> Reply {
         match sys::fork()? {
             0 => {
                 drop((hold_leases, hold_pins));
-                let path = format!("{folder}/{number}");
+                let path = format!("{directory}/{number}");
                 let failed = member(&path, leases, [&unlock, &end], &tell).is_err();
                 if failed {
                     _ = sys::write_line(tell.as_raw_fd(), "failed");

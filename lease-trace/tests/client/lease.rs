@@ -32,8 +32,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "hoard-leases",
-        arguments: "COUNT FOLDER",
-        summary: "so many read leases, 256 on each new file in a folder; they last as long as the actor",
+        arguments: "COUNT DIRECTORY",
+        summary: "so many read leases, 256 on each new file in a directory; they last as long as the actor",
         run: hoard,
     },
     Command {
@@ -44,8 +44,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "lease-each",
-        arguments: "COUNT FOLDER",
-        summary: "a write lease on each of so many new files in a folder; they last as long as the actor",
+        arguments: "COUNT DIRECTORY",
+        summary: "a write lease on each of so many new files in a directory; they last as long as the actor",
         run: lease_each,
     },
     Command {
@@ -125,11 +125,11 @@ fn setlease_by(number: libc::c_long, actor: &mut Actor, arguments: &Arguments) -
 
 fn hoard(_: &mut Actor, arguments: &Arguments) -> Reply {
     const ON_ONE_FILE: u32 = 256;
-    let (count, folder): (u32, _) = (arguments.number(0)?, arguments.word(1));
+    let (count, directory): (u32, _) = (arguments.number(0)?, arguments.word(1));
     let mut path = String::new();
     for number in 0..count {
         if number % ON_ONE_FILE == 0 {
-            path = format!("{folder}/{number}");
+            path = format!("{directory}/{number}");
             sys::close(sys::open(&path, libc::O_CREAT | libc::O_WRONLY)?)?;
         }
         let fd = sys::open(&path, libc::O_RDONLY)?;
@@ -148,9 +148,9 @@ fn lease_often(_: &mut Actor, arguments: &Arguments) -> Reply {
 }
 
 fn lease_each(_: &mut Actor, arguments: &Arguments) -> Reply {
-    let (count, folder): (u32, _) = (arguments.number(0)?, arguments.word(1));
+    let (count, directory): (u32, _) = (arguments.number(0)?, arguments.word(1));
     for number in 0..count {
-        let path = format!("{folder}/each-{number}");
+        let path = format!("{directory}/each-{number}");
         let fd = sys::open(&path, libc::O_CREAT | libc::O_RDWR)?;
         sys::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK, "F_SETLEASE")?;
     }

@@ -64,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "time-unlock",
-        arguments: "FOLDER FILES",
+        arguments: "DIRECTORY FILES",
         summary: "F_SETLEASE with F_UNLCK alone, of a lease on each of so many new files",
         run: unlock,
     },
@@ -187,10 +187,13 @@ fn lease(actor: &mut Actor, arguments: &Arguments) -> Reply {
 }
 
 fn unlock(_: &mut Actor, arguments: &Arguments) -> Reply {
-    let folder = arguments.word(0);
+    let directory = arguments.word(0);
     let mut took = Duration::ZERO;
     for number in 0..arguments.number::<u32>(1)? {
-        let fd = sys::open(&format!("{folder}/{number}"), libc::O_RDWR | libc::O_CREAT)?;
+        let fd = sys::open(
+            &format!("{directory}/{number}"),
+            libc::O_RDWR | libc::O_CREAT,
+        )?;
         set_lease(fd, libc::F_WRLCK)?;
         took += clocked(|| set_lease(fd, libc::F_UNLCK))?;
         sys::close(fd)?;

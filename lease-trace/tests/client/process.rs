@@ -50,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "mount-tmpfs",
-        arguments: "FOLDER",
+        arguments: "DIRECTORY",
         summary: "mount(2), in a mount namespace of one's own",
         run: mount_tmpfs,
     },

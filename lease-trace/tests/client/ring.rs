@@ -30,8 +30,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "register-files-pages",
-        arguments: "RING COUNT FOLDER",
-        summary: "IORING_REGISTER_BUFFERS of a page each of so many new files in a folder",
+        arguments: "RING COUNT DIRECTORY",
+        summary: "IORING_REGISTER_BUFFERS of a page each of so many new files in a directory",
         run: register_pages_of_files,
     },
     Command {
@@ -88,9 +88,12 @@ fn setup(actor: &mut Actor, arguments: &Arguments) -> Reply {
 fn register_pages_of_files(actor: &mut Actor, arguments: &Arguments) -> Reply {
     const PAGE: usize = 4096;
     let ring = *actor.fds.get(arguments.word(0))?;
-    let (count, folder): (u32, _) = (arguments.number(1)?, arguments.word(2));
+    let (count, directory): (u32, _) = (arguments.number(1)?, arguments.word(2));
     let page = |number: u32| {
-        let fd = sys::open(&format!("{folder}/{number}"), libc::O_RDWR | libc::O_CREAT)?;
+        let fd = sys::open(
+            &format!("{directory}/{number}"),
+            libc::O_RDWR | libc::O_CREAT,
+        )?;
         sys::truncate(fd, PAGE)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let address = sys::mmap(PAGE, protection, libc::MAP_SHARED, fd)?;

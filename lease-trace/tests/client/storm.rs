@@ -21,7 +21,7 @@ use pages::Files;
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "storm",
-        arguments: "SLOT PROCESSES FOLDER SEED [DISK]",
+        arguments: "SLOT PROCESSES DIRECTORY SEED [DISK]",
         summary: "so many processes with eight threads each, which wait; DISK is read with O_DIRECT",
         run: gather,
     },
@@ -55,19 +55,26 @@ pub struct Storm {
 }
 
 fn gather(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    let (slot, folder) = (arguments.word(0), arguments.word(2));
+    let (slot, directory) = (arguments.word(0), arguments.word(2));
     let (count, seed): (usize, u64) = (arguments.number(1)?, arguments.number(3)?);
     if count > PROCESSES {
         return usage(format!("at most {PROCESSES} processes"));
     }
     actor.storms.free(slot)?;
     let board = Board::new()?;
-    let files = Files::open(folder)?;
+    let files = Files::open(directory)?;
     let mut pids = Vec::new();
     for number in 0..count {
         match sys::fork()? {
             0 => {
-                let worked = work::all(board, &files, number, seed, folder, arguments.optional(4));
+                let worked = work::all(
+                    board,
+                    &files,
+                    number,
+                    seed,
+                    directory,
+                    arguments.optional(4),
+                );
                 std::process::exit(i32::from(worked.is_err()))
             }
             pid => pids.push(Some(pid)),

@@ -80,7 +80,7 @@ pub fn start(scratch: &Scratch, name: &str, file: &str) -> Actor {
 
 #[test]
 fn commands_print_what_the_book_says() {
-    fs::create_dir_all("/srv").expect("a folder");
+    fs::create_dir_all("/srv").expect("a directory");
     let scratch = Scratch::within(Path::new("/srv"), "data");
     let pinned = Pinned::now();
     let all: Vec<_> = invocations(QUICK_START).collect();
@@ -167,7 +167,7 @@ fn is_of(release: &str) -> bool {
 fn a_kernel_is_told_as_the_book_does() {
     no_monitor();
     // The policy names it.
-    fs::create_dir_all("/srv").expect("a folder");
+    fs::create_dir_all("/srv").expect("a directory");
     let scratch = Scratch::new();
     fs::write(scratch.file("policy.toml"), policy(POLICY)).expect("writes");
     let mut shown = 0;
@@ -197,7 +197,7 @@ fn a_kernel_is_told_as_the_book_does() {
 
 #[test]
 fn a_status_is_what_the_book_says() {
-    fs::create_dir_all("/srv").expect("a folder");
+    fs::create_dir_all("/srv").expect("a directory");
     let scratch = Scratch::within(Path::new("/srv"), "data");
     let enforcement = Enforcement::start(policy(ENFORCEMENT));
     let monitor = enforcement.monitor();

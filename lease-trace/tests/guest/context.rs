@@ -115,10 +115,10 @@ fn the_unit_and_the_container_are_named() {
         is_told(&row("stakes", owner));
         assert_eq!(outside.ok("owner: exit 0"), "exited 0");
         is_told(&monitor.expect_of("zombie", owner));
-        for folder in [&inner, &group] {
+        for directory in [&inner, &group] {
             assert!(
-                eventually(|| fs::remove_dir(folder).is_ok()),
-                "{folder} stays"
+                eventually(|| fs::remove_dir(directory).is_ok()),
+                "{directory} stays"
             );
         }
         outside.ok("close ring");

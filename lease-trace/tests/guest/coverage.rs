@@ -276,7 +276,7 @@ fn a_close_range_does_not_look_at_each_lease_for_each_descriptor() {
     }
     File::create(&path)
         .and_then(|file| file.set_len(1 << 20))
-        .expect("a file in the scratch folder");
+        .expect("a file in the scratch directory");
     parent.ok(&format!("open f {path} ro"));
     let child = parent.fork("c");
     for command in pins_through_an_own_open(&path) {

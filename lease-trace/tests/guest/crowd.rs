@@ -21,15 +21,15 @@ const CROWD_PATIENCE: Duration = Duration::from_mins(3);
 #[test]
 fn none_of_very_many_is_forgotten() {
     let scratch = Scratch::new();
-    fs::create_dir(scratch.file("files")).expect("a folder");
+    fs::create_dir(scratch.file("files")).expect("a directory");
     let pinned = Pinned::now();
     // Of its own: what it lost is compared with what the kernel has counted since it began.
     let monitor = Monitor::alone();
     let actor = Actor::start();
     actor.ok(&format!("open-files {}", 2 * PROCESSES));
     let each = LEASES / PROCESSES;
-    let folder = scratch.file("files");
-    let crowd = format!("crowd c {PROCESSES} {each} {folder}");
+    let directory = scratch.file("files");
+    let crowd = format!("crowd c {PROCESSES} {each} {directory}");
     actor.ok_within(CROWD_PATIENCE, &crowd);
     assert_eq!(pinned.since(), PROCESSES);
     let locks = fs::read_to_string("/proc/locks").expect("/proc/locks");
@@ -40,7 +40,7 @@ fn none_of_very_many_is_forgotten() {
     let document = report.json();
     let right = zombies(&document).filter(|zombie| {
         let path = zombie["path"].as_str().unwrap_or_default();
-        path.starts_with(&folder)
+        path.starts_with(&directory)
             && path.ends_with("-0")
             && zombie["cause"] == "unlock"
             && zombie["pins"] == 1

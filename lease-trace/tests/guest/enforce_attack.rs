@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 const NOBODY: u32 = 65534;
-const FOLDER: &str = "/sys/fs/bpf/lease-trace";
+const DIRECTORY: &str = "/sys/fs/bpf/lease-trace";
 
 fn rule(action: &str, fallback: &str) -> String {
     format!("mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\n{fallback}\n")
@@ -27,10 +27,10 @@ fn deny() -> String {
     rule("deny", "fallback = \"kill\"")
 }
 
-/// Files of a folder and those below it.
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = vec![folder.to_owned()];
-    for entry in fs::read_dir(folder).expect("the folder") {
+/// Files of a directory and those below it.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    for entry in fs::read_dir(directory).expect("the directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.extend(below(&path));
@@ -44,11 +44,11 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_user_without_privileges_reaches_nothing() {
     let enforcement = Enforcement::start(&deny());
-    let files = below(FOLDER.as_ref());
+    let files = below(DIRECTORY.as_ref());
     assert!(files.len() > 15, "{files:?}");
     assert_eq!(
-        fs::metadata(FOLDER)
-            .expect("the folder")
+        fs::metadata(DIRECTORY)
+            .expect("the directory")
             .permissions()
             .mode()
             & 0o777,
@@ -91,7 +91,7 @@ fn a_user_without_privileges_reaches_nothing() {
         assert_ne!(ran.code, Some(0), "{ran}");
     }
     assert_eq!(enforcement.status(), before);
-    assert_eq!(below(FOLDER.as_ref()), files);
+    assert_eq!(below(DIRECTORY.as_ref()), files);
 }
 
 /// Neither by the files in bpffs nor by the kernel's numbers.
@@ -99,7 +99,7 @@ fn reaches_no_object(attacker: &Actor, files: &[PathBuf]) {
     for path in files {
         attacker.err(&format!("bpf-get {}", path.display()), libc::EACCES);
         // Everybody may write into bpffs itself, which is sticky.
-        let errno = if path == Path::new(FOLDER) {
+        let errno = if path == Path::new(DIRECTORY) {
             libc::EPERM
         } else {
             libc::EACCES
@@ -285,7 +285,7 @@ fn leases_without_end_fail_open_and_are_told() {
     let monitor = enforcement.monitor();
     let hoarder = Actor::start();
     hoarder.ok(&format!("open-files {}", ROOM + 1000));
-    fs::create_dir(scratch.file("hoard")).expect("a folder");
+    fs::create_dir(scratch.file("hoard")).expect("a directory");
     hoarder.ok(&format!("hoard-leases {ROOM} {}", scratch.file("hoard")));
     let actor = Actor::start();
     open_lease_and_pin(&actor, &scratch.file("f"));
@@ -313,21 +313,21 @@ fn leases_without_end_fail_open_and_are_told() {
     retire_enforcement();
 }
 
-/// A folder that this user may write to.
-fn folder_of(scratch: &Scratch, name: &str, uid: u32) -> String {
-    let folder = scratch.file(name);
-    fs::create_dir(&folder).expect("a folder");
-    std::os::unix::fs::chown(&folder, Some(uid), Some(uid)).expect("its owner");
-    folder
+/// A directory that this user may write to.
+fn directory_of(scratch: &Scratch, name: &str, uid: u32) -> String {
+    let directory = scratch.file(name);
+    fs::create_dir(&directory).expect("a directory");
+    std::os::unix::fs::chown(&directory, Some(uid), Some(uid)).expect("its owner");
+    directory
 }
 
 /// A breach by this user, which is denied.
 #[track_caller]
 fn is_denied(scratch: &Scratch, name: &str, uid: u32) {
-    let folder = folder_of(scratch, name, uid);
+    let directory = directory_of(scratch, name, uid);
     let actor = Actor::start();
     actor.ok(&format!("setuid {uid}"));
-    open_lease_and_pin(&actor, &format!("{folder}/f"));
+    open_lease_and_pin(&actor, &format!("{directory}/f"));
     actor.err("setlease f u", libc::EBUSY);
     actor.all(&["unregister-buffers ring", "setlease f u"]);
 }
@@ -344,16 +344,16 @@ fn a_users_leases_leave_room_for_those_of_others() {
     let scratch = Scratch::new();
     let enforcement = Enforcement::start(&deny());
     let monitor = enforcement.monitor();
-    let folder = folder_of(&scratch, "hoard", 1000);
+    let directory = directory_of(&scratch, "hoard", 1000);
     let hoarder = Actor::start();
     hoarder.ok(&format!("open-files {}", ROOM + 1000));
     hoarder.ok("setuid 1000");
-    hoarder.ok(&format!("hoard-leases {ROOM} {folder}"));
+    hoarder.ok(&format!("hoard-leases {ROOM} {directory}"));
     is_denied(&scratch, "another", 2000);
     monitor.expect("lost", is_of_a_share);
     let own = Actor::start();
     own.ok("setuid 1000");
-    open_lease_and_pin(&own, &format!("{folder}/own"));
+    open_lease_and_pin(&own, &format!("{directory}/own"));
     own.ok("setlease f u");
     drop((own, hoarder));
     is_denied(&scratch, "the-same", 1000);
@@ -371,10 +371,13 @@ fn a_users_pins_leave_room_for_those_of_others() {
     fs::write(&policy, deny()).expect("a policy");
     let room = ROOM.to_string();
     let monitor = Monitor::with(&["--capacity", &room, "--policy", &policy]);
-    let folder = folder_of(&scratch, "many", 1000);
+    let directory = directory_of(&scratch, "many", 1000);
     let pinner = Actor::start();
     pinner.all(&["setuid 1000", "uring r"]);
-    pinner.ok(&format!("register-files-pages r {} {folder}", ROOM + 100));
+    pinner.ok(&format!(
+        "register-files-pages r {} {directory}",
+        ROOM + 100
+    ));
     is_denied(&scratch, "another", 2000);
     monitor.expect("lost", is_of_a_share);
     pinner.ok("unregister-buffers r");

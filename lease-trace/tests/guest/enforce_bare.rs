@@ -16,11 +16,11 @@ const TOO_MUCH: &str = "1M";
 const LOCKED_KIB: u32 = 512;
 const KILLED: Fate = Fate::Killed(libc::SIGKILL);
 
-/// A rule about bare pins of files below this folder.
-fn rule(mode: &str, folder: &str, action: &str) -> String {
+/// A rule about bare pins of files below this directory.
+fn rule(mode: &str, directory: &str, action: &str) -> String {
     format!(
         "mode = \"{mode}\"\n[[rule]]\nname = \"bare\"\non = [\"bare-pin\"]\n\
-         match.path = \"{folder}\"\naction = \"{action}\"\n"
+         match.path = \"{directory}\"\naction = \"{action}\"\n"
     )
 }
 
@@ -30,21 +30,21 @@ fn enforcement(policy: &str) -> Enforcement {
     Enforcement::start(policy)
 }
 
-/// A folder for anybody.
-fn folder(scratch: &Scratch, name: &str) -> String {
-    let folder = scratch.file(name);
-    fs::create_dir(&folder).expect("a folder");
+/// A directory for anybody.
+fn directory(scratch: &Scratch, name: &str) -> String {
+    let directory = scratch.file(name);
+    fs::create_dir(&directory).expect("a directory");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    fs::set_permissions(&folder, mode).expect("its mode");
-    folder
+    fs::set_permissions(&directory, mode).expect("its mode");
+    directory
 }
 
-/// Somebody with a ring and a file of this length in a folder, mapped.
-fn somebody(folder: &str, length: &str) -> Actor {
+/// Somebody with a ring and a file of this length in a directory, mapped.
+fn somebody(directory: &str, length: &str) -> Actor {
     let actor = Actor::start();
     actor.ok(&format!("lock-memory {LOCKED_KIB}"));
     actor.all(&[&format!("setuid {USER}"), "uring r"]);
-    actor.ok(&format!("open f {folder}/{length} rw,creat"));
+    actor.ok(&format!("open f {directory}/{length} rw,creat"));
     actor.all(&[
         &format!("truncate f {length}"),
         &format!("mmap m f {length} shared rw"),
@@ -53,9 +53,9 @@ fn somebody(folder: &str, length: &str) -> Actor {
 }
 
 /// The kernel pins first and counts then: what it gives back before the call returns is nobody's breach.
-fn is_not_judged_by_what_is_refused(folder: &str) {
+fn is_not_judged_by_what_is_refused(directory: &str) {
     let pinned = Pinned::now();
-    let actor = somebody(folder, TOO_MUCH);
+    let actor = somebody(directory, TOO_MUCH);
     actor.err("register-buffers r m", libc::ENOMEM);
     actor.ok("pid");
     pinned.assert_balanced();
@@ -64,9 +64,9 @@ fn is_not_judged_by_what_is_refused(folder: &str) {
 /// One call pins through one range pages of two files, the first of them no rule's: leased, or somewhere else. A kernel
 /// that registers no buffer of two files (6.1) does not do it where no rule is, either.
 fn one_call_over_two_files(watched: &str, other: &str, is_leased: bool) {
-    let of_two_files = |folder: &str| {
+    let of_two_files = |directory: &str| {
         let actor = somebody(other, "8K");
-        actor.ok(&format!("open g {folder}/second rw,creat"));
+        actor.ok(&format!("open g {directory}/second rw,creat"));
         actor.all(&["truncate g 4K", "mmap-over m 4K g 4K shared rw"]);
         if is_leased {
             actor.ok("setlease f w");
@@ -85,7 +85,7 @@ fn one_call_over_two_files(watched: &str, other: &str, is_leased: bool) {
 }
 
 fn kills(enforcement: &Enforcement, scratch: &Scratch) {
-    let (watched, other) = (folder(scratch, "watched"), folder(scratch, "other"));
+    let (watched, other) = (directory(scratch, "watched"), directory(scratch, "other"));
     enforcement.replace(&rule("enforce", &watched, "kill"));
     is_not_judged_by_what_is_refused(&watched);
     assert_eq!(enforcement.hits("bare"), json!({}));
@@ -100,7 +100,7 @@ fn kills(enforcement: &Enforcement, scratch: &Scratch) {
     one_call_over_two_files(&watched, &other, false);
     one_call_over_two_files(&watched, &other, true);
     // One call pins pages of more files than there is room for notes of a thread.
-    let many = folder(scratch, "watched/many");
+    let many = directory(scratch, "watched/many");
     let mut actor = Actor::start();
     actor.all(&[&format!("setuid {USER}"), "uring r"]);
     let call = format!("register-files-pages r 20 {many}");
@@ -111,19 +111,19 @@ fn kills(enforcement: &Enforcement, scratch: &Scratch) {
 fn it_is_killed_when_the_call_has_returned() {
     no_monitor();
     let scratch = Scratch::new();
-    let enforcement = enforcement(&rule("audit", &folder(&scratch, "none"), "kill"));
+    let enforcement = enforcement(&rule("audit", &directory(&scratch, "none"), "kill"));
     kills(&enforcement, &scratch);
 }
 
 #[test]
 fn nor_does_a_monitor_kill_for_what_is_refused() {
     let scratch = Scratch::new();
-    let enforcement = enforcement(&rule("audit", &folder(&scratch, "none"), "kill"));
+    let enforcement = enforcement(&rule("audit", &directory(&scratch, "none"), "kill"));
     let monitor = enforcement.monitor();
     kills(&enforcement, &scratch);
     monitor.barrier();
     let killed = monitor.all("killed");
-    let here = scratch.folder().display().to_string();
+    let here = scratch.directory().display().to_string();
     let of_these = killed
         .iter()
         .filter(|event| text(event, "path").starts_with(&here));
@@ -134,7 +134,7 @@ fn nor_does_a_monitor_kill_for_what_is_refused() {
 #[test]
 fn stop_and_audit() {
     let scratch = Scratch::new();
-    let watched = folder(&scratch, "watched");
+    let watched = directory(&scratch, "watched");
     let enforcement = enforcement(&rule("enforce", &watched, "stop"));
     is_not_judged_by_what_is_refused(&watched);
     let mut actor = somebody(&watched, "64K");
@@ -154,13 +154,16 @@ fn stop_and_audit() {
 fn a_lease_that_is_not_in_the_books_is_one() {
     no_monitor();
     let scratch = Scratch::new();
-    let watched = folder(&scratch, "watched");
+    let watched = directory(&scratch, "watched");
     let policy = scratch.file("policy.toml");
     fs::write(&policy, rule("enforce", &watched, "kill")).expect("a policy");
     let monitor = Monitor::with(&["--capacity", "1024", "--policy", &policy]);
     let hoarder = Actor::start();
     hoarder.ok(&format!("setuid {USER}"));
-    hoarder.ok(&format!("hoard-leases 600 {}", folder(&scratch, "hoard")));
+    hoarder.ok(&format!(
+        "hoard-leases 600 {}",
+        directory(&scratch, "hoard")
+    ));
     let actor = somebody(&watched, "64K");
     actor.all(&["setlease f w", "register-buffers r m"]);
     std::thread::sleep(Duration::from_secs(3));

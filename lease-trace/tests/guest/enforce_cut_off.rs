@@ -17,10 +17,10 @@ fn links() -> usize {
 }
 
 /// The last step, and of those at which a run of steps of one kind begins a few, from the first
-/// folder on: what comes before is in maps that nobody else has.
+/// directory on: what comes before is in maps that nobody else has.
 fn moments(steps: &[Step]) -> Vec<usize> {
-    let first = steps.iter().position(|step| *step == Step::Folder);
-    let first = first.expect("a folder is made");
+    let first = steps.iter().position(|step| *step == Step::Directory);
+    let first = first.expect("a directory is made");
     let begins = |at: &usize| steps.get(at - 1) != steps.get(*at);
     let runs: Vec<_> = (first.max(1)..steps.len()).filter(begins).collect();
     let every = runs.len().div_ceil(MOST);

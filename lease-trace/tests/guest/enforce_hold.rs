@@ -94,7 +94,7 @@ fn who_plays_by_the_rules_is_kept_nothing() {
     let kept = fs::read_dir(descriptors).expect("the monitor's descriptors");
     let kept = kept.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let kept: Vec<_> = kept
-        .filter(|path| path.starts_with(scratch.folder()))
+        .filter(|path| path.starts_with(scratch.directory()))
         .collect();
     assert!(kept.is_empty(), "{kept:?}");
 }

@@ -13,8 +13,8 @@ use crate::harness::{
 const USER: u32 = 1000;
 
 fn policy(scratch: &Scratch, mode: &str, rule: &str) -> String {
-    let folder = scratch.folder().display();
-    format!("mode = \"{mode}\"\n[[rule]]\nname = \"r\"\nmatch.path = \"{folder}\"\n{rule}\n")
+    let directory = scratch.directory().display();
+    format!("mode = \"{mode}\"\n[[rule]]\nname = \"r\"\nmatch.path = \"{directory}\"\n{rule}\n")
 }
 
 /// A user's process with a lease and pins, and a child of it that has nothing but the leased file.

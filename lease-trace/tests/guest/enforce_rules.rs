@@ -59,9 +59,9 @@ const MET: [(&str, &str); 4] = [
     ("unlock", "match.cause = \"unlock\""),
 ];
 
-/// A rule that denies an unlock below a folder, on one more condition.
+/// A rule that denies an unlock below a directory, on one more condition.
 fn rule(scratch: &Scratch, name: &str, condition: &str) -> String {
-    fs::create_dir(scratch.file(name)).expect("a folder");
+    fs::create_dir(scratch.file(name)).expect("a directory");
     fs::set_permissions(scratch.file(name), world_writable()).expect("its mode");
     format!(
         "[[rule]]\nname = \"{name}\"\nmatch.path = \"{}\"\n{condition}\naction = \"deny\"\n\
@@ -191,7 +191,7 @@ fn the_directory_whatever_it_is_called() {
     let _enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{policy}"));
     let served = |name: &str| scratch.file(&format!("served/{name}"));
 
-    let bind = BindMount::of(scratch.folder());
+    let bind = BindMount::of(scratch.directory());
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &bind.file("served/f"));
     is_denied(&actor, &file);
@@ -200,7 +200,7 @@ fn the_directory_whatever_it_is_called() {
     let file = open_lease_and_pin(&actor, &below.file("g"));
     is_denied(&actor, &file);
 
-    fs::create_dir(served("a")).expect("a folder");
+    fs::create_dir(served("a")).expect("a directory");
     let actor = Actor::start();
     let mut file = open_lease_and_pin(&actor, &served("a/f"));
     fs::rename(served("a/f"), served("a/g")).expect("the file is renamed");
@@ -284,7 +284,7 @@ fn the_first_of_two_that_overlap() {
     let inner = rule(&scratch, "inner", "");
     let outer = format!(
         "[[rule]]\nname = \"outer\"\nmatch.path = \"{}\"\naction = \"report\"\n",
-        scratch.folder().display()
+        scratch.directory().display()
     );
     let enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{inner}{outer}"));
     let lease = |path: &str| {
@@ -314,7 +314,7 @@ fn one_on_trial_beside_those_in_force() {
     let inner = rule(&scratch, "inner", "");
     let trial = format!(
         "[[rule]]\nname = \"trial\"\nmode = \"audit\"\nmatch.path = \"{}\"\naction = \"kill\"\n",
-        scratch.folder().display()
+        scratch.directory().display()
     );
     let enforcement = Enforcement::start(&format!("mode = \"enforce\"\n{trial}{inner}"));
     let monitor = enforcement.monitor();
@@ -369,7 +369,7 @@ fn a_lease_that_became_another_is_judged_as_what_it_is() {
         )
     };
     for mode in ["write", "read"] {
-        fs::create_dir(scratch.file(mode)).expect("a folder");
+        fs::create_dir(scratch.file(mode)).expect("a directory");
     }
     let _enforcement = Enforcement::start(&format!(
         "mode = \"enforce\"\n{}{}",

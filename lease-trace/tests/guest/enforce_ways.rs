@@ -17,16 +17,16 @@ pub const RULES: [(&str, &str); 5] = [
     ("kill", "report"),
 ];
 
-/// Each action for the files of one folder that has its name.
-pub fn policy(mode: &str, folder_of: impl Fn(&str) -> String) -> String {
+/// Each action for the files of one directory that has its name.
+pub fn policy(mode: &str, directory_of: impl Fn(&str) -> String) -> String {
     let rules = RULES.iter().map(|(action, fallback)| {
-        let folder = folder_of(action);
+        let directory = directory_of(action);
         let fallback = match *action {
             "deny" | "hold" => format!("fallback = \"{fallback}\"\n"),
             _ => String::new(),
         };
         format!(
-            "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{folder}\"\n\
+            "[[rule]]\nname = \"{action}\"\naction = \"{action}\"\nmatch.path = \"{directory}\"\n\
              match.cause = {ALL}\n{fallback}"
         )
     });
@@ -43,17 +43,17 @@ pub fn every_way(
     mode: &str,
     action: &'static str,
     holder: Holder,
-    folder_of: &dyn Fn(&str) -> String,
+    directory_of: &dyn Fn(&str) -> String,
 ) {
     for (rule, _) in RULES {
-        fs::create_dir(folder_of(rule)).expect("a folder for each rule");
+        fs::create_dir(directory_of(rule)).expect("a directory for each rule");
     }
     let fallback = RULES
         .iter()
         .find(|(rule, _)| *rule == action)
         .expect("a rule")
         .1;
-    let enforcement = Enforcement::start(&policy(mode, folder_of));
+    let enforcement = Enforcement::start(&policy(mode, directory_of));
     let deniable = enforcement.deniable();
     assert_eq!(
         deniable,
@@ -72,7 +72,7 @@ pub fn every_way(
     for (number, way) in release_paths().iter().enumerate() {
         let expected = Outcome::of(action, fallback, way, &deniable);
         let expected = if enforces { expected } else { expected.would() };
-        trial.run(way, &format!("{}/{number}", folder_of(action)), expected);
+        trial.run(way, &format!("{}/{number}", directory_of(action)), expected);
     }
     let hits = enforcement.hits(action);
     if hits != json!(trial.hits) {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::harness::{
-    Actor, Enforcement, FILES as FOLDER, FileText as Text, Monitor, PAGES, Pinned, Scratch, Tool,
-    expect_zombie, open_lease_and_pin,
+    Actor, Enforcement, FILES as DIRECTORY, FileText as Text, Monitor, PAGES, Pinned, Scratch,
+    Tool, expect_zombie, open_lease_and_pin,
 };
 
 /// Anybody but root.
@@ -137,13 +137,15 @@ fn they_need_no_process() {
     let scratch = Scratch::new();
     let enforcement = Enforcement::start("mode = \"audit\"\n");
     assert_eq!(enforcement.status()["monitor"], serde_json::Value::Null);
-    let folder = scratch.file("files");
-    fs::create_dir(&folder).expect("a folder");
+    let directory = scratch.file("files");
+    fs::create_dir(&directory).expect("a directory");
     let actor = Actor::start();
     actor.ok(&format!("open-files {}", 2 * PROCESSES));
-    actor.ok(&format!("crowd c {PROCESSES} {EACH} {folder}"));
+    actor.ok(&format!("crowd c {PROCESSES} {EACH} {directory}"));
     let leases = Text::of("leases");
-    let length = fs::read(format!("{FOLDER}/leases")).expect("reads").len();
+    let length = fs::read(format!("{DIRECTORY}/leases"))
+        .expect("reads")
+        .len();
     assert!(length > 3 * 8 * 4096, "{length} bytes");
     assert_eq!(leases.rows.len(), PROCESSES * EACH);
     assert_eq!(leases.lines(&OF_LEASES), reported("leases", &OF_LEASES, 0));
@@ -160,11 +162,11 @@ fn they_need_no_process() {
         String::from_utf8(output.expect("a shell").stdout).expect("text")
     };
     let counted = shell(&format!(
-        "awk 'NR > 1 && $7 == 1 {{ n++ }} END {{ print n }}' {FOLDER}/zombies; \
-         cat {FOLDER}/file_pins | wc -l"
+        "awk 'NR > 1 && $7 == 1 {{ n++ }} END {{ print n }}' {DIRECTORY}/zombies; \
+         cat {DIRECTORY}/file_pins | wc -l"
     ));
     assert_eq!(counted, format!("{PROCESSES}\n{}\n", PROCESSES + 1));
-    let watched = shell(&format!("timeout 3 watch -t -n 1 cat {FOLDER}/zombies"));
+    let watched = shell(&format!("timeout 3 watch -t -n 1 cat {DIRECTORY}/zombies"));
     for line in zombies.lines(&["COMMAND", "PID", "KIND", "MODE", "CAUSE"]) {
         assert!(watched.contains(&line), "{line} in {watched}");
     }
@@ -172,7 +174,7 @@ fn they_need_no_process() {
     assert!(Text::of("leases").rows.is_empty());
 }
 
-/// Others read them if the administrator says so, and nothing else in the folder.
+/// Others read them if the administrator says so, and nothing else in the directory.
 #[test]
 fn others_read_what_they_may() {
     let scratch = Scratch::new();
@@ -204,13 +206,13 @@ fn others_read_what_they_may() {
 
 fn as_nobody(file: &str) -> Output {
     let mut command = Command::new("cat");
-    command.arg(Path::new(FOLDER).join(file));
+    command.arg(Path::new(DIRECTORY).join(file));
     command.uid(NOBODY).gid(NOBODY);
     command.output().expect("cat")
 }
 
 fn mode(file: &str) -> u32 {
-    let found = fs::metadata(Path::new(FOLDER).join(file)).expect("it is there");
+    let found = fs::metadata(Path::new(DIRECTORY).join(file)).expect("it is there");
     found.permissions().mode() & 0o7777
 }
 
@@ -228,6 +230,6 @@ fn they_go_with_the_monitor() {
     assert_eq!(file_pins.number(actor.pid(), "PINS"), PAGES.unsigned_abs());
     assert!(Text::of("zombies").rows.is_empty());
     drop(monitor);
-    assert!(!Path::new(FOLDER).exists());
+    assert!(!Path::new(DIRECTORY).exists());
     actor.ok("unregister-buffers ring");
 }

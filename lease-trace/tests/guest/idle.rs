@@ -24,10 +24,10 @@ fn each_takes_an_entry_and_nothing_else() {
     let before = others.map(entries);
     let idle = entries("LEASES");
     let without_pins = metrics.value("lease_trace_stakes{state=\"leased\"}");
-    let folder = scratch.file("many");
-    fs::create_dir(&folder).expect("a folder");
+    let directory = scratch.file("many");
+    fs::create_dir(&directory).expect("a directory");
     let actor = Actor::start();
-    actor.ok(&format!("lease-each {MANY} {folder}"));
+    actor.ok(&format!("lease-each {MANY} {directory}"));
     metrics.expect(&format!(
         "lease_trace_map_entries{{map=\"LEASES\"}} {}",
         idle + MANY
@@ -44,7 +44,7 @@ fn each_takes_an_entry_and_nothing_else() {
         assert_eq!(rows.len(), MANY as usize, "{report}");
         for row in &rows {
             let path = row["path"].as_str().expect("a path");
-            assert!(path.starts_with(&folder), "{path}");
+            assert!(path.starts_with(&directory), "{path}");
             assert_eq!(row["pins"], 0, "{row}");
             assert!(integer(row, "age_ms") >= 0, "{row}");
             assert_eq!(row["lease"]["mode"], "write", "{row}");

@@ -39,7 +39,7 @@ fn a_delegation_of_a_directory_is_not_told() {
     let scratch = Scratch::new();
     let monitor = Monitor::start();
     let actor = Actor::start();
-    actor.ok(&format!("open d {} ro", scratch.folder().display()));
+    actor.ok(&format!("open d {} ro", scratch.directory().display()));
     if let Err(refusal) = actor.attempt("setdeleg d r") {
         assert_eq!(refusal.errno, libc::EINVAL, "{refusal}");
         return cannot("delegations of directories (F_SETDELEG)", refusal.errno);

@@ -15,7 +15,7 @@ const CAPACITY: i64 = 1024;
 #[test]
 fn each_loss_is_logged_with_what_it_is_about() {
     let scratch = Scratch::new();
-    fs::create_dir(scratch.file("files")).expect("a folder");
+    fs::create_dir(scratch.file("files")).expect("a directory");
     let monitor = Monitor::that_logs(&["--capacity", &CAPACITY.to_string()]);
     let actor = Actor::start();
     actor.ok("open-files 4096");

@@ -59,7 +59,7 @@ fn a_denial_a_zombie_and_its_rest_are_counted() {
         let has = labels.clone().any(|(labels, _)| labels.contains(word));
         assert!(!has, "{word} in a label\n{text}");
     };
-    gone(scratch.folder().to_str().expect("UTF-8"));
+    gone(scratch.directory().to_str().expect("UTF-8"));
     gone(&actor.pid().to_string());
     assert_eq!(monitor.stop().status.code(), Some(0));
 }

@@ -104,7 +104,7 @@ fn it_can_be_limited_to_a_process() {
 fn it_can_be_limited_to_a_path() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let (shown, hidden) = (Actor::start(), Actor::start());
-    let prefix = scratch.folder().to_str().expect("ASCII").to_owned();
+    let prefix = scratch.directory().to_str().expect("ASCII").to_owned();
     one_of_two(&["--path", &prefix], &shown, &hidden, &scratch, &other);
 }
 
@@ -113,7 +113,7 @@ fn it_can_be_limited_to_a_cgroup() {
     let scratch = Scratch::new();
     let (shown, hidden) = (Actor::start(), Actor::start());
     let cgroup = format!("/sys/fs/cgroup/lease-trace-{}", std::process::id());
-    fs::create_dir(&cgroup).expect("a cgroup v2 folder");
+    fs::create_dir(&cgroup).expect("a cgroup v2 directory");
     fs::write(format!("{cgroup}/cgroup.procs"), shown.pid().to_string()).expect("moved");
     one_of_two(&["-c", &cgroup], &shown, &hidden, &scratch, &scratch);
     drop(shown);

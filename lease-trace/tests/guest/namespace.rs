@@ -16,7 +16,7 @@ fn a_mount_of_its_own() {
         let pinned = Pinned::now();
         let monitor = Monitor::start();
         let actor = Actor::start();
-        fs::create_dir(scratch.file("private")).expect("a folder");
+        fs::create_dir(scratch.file("private")).expect("a directory");
         let uid = if unshare == "unshare user" { 1000 } else { 0 };
         if uid != 0 {
             actor.ok(&format!("setuid {uid}"));

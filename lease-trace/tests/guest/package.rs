@@ -90,7 +90,7 @@ fn it_is_installed_used_upgraded_and_purged() {
     );
 
     // What docs/service.md says of metrics.
-    fs::create_dir_all(DROP_IN).expect("a folder for the unit");
+    fs::create_dir_all(DROP_IN).expect("a directory for the unit");
     fs::copy(
         "/usr/share/doc/lease-trace/metrics.conf",
         format!("{DROP_IN}/metrics.conf"),

@@ -10,10 +10,10 @@ use crate::harness::{
 #[test]
 fn a_file_below_another_mount_has_its_whole_path() {
     let outer = Scratch::new();
-    let inner = BindMount::of(outer.folder());
+    let inner = BindMount::of(outer.directory());
     let monitor = Monitor::start();
     let actor = Actor::start();
-    fs::create_dir(outer.file("a")).expect("a folder");
+    fs::create_dir(outer.file("a")).expect("a directory");
     // Leased through the bind mount, so that is where it was seen; the file itself is the same.
     let file = open_lease_and_pin(&actor, &inner.file("a/f"));
     assert_eq!(file.ino, Subject::at(&outer.file("a/f")).ino);
@@ -24,7 +24,7 @@ fn a_file_below_another_mount_has_its_whole_path() {
 #[test]
 fn a_mount_within_a_mount_is_crossed() {
     let outer = Scratch::new();
-    let within = Scratch::within(outer.folder(), "within");
+    let within = Scratch::within(outer.directory(), "within");
     let monitor = Monitor::start();
     let actor = Actor::start();
     let file = open_lease_and_pin(&actor, &within.file("f"));
@@ -80,8 +80,8 @@ fn a_deep_path_is_kept_or_marked_as_cut() {
     let scratch = Scratch::new();
     let monitor = Monitor::start();
     let actor = Actor::start();
-    let deep = ["a-folder-with-a-long-name"; 40].join("/");
-    fs::create_dir_all(scratch.file(&deep)).expect("folders");
+    let deep = ["a-directory-with-a-long-name"; 40].join("/");
+    fs::create_dir_all(scratch.file(&deep)).expect("directories");
     let file = open_lease_and_pin(&actor, &scratch.file(&format!("{deep}/f")));
     actor.ok("setlease f u");
     let zombie = monitor.expect_of("zombie", actor.pid());

@@ -33,7 +33,7 @@ impl Prometheus {
         let process = Command::new("prometheus")
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
             .args(["--web.listen-address=127.0.0.1:9090"])
-            .current_dir(scratch.folder())
+            .current_dir(scratch.directory())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
@@ -74,10 +74,10 @@ fn escape(query: &str) -> String {
 }
 
 #[track_caller]
-fn promtool(arguments: &[&str], folder: &Scratch, stdin: &str) {
+fn promtool(arguments: &[&str], directory: &Scratch, stdin: &str) {
     let mut process = Command::new("promtool")
         .args(arguments)
-        .current_dir(folder.folder())
+        .current_dir(directory.directory())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -184,7 +184,7 @@ fn nobody_is_denied_for_pins_that_are_gone() {
     let policy = format!(
         "mode = \"enforce\"\n[[rule]]\nname = \"all\"\nmatch.path = \"{}\"\naction = \"deny\"\n\
          fallback = \"report\"\n",
-        scratch.folder().display()
+        scratch.directory().display()
     );
     let path = scratch.file("policy.toml");
     std::fs::write(&path, policy).expect("writes the policy");
@@ -211,7 +211,7 @@ fn nobody_is_punished_for_pins_that_are_gone() {
         let policy = format!(
             "mode = \"enforce\"\n[[rule]]\nname = \"all\"\nmatch.path = \"{}\"\n\
              match.cause = {deniable:?}\naction = \"{action}\"\n",
-            scratch.folder().display()
+            scratch.directory().display()
         );
         let path = scratch.file("policy.toml");
         std::fs::write(&path, policy).expect("writes the policy");
@@ -292,7 +292,7 @@ fn very_many_files_take_no_longer() {
     let file = open_lease_and_pin(&actor, &scratch.file("f"));
     actor.ok("truncate f 0");
     actor.ok("open-files 12000");
-    std::fs::create_dir(scratch.file("files")).expect("a folder");
+    std::fs::create_dir(scratch.file("files")).expect("a directory");
     actor.ok_within(
         Duration::from_mins(2),
         &format!("crowd c 100 100 {}", scratch.file("files")),

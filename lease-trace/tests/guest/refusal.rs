@@ -201,18 +201,18 @@ fn a_dead_monitors_pins_are_recovered() {
     leftovers.assert_none();
 }
 
-/// A folder of that name that is not the tool's own is nothing to clear away.
+/// A directory of that name that is not the tool's own is nothing to clear away.
 #[test]
-fn a_strangers_folder_is_not_cleared_away() {
-    let folder = "/sys/fs/bpf/lease-trace";
-    std::fs::create_dir_all(format!("{folder}/not-ours")).expect("bpffs takes folders");
+fn a_strangers_directory_is_not_cleared_away() {
+    let directory = "/sys/fs/bpf/lease-trace";
+    std::fs::create_dir_all(format!("{directory}/not-ours")).expect("bpffs takes directories");
     let ran = Tool::run(&MONITOR);
-    let kept = std::path::Path::new(folder).join("not-ours").exists();
-    std::fs::remove_dir(format!("{folder}/not-ours")).ok();
-    std::fs::remove_dir(folder).ok();
+    let kept = std::path::Path::new(directory).join("not-ours").exists();
+    std::fs::remove_dir(format!("{directory}/not-ours")).ok();
+    std::fs::remove_dir(directory).ok();
     assert!(
         kept || ran.code == Some(0),
         "cleared away and still refused\n{ran}"
     );
-    ran.says(&[folder]);
+    ran.says(&[directory]);
 }

@@ -303,8 +303,8 @@ fn rules_decide() {
     let scratch = Scratch::new();
     let _monitor = Monitor::start();
     let (kept, other) = (scratch.file("kept"), scratch.file("other"));
-    fs::create_dir(&kept).expect("a folder");
-    fs::create_dir(&other).expect("a folder");
+    fs::create_dir(&kept).expect("a directory");
+    fs::create_dir(&other).expect("a directory");
     let policy = scratch.file("policy.toml");
     let text = format!(
         "mode = \"enforce\"\n\
@@ -501,7 +501,7 @@ fn without_privileges_there_is_no_command() {
 /// The messages in docs/run.md are those of this version.
 #[test]
 fn it_says_what_the_book_says() {
-    fs::create_dir_all("/srv").expect("a folder");
+    fs::create_dir_all("/srv").expect("a directory");
     let scratch = Scratch::within(Path::new("/srv"), "data");
     let _monitor = Monitor::start();
     fs::copy(client(), "/run/db").expect("copies the client");

@@ -40,9 +40,9 @@ impl Service {
     /// `watchdog`: of the monitor, in place of its own.
     fn start(watchdog: Option<u32>) -> Self {
         no_monitor();
-        let folder = Path::new("/run/systemd/system");
+        let directory = Path::new("/run/systemd/system");
         for (name, unit) in UNITS {
-            // A guest has its programs in another folder, and a run its way to attach.
+            // A guest has its programs in another directory, and a run its way to attach.
             let mut unit = unit.replace("/usr/bin/lease-trace", "/usr/local/bin/lease-trace");
             if let Ok(attach) = std::env::var("LEASE_TRACE_ATTACH") {
                 unit = unit.replace(
@@ -50,16 +50,16 @@ impl Service {
                     &format!(" enforce start --attach {attach}"),
                 );
             }
-            fs::write(folder.join(name), unit).expect("a unit");
+            fs::write(directory.join(name), unit).expect("a unit");
         }
-        let more = folder.join("lease-trace.service.d");
+        let more = directory.join("lease-trace.service.d");
         let _ = fs::remove_dir_all(&more);
         if let Some(seconds) = watchdog {
-            fs::create_dir(&more).expect("a folder for the unit");
+            fs::create_dir(&more).expect("a directory for the unit");
             let shorter = format!("[Service]\nWatchdogSec={seconds}s\n");
             fs::write(more.join("watchdog.conf"), shorter).expect("a part of the unit");
         }
-        fs::create_dir_all("/etc/lease-trace").expect("a folder");
+        fs::create_dir_all("/etc/lease-trace").expect("a directory");
         fs::write("/etc/lease-trace/policy.toml", POLICY).expect("a policy");
         systemctl(&["daemon-reload"]);
         systemctl(&["start", MONITOR]);

@@ -47,15 +47,15 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
     let total = Duration::from_secs(seconds);
     let round = ROUND.min(total / kinds.len() as u32);
     let rounds = (total.as_millis() / round.as_millis()) as usize;
-    let folder = scratch.folder().display();
+    let directory = scratch.directory().display();
     // No root, so that what each user has is counted.
-    for path in [scratch.folder(), Path::new(SlowDisk::PATH)] {
+    for path in [scratch.directory(), Path::new(SlowDisk::PATH)] {
         chown(path, Some(USER), None).expect("an owner");
     }
     let actor = Actor::start();
     actor.ok(&format!("setuid {USER}"));
     actor.ok(&format!(
-        "storm s {PROCESSES} {folder} {seed} {}",
+        "storm s {PROCESSES} {directory} {seed} {}",
         SlowDisk::PATH
     ));
     let shared = (0..SHARED).map(|number| Subject::at(&scratch.file(&format!("shared-{number}"))));
@@ -175,9 +175,9 @@ fn no_right_release_is_killed_for() {
 }
 
 fn policy(scratch: &Scratch, action: &str) -> String {
-    let folder = scratch.folder().display();
+    let directory = scratch.directory().display();
     format!(
-        "mode = \"enforce\"\n[[rule]]\nname = \"storm\"\nmatch.path = \"{folder}\"\n\
+        "mode = \"enforce\"\n[[rule]]\nname = \"storm\"\nmatch.path = \"{directory}\"\n\
          match.cause = \"unlock\"\naction = \"{action}\"\n"
     )
 }

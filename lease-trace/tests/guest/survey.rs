@@ -189,7 +189,7 @@ fn each_file_of_many_has_its_row() {
     let both = [first.pid(), second.pid()];
     assert_eq!(of(&[]), both);
     assert_eq!(of(&[&scratch.file("f1")]), [second.pid()]);
-    assert_eq!(of(&[&scratch.folder().display().to_string()]), both);
+    assert_eq!(of(&[&scratch.directory().display().to_string()]), both);
     assert_eq!(of(&["/proc"]), Vec::<i64>::new());
     assert_eq!(of(&["-p", &first.pid().to_string()]), [first.pid()]);
     assert_eq!(of(&["-p", &format!("{},{}", both[0], both[1])]), both);
@@ -379,7 +379,7 @@ fn why_says_who_and_what_would_free_it() {
     let pid = actor.pid();
     for what in [
         file.path.clone(),
-        scratch.folder().display().to_string(),
+        scratch.directory().display().to_string(),
         pid.to_string(),
     ] {
         let ran = Tool::run(&["why", &what]).exits(0);

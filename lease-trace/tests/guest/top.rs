@@ -128,7 +128,7 @@ fn a_monitors_zombies_are_on_the_screen() {
 fn it_looks_as_the_book_says() {
     let page = include_str!("../../../docs/top.md");
     let pictures: Vec<_> = page.split("```\n").skip(1).step_by(2).take(2).collect();
-    fs::create_dir_all("/srv").expect("a folder");
+    fs::create_dir_all("/srv").expect("a directory");
     let scratch = Scratch::within(Path::new("/srv"), "data");
     let monitor = Monitor::alone();
     let db = book::start(&scratch, "db", "segment.db");

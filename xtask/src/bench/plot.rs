@@ -122,8 +122,8 @@ mod tests {
             kernel: "6.1".to_owned(),
             ..measured.clone()
         };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cost.svg");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cost.svg");
         draw(&[measured, other], &path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         for (_, title, _) in PANELS {

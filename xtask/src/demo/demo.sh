@@ -20,7 +20,7 @@ fail() {
 	exit 2
 }
 
-work=$(mktemp -d /dev/shm/lease-demo.XXXXXX) || fail "could not make a folder in /dev/shm"
+work=$(mktemp -d /dev/shm/lease-demo.XXXXXX) || fail "could not make a directory in /dev/shm"
 monitor='' server='' clients=''
 clean_up() {
 	for pid in $monitor $server $clients; do kill "$pid" 2>/dev/null; done

@@ -66,26 +66,26 @@ pub fn debian(wanted: &[String]) -> Result<PathBuf> {
         .collect();
     names.sort();
     names.dedup();
-    let folder = cache::root()?.join("images");
-    cache::make(&folder)?;
+    let directory = cache::root()?.join("images");
+    cache::make(&directory)?;
     let key = cache::key(std::iter::once(SUITE).chain(names.iter().map(String::as_str)));
-    let image = folder.join(format!("{SUITE}-{key}.ext4"));
-    // One at a time: they share the folder of downloaded packages.
+    let image = directory.join(format!("{SUITE}-{key}.ext4"));
+    // One at a time: they share the directory of downloaded packages.
     let _lock = cache::lock("images")?;
     if !image.exists() {
         say(format!("making a Debian userland with {}", names.join(" ")));
-        make(&names, &folder, &image)?;
+        make(&names, &directory, &image)?;
     }
     Ok(image)
 }
 
-fn make(names: &[String], folder: &Path, image: &Path) -> Result<()> {
+fn make(names: &[String], directory: &Path, image: &Path) -> Result<()> {
     let closure = Suite::refreshed(SUITE)?.closure(names)?;
     let scratch = cache::scratch()?;
     let (root, new) = (scratch.path().join("root"), scratch.path().join("new.ext4"));
-    let debs = folder.join("packages");
+    let debs = directory.join("packages");
     cache::make(&debs)?;
-    let built = step("installing Debian into a folder", || {
+    let built = step("installing Debian into a directory", || {
         as_root("debootstrap")
             .args(["--variant=minbase", &format!("--keyring={KEYRING}")])
             .arg(format!("--cache-dir={}", debs.display()))
@@ -125,13 +125,13 @@ pub fn modules(kernel: &Kernel) -> Result<PathBuf> {
     let image = kernel.home.join("modules.ext4");
     let _lock = cache::lock(&format!("modules-{}", kernel.release))?;
     if !image.exists() {
-        let folder = kernel
+        let directory = kernel
             .modules
             .parent()
-            .context("the modules lie in no folder")?;
+            .context("the modules lie in no directory")?;
         let scratch = cache::scratch()?;
         let new = scratch.path().join("new.ext4");
-        // Only this kernel's: the folder of a kernel of the user's own may hold others.
+        // Only this kernel's: the directory of a kernel of the user's own may hold others.
         let tree = scratch.path().join("tree");
         cache::make(&tree)?;
         step(
@@ -148,7 +148,7 @@ pub fn modules(kernel: &Kernel) -> Result<PathBuf> {
                 mkfs(&tree, &new, &size, mkfs_ext4)
             },
         )
-        .with_context(|| format!("packing the modules in {}", folder.display()))?;
+        .with_context(|| format!("packing the modules in {}", directory.display()))?;
         fs::rename(&new, &image).with_context(|| format!("creating {}", image.display()))?;
     }
     Ok(image)
@@ -166,16 +166,16 @@ fn mkfs(tree: &Path, image: &Path, size: &str, mut mkfs_ext4: Command) -> Result
 }
 
 /// The room a tree's files take on disk.
-fn megabytes(folder: &Path) -> Result<u64> {
+fn megabytes(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let context = || format!("listing {}", folder.display());
-        for entry in fs::read_dir(&folder).with_context(context)? {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let context = || format!("listing {}", directory.display());
+        for entry in fs::read_dir(&directory).with_context(context)? {
             let entry = entry.with_context(context)?;
             let about = entry.metadata().with_context(context)?;
             if about.is_dir() {
-                folders.push(entry.path());
+                directories.push(entry.path());
             }
             bytes += about.blocks() * 512 + 512;
         }

@@ -26,8 +26,8 @@ if [ -e /guest/disk ]; then
 	root=/root
 	mount -t ext4 /dev/vda $root || fail "could not mount the userland"
 	mount -t ext4 -o ro /dev/vdb $root/lib/modules || fail "could not mount the modules"
-	for folder in proc sys dev; do
-		mount --move /$folder $root/$folder
+	for directory in proc sys dev; do
+		mount --move /$directory $root/$directory
 	done
 fi
 

@@ -73,7 +73,7 @@ const LAYOUT: &str = "2";
 /// An archive being written, in the format the kernel unpacks.
 pub struct Archive {
     out: BufWriter<File>,
-    folders: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
     inode: u32,
 }
 
@@ -87,7 +87,7 @@ impl Archive {
             .with_context(|| format!("opening {}", path.display()))?;
         Ok(Self {
             out: BufWriter::new(file),
-            folders: BTreeSet::new(),
+            directories: BTreeSet::new(),
             inode: 0,
         })
     }
@@ -105,22 +105,22 @@ impl Archive {
         Ok(())
     }
 
-    pub fn folder(&mut self, name: &Path) -> io::Result<()> {
-        if name.as_os_str().is_empty() || self.folders.contains(name) {
+    pub fn directory(&mut self, name: &Path) -> io::Result<()> {
+        if name.as_os_str().is_empty() || self.directories.contains(name) {
             return Ok(());
         }
         if let Some(parent) = name.parent() {
-            self.folder(parent)?;
+            self.directory(parent)?;
         }
-        self.folders.insert(name.to_owned());
+        self.directories.insert(name.to_owned());
         self.entry(name, ModeFileType::Directory, 0o755, &[])
     }
 
-    /// Adds a file, executable by everybody, and the folders it lies in.
+    /// Adds a file, executable by everybody, and the directories it lies in.
     pub fn data(&mut self, name: impl AsRef<Path>, data: &[u8]) -> Result<()> {
         let name = name.as_ref();
         name.parent()
-            .map_or(Ok(()), |parent| self.folder(parent))
+            .map_or(Ok(()), |parent| self.directory(parent))
             .and_then(|()| self.entry(name, ModeFileType::Regular, 0o755, data))
             .with_context(|| format!("adding {} to an initramfs", name.display()))
     }
@@ -180,7 +180,7 @@ fn busybox() -> Result<PathBuf> {
 }
 
 fn add_busybox(archive: &mut Archive, busybox: &Path) -> Result<()> {
-    for folder in [
+    for directory in [
         "dev",
         "etc",
         "mnt",
@@ -193,8 +193,8 @@ fn add_busybox(archive: &mut Archive, busybox: &Path) -> Result<()> {
         "var",
     ] {
         archive
-            .folder(Path::new(folder))
-            .context("adding folders to an initramfs")?;
+            .directory(Path::new(directory))
+            .context("adding directories to an initramfs")?;
     }
     archive.data(
         "etc/passwd",

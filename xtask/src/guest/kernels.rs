@@ -49,7 +49,7 @@ pub struct Kernel {
     /// What it calls itself (`uname -r`).
     pub release: String,
     pub vmlinuz: PathBuf,
-    /// Its folder of modules, `.../lib/modules/RELEASE`.
+    /// Its directory of modules, `.../lib/modules/RELEASE`.
     pub modules: PathBuf,
     /// Where whatever is made from it is kept.
     pub home: PathBuf,
@@ -101,14 +101,14 @@ fn source(name: &str) -> Option<Source> {
     Some(Source { suite, package })
 }
 
-fn folder() -> Result<PathBuf> {
-    let folder = cache::root()?.join("kernels");
-    cache::make(&folder)?;
-    Ok(folder)
+fn directory() -> Result<PathBuf> {
+    let directory = cache::root()?.join("kernels");
+    cache::make(&directory)?;
+    Ok(directory)
 }
 
 fn cached(name: &str) -> Result<Option<(Record, Kernel)>> {
-    let Ok(text) = fs::read_to_string(folder()?.join(format!("{name}.json"))) else {
+    let Ok(text) = fs::read_to_string(directory()?.join(format!("{name}.json"))) else {
         return Ok(None);
     };
     let Ok(record) = serde_json::from_str::<Record>(&text) else {
@@ -117,7 +117,7 @@ fn cached(name: &str) -> Result<Option<(Record, Kernel)>> {
         ));
         return Ok(None);
     };
-    let home = folder()?.join(&record.release);
+    let home = directory()?.join(&record.release);
     let kernel = Kernel {
         name: name.to_owned(),
         vmlinuz: home.join("vmlinuz"),
@@ -162,7 +162,7 @@ fn fetch(name: &str, source: Source, old: Option<(Record, Kernel)>) -> Result<Ke
         release,
     };
     arrange(&files, &vmlinuz, &record.release, scratch.path())?;
-    let json = folder()?.join(format!("{name}.json"));
+    let json = directory()?.join(format!("{name}.json"));
     fs::write(&json, serde_json::to_string_pretty(&record)?)
         .with_context(|| format!("writing {}", json.display()))?;
     let (_, kernel) =
@@ -221,8 +221,8 @@ fn holds_kernel(name: &str) -> bool {
 }
 
 fn unpacked_vmlinuz(files: &Path) -> Result<PathBuf> {
-    let entries = |folder: &str| {
-        fs::read_dir(files.join(folder))
+    let entries = |directory: &str| {
+        fs::read_dir(files.join(directory))
             .into_iter()
             .flatten()
             .flatten()
@@ -241,14 +241,14 @@ fn unpacked_vmlinuz(files: &Path) -> Result<PathBuf> {
         .context("the kernel's packages hold no vmlinuz")
 }
 
-/// Makes the kernel's folder in the cache out of the unpacked packages.
+/// Makes the kernel's directory in the cache out of the unpacked packages.
 fn arrange(files: &Path, vmlinuz: &Path, release: &str, scratch: &Path) -> Result<()> {
     let new = scratch.join("new");
     cache::make(&new.join("lib/modules"))?;
     let modules = ["usr/lib/modules", "lib/modules"]
-        .map(|folder| files.join(folder).join(release))
+        .map(|directory| files.join(directory).join(release))
         .into_iter()
-        .find(|folder| folder.join("kernel").is_dir())
+        .find(|directory| directory.join("kernel").is_dir())
         .with_context(|| format!("the packages of kernel {release} hold no modules"))?;
     fs::copy(vmlinuz, new.join("vmlinuz")).context("copying the vmlinuz")?;
     let kept = new.join("lib/modules").join(release);
@@ -266,7 +266,7 @@ fn arrange(files: &Path, vmlinuz: &Path, release: &str, scratch: &Path) -> Resul
             .arg(release)
             .quiet()
     })?;
-    let home = folder()?.join(release);
+    let home = directory()?.join(release);
     if home.exists() {
         fs::remove_dir_all(&home).with_context(|| format!("removing {}", home.display()))?;
     }
@@ -284,10 +284,10 @@ fn own(path: &str) -> Result<Kernel> {
     let release = release(&vmlinuz)?;
     let beside = vmlinuz.parent().unwrap_or(Path::new("/"));
     let modules = [beside, beside.parent().unwrap_or(beside), Path::new("/")]
-        .map(|folder| folder.join("lib/modules").join(&release))
+        .map(|directory| directory.join("lib/modules").join(&release))
         .into_iter()
         .chain([beside.to_owned(), beside.join("modules").join(&release)])
-        .find(|folder| folder.join("modules.dep").is_file());
+        .find(|directory| directory.join("modules.dep").is_file());
     let Some(modules) = modules else {
         bail!(
             "no modules for {}: put them into {}/lib/modules/{release} and run depmod over them \
@@ -296,7 +296,7 @@ fn own(path: &str) -> Result<Kernel> {
             beside.display(),
         );
     };
-    let home = folder()?.join(format!(
+    let home = directory()?.join(format!(
         "own-{}",
         cache::key([cache::sha256(&vmlinuz)?.as_str()])
     ));
@@ -380,8 +380,8 @@ mod tests {
 
     #[test]
     fn the_header_says_the_release() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("vmlinuz");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("vmlinuz");
         let mut image = vec![0; 0x400];
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// The index of a folder of modules.
+/// The index of a directory of modules.
 #[derive(Debug)]
 pub struct Modules {
     /// By name: the file, and the files it needs, as `modules.dep` gives them.
@@ -18,12 +18,12 @@ pub struct Modules {
 }
 
 impl Modules {
-    pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("modules.dep");
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("modules.dep");
         let dep =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         // Without the list of what is built in, nothing is known to be.
-        let builtin = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
+        let builtin = fs::read_to_string(directory.join("modules.builtin")).unwrap_or_default();
         Ok(Self::parse(&dep, &builtin))
     }
 

@@ -45,10 +45,10 @@ pub fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// The folder that cargo builds into.
+/// The directory that cargo builds into.
 pub fn target() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty()) {
-        Some(folder) => std::path::absolute(&folder).unwrap_or_else(|_| folder.into()),
+    match std::env::var_os("CARGO_TARGET_DIR").filter(|directory| !directory.is_empty()) {
+        Some(directory) => std::path::absolute(&directory).unwrap_or_else(|_| directory.into()),
         None => workspace().join("target"),
     }
 }
@@ -61,7 +61,7 @@ pub fn cargo() -> Command {
 }
 
 /// lease-trace and the client, both static, and on request the scenarios; one call of cargo, in a
-/// folder of its own because the flags differ from those of a plain build.
+/// directory of its own because the flags differ from those of a plain build.
 pub fn fixed(scenarios: bool) -> Result<Programs> {
     toolchain::ensure()?;
     let mut command = cargo();

@@ -45,12 +45,12 @@ pub struct Channels {
 
 const NAMES: [&str; 3] = ["out", "err", "status"];
 
-/// Starts a guest; `folder` is for its sockets and its own log.
-pub fn start(boot: &Boot, folder: &Path) -> Result<(Qemu, Channels)> {
-    let listeners = NAMES.map(|name| listen(&folder.join(name)));
-    let mut command = command(boot, folder);
+/// Starts a guest; `directory` is for its sockets and its own log.
+pub fn start(boot: &Boot, directory: &Path) -> Result<(Qemu, Channels)> {
+    let listeners = NAMES.map(|name| listen(&directory.join(name)));
+    let mut command = command(boot, directory);
     let line = command.line();
-    let stderr = folder.join("qemu.log");
+    let stderr = directory.join("qemu.log");
     let log = File::create(&stderr).with_context(|| format!("creating {}", stderr.display()))?;
     let mut child = command
         .stdin(Stdio::null())
@@ -96,7 +96,7 @@ fn listen(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))
 }
 
-fn command(boot: &Boot, folder: &Path) -> Command {
+fn command(boot: &Boot, directory: &Path) -> Command {
     let Boot {
         machine,
         accel,
@@ -163,7 +163,7 @@ fn command(boot: &Boot, folder: &Path) -> Command {
         .arg(initramfs)
         .args(["-append", cmdline]);
     for name in NAMES {
-        let path = folder.join(name);
+        let path = directory.join(name);
         command
             .arg("-chardev")
             .arg(format!("socket,id={name},path={}", path.display()));
@@ -226,9 +226,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_is_booted_once_more_in_its_folder() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("out");
+    fn a_guest_is_booted_once_more_in_its_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
         drop(listen(&path).expect("the first boot"));
         let second = listen(&path).expect("the second boot");
         UnixStream::connect(&path).expect("a channel");

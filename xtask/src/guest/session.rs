@@ -47,9 +47,9 @@ type Lines = Arc<Mutex<VecDeque<String>>>;
 const COME_UP: Duration = Duration::from_mins(5);
 
 /// A guest whose kernel does not come up is booted once more, and that is said.
-pub fn run(boot: &Boot, folder: &Path, limit: Duration, out: Sink, err: Sink) -> Result<Ran> {
+pub fn run(boot: &Boot, directory: &Path, limit: Duration, out: Sink, err: Sink) -> Result<Ran> {
     let sinks = [out, err].map(|sink| Arc::new(Mutex::new(sink)));
-    let ran = run_once(boot, folder, limit, &sinks)?;
+    let ran = run_once(boot, directory, limit, &sinks)?;
     let has_failed = matches!(ran.ended, Ended::Trouble(_) | Ended::TimeLimit { .. });
     if ran.boot.is_some() || !has_failed || limit < COME_UP {
         return Ok(ran);
@@ -58,12 +58,12 @@ pub fn run(boot: &Boot, folder: &Path, limit: Duration, out: Sink, err: Sink) ->
         "the guest's kernel did not come up ({}); once more. The last lines of its console:\n{}",
         ran.ended, ran.last_words
     ));
-    run_once(boot, folder, limit, &sinks)
+    run_once(boot, directory, limit, &sinks)
 }
 
 fn run_once(
     boot: &Boot,
-    folder: &Path,
+    directory: &Path,
     limit: Duration,
     [out, err]: &[SharedSink; 2],
 ) -> Result<Ran> {
@@ -76,7 +76,7 @@ fn run_once(
             err: guest_err,
             status,
         },
-    ) = qemu::start(boot, folder)?;
+    ) = qemu::start(boot, directory)?;
     let (events, inbox) = mpsc::channel();
     let lines = Lines::default();
     let readers = [
@@ -120,7 +120,7 @@ fn decide(
             Ok(Event::Up) => {
                 boot = Some(start.elapsed());
                 // Long read, and large: not to be left behind should this process be killed. What
-                // remains is removed with the folder.
+                // remains is removed with the directory.
                 let _ = fs::remove_file(initramfs);
                 continue;
             }

@@ -26,10 +26,10 @@ fi
 port() {
 	tries=0
 	while [ $tries -lt 200 ]; do
-		for folder in /sys/class/virtio-ports/*; do
-			[ -e "$folder/name" ] && read -r name <"$folder/name"
-			if [ "$name" = "$1" ] && [ -e "/dev/${folder##*/}" ]; then
-				echo "/dev/${folder##*/}"
+		for directory in /sys/class/virtio-ports/*; do
+			[ -e "$directory/name" ] && read -r name <"$directory/name"
+			if [ "$name" = "$1" ] && [ -e "/dev/${directory##*/}" ]; then
+				echo "/dev/${directory##*/}"
 				return
 			fi
 		done

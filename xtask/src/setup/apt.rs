@@ -1,4 +1,4 @@
-//! One suite of Debian, seen through apt with folders of its own: the host's package state and
+//! One suite of Debian, seen through apt with directories of its own: the host's package state and
 //! sources stay as they are. The index is signed by Debian's archive keyring; a package is taken
 //! only if its SHA-256 is the one the index gives.
 
@@ -19,34 +19,34 @@ use crate::{
 
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Suites as the only sources of an apt that keeps their indexes in a folder of its own.
+/// Suites as the only sources of an apt that keeps their indexes in a directory of its own.
 pub struct Sources {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Sources {
-    /// `name`: of the folder, in the cache.
+    /// `name`: of the directory, in the cache.
     pub fn new(name: &str, suites: &[&str]) -> Result<Self> {
-        let folder = cache::root()?.join("apt").join(name);
+        let directory = cache::root()?.join("apt").join(name);
         for part in ["lists/partial", "cache/archives/partial"] {
-            cache::make(&folder.join(part))?;
+            cache::make(&directory.join(part))?;
         }
         let mirror = sources::mirror()?;
         let line = |suite: &&str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        let list = folder.join("sources.list");
+        let list = directory.join("sources.list");
         fs::write(&list, suites.iter().map(line).collect::<String>())
             .with_context(|| format!("writing {}", list.display()))?;
-        Ok(Self { folder })
+        Ok(Self { directory })
     }
 
     /// Has a program of apt's use them, and nothing of the host's sources.
     pub fn tell(&self, apt: &mut Command) {
-        let folder = self.folder.display();
+        let directory = self.directory.display();
         for option in [
-            format!("Dir::Etc::sourcelist={folder}/sources.list"),
+            format!("Dir::Etc::sourcelist={directory}/sources.list"),
             "Dir::Etc::sourceparts=-".to_owned(),
-            format!("Dir::State::lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
+            format!("Dir::State::lists={directory}/lists"),
+            format!("Dir::Cache={directory}/cache"),
         ] {
             apt.arg("-o").arg(option);
         }
@@ -122,32 +122,32 @@ impl Suite {
         })
     }
 
-    /// Fetches a package into a folder and holds it to the index's hash.
-    pub fn download(&self, package: &Package, folder: &Path) -> Result<PathBuf> {
+    /// Fetches a package into a directory and holds it to the index's hash.
+    pub fn download(&self, package: &Package, directory: &Path) -> Result<PathBuf> {
         let Package {
             name,
             version,
             sha256,
             ..
         } = package;
-        let before = debs(folder)?;
+        let before = debs(directory)?;
         step(
             &format!("fetching {name} {version} from {}", self.name),
             || {
                 self.apt("apt-get")
                     .args(["download", &format!("{name}={version}")])
-                    .current_dir(folder)
+                    .current_dir(directory)
                     .quiet()
             },
         )?;
-        let new: Vec<_> = debs(folder)?
+        let new: Vec<_> = debs(directory)?
             .into_iter()
             .filter(|deb| !before.contains(deb))
             .collect();
         let [deb] = new.as_slice() else {
             bail!(
                 "fetching {name}: expected one new file in {}, found {new:?}",
-                folder.display()
+                directory.display()
             );
         };
         let found = cache::sha256(deb)?;
@@ -173,8 +173,8 @@ impl Suite {
     }
 }
 
-/// Unpacks a package's files into a folder.
-pub fn unpack(deb: &Path, folder: &Path) -> Result<()> {
+/// Unpacks a package's files into a directory.
+pub fn unpack(deb: &Path, directory: &Path) -> Result<()> {
     step(
         &format!(
             "unpacking {}",
@@ -183,16 +183,16 @@ pub fn unpack(deb: &Path, folder: &Path) -> Result<()> {
         || {
             Command::new("dpkg-deb")
                 .arg("--extract")
-                .args([deb, folder])
+                .args([deb, directory])
                 .quiet()
         },
     )
 }
 
-fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
-    let found = fs::read_dir(folder)
+fn debs(directory: &Path) -> Result<Vec<PathBuf>> {
+    let found = fs::read_dir(directory)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("listing {}", folder.display()))?;
+        .with_context(|| format!("listing {}", directory.display()))?;
     let paths = found.iter().map(fs::DirEntry::path);
     Ok(paths
         .filter(|path| path.extension().is_some_and(|end| end == "deb"))

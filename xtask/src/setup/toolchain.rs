@@ -69,7 +69,7 @@ fn installed(program: &str, version: &str) -> Result<()> {
         .run()
         .with_context(|| format!("installing {program}"))?;
     if Command::new(program).arg("--version").read().is_err() {
-        bail!("{program} is installed but not on the PATH: add cargo's bin folder to it");
+        bail!("{program} is installed but not on the PATH: add cargo's bin directory to it");
     }
     Ok(())
 }
@@ -153,7 +153,7 @@ fn from_debian(version: &str, library: &Path) -> Result<()> {
 fn place(unpacked: &Path, library: &Path) -> Result<()> {
     let parent = library
         .parent()
-        .context("the library folder has no parent")?;
+        .context("the library directory has no parent")?;
     let own = fs::create_dir_all(parent).is_ok() && tempfile::tempfile_in(parent).is_ok();
     let command = |program: &str| {
         if own {

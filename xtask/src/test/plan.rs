@@ -125,7 +125,7 @@ const NEWEST_ALONE: [&str; 18] = [
     "enforce_attack::",
     "enforce_monitor::",
     "files::",
-    "folder::",
+    "directory::",
     "logs::",
     "metrics::",
     "monitor::",

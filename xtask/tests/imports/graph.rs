@@ -1,4 +1,4 @@
-//! Who imports whom in a crate, file by file or folder by folder.
+//! Who imports whom in a crate, file by file or directory by directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,14 @@ pub type Imports = BTreeMap<String, BTreeMap<String, String>>;
 pub struct Crate(BTreeMap<Path, Source>);
 
 impl Crate {
-    /// Reads what is below a folder.
-    pub fn at(folder: &FilePath) -> Self {
+    /// Reads what is below a directory.
+    pub fn at(directory: &FilePath) -> Self {
         let mut files = Vec::new();
-        gather(folder, &mut Vec::new(), &mut files);
+        gather(directory, &mut Vec::new(), &mut files);
         Self::of(&files)
     }
 
-    /// `files`: paths below the folder `src`, and texts.
+    /// `files`: paths below the directory `src`, and texts.
     pub fn of(files: &[(String, String)]) -> Self {
         let sources: BTreeMap<Path, Source> = files
             .iter()
@@ -45,7 +45,7 @@ impl Crate {
         Self(sources.filter(|(module, _)| !is_test(module)).collect())
     }
 
-    /// File by file, named `folder/file`.
+    /// File by file, named `directory/file`.
     pub fn files(&self) -> Imports {
         self.imports(|module| match module {
             [] => ROOT.to_owned(),
@@ -53,8 +53,8 @@ impl Crate {
         })
     }
 
-    /// By what is right below the root: a folder or a file.
-    pub fn folders(&self) -> Imports {
+    /// By what is right below the root: a directory or a file.
+    pub fn directories(&self) -> Imports {
         self.imports(|module| module.first().map_or(ROOT, |first| first).to_owned())
     }
 
@@ -102,9 +102,9 @@ impl Crate {
     }
 }
 
-fn gather(folder: &FilePath, above: &mut Path, files: &mut Vec<(String, String)>) {
+fn gather(directory: &FilePath, above: &mut Path, files: &mut Vec<(String, String)>) {
     let entries =
-        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     for entry in entries {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str());

@@ -28,15 +28,15 @@ const RULES: [Rule; 12] = [
 #[test]
 fn the_kernel_side_keeps_its_rules() {
     let files = sources("lease-trace-ebpf").files();
-    let mut folders: Vec<_> = files.keys().map(|file| top(file)).collect();
-    folders.dedup();
+    let mut directories: Vec<_> = files.keys().map(|file| top(file)).collect();
+    directories.dedup();
     let mut known: Vec<_> = RULES.iter().map(|(name, _)| top(name)).collect();
     known.push(crate::graph::ROOT);
     known.sort_unstable();
     known.dedup();
     assert_eq!(
-        folders, known,
-        "a folder without rules, or rules without one"
+        directories, known,
+        "a directory without rules, or rules without one"
     );
     let found = breaches(&files, &RULES);
     assert!(found.is_empty(), "\n{found}");

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, path::Path};
 
 use graph::{Crate, Imports, circle};
 
-/// A folder or a file, and what it may import at most.
+/// A directory or a file, and what it may import at most.
 type Rule = (&'static str, &'static [&'static str]);
 
 /// The user side, as far as there is more to say than that there is no circle.
@@ -23,18 +23,18 @@ fn sources(of: &str) -> Crate {
     Crate::at(&workspace.expect("a workspace").join(of).join("src"))
 }
 
-/// What breaks the rules, a line each. A rule about a file comes before one about its folder.
+/// What breaks the rules, a line each. A rule about a file comes before one about its directory.
 fn breaches(imports: &Imports, rules: &[Rule]) -> String {
     let mut found = String::new();
     for (from, imported) in imports {
-        let folder = top(from);
+        let directory = top(from);
         let rule = |of: &str| rules.iter().find(|(name, _)| *name == of);
-        let Some((_, allowed)) = rule(from).or_else(|| rule(folder)) else {
+        let Some((_, allowed)) = rule(from).or_else(|| rule(directory)) else {
             continue;
         };
         for (to, shown) in imported {
             let is_allowed =
-                top(to) == folder || allowed.iter().any(|may| *may == to || *may == top(to));
+                top(to) == directory || allowed.iter().any(|may| *may == to || *may == top(to));
             if !is_allowed {
                 let _ = writeln!(found, "{from} may not import {to}: {shown}");
             }
@@ -44,25 +44,26 @@ fn breaches(imports: &Imports, rules: &[Rule]) -> String {
 }
 
 fn top(name: &str) -> &str {
-    name.split_once('/').map_or(name, |(folder, _)| folder)
+    name.split_once('/')
+        .map_or(name, |(directory, _)| directory)
 }
 
 #[test]
 fn the_user_side_has_no_circle() {
-    if let Some(shown) = circle(&sources("lease-trace").folders()) {
+    if let Some(shown) = circle(&sources("lease-trace").directories()) {
         panic!("{shown}");
     }
 }
 
 #[test]
 fn the_user_side_keeps_its_rules() {
-    let folders = sources("lease-trace").folders();
+    let directories = sources("lease-trace").directories();
     // That they are read at all.
-    assert!(folders["commands"].contains_key("session"));
-    assert!(folders["tracer"].contains_key("kernel"));
-    let mut found = breaches(&folders, &USER);
+    assert!(directories["commands"].contains_key("session"));
+    assert!(directories["tracer"].contains_key("kernel"));
+    let mut found = breaches(&directories, &USER);
     for (above, by) in ABOVE {
-        for (from, imported) in &folders {
+        for (from, imported) in &directories {
             if let Some(shown) = imported.get(above)
                 && !by.contains(&from.as_str())
             {
@@ -113,8 +114,8 @@ fn imports_are_found_wherever_they_stand() {
         ("e.rs", ""),
         ("f.rs", "enum E { A } fn f(e: E) { E::A; self::g(); }"),
     ]);
-    let folders = pairs(&made_up.folders());
-    assert_eq!(folders, "a>b a>c b>c c>d d>e d>f main>a");
+    let directories = pairs(&made_up.directories());
+    assert_eq!(directories, "a>b a>c b>c c>d d>e d>f main>a");
     let files = pairs(&made_up.files());
     assert_eq!(files, "a>b a>c b>c c>d d>e d/low>f main>a");
 }
@@ -138,11 +139,11 @@ fn what_is_for_tests_only_does_not_count() {
         ("c.rs", ""),
         ("made.rs", "use crate::a;"),
     ]);
-    assert_eq!(pairs(&made_up.folders()), "a>c b>c");
+    assert_eq!(pairs(&made_up.directories()), "a>c b>c");
 }
 
 #[test]
-fn what_a_folder_gives_on_is_where_it_was_written() {
+fn what_a_directory_gives_on_is_where_it_was_written() {
     let made_up = made_up(&[
         (
             "a/mod.rs",
@@ -164,7 +165,7 @@ fn a_circle_is_named() {
         ("c.rs", "fn f() { crate::b::g() }"),
     ]);
     assert_eq!(circle(&made_up.files()), None);
-    let shown = circle(&made_up.folders()).expect("there is one");
+    let shown = circle(&made_up.directories()).expect("there is one");
     assert_eq!(
         shown,
         "b -> c -> b\n  b/low has crate::c\n  c has crate::b::g"

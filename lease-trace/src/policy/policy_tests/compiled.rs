@@ -18,7 +18,7 @@ fn without_keys_a_rule_matches_every_zombie_but_of_breaks() {
 
 #[test]
 fn every_key_has_its_field() {
-    let root = tempfile::tempdir().expect("a temporary folder");
+    let root = tempfile::tempdir().expect("a temporary directory");
     fs::create_dir_all(root.path().join("system.slice/app.service")).expect("creates");
     let cgroups = Cgroups::at(root.path());
     let text = "\

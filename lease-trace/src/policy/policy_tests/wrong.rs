@@ -267,7 +267,7 @@ fn the_wrong_meaning_of_a_rule_is_told_with_its_place() {
 fn the_wrong_meaning_of_a_match_is_told_with_its_place() {
     let wrong: &[&str] = &[
         &matching("path = \"srv\""),
-        &matching("path = \"/no/such/folder\""),
+        &matching("path = \"/no/such/directory\""),
         &matching("cgroup = \"/system.slice\""),
         &matching("uid = -1"),
         &matching("uid = \"nobody-at-all\""),
@@ -289,10 +289,10 @@ fn the_wrong_meaning_of_a_match_is_told_with_its_place() {
      3 | match = { path = "srv" }
        |                  ^^^^^
 
-    policy.toml:3:18: cannot open /no/such/folder: No such file or directory (os
+    policy.toml:3:18: cannot open /no/such/directory: No such file or directory (os
       error 2); write a path that exists when the policy is loaded
-     3 | match = { path = "/no/such/folder" }
-       |                  ^^^^^^^^^^^^^^^^^
+     3 | match = { path = "/no/such/directory" }
+       |                  ^^^^^^^^^^^^^^^^^^^^
 
     policy.toml:3:20: this host has no unified cgroup hierarchy (cgroup2); leave the
       cgroup out

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     kernel::{batch, undisturbed::Undisturbed},
-    tracer::{Maps, error::Error, of_folder, of_monitor, pinned::ControlMap},
+    tracer::{Maps, error::Error, of_directory, of_monitor, pinned::ControlMap},
 };
 
 /// The maps that are looked at.
@@ -193,5 +193,5 @@ fn opened<T>(
     name: &'static str,
     make: impl FnOnce(Map) -> Result<T, aya::maps::MapError>,
 ) -> Result<T, Error> {
-    make(of_folder(name)?).map_err(|error| Error::maps("cannot open the map", name, error))
+    make(of_directory(name)?).map_err(|error| Error::maps("cannot open the map", name, error))
 }

@@ -34,8 +34,8 @@ unsafe impl Send for Files {}
 
 impl Files {
     /// Those that all share.
-    pub fn open(folder: &str) -> Result<Self, Failure> {
-        let files = (0..SHARED).map(|number| map(&format!("{folder}/shared-{number}")));
+    pub fn open(directory: &str) -> Result<Self, Failure> {
+        let files = (0..SHARED).map(|number| map(&format!("{directory}/shared-{number}")));
         Ok(Self(files.collect::<Result<_, _>>()?))
     }
 

@@ -55,7 +55,7 @@ pub fn all(
     files: &Files,
     process: usize,
     seed: u64,
-    folder: &str,
+    directory: &str,
     disk: Option<&str>,
 ) -> Result<(), Failure> {
     let mut threads = Vec::new();
@@ -67,7 +67,7 @@ pub fn all(
             has_paused: false,
             chance: Chance::new(seed, process, number),
             files: files.clone(),
-            own: Files::one(&format!("{folder}/{name}-{process}-{number}"))?,
+            own: Files::one(&format!("{directory}/{name}-{process}-{number}"))?,
             ring: sys::io_uring_setup(1)?,
             disk: disk
                 .map(|disk| sys::open(disk, libc::O_RDONLY | libc::O_DIRECT))

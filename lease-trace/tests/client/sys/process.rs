@@ -194,9 +194,9 @@ pub fn unshare(namespaces: c_int) -> Result<(), Failure> {
     check(unsafe { libc::unshare(namespaces) }, "unshare").map(drop)
 }
 
-/// A tmpfs on a folder, seen in this mount namespace only.
-pub fn mount_tmpfs(folder: &str) -> Result<(), Failure> {
-    let Ok(folder) = CString::new(folder) else {
+/// A tmpfs on a directory, seen in this mount namespace only.
+pub fn mount_tmpfs(directory: &str) -> Result<(), Failure> {
+    let Ok(directory) = CString::new(directory) else {
         return usage("a path has no NUL in it");
     };
     let private = libc::MS_REC | libc::MS_PRIVATE;
@@ -215,7 +215,7 @@ pub fn mount_tmpfs(folder: &str) -> Result<(), Failure> {
     let returned = unsafe {
         libc::mount(
             c"tmpfs".as_ptr(),
-            folder.as_ptr(),
+            directory.as_ptr(),
             c"tmpfs".as_ptr(),
             0,
             ptr::null(),

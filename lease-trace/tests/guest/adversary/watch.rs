@@ -38,7 +38,7 @@ struct Look {
 
 pub struct Watch {
     scratch: Scratch,
-    folder: String,
+    directory: String,
     dev: String,
     pinned: Pinned,
     _enforcement: Enforcement,
@@ -65,22 +65,22 @@ fn field(value: &Value, name: &str) -> i64 {
 impl Watch {
     pub fn new() -> Self {
         let scratch = Scratch::new();
-        let folder = scratch.file("his");
-        fs::create_dir(&folder).expect("a folder");
-        chown(&folder, Some(USER), Some(USER)).expect("its owner");
+        let directory = scratch.file("his");
+        fs::create_dir(&directory).expect("a directory");
+        chown(&directory, Some(USER), Some(USER)).expect("its owner");
         let enforcement = Enforcement::start(RULE);
         let monitor = enforcement.monitor();
         monitor.forget();
         let sentinel = Sentinel::new(&scratch);
         let theirs = scratch.file("theirs");
-        fs::create_dir(&theirs).expect("a folder");
+        fs::create_dir(&theirs).expect("a directory");
         chown(&theirs, Some(INNOCENT), None).expect("its owner");
         let innocent = Actor::start();
         innocent.all(&[&format!("setuid {INNOCENT}"), "uring r"]);
         innocent.ok(&format!("open f {theirs}/f rw,creat"));
         innocent.all(&["write-all f 64K", "mmap m f 64K shared rw"]);
         Self {
-            folder,
+            directory,
             dev: sentinel.dev.clone(),
             pinned: Pinned::now(),
             _enforcement: enforcement,
@@ -106,7 +106,7 @@ impl Watch {
     /// New processes of his.
     pub fn begin(&mut self) {
         self.first = self.root.fork("a");
-        let of = |name| format!("{}/{name}", self.folder);
+        let of = |name| format!("{}/{name}", self.directory);
         for command in [
             &format!("setuid {USER}"),
             "signals ignore IO",
@@ -136,11 +136,11 @@ impl Watch {
         match call {
             Call::Client(command) => self.client(command, calls),
             Call::Rename(from, to) => {
-                let path = |name| format!("{}/{name}", self.folder);
+                let path = |name| format!("{}/{name}", self.directory);
                 _ = fs::rename(path(from), path(to));
             }
             Call::Link(from, to) => {
-                let path = |name| format!("{}/{name}", self.folder);
+                let path = |name| format!("{}/{name}", self.directory);
                 _ = fs::hard_link(path(from), path(to));
             }
             Call::Send(command) => self.send(command)?,
@@ -155,7 +155,7 @@ impl Watch {
     fn client(&mut self, command: &str, calls: &mut Calls) {
         let mut told = command.to_owned();
         for file in FILES {
-            told = told.replace("FILE", &format!("{}/{file}", self.folder));
+            told = told.replace("FILE", &format!("{}/{file}", self.directory));
         }
         let went_well = self.root.try_usage(&format!("a: {told}"));
         if went_well {
@@ -316,7 +316,7 @@ impl Watch {
         }
         _ = self.root.try_usage("wait a");
         for file in FILES {
-            _ = fs::remove_file(format!("{}/{file}", self.folder));
+            _ = fs::remove_file(format!("{}/{file}", self.directory));
         }
         let deadline = Instant::now() + SETTLED;
         loop {
@@ -339,12 +339,12 @@ impl Watch {
     /// Whatever he did, rules apply to others.
     pub fn others_are_judged(&mut self) {
         self.victims += 1;
-        let folder = self.scratch.file(&format!("victim-{}", self.victims));
-        fs::create_dir(&folder).expect("a folder");
-        chown(&folder, Some(VICTIM), None).expect("its owner");
+        let directory = self.scratch.file(&format!("victim-{}", self.victims));
+        fs::create_dir(&directory).expect("a directory");
+        chown(&directory, Some(VICTIM), None).expect("its owner");
         let victim = Actor::start();
         victim.ok(&format!("setuid {VICTIM}"));
-        open_lease_and_pin(&victim, &format!("{folder}/f"));
+        open_lease_and_pin(&victim, &format!("{directory}/f"));
         victim.err("setlease f u", libc::EBUSY);
         victim.all(&["unregister-buffers ring", "setlease f u"]);
         drop(victim);

@@ -38,7 +38,7 @@ fn flood() {
     let scratch = Scratch::new();
     let told = scratch.file("told");
     let mut monitor = Tool::new(&["monitor", "-o", "json", "--all-events"])
-        .stdout(File::create(&told).expect("a file in the scratch folder"))
+        .stdout(File::create(&told).expect("a file in the scratch directory"))
         .spawn();
     let begun = Instant::now();
     while !text(&told).contains("\"start\"") {

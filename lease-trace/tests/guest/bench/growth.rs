@@ -56,9 +56,9 @@ fn by_processes() {
         let scratch = Scratch::new();
         let crowd = Actor::start();
         crowd.ok(&format!("open-files {}", 2 * processes + 2000));
-        let folder = scratch.file("crowd");
-        fs::create_dir(&folder).expect("a folder in the scratch folder");
-        crowd.ok(&format!("crowd c {processes} 1 {folder}"));
+        let directory = scratch.file("crowd");
+        fs::create_dir(&directory).expect("a directory in the scratch directory");
+        crowd.ok(&format!("crowd c {processes} 1 {directory}"));
         lease_and_pins(&scratch, "processes", processes);
         crowd.all(&["crowd-unlock c", "crowd-end c"]);
     }

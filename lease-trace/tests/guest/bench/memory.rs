@@ -18,10 +18,10 @@ pub fn of_kernel(monitor: &Monitor, long: bool) {
     let empty = maps();
     figure("maps", By::LeaseTrace, empty);
     let idle = Actor::start();
-    let folder = scratch.file("idle");
-    fs::create_dir(&folder).expect("a folder in the scratch folder");
+    let directory = scratch.file("idle");
+    fs::create_dir(&directory).expect("a directory in the scratch directory");
     idle.ok(&format!("open-files {}", LEASES + 100));
-    idle.ok(&format!("lease-each {LEASES} {folder}"));
+    idle.ok(&format!("lease-each {LEASES} {directory}"));
     let grown = maps() - empty;
     figure("bytes-idle", By::LeaseTrace, grown / f64::from(LEASES));
     drop(idle);
@@ -36,9 +36,9 @@ pub fn of_kernel(monitor: &Monitor, long: bool) {
     let before = maps();
     let crowd = Actor::start();
     crowd.ok(&format!("open-files {}", 2 * MANY));
-    let folder = scratch.file("crowd");
-    fs::create_dir(&folder).expect("a folder in the scratch folder");
-    crowd.ok(&format!("crowd c {MANY} 1 {folder}"));
+    let directory = scratch.file("crowd");
+    fs::create_dir(&directory).expect("a directory in the scratch directory");
+    crowd.ok(&format!("crowd c {MANY} 1 {directory}"));
     let grown = maps() - before;
     figure("bytes-stake", By::LeaseTrace, grown / f64::from(MANY));
     crowd.ok("crowd-unlock c");

@@ -34,10 +34,10 @@ pub fn checks(monitor: &Monitor, long: bool) {
 /// So many leases, held by somebody else.
 pub fn hold(scratch: &Scratch, leases: u32) -> Actor {
     let others = Actor::start();
-    let folder = scratch.file(&leases.to_string());
-    std::fs::create_dir(&folder).expect("a folder in the scratch folder");
+    let directory = scratch.file(&leases.to_string());
+    std::fs::create_dir(&directory).expect("a directory in the scratch directory");
     others.ok(&format!("open-files {}", leases + 100));
-    others.ok(&format!("hoard-leases {leases} {folder}"));
+    others.ok(&format!("hoard-leases {leases} {directory}"));
     others
 }
 
@@ -45,9 +45,9 @@ pub fn hold(scratch: &Scratch, leases: u32) -> Actor {
 /// maps, which are placed by a number that the kernel draws.
 fn unlock(scratch: &Scratch, leases: u32) -> f64 {
     let actor = Actor::start();
-    let folder = scratch.file(&format!("unlocked-{leases}"));
-    std::fs::create_dir(&folder).expect("a folder in the scratch folder");
-    super::load::each(&actor, &format!("time-unlock {folder}"), 200)
+    let directory = scratch.file(&format!("unlocked-{leases}"));
+    std::fs::create_dir(&directory).expect("a directory in the scratch directory");
+    super::load::each(&actor, &format!("time-unlock {directory}"), 200)
 }
 
 /// An unlock that leaves so many pins, at best.

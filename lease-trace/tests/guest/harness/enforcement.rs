@@ -17,7 +17,7 @@ static IDLE: AtomicBool = AtomicBool::new(false);
 
 /// A policy in force for one scenario.
 pub struct Enforcement {
-    folder: Scratch,
+    directory: Scratch,
     /// Its status when the scenario began: a rule of an earlier one's may have had the same name.
     before: Value,
 }
@@ -42,7 +42,7 @@ impl Enforcement {
             shared::retire();
         }
         let mut enforcement = Self {
-            folder: Scratch::new(),
+            directory: Scratch::new(),
             before: Value::Null,
         };
         enforcement.put_in_force(policy, tool);
@@ -60,7 +60,7 @@ impl Enforcement {
 
     #[track_caller]
     fn put_in_force(&self, policy: &str, tool: impl Fn(&[&str]) -> Tool) -> Ran {
-        let path = self.folder.file("policy.toml");
+        let path = self.directory.file("policy.toml");
         fs::write(&path, policy).expect("writes the policy");
         let arguments = ["enforce", "start", "--policy", &path];
         tool(&arguments).finish().exits(0)

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::{eventually, shared};
 
-/// The folder a running monitor pins its maps in.
-const PIN_FOLDER: &str = "/sys/fs/bpf/lease-trace";
+/// The directory a running monitor pins its maps in.
+const PIN_DIRECTORY: &str = "/sys/fs/bpf/lease-trace";
 
 /// The BPF objects there were at one moment. A system may have some of its own.
 pub struct Leftovers {
@@ -31,8 +31,8 @@ impl Leftovers {
         let added: Vec<_> = now.difference(&self.before).collect();
         assert!(clean, "left behind: {added:?}");
         assert!(
-            !Path::new(PIN_FOLDER).exists(),
-            "{PIN_FOLDER} is left behind"
+            !Path::new(PIN_DIRECTORY).exists(),
+            "{PIN_DIRECTORY} is left behind"
         );
     }
 }

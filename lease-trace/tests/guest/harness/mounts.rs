@@ -7,7 +7,7 @@ use std::{io, ptr};
 
 use super::eventually;
 use super::rxe::run;
-use super::scratch::{Scratch, c_path, unused_folder};
+use super::scratch::{Scratch, c_path, unused_directory};
 
 /// mount(2), or the test is over.
 #[track_caller]
@@ -54,33 +54,37 @@ pub fn umount(target: &Path) {
     unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
 }
 
-/// A folder seen a second time at another place.
+/// A directory seen a second time at another place.
 pub struct BindMount {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl BindMount {
     pub fn of(source: &Path) -> Self {
-        let folder = unused_folder();
+        let directory = unused_directory();
         mount(
             source.to_str().expect("ASCII"),
-            &folder,
+            &directory,
             "none",
             libc::MS_BIND,
             "",
         );
-        Self { folder }
+        Self { directory }
     }
 
     pub fn file(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("ASCII").to_owned()
+        self.directory
+            .join(name)
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
     }
 }
 
 impl Drop for BindMount {
     fn drop(&mut self) {
-        umount(&self.folder);
-        let _ = fs::remove_dir(&self.folder);
+        umount(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
     }
 }
 
@@ -92,39 +96,43 @@ pub enum Filesystem {
     Xfs,
 }
 
-/// An overlayfs with its upper folder on a scratch tmpfs.
+/// An overlayfs with its upper directory on a scratch tmpfs.
 pub struct Overlay {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Overlay {
     pub fn over(scratch: &Scratch) -> Self {
         run("modprobe", &["overlay"]);
         for part in ["lower", "upper", "work"] {
-            fs::create_dir(scratch.file(part)).expect("a folder in the scratch folder");
+            fs::create_dir(scratch.file(part)).expect("a directory in the scratch directory");
         }
         let [lower, upper, work] = ["lower", "upper", "work"].map(|part| scratch.file(part));
-        let folder = unused_folder();
+        let directory = unused_directory();
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-        mount("overlay", &folder, "overlay", 0, &options);
-        Self { folder }
+        mount("overlay", &directory, "overlay", 0, &options);
+        Self { directory }
     }
 
     pub fn file(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("ASCII").to_owned()
+        self.directory
+            .join(name)
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
     }
 }
 
 impl Drop for Overlay {
     fn drop(&mut self) {
-        umount(&self.folder);
-        let _ = fs::remove_dir(&self.folder);
+        umount(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
     }
 }
 
 /// One on a loop device over a sparse image file.
 pub struct LoopMount {
-    folder: PathBuf,
+    directory: PathBuf,
     image: PathBuf,
 }
 
@@ -136,8 +144,8 @@ impl LoopMount {
             Filesystem::Ext4 => ("ext4", "mkfs.ext4", 64 << 20),
             Filesystem::Xfs => ("xfs", "mkfs.xfs", 320 << 20),
         };
-        let folder = unused_folder();
-        let image = folder.with_extension("img");
+        let directory = unused_directory();
+        let image = directory.with_extension("img");
         let sparse = File::create(&image).and_then(|file| file.set_len(size));
         sparse.expect("an image file in the root");
         let image_name = image.to_str().expect("ASCII");
@@ -152,32 +160,36 @@ impl LoopMount {
                 "-o",
                 "loop",
                 image_name,
-                folder.to_str().expect("ASCII"),
+                directory.to_str().expect("ASCII"),
             ],
         );
-        Self { folder, image }
+        Self { directory, image }
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn file(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("ASCII").to_owned()
+        self.directory
+            .join(name)
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
     }
 }
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
-        umount(&self.folder);
-        let _ = fs::remove_dir(&self.folder);
+        umount(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
         let _ = fs::remove_file(&self.image);
     }
 }
 
 /// An ext4 with DAX on memory that the kernel's command line sets aside (`memmap=`).
 pub struct PmemMount {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl PmemMount {
@@ -188,26 +200,30 @@ impl PmemMount {
         assert!(eventually(|| device.exists()), "no {}", device.display());
         // DAX needs blocks as large as pages.
         run("mkfs.ext4", &["-q", "-F", "-b", "4096", "/dev/pmem0"]);
-        let folder = unused_folder();
-        mount("/dev/pmem0", &folder, "ext4", 0, "dax");
-        Self { folder }
+        let directory = unused_directory();
+        mount("/dev/pmem0", &directory, "ext4", 0, "dax");
+        Self { directory }
     }
 
     pub fn file(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("ASCII").to_owned()
+        self.directory
+            .join(name)
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
     }
 }
 
 impl Drop for PmemMount {
     fn drop(&mut self) {
-        umount(&self.folder);
-        let _ = fs::remove_dir(&self.folder);
+        umount(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
     }
 }
 
 /// An ext4 on a disk in memory that answers within the call.
 pub struct MemoryDisk {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl MemoryDisk {
@@ -216,20 +232,24 @@ impl MemoryDisk {
         run("modprobe", &["brd", "rd_nr=1", "rd_size=65536"]);
         assert!(eventually(|| Path::new(DEVICE).exists()), "no {DEVICE}");
         run("mkfs.ext4", &["-q", "-F", DEVICE]);
-        let folder = unused_folder();
-        mount(DEVICE, &folder, "ext4", 0, "");
-        Self { folder }
+        let directory = unused_directory();
+        mount(DEVICE, &directory, "ext4", 0, "");
+        Self { directory }
     }
 
     pub fn file(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("ASCII").to_owned()
+        self.directory
+            .join(name)
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
     }
 }
 
 impl Drop for MemoryDisk {
     fn drop(&mut self) {
-        umount(&self.folder);
-        let _ = fs::remove_dir(&self.folder);
+        umount(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::mounts::{Filesystem, LoopMount, umount};
 use super::rxe::run;
-use super::scratch::unused_folder;
+use super::scratch::unused_directory;
 
 const CONTROL: &str = "/proc/fs/nfsd";
 
@@ -28,7 +28,7 @@ impl Nfs {
         }
         let export = LoopMount::new(Filesystem::Xfs);
         let options = "rw,fsid=0,no_root_squash,insecure,pnfs";
-        let exported = format!("*:{}", export.folder().display());
+        let exported = format!("*:{}", export.directory().display());
         run("exportfs", &["-i", "-o", options, &exported]);
         // A client that does not answer is given up after these seconds.
         for setting in ["nfsv4gracetime", "nfsv4leasetime"] {
@@ -37,17 +37,17 @@ impl Nfs {
         run("rpc.nfsd", &["-N", "3", "-U", "2"]);
         // Where that is refused (EBUSY on 7.3), clients wait until it ends by itself.
         _ = fs::write(Path::new(CONTROL).join("v4_end_grace"), "Y");
-        let mounted = unused_folder();
+        let mounted = unused_directory();
         let nfs = Self { export, mounted };
         nfs.mount();
         nfs
     }
 
     pub fn mount(&self) {
-        let folder = self.mounted.to_str().expect("ASCII");
+        let directory = self.mounted.to_str().expect("ASCII");
         run(
             "mount",
-            &["-t", "nfs4", "-o", "vers=4.1", "127.0.0.1:/", folder],
+            &["-t", "nfs4", "-o", "vers=4.1", "127.0.0.1:/", directory],
         );
     }
 

@@ -36,7 +36,7 @@ pub fn open_lease_and_pin(actor: &Actor, path: &str) -> Subject {
 pub fn pin_without_lease(actor: &Actor, path: &str) -> Subject {
     File::create(path)
         .and_then(|file| file.set_len(MIB))
-        .expect("a file in the scratch folder");
+        .expect("a file in the scratch directory");
     actor.ok("uring ring");
     actor.ok(&format!("open rw {path} rw"));
     actor.all(&[

@@ -1,4 +1,4 @@
-//! A folder of a scenario's own, on a tmpfs of its own: the one file system whose files every
+//! A directory of a scenario's own, on a tmpfs of its own: the one file system whose files every
 //! kernel lets an unprivileged ring pin.
 
 use std::ffi::CString;
@@ -11,7 +11,7 @@ use super::mounts::{mount, try_mount, umount};
 
 /// A mounted tmpfs, gone with the value.
 pub struct Scratch {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 /// A file as the tool must name it.
@@ -28,14 +28,14 @@ pub fn has_large_folios() -> bool {
     Path::new("/sys/kernel/mm/transparent_hugepage").exists()
 }
 
-/// A folder name that no scenario had before.
-pub fn unused_folder() -> PathBuf {
+/// A directory name that no scenario had before.
+pub fn unused_directory() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     // Real path and mount point: a tmpfs in `/tmp` or `/run` alike, whatever the guest has there.
-    let folder = PathBuf::from(format!("/lease-trace-{}-{number}", std::process::id()));
-    fs::create_dir(&folder).expect("a folder in the root");
-    folder
+    let directory = PathBuf::from(format!("/lease-trace-{}-{number}", std::process::id()));
+    fs::create_dir(&directory).expect("a directory in the root");
+    directory
 }
 
 impl Scratch {
@@ -55,43 +55,47 @@ impl Scratch {
         if has_large_folios() {
             return Self::with(&options);
         }
-        let folder = unused_folder();
+        let directory = unused_directory();
         let refused =
-            try_mount("tmpfs", &folder, "tmpfs", 0, &options).expect_err("no such option");
+            try_mount("tmpfs", &directory, "tmpfs", 0, &options).expect_err("no such option");
         assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
-        fs::remove_dir(&folder).expect("an empty folder");
+        fs::remove_dir(&directory).expect("an empty directory");
         Self::with(others)
     }
 
     /// One of another file system that needs no device.
     pub fn of(kind: &str, options: &str) -> Self {
-        let folder = unused_folder();
-        mount(kind, &folder, kind, 0, options);
-        Self { folder }
+        let directory = unused_directory();
+        mount(kind, &directory, kind, 0, options);
+        Self { directory }
     }
 
-    /// One in a new folder of another.
-    pub fn within(folder: &Path, name: &str) -> Self {
-        let folder = folder.join(name);
-        fs::create_dir(&folder).expect("a folder in the scratch folder");
-        mount("tmpfs", &folder, "tmpfs", 0, "mode=1777");
-        Self { folder }
+    /// One in a new directory of another.
+    pub fn within(directory: &Path, name: &str) -> Self {
+        let directory = directory.join(name);
+        fs::create_dir(&directory).expect("a directory in the scratch directory");
+        mount("tmpfs", &directory, "tmpfs", 0, "mode=1777");
+        Self { directory }
     }
 
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The path of a file in it, which need not exist.
     pub fn file(&self, name: &str) -> String {
-        self.folder.join(name).to_str().expect("ASCII").to_owned()
+        self.directory
+            .join(name)
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        umount(&self.folder);
-        let _ = fs::remove_dir(&self.folder);
+        umount(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
     }
 }
 
@@ -126,11 +130,13 @@ fn mounted(path: &str) -> String {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
     let rows = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(2);
-        let (dev, _, folder) = (words.next()?, words.next()?, words.next()?);
-        Path::new(path).starts_with(folder).then_some((folder, dev))
+        let (dev, _, directory) = (words.next()?, words.next()?, words.next()?);
+        Path::new(path)
+            .starts_with(directory)
+            .then_some((directory, dev))
     });
     // The last of those with the longest path is the one that is seen.
-    let found = rows.max_by_key(|(folder, _)| folder.len());
+    let found = rows.max_by_key(|(directory, _)| directory.len());
     found
         .expect("something is mounted at the root")
         .1

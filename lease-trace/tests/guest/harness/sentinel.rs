@@ -17,7 +17,7 @@ pub struct Sentinel {
 impl Sentinel {
     pub fn new(scratch: &Scratch) -> Self {
         let path = scratch.file("sentinel");
-        let file = File::create(&path).expect("a file in the scratch folder");
+        let file = File::create(&path).expect("a file in the scratch directory");
         let Subject { dev, ino, .. } = Subject::at(&path);
         Self {
             file,

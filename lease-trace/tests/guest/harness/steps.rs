@@ -10,7 +10,7 @@ use super::Tool;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// mkdir(2)
-    Folder,
+    Directory,
     /// `BPF_MAP_UPDATE_ELEM`
     Word,
     /// `BPF_OBJ_PIN`
@@ -24,7 +24,7 @@ impl Step {
         const BPF_MAP_UPDATE_ELEM: u64 = 2;
         const BPF_OBJ_PIN: u64 = 6;
         match (registers.orig_rax.cast_signed(), registers.rdi) {
-            (libc::SYS_mkdir | libc::SYS_mkdirat, _) => Some(Self::Folder),
+            (libc::SYS_mkdir | libc::SYS_mkdirat, _) => Some(Self::Directory),
             (libc::SYS_bpf, BPF_MAP_UPDATE_ELEM) => Some(Self::Word),
             (libc::SYS_bpf, BPF_OBJ_PIN) => Some(Self::Pin),
             (libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_unlinkat, _) => Some(Self::Removal),

@@ -15,7 +15,7 @@ impl Terminal {
     /// A shell with `lease-trace` on its PATH, in so many columns and lines.
     pub fn start(columns: u32, lines: u32) -> Self {
         let tool = std::env::var_os("LEASE_TRACE").expect("LEASE_TRACE names the tool");
-        let folder = Path::new(&tool).parent().expect("it is in a folder");
+        let directory = Path::new(&tool).parent().expect("it is in a directory");
         let path = std::env::var("PATH").unwrap_or_default();
         let terminal = Self {
             socket: format!("{columns}x{lines}"),
@@ -25,7 +25,7 @@ impl Terminal {
             .args(["-u", "-L", &terminal.socket, "-f", "/dev/null"])
             .args(["new-session", "-d", "-x", &size[0], "-y", &size[1]])
             .args(["env", "PS1=$ ", "sh"])
-            .env("PATH", format!("{}:{path}", folder.display()))
+            .env("PATH", format!("{}:{path}", directory.display()))
             .env("LC_ALL", "C.UTF-8")
             .env("TERM", "linux")
             .env_remove("NO_COLOR")

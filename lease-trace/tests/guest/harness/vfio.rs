@@ -40,12 +40,12 @@ impl VfioGroup {
 
 /// QEMU's device for teaching, `-device edu`, which no driver of the kernel's claims.
 fn device() -> PathBuf {
-    let is = |folder: &Path, file: &str, id: &str| {
-        fs::read_to_string(folder.join(file)).is_ok_and(|found| found.trim() == id)
+    let is = |directory: &Path, file: &str, id: &str| {
+        fs::read_to_string(directory.join(file)).is_ok_and(|found| found.trim() == id)
     };
     let devices = fs::read_dir("/sys/bus/pci/devices").expect("a PCI bus");
-    let mut folders = devices.flatten().map(|entry| entry.path());
-    folders
-        .find(|folder| is(folder, "vendor", "0x1234") && is(folder, "device", "0x11e8"))
+    let mut directories = devices.flatten().map(|entry| entry.path());
+    directories
+        .find(|directory| is(directory, "vendor", "0x1234") && is(directory, "device", "0x11e8"))
         .expect("this machine has `-device edu`")
 }

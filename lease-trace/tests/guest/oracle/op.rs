@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 /// Processes at one time.
 pub const PROCESSES: usize = 4;
-/// Names in the folder.
+/// Names in the directory.
 pub const FILES: usize = 3;
 /// Places for descriptors, mappings and rings in each process.
 pub const FDS: usize = 3;

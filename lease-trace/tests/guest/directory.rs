@@ -1,4 +1,4 @@
-//! The folder in bpffs: whose it is, and that of many who want it at once one gets it.
+//! The directory in bpffs: whose it is, and that of many who want it at once one gets it.
 
 use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
@@ -11,29 +11,29 @@ use crate::harness::{
     Enforcement, Leftovers, START_PATIENCE, Scratch, Tool, interrupt, no_monitor,
 };
 
-const FOLDER: &str = "/sys/fs/bpf/lease-trace";
+const DIRECTORY: &str = "/sys/fs/bpf/lease-trace";
 const MONITOR: [&str; 3] = ["monitor", "-d", "1s"];
 
-/// Somebody else's folder, or a link to somewhere: refused with what to do, and nothing is touched.
+/// Somebody else's directory, or a link to somewhere: refused with what to do, and nothing is touched.
 #[test]
-fn a_folder_of_somebody_else_is_left_alone() {
+fn a_directory_of_somebody_else_is_left_alone() {
     no_monitor();
     let scratch = Scratch::new();
     let kept = scratch.file("target/links/kept");
-    fs::create_dir_all(&kept).expect("folders");
+    fs::create_dir_all(&kept).expect("directories");
     let policy = scratch.file("p.toml");
     fs::write(&policy, "[[rule]]\nname = \"r\"\naction = \"report\"\n").expect("a policy");
     let start = ["enforce", "start", "--policy", &policy];
     let cases: [(&dyn Fn(), &str); 2] = [
         (
-            &|| symlink(scratch.file("target"), FOLDER).expect("bpffs takes links"),
+            &|| symlink(scratch.file("target"), DIRECTORY).expect("bpffs takes links"),
             "symbolic link",
         ),
         (
             &|| {
-                fs::create_dir(FOLDER).expect("bpffs takes folders");
-                fs::create_dir(format!("{FOLDER}/links")).expect("bpffs takes folders");
-                chown(FOLDER, Some(1000), Some(1000)).expect("chown by root");
+                fs::create_dir(DIRECTORY).expect("bpffs takes directories");
+                fs::create_dir(format!("{DIRECTORY}/links")).expect("bpffs takes directories");
+                chown(DIRECTORY, Some(1000), Some(1000)).expect("chown by root");
             },
             "uid 1000",
         ),
@@ -42,22 +42,24 @@ fn a_folder_of_somebody_else_is_left_alone() {
         make();
         for arguments in [&MONITOR[..], &start, &["enforce", "stop"]] {
             let ran = Tool::run(arguments).exits(2);
-            ran.says(&[FOLDER, word, "remove it"]);
+            ran.says(&[DIRECTORY, word, "remove it"]);
         }
         let found = Tool::run(&["doctor"]).exits(0);
         let said: Vec<_> = found.stdout.split_whitespace().collect();
         assert!(said.join(" ").contains(word), "{found}");
         Tool::run(&["report"]).exits(0);
         assert!(Path::new(&kept).exists(), "{word}: cleared away");
-        let is_link = fs::symlink_metadata(FOLDER).expect("it stays").is_symlink();
+        let is_link = fs::symlink_metadata(DIRECTORY)
+            .expect("it stays")
+            .is_symlink();
         if is_link {
-            fs::remove_file(FOLDER).expect("a link");
+            fs::remove_file(DIRECTORY).expect("a link");
         } else {
             assert!(
-                Path::new(&format!("{FOLDER}/links")).exists(),
+                Path::new(&format!("{DIRECTORY}/links")).exists(),
                 "cleared away"
             );
-            fs::remove_dir_all(FOLDER).expect("a folder");
+            fs::remove_dir_all(DIRECTORY).expect("a directory");
         }
     }
 }
