@@ -126,6 +126,9 @@ pub struct Found {
     pub uncovers: u32,
     /// References to the open file description, of whatever sort; 0 if it is not leased.
     pub references: u64,
+    /// Address of the table of descriptors (`files_struct`), or of the `mm_struct` of a mapping: several tasks may share
+    /// it, and the one reference.
+    pub table: u64,
     /// Name of the thread group.
     pub comm: [u8; crate::COMM_LEN],
 }
@@ -133,7 +136,7 @@ pub struct Found {
 /// [`Found::fd`] of a reference that is a mapping.
 pub const MAPPING: u32 = u32::MAX;
 
-const _: () = assert!(size_of::<Found>() == 80);
+const _: () = assert!(size_of::<Found>() == 88);
 
 const _: () =
     assert!(size_of::<Event>() == 40 + 3 * 32 + 32 + 24 + 64 + policy::NAME_LEN + STACK_LEN * 8);

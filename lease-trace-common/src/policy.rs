@@ -271,6 +271,20 @@ impl Below {
         header.generation() != 0 && (self.0 >> 32) as u32 == header.generation()
     }
 
+    /// What is known by both, or by the one of the newer policy.
+    #[must_use]
+    #[inline(always)]
+    pub const fn joined(self, other: Self) -> Self {
+        let (own, others) = ((self.0 >> 32) as u32, (other.0 >> 32) as u32);
+        if own == others {
+            Self(self.0 | other.0)
+        } else if own > others {
+            self
+        } else {
+            other
+        }
+    }
+
     /// The rules, if it is about those of this policy.
     #[inline(always)]
     pub const fn rules(self, header: Header) -> u32 {

@@ -133,25 +133,31 @@ pub struct Order {
     pub generation: u64,
     /// [`Action`](crate::policy::Action)
     pub action: u32,
+    /// Because its pins are orphaned, so that a lease does not make it void.
+    pub orphaned: bool,
 }
 
 impl Order {
     const GRAIN: u32 = 20;
     pub const GRAIN_NS: u64 = 1 << Self::GRAIN;
 
-    /// In one word: the action in the lowest byte, the generation in the 14 bits above it, the time above these.
+    const ORPHANED: u64 = 1 << 7;
+
+    /// In one word: the action in the lowest byte, with a bit that says whether they are orphaned, the generation in the 14 bits above it, the time above these.
     #[inline(always)]
     pub const fn packed(self) -> u64 {
         self.given_ns >> Self::GRAIN << 22
             | (self.generation & crate::word::MOST_GENERATION) << 8
-            | (self.action & 0xff) as u64
+            | (self.action & 0x7f) as u64
+            | if self.orphaned { Self::ORPHANED } else { 0 }
     }
 
     pub const fn unpacked(word: u64) -> Self {
         Self {
             given_ns: word >> 22 << Self::GRAIN,
             generation: word >> 8 & crate::word::MOST_GENERATION,
-            action: (word & 0xff) as u32,
+            action: (word & 0x7f) as u32,
+            orphaned: word & Self::ORPHANED != 0,
         }
     }
 }

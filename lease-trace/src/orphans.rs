@@ -10,13 +10,15 @@ use std::collections::{BTreeSet, HashMap};
 use lease_trace_common::{
     event::EventKind,
     stake::{self, Stake, StakeKey},
-    word,
 };
 
 use crate::tracer::{
     orphaned::{Held, is_candidate, is_candidate_stake},
     snapshot::{Everybody, Holder, Leased, Notification, StakeView},
 };
+
+/// Where not everybody is found who keeps a lease, all are looked through again after so many walks at the latest.
+const SELDOM: u32 = 16;
 
 /// What a monitor knows of orphaned pins.
 #[derive(Default)]
@@ -37,7 +39,7 @@ struct Told {
 #[derive(Default)]
 pub struct Changes {
     pub told: Vec<Change>,
-    /// Those that have become certain, with the generations of their words: each file whose lease covers them is held by
+    /// Those that have become certain, with their words: each file whose lease covers them is held by
     /// nobody but those whom a walk finds, and none of these is the owner.
     pub certain: Vec<(StakeKey, u64)>,
 }
@@ -101,7 +103,7 @@ impl Orphans {
                 let walks = self.missing.get(&view.key).copied().unwrap_or(0);
                 let told = self.told.get(&view.key);
                 let is_known = told.is_some_and(|told| told.is_certain || !has_rules);
-                walks > 1 && walks.is_power_of_two() && !is_known
+                walks > 1 && (walks.is_power_of_two() || walks % SELDOM == 0) && !is_known
             })
             .collect();
         if doubtful.is_empty() {
@@ -143,11 +145,17 @@ impl Orphans {
     ) -> Option<(StakeKey, u64)> {
         let address = view.inode.address();
         let mut of_inode = leased.iter().filter(|(_, of)| Some(**of) == address);
-        let is_certain = of_inode.all(|(lease, _)| all.in_full.contains(lease));
+        // A lease of his own that came since, or that found no room in the books, covers them all the same.
+        let is_covered = all.holders.iter().any(|holder| {
+            holder.tgid == view.key.tgid && holder.lease != 0 && holder.inode == view.key.inode
+        });
+        // Only who had a lease of his own has let go of it.
+        let had_one = stake::leases(view.stake.word) > view.stake.inherited;
+        let is_certain =
+            had_one && !is_covered && of_inode.all(|(lease, _)| all.in_full.contains(lease));
         let told = self.told.get_mut(&view.key)?;
         told.is_certain |= is_certain;
-        let generation = word::generation(view.stake.word)?;
-        is_certain.then_some((view.key, generation))
+        is_certain.then_some((view.key, view.stake.word))
     }
 
     /// Those that were told and are not orphaned any more.

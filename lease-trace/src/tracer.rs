@@ -80,7 +80,7 @@ use self::{
     set_up::{Links, SetUp},
     walk::Walker,
 };
-use crate::kernel::host::Obstacle;
+use crate::kernel::{host::Obstacle, limits};
 
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -311,11 +311,13 @@ impl Tracer {
     }
 
     /// Has these stakes, whose pins are orphaned, judged by the rules in force. What keeps it from that is told once.
-    pub fn judge_orphans(&mut self, stakes: &[(StakeKey, u64)]) {
+    pub fn judge_orphans(&mut self, mut stakes: Vec<(StakeKey, u64)>) {
+        // The pins of a process that has ended are nobody's breach.
+        stakes.retain(|(key, _)| limits::has_thread(key.tgid));
         if stakes.is_empty() {
             return;
         }
-        if let Some(Err(error)) = self.judge.as_mut().map(|judge| judge.judge(stakes)) {
+        if let Some(Err(error)) = self.judge.as_mut().map(|judge| judge.judge(&stakes)) {
             log::warn!("no rule is applied to orphaned pins from now on: {error}");
             self.judge = None;
         }

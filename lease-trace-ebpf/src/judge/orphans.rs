@@ -1,7 +1,12 @@
 //! Orphaned pins: their owner dropped his own last reference to the leased file, and others keep the lease. No hook
 //! passes then, so a monitor finds it by a walk, and has it judged here, by the rules in force.
 
-use lease_trace_common::{cause::Cause, policy::on, stake::StakeKey, word};
+use lease_trace_common::{
+    cause::Cause,
+    policy::on,
+    stake::{StakeKey, leases},
+    word,
+};
 
 use crate::{
     effects::notes,
@@ -30,7 +35,14 @@ extern "C" fn enforce_orphan(tgid: u64, inode: u64) -> i64 {
         return 0;
     };
     // SAFETY: a live map value, written by userspace before it reads.
-    if word::generation(stake.word()) != Some(unsafe { *found }) {
+    let seen = unsafe { *found };
+    let now = stake.word();
+    // Only who had a lease of his own has let go of it; those of others came and went as they liked. And one that came
+    // since the walk covers his pins.
+    if word::generation(now) != word::generation(seen)
+        || leases(now) != leases(seen)
+        || leases(now) <= stake.get().inherited
+    {
         return 0;
     }
     _ = PENDING.remove(notes::of_thread());

@@ -3,10 +3,7 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::{
-    lease::LeaseKey,
-    policy::{Below, Header},
-};
+use lease_trace_common::policy::{Below, Header};
 
 use crate::{
     bpf::loops,
@@ -40,13 +37,15 @@ extern "C" fn enforce_path_of_lease() -> i64 {
         return 0;
     };
     let file = File(call.start);
+    let header = header();
+    // First, since the entry that is found after it may be another's if that takes long.
+    let now = below_which(header, file.0, 0);
     let found = kernel_leases::find(file)
         .and_then(|lease| lease.id_on(file))
         .and_then(LeaseRef::find);
     if let Some(found) = found {
-        let header = header();
         // One that is set again is where it was at first, too.
-        let rules = Below(found.get().below).rules(header) | below_which(header, file.0, 0);
+        let rules = Below(found.get().below).rules(header) | now;
         // SAFETY: a live map value, written as a whole word.
         unsafe {
             core::ptr::write_volatile(
@@ -80,29 +79,17 @@ extern "C" fn enforce_path_of_pins(n: u64) -> i64 {
     if cause != 0 {
         return 0;
     }
-    let (Some(inode), Some(stake)) = (
-        InodeRef::find_slot(slot, inode_id),
-        StakeRef::find(tgid, inode_id),
-    ) else {
+    let Some(stake) = StakeRef::find(tgid, inode_id) else {
         return 0;
     };
-    let header = header();
-    let known = Below(stake.get().below);
-    let mut rules = if known.is_of(header) {
-        known.rules(header)
-    } else {
-        below_which(header, stake.get().file, inode.number())
-    };
-    if let Some(lease) = LeaseRef::at(LeaseKey::first(inode.get().address, tgid)) {
-        rules |= Below(lease.get().below).rules(header);
+    let (header, number) = (header(), InodeRef::number_of(slot, inode_id));
+    // As above.
+    let now = below_which(header, stake.get().file, number);
+    if let Some(stake) = StakeRef::find(tgid, inode_id) {
+        // A lease that covers it has brought where the file was when that was set.
+        let rules = Below(stake.get().below).rules(header) | now;
+        stake.is_below(Below::new(header, rules).0);
     }
-    // SAFETY: a live map value, written as a whole word.
-    unsafe {
-        core::ptr::write_volatile(
-            &raw mut (*stake.get_ptr()).below,
-            Below::new(header, rules).0,
-        );
-    };
     0
 }
 

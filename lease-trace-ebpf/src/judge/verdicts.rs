@@ -222,7 +222,7 @@ extern "C" fn enforce_wait(n: u64, audits: u64) -> i64 {
     };
     let spared = spared(stake, 0, Moment::After);
     if let Verdict::Order(action) = verdict(found, Moment::After, 0, spared, true) {
-        stake.order(current::now(), action as u32);
+        stake.order(current::now(), action as u32, false);
     }
     RULE as i64
 }
@@ -295,7 +295,8 @@ extern "C" fn enforce_judge(n: u64, before: u64, audits: u64) -> i64 {
     };
     if outcome as u32 == Outcome::HandedOver as u32 {
         // Here, too: the ring may be full of what others do.
-        stake.order(current::now(), action as u32);
+        let is_orphaned = cause == Cause::Orphaned as u32;
+        stake.order(current::now(), action as u32, is_orphaned);
     } else if cause == 0 {
         stake.forget_order();
     }

@@ -183,6 +183,12 @@ impl TaskPtr {
             .map_or(0, |table| at(table, offset!(table_len)))
     }
 
+    /// Address of its table of descriptors (`files_struct`), which others may share; 0 if it has none any more.
+    #[inline(always)]
+    pub fn descriptor_table(self) -> u64 {
+        pointer(self.0, offset!(task_files)).unwrap_or(0)
+    }
+
     /// A task of the same process that has a table of descriptors: this one, or where it is the first thread and has
     /// ended, the next. The first one stays in the list of threads until the last has gone; others that ended are
     /// taken out (kernel/exit.c, `release_task`).

@@ -41,12 +41,18 @@ pub fn task_file(ctx: *const Context, on: &impl On) {
         kernel::word(ctx as u64, 3),
     );
     if let (Some(task), Some(file)) = (task, file) {
-        let at = Place {
-            fd: fd.unwrap_or(0) as u32,
-            start: 0,
-            end: 0,
-        };
-        found(ctx, on, TaskPtr(task), &at, File(file));
+        let task = TaskPtr(task);
+        found(
+            ctx,
+            on,
+            task,
+            Found {
+                file,
+                fd: fd.unwrap_or(0) as u32,
+                table: task.descriptor_table(),
+                ..NOTHING
+            },
+        );
     }
 }
 
@@ -57,26 +63,42 @@ pub fn task_vma(ctx: *const Context, on: &impl On) {
     if let (Some(task), Some(vma)) = (task, vma)
         && let Some(file) = Vma(vma).file()
     {
-        let at = Place {
-            fd: MAPPING,
-            start: Vma(vma).start(),
-            end: Vma(vma).end(),
-        };
-        found(ctx, on, TaskPtr(task), &at, file);
+        let task = TaskPtr(task);
+        found(
+            ctx,
+            on,
+            task,
+            Found {
+                file: file.0,
+                start: Vma(vma).start(),
+                end: Vma(vma).end(),
+                fd: MAPPING,
+                table: task.mm(),
+                ..NOTHING
+            },
+        );
     }
 }
+
+const NOTHING: Found = Found {
+    lease: 0,
+    inode_id: 0,
+    file: 0,
+    start: 0,
+    end: 0,
+    tgid: 0,
+    fd: 0,
+    flags: 0,
+    uncovers: 0,
+    references: 0,
+    table: 0,
+    comm: [0; COMM_LEN],
+};
 
 /// Whether leases are entered that were not seen to be set: in the first walk of all.
 #[inline(always)]
 fn adopts() -> bool {
     constant(&CONFIG.adopt) != 0 && !control_flag(control::ADOPTED)
-}
-
-/// Where a reference is: its descriptor, or [`MAPPING`] and addresses.
-struct Place {
-    fd: u32,
-    start: u64,
-    end: u64,
 }
 
 /// References to a file beside the one that this walk has: to visit a descriptor the kernel takes
@@ -122,28 +144,16 @@ extern "C" fn walk_look_up(record: *mut Found) -> i64 {
 }
 
 #[inline(always)]
-fn found(ctx: *const Context, on: &impl On, who: TaskPtr, at: &Place, file: File) {
-    let mut record = Found {
-        lease: 0,
-        inode_id: 0,
-        file: file.0,
-        start: at.start,
-        end: at.end,
-        tgid: who.tgid(),
-        fd: at.fd,
-        flags: 0,
-        uncovers: 0,
-        references: 0,
-        comm: [0; COMM_LEN],
-    };
+fn found(ctx: *const Context, on: &impl On, who: TaskPtr, mut record: Found) {
+    record.tgid = who.tgid();
     if walk_look_up(&raw mut record) == 0 {
         return;
     }
     if record.uncovers != 0 {
-        record.uncovers = on.whom(file);
+        record.uncovers = on.whom(File(record.file));
     }
     if record.lease != 0 && adopts() {
-        on.adopt(file, FileLease(record.lease), who);
+        on.adopt(File(record.file), FileLease(record.lease), who);
     }
     // SAFETY: the record is a local.
     unsafe { who.copy_comm(&raw mut record.comm) };

@@ -156,14 +156,14 @@ pub static PENDING: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(PEND
 /// in breach at one moment, with `notes::MOST` each, find room beside each other: 1,024.
 const PENDING_LEN: u32 = 1 << 12;
 
-/// Stakes whose owner dropped his own last reference while others keep the lease, by a monitor's walk, with the
-/// generation of their word: to be judged when somebody reads, see `judge/orphans.rs`.
+/// Stakes whose owner dropped his own last reference while others keep the lease, by a monitor's walk, with their word
+/// at that time: to be judged when somebody reads, see `judge/orphans.rs`.
 #[map]
 pub static ORPHANS: HashMap<StakeKey, u64> =
     HashMap::with_max_entries(ORPHANS_LEN, BPF_F_NO_PREALLOC);
 
-/// More are judged in several turns.
-const ORPHANS_LEN: u32 = 1 << 8;
+/// More than are judged at one time (`tracer/orphans.rs`).
+const ORPHANS_LEN: u32 = 1 << 6;
 
 /// Notifications.
 #[map]

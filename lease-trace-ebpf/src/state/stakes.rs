@@ -229,14 +229,22 @@ impl StakeRef {
 
     /// Keeps the order to signal its owner, for a monitor that was not notified of it.
     #[inline(always)]
-    pub fn order(self, given_ns: u64, action: u32) {
+    pub fn order(self, given_ns: u64, action: u32, orphaned: bool) {
         let order = Order {
             given_ns,
             generation: self.generation,
             action,
+            orphaned,
         };
         // SAFETY: a map value.
         unsafe { (*self.record).ordered = order.packed() };
+    }
+
+    /// Notes below the path of which rules the file was, a [`lease_trace_common::policy::Below`].
+    #[inline(always)]
+    pub fn is_below(self, below: u64) {
+        // SAFETY: a map value, written as a whole word.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.record).below, below) };
     }
 
     /// It has no order any more.

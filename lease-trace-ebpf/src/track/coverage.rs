@@ -79,13 +79,7 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
     if !change.is_made() {
         return 0;
     }
-    react::covered(
-        stake,
-        inode.slot,
-        found.get().file,
-        &found.get().info,
-        change,
-    );
+    react::covered(stake, inode.slot, found.get(), change);
     let added = insert(key, inode.get().id, stake.user());
     if let Err(lacking) = added {
         if let Some(which) = lacking {

@@ -67,7 +67,9 @@ pub fn leave(_ctx: *mut c_void, call: &Call, ret: i64) {
     if is_entered {
         spreads().add(1_u64.wrapping_neg());
     }
-    if ret as i32 != 0 || call.flags == F_UNLCK {
+    // Else it is kept for what is looked at behind this (judge/paths.rs).
+    let is_wanted = is_entered || is_found_on_return();
+    if !is_wanted || ret as i32 != 0 || call.flags == F_UNLCK {
         return;
     }
     let file = File(call.start);

@@ -121,7 +121,7 @@ extern "C" fn lease_count(address: u64, by: u64) -> i64 {
         inode.number(),
         inode.of_leases(),
         stake.of_leases(),
-        |change| react::covered(stake, inode.slot, file, &found.get().info, change),
+        |change| react::covered(stake, inode.slot, found.get(), change),
     );
     match counting {
         Counting::Counted => path::record(inode.id, Some(File(file)), InodePtr(address)),

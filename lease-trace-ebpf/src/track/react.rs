@@ -6,8 +6,8 @@ use core::ffi::c_void;
 use lease_trace_common::{
     count::Count,
     event::EventKind,
-    lease::LeaseInfo,
-    policy::on,
+    lease::Lease,
+    policy::{Below, on},
     stake::{Inode, Task, leases},
     word::Change,
 };
@@ -44,12 +44,15 @@ pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
 
 /// What becomes of a stake that one more lease covers.
 #[inline(always)]
-pub fn covered(stake: StakeRef, slot: u32, file: u64, info: &LeaseInfo, change: Change) {
-    stake.set_file(file);
+pub fn covered(stake: StakeRef, slot: u32, lease: &Lease, change: Change) {
+    stake.set_file(lease.file);
+    if lease.below != 0 {
+        stake.is_below(Below(stake.get().below).joined(Below(lease.below)).0);
+    }
     // A zombie is described by the lease that went, until it is at rest.
     if !change.is(Change::WAS_ZOMBIE) {
         // SAFETY: a map value.
-        unsafe { (*stake.get_ptr()).lease = *info };
+        unsafe { (*stake.get_ptr()).lease = lease.info };
     }
     counts::cover(change);
     if change.is(Change::COVERED) {

@@ -80,12 +80,14 @@ impl Orders {
                 given_ns,
                 generation,
                 action,
+                orphaned,
             } = Order::unpacked(view.stake.ordered);
             let key = (view.key.tgid, view.key.inode, action);
             let is_done = self.carried_out.get(&key).is_some_and(|at| *at >= given_ns);
             let is_its = word::generation(view.stake.word) == Some(generation);
             // A lease that came meanwhile covers them.
-            let is_covered = leases(view.stake.word) > 0 && view.stake.word & ZOMBIE == 0;
+            let is_covered =
+                !orphaned && leases(view.stake.word) > 0 && view.stake.word & ZOMBIE == 0;
             let is_over = is_covered || pins(view.stake.word) == 0;
             if given_ns <= self.since_ns || is_done || !is_its || is_over {
                 continue;
@@ -123,7 +125,7 @@ pub struct Outstanding {
 
 #[cfg(test)]
 mod tests {
-    use lease_trace_common::stake::PIN;
+    use lease_trace_common::stake::{LEASE, PIN};
 
     use super::*;
     use crate::fixtures;
@@ -139,6 +141,7 @@ mod tests {
             given_ns,
             generation: GENERATION,
             action: Action::Kill as u32,
+            orphaned: false,
         };
         assert_eq!(Order::unpacked(order.packed()), order);
         view.stake.ordered = order.packed();
@@ -156,6 +159,19 @@ mod tests {
         };
         assert!(requests(&orders, &[ordered(4 * MS, 1)], LATER).is_empty());
         assert!(requests(&orders, &[ordered(8 * MS, 0)], LATER).is_empty());
+        // A lease makes it void, unless it is of orphaned pins, which have one.
+        let mut covered = ordered(8 * MS, 1);
+        covered.stake.word += LEASE;
+        assert!(requests(&orders, &[covered], LATER).is_empty());
+        let mut orphaned = ordered(8 * MS, 1);
+        orphaned.stake.word += LEASE;
+        let order = Order::unpacked(orphaned.stake.ordered);
+        orphaned.stake.ordered = Order {
+            orphaned: true,
+            ..order
+        }
+        .packed();
+        assert_eq!(requests(&orders, &[orphaned], LATER).len(), 1);
         // That of another stake, whose memory this one has.
         let mut other = ordered(8 * MS, 1);
         other.stake.word = word::fresh(GENERATION + 1) + PIN;

@@ -309,13 +309,14 @@ impl Sweep {
         let has_rules = tracer.rules()? > 0;
         let certain =
             session.orphans(&stakes, &leased, &holders, has_rules, || tracer.everybody())?;
+        let taken = begun.elapsed();
         let share = if has_rules {
-            tracer.judge_orphans(&certain);
+            tracer.judge_orphans(certain);
             Self::SHARE_WITH_RULES
         } else {
             Self::SHARE
         };
-        self.next = begun + begun.elapsed() * share;
+        self.next = begun + taken * share;
         Ok(())
     }
 }

@@ -137,7 +137,7 @@ fn what_is_held_for_its_pins_is_no_orphan() {
 #[test]
 fn rules_apply_once_and_only_if_each_reference_is_known() {
     let mut orphans = Orphans::default();
-    let word = word::fresh(5) + BOTH;
+    let word = lease_trace_common::word::fresh(5) + BOTH;
     let mut asked = Vec::new();
     for (walk, is_in_full) in (1..).zip([false, false, true, true, true, true, true, true]) {
         let found = changes(&mut orphans, word, &[CHILD], is_in_full, true);
@@ -146,5 +146,28 @@ fn rules_apply_once_and_only_if_each_reference_is_known() {
         }
     }
     // Told by the second walk, and asked again for by the fourth, not the third.
-    assert_eq!(asked, [(4, vec![(StakeKey::new(OWNER, INODE), 5)])]);
+    assert_eq!(asked, [(4, vec![(StakeKey::new(OWNER, INODE), word)])]);
+}
+
+#[test]
+fn no_rule_applies_to_whom_the_leases_of_others_covered() {
+    let mut orphans = Orphans::default();
+    let mut view = stake_of(BOTH + lease_trace_common::word::fresh(5));
+    view.stake.inherited = 1;
+    let holders = [holder(CHILD)];
+    let all = || {
+        Ok::<_, Infallible>(Everybody {
+            holders: holders.to_vec(),
+            in_full: [THE_LEASE].into(),
+        })
+    };
+    let stakes = [view];
+    let mut told = 0;
+    for _ in 0..8 {
+        let changes = orphans.update(&stakes, &leased(), &holders, 7, true, all);
+        let changes = changes.expect("nothing fails");
+        told += changes.told.len();
+        assert_eq!(changes.certain, []);
+    }
+    assert_eq!(told, 1);
 }

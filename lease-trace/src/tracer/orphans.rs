@@ -14,6 +14,8 @@ use super::{bpffs, object::Object, of_directory, pinned, walk};
 use crate::kernel::{bpf, iter, undisturbed::Undisturbed};
 
 const MAP: &str = "ORPHANS";
+/// Judged by one read: the map has room for more.
+const AT_ONCE: usize = 16;
 const FILE: bpffs::File = ("orphans", "judge_orphans", MAP);
 
 /// Makes the file; why there is none if that cannot be.
@@ -38,21 +40,25 @@ impl Judge {
         })
     }
 
-    /// Has these stakes judged, if their words still have these generations. What it comes to is notified.
+    /// Has these stakes judged, if their words have these generations and leases still. What it comes to is notified.
     ///
     /// # Errors
-    /// If there is no room for so many, or the file cannot be read.
+    /// If the map cannot be written, or the file not be read.
     pub fn judge(&mut self, stakes: &[(StakeKey, u64)]) -> io::Result<()> {
-        let _undisturbed = Undisturbed::claim();
-        let mut judged = Ok(());
-        for (key, generation) in stakes {
-            let added = self.stakes.insert(key, generation, 0);
-            judged = judged.and(added.map_err(io::Error::other));
+        stakes
+            .chunks(AT_ONCE)
+            .try_for_each(|some| self.judge_some(some))
+    }
+
+    fn judge_some(&mut self, stakes: &[(StakeKey, u64)]) -> io::Result<()> {
+        for (key, word) in stakes {
+            let _undisturbed = Undisturbed::claim();
+            self.stakes.insert(key, word, 0).map_err(io::Error::other)?;
         }
-        let walk: io::Result<File> = iter::begin(self.link.as_fd()).map(File::from);
-        let judged = judged.and(walk.and_then(walk::read_all).map(drop));
+        let walk: File = iter::begin(self.link.as_fd())?.into();
+        let judged = walk::read_all(walk).map(drop);
         for (key, _) in stakes {
-            // One that found no room is not there.
+            let _undisturbed = Undisturbed::claim();
             _ = self.stakes.remove(key);
         }
         judged

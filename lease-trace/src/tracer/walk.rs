@@ -132,13 +132,12 @@ impl Walker {
     }
 }
 
-/// Leases whose files have as many references as were found, and had at each of them.
+/// Leases whose files have as many references as were found, and had at each of them. What tasks share is one.
 fn known_in_full(found: &[Found]) -> HashSet<u64> {
     let mut leases: HashMap<u64, (u64, HashSet<u64>)> = HashMap::new();
-    // 6.1 goes through the table that threads share once for each of them.
     let mut seen = HashSet::new();
     for one in found.iter().filter(|one| one.lease != 0) {
-        if one.fd == MAPPING || seen.insert((one.tgid, one.fd, one.file)) {
+        if seen.insert((one.table, one.fd, one.start, one.file)) {
             let (known, had) = leases.entry(one.lease).or_default();
             *known += 1;
             had.insert(one.references);

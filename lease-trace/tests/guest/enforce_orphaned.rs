@@ -30,14 +30,14 @@ fn parent_and_child(scratch: &Scratch, name: &str) -> (Actor, Subject, i64) {
     (parent, file, child)
 }
 
-/// Nothing was done to him, and he was told of.
-fn is_told_only(monitor: &Monitor, parent: &Actor) {
-    monitor.expect_of("orphaned-pin", parent.pid());
+/// Nothing was done to this process, which is the actor's or a child's, and it was told of.
+fn is_told_only(monitor: &Monitor, actor: &Actor, pid: i64) {
+    monitor.expect_of("orphaned-pin", pid);
     // Longer than it takes to find out more.
-    parent.ok("sleep 3000");
+    actor.ok("sleep 3000");
     monitor.barrier();
     for event in ["killed", "would-kill", "failed", "spared"] {
-        monitor.none_for(parent.pid(), event);
+        monitor.none_for(pid, event);
     }
 }
 
@@ -105,7 +105,7 @@ fn nobody_is_judged_by_what_a_walk_does_not_find() {
         let (parent, _, _) = parent_and_child(&scratch, name);
         parent.all(keep);
         parent.ok("close f");
-        is_told_only(&monitor, &parent);
+        is_told_only(&monitor, &parent, parent.pid());
         // When the parent ends its child is the one who lets go.
         let hits = enforcement.hits("r");
         assert!(hits.get("killed-by-monitor").is_none(), "{hits}");
@@ -121,5 +121,30 @@ fn a_rule_about_calls_is_not_about_it() {
     let monitor = enforcement.monitor();
     let (parent, _, _) = parent_and_child(&scratch, "f");
     parent.ok("close f");
-    is_told_only(&monitor, &parent);
+    is_told_only(&monitor, &parent, parent.pid());
+}
+
+/// Who had no lease of his own, but only what was sent or left to him, may drop that: his pins were never his lease's.
+#[test]
+fn what_others_have_leased_may_be_dropped() {
+    let scratch = Scratch::new();
+    let enforcement = Enforcement::start(&policy(&scratch, "enforce", "action = \"kill\""));
+    let monitor = enforcement.monitor();
+    let parent = Actor::start();
+    open_lease_and_pin(&parent, &scratch.file("f"));
+    let child = parent.fork("child");
+    parent.all(&[
+        "child: uring own",
+        "child: register-buffers own m",
+        "child: munmap m",
+        "child: close ring",
+        "child: close f",
+    ]);
+    is_told_only(&monitor, &parent, child);
+    parent.all(&[
+        "child: unregister-buffers own",
+        "unregister-buffers ring",
+        "setlease f u",
+    ]);
+    assert_eq!(enforcement.hits("r"), json!({}));
 }

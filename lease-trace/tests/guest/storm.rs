@@ -97,7 +97,7 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
 fn the_books_are_right_when_all_is_quiet() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let pinned = Pinned::now();
-    let monitor = Monitor::start();
+    let monitor = Monitor::of_storm();
     let is_over = AtomicBool::new(false);
     let mut found = thread::scope(|scope| {
         scope.spawn(|| {
