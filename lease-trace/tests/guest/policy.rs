@@ -29,7 +29,7 @@ fn what_can_be_denied_is_what_doctor_says() {
     let leftovers = Leftovers::before();
     let doctor = Tool::run(&["doctor", "-J"]).exits(0).json();
     let rows = doctor["enforcement"].as_array().expect("a table");
-    assert_eq!(rows.len(), 12, "{doctor}");
+    assert_eq!(rows.len(), 13, "{doctor}");
     for row in rows {
         let way = row["way"].as_str().expect("a word");
         match row["deny"]["can"].as_str() {
