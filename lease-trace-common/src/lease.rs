@@ -184,7 +184,7 @@ pub struct Lease {
     pub missing_ms: u32,
     /// In whose share it is, see [`crate::share`].
     pub user: u32,
-    /// Below the path of which rules its file was when it was set, see [`crate::policy::Below`].
+    /// Below the path of which rules its file was when it was set, see [`crate::below::Below`].
     pub below: u64,
     pub info: LeaseInfo,
     /// The process that set it.

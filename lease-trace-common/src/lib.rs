@@ -9,6 +9,7 @@
 extern crate std;
 
 pub mod batch;
+pub mod below;
 pub mod books;
 pub mod call;
 pub mod cause;

@@ -103,7 +103,7 @@ pub struct Stake {
     pub user: u64,
     /// How many of the leases others have set: they cover the pins, and count no longer than these.
     pub inherited: u64,
-    /// Below the path of which rules the file was, see [`crate::policy::Below`].
+    /// Below the path of which rules the file was, see [`crate::below::Below`].
     pub below: u64,
     /// The newest lease, or the one that ended last.
     pub lease: LeaseInfo,
@@ -143,7 +143,8 @@ impl Order {
 
     const ORPHANED: u64 = 1 << 7;
 
-    /// In one word: the action in the lowest byte, with a bit that says whether they are orphaned, the generation in the 14 bits above it, the time above these.
+    /// In one word: the action in the lowest byte, with a bit that says whether they are orphaned, the generation in
+    /// the 14 bits above it, the time above these.
     #[inline(always)]
     pub const fn packed(self) -> u64 {
         self.given_ns >> Self::GRAIN << 22

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use lease_trace_common::{
+    below::Below,
     cause::Cause,
     lease::{F_RDLCK, F_WRLCK, Kind},
     policy::{
-        ANY_CAUSE, Action, BANKS, Below, DENIABLE, HITS, Header, OWN_BREAK, ROWS, RULES, Rule,
-        RuleFacts, USUAL_CAUSES, cause_bit, hit, kind_bit, mode_bit, on,
+        ANY_CAUSE, Action, BANKS, DENIABLE, HITS, Header, OWN_BREAK, ROWS, RULES, Rule, RuleFacts,
+        USUAL_CAUSES, cause_bit, hit, kind_bit, mode_bit, on,
     },
     verdict::Outcome,
 };

@@ -81,7 +81,7 @@ impl Lapses {
     pub fn run(&mut self, tracer: &mut Tracer) {
         let begun = Instant::now();
         if begun >= self.0.next {
-            let is_whole = tracer.end_lapsed(Pace::AT_ONCE);
+            let is_whole = tracer.upkeep().end_lapsed(Pace::AT_ONCE);
             self.0.stepped(begun, is_whole);
         }
     }

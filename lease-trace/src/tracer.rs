@@ -40,6 +40,7 @@ mod self_test;
 mod set_up;
 pub mod snapshot;
 pub mod survey;
+mod upkeep;
 pub mod wakeup;
 mod walk;
 
@@ -67,20 +68,18 @@ use self::{
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
-    lapsed::Lister,
-    left_over::LeftOver,
     logs::Logs,
     maps::{Counts, Maps},
     notifications::Notifications,
     object::Purpose,
-    orphans::Judge,
     own_maps::OwnMaps,
-    proof::{Look, Prover},
+    proof::Look,
     raw::Link,
     set_up::{Links, SetUp},
+    upkeep::Upkeep,
     walk::Walker,
 };
-use crate::kernel::{host::Obstacle, limits};
+use crate::kernel::host::Obstacle;
 
 /// Which hooks to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,10 +137,7 @@ pub struct Tracer {
     walker: Walker,
     hooks: Hooks,
     logs: Logs,
-    prover: Option<Prover>,
-    listers: Vec<Lister>,
-    left_over: Option<LeftOver>,
-    judge: Option<Judge>,
+    upkeep: Upkeep,
     keeper: Keeper,
 }
 
@@ -207,10 +203,7 @@ impl Tracer {
             walker,
             logs: Logs::of(&hooks),
             hooks,
-            prover: Prover::open(),
-            listers: Lister::open_all(),
-            left_over: LeftOver::open(),
-            judge: Judge::open(),
+            upkeep: Upkeep::open(),
             keeper: Keeper::Own(directory, denials, links),
         })
     }
@@ -235,10 +228,7 @@ impl Tracer {
             walker: pinned::walker()?,
             logs: Logs::of(&hooks),
             hooks,
-            prover: Prover::open(),
-            listers: Lister::open_all(),
-            left_over: LeftOver::open(),
-            judge: Judge::open(),
+            upkeep: Upkeep::open(),
             keeper: Keeper::InPlace(claim),
         })
     }
@@ -289,56 +279,23 @@ impl Tracer {
         Ok(*self.maps.totals()?.pinned != 0)
     }
 
-    /// Lets leases and calls end whose end no hook saw, each for this long, and takes out what else is left of threads;
-    /// whether all were looked at. What keeps it from that is told once.
-    pub fn end_lapsed(&mut self, limit: Duration) -> bool {
-        let mut is_whole = true;
-        if let Some(Err(error)) = self.left_over.as_mut().map(LeftOver::remove) {
-            log::warn!("what a missed hook left of threads is kept from now on: {error}");
-            self.left_over = None;
-        }
-        self.listers.retain_mut(|lister| match lister.look(limit) {
-            Ok(whole) => {
-                is_whole &= whole;
-                true
-            }
-            Err(error) => {
-                log::warn!("{} from now on: {error}", lister.loss());
-                false
-            }
-        });
-        is_whole
+    /// What is looked at again and again.
+    pub const fn upkeep(&mut self) -> &mut Upkeep {
+        &mut self.upkeep
     }
 
-    /// Has these stakes, whose pins are orphaned, judged by the rules in force. What keeps it from that is told once.
-    pub fn judge_orphans(&mut self, mut stakes: Vec<(StakeKey, u64)>) {
-        // The pins of a process that has ended are nobody's breach.
-        stakes.retain(|(key, _)| limits::has_thread(key.tgid));
-        if stakes.is_empty() {
-            return;
-        }
-        if let Some(Err(error)) = self.judge.as_mut().map(|judge| judge.judge(&stakes)) {
-            log::warn!("no rule is applied to orphaned pins from now on: {error}");
-            self.judge = None;
-        }
-    }
-
-    /// Holds the books against the page caches for this long; nothing where that cannot be. What keeps it from
-    /// that is told once.
+    /// Holds the books against the page caches, see [`Upkeep::prove`].
     pub fn prove(&mut self, limit: Duration) -> Option<Look> {
-        let prover = self.prover.as_mut().filter(|prover| prover.is_in_place())?;
-        let look = prover.look(&self.maps, limit);
-        look.inspect_err(|error| {
-            log::warn!("counts that a missed hook left wrong stay wrong from now on: {error}");
-            self.prover = None;
-        })
-        .ok()
+        self.upkeep.prove(&self.maps, limit)
     }
 
     /// Files that had fewer pins than are counted, in the last whole look at all of them.
     pub fn doubtful(&self) -> Result<usize, Error> {
-        let doubtful = self.prover.as_ref().map_or(0, Prover::doubtful);
-        Ok(if self.has_pins()? { doubtful } else { 0 })
+        Ok(if self.has_pins()? {
+            self.upkeep.doubtful()
+        } else {
+            0
+        })
     }
 
     /// Whether this is the enforcement in place, which was there before and stays.

@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::policy::{Below, Header};
+use lease_trace_common::{below::Below, policy::Header};
 
 use crate::{
     bpf::loops,

@@ -8,10 +8,11 @@ use core::ffi::c_void;
 
 use lease_trace_common::{
     STACK_LEN,
+    below::Below,
     cause::Cause,
     policy::{
-        ANY_CAUSE, Below, Header, OTHER_CONSUMER, OWN_BREAK, TEXT_RANGES as TEXT_RANGES_LEN,
-        cause_bit, index, kind_bit, mode_bit,
+        ANY_CAUSE, Header, OTHER_CONSUMER, OWN_BREAK, TEXT_RANGES as TEXT_RANGES_LEN, cause_bit,
+        index, kind_bit, mode_bit,
     },
     stake::Stake,
 };
@@ -32,8 +33,9 @@ const MAX_COMPONENTS: u32 = 128;
 /// Steps of a binary search through `TEXT_RANGES`.
 const HALVINGS: u32 = TEXT_RANGES_LEN.ilog2() + 1;
 
-/// The first rule that matches the stake of a note, of those that are carried out or of those that are not. A global function: verified once, not once for each call. The
-/// note is in the map, since the stack has no room for it beside the walks that follow.
+/// The first rule that matches the stake of a note, of those that are carried out or of those that are not. A global
+/// function: verified once, not once for each call. The note is in the map, since the stack has no room for it beside
+/// the walks that follow.
 #[inline(always)]
 pub fn find(note: u64, audits: u64) -> Option<Match> {
     match policy_find(note, audits) as u64 {

@@ -240,7 +240,7 @@ impl StakeRef {
         unsafe { (*self.record).ordered = order.packed() };
     }
 
-    /// Notes below the path of which rules the file was, a [`lease_trace_common::policy::Below`].
+    /// Notes below the path of which rules the file was, a [`lease_trace_common::below::Below`].
     #[inline(always)]
     pub fn is_below(self, below: u64) {
         // SAFETY: a map value, written as a whole word.

@@ -4,10 +4,11 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
+    below::Below,
     count::Count,
     event::EventKind,
     lease::Lease,
-    policy::{Below, on},
+    policy::on,
     stake::{Inode, Task, leases},
     word::Change,
 };

@@ -311,7 +311,7 @@ impl Sweep {
             session.orphans(&stakes, &leased, &holders, has_rules, || tracer.everybody())?;
         let taken = begun.elapsed();
         let share = if has_rules {
-            tracer.judge_orphans(certain);
+            tracer.upkeep().judge_orphans(certain);
             Self::SHARE_WITH_RULES
         } else {
             Self::SHARE
