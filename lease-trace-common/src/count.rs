@@ -149,7 +149,9 @@ impl Count {
             Self::LostPages => Some("pinned pages could not be read"),
             Self::Excess => Some("pin references were dropped that had not been counted"),
             Self::Unattributed => Some("pin releases could not be credited to one owner"),
-            Self::LostCovers => Some("inherited leases found no room in the COVERS map"),
+            Self::LostCovers => Some(
+                "inherited leases found no room in the COVERS map, or ended just as they were counted",
+            ),
             Self::LostHooks => Some("hooks were missed while their program ran on that CPU"),
             Self::Joined => {
                 Some("leases or pins joined what an ended process of the same pid left")

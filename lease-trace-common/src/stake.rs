@@ -95,8 +95,6 @@ pub struct Stake {
     pub file: u64,
     /// 1: the monitor was asked to hold the file; a [`crate::tagged`] count.
     pub held: u64,
-    /// 1: that its pins are bare has been told, and neither their end nor a zombie.
-    pub bare: u64,
     /// When the monitor was asked last to signal the owner, see [`Order`]; 0: never.
     pub ordered: u64,
     /// In whose share it is, see [`crate::share`].
@@ -307,7 +305,7 @@ const _: () = assert!(size_of::<StakeKey>() == 16);
 const _: () = assert!(size_of::<Task>() == 32);
 const _: () = assert!(
     size_of::<Stake>()
-        == 17 * 8
+        == 16 * 8
             + 3 * size_of::<Task>()
             + size_of::<Context>()
             + size_of::<LeaseInfo>()

@@ -3,10 +3,10 @@
 //! and nobody else makes the same.
 //!
 //! ```text
-//!  63        35  34      33    32    30  29        16  15       0
-//! +------------+--------+------+--------+------------+----------+
-//! |    pins    | zombie | live | guards | generation |  leases  |
-//! +------------+--------+------+--------+------------+----------+
+//!  63        35  34      33    32    31    29  28        16  15       0
+//! +------------+--------+------+------+--------+------------+----------+
+//! |    pins    | zombie | bare | live | guards | generation |  leases  |
+//! +------------+--------+------+------+--------+------------+----------+
 //! ```
 //!
 //! The generation says which record the word is of: the memory of a deleted record is used again at once,
@@ -15,8 +15,8 @@
 //! it is made, its last generation after it.
 //!
 //! A change that others are to be told of leaves a guard, until [`told`] takes it away: the record stays, so
-//! that there is something to tell. And of a zombie that is just being told of, the rest is told by
-//! whoever tells of the zombie; so the one comes before the other, whichever processor is faster.
+//! that there is something to tell. The end of a zombie, or of bare pins, is told by whoever takes the last guard
+//! away; so what begins is told before what ends, whichever processor is faster.
 //!
 //! The functions here are the only ones that change such words. Each either makes its whole change or none,
 //! and says what it did in a [`Change`].
@@ -124,17 +124,21 @@ pub trait Word: Copy {
 pub const LEASE: u64 = 1;
 const LEASES: u64 = 0xffff;
 const GENERATION_SHIFT: u32 = 16;
-/// The most that a generation is: what the other fields leave of 64 bits. A pointer would have to be kept while 16,384
+/// The most that a generation is: what the other fields leave of 64 bits. A pointer would have to be kept while 8,192
 /// records had the same memory, one after the other, to be taken for that of the last.
-pub const MOST_GENERATION: u64 = 0x3fff;
+pub const MOST_GENERATION: u64 = 0x1fff;
 const GENERATION: u64 = MOST_GENERATION << GENERATION_SHIFT;
 /// A processor is about to tell of a change.
-const GUARD: u64 = 1 << 30;
+const GUARD: u64 = 1 << 29;
 const GUARDS: u64 = 7 * GUARD;
 /// There is a record that the word is of.
-pub const LIVE: u64 = 1 << 33;
+pub const LIVE: u64 = 1 << 32;
+/// The first pins came without a lease, and their end has not been told yet; not of a zombie.
+pub const BARE: u64 = 1 << 33;
 /// The last lease went while pins remained, and they have not all gone yet.
 pub const ZOMBIE: u64 = 1 << 34;
+/// What is told when it begins, and when it ends.
+const TOLD: u64 = ZOMBIE | BARE;
 /// One pin reference in a word.
 pub const PIN: u64 = 1 << PIN_SHIFT;
 const PIN_SHIFT: u32 = 35;
@@ -205,8 +209,6 @@ impl Change {
     pub const FIRST: u64 = 1 << 34;
     /// The last pin went.
     pub const LAST: u64 = 1 << 35;
-    /// With it a zombie ended: its last pin was dropped.
-    pub const AT_REST: u64 = 1 << 36;
     /// The last lease went, and pins are left: a breach. The count is what is left.
     pub const BREACH: u64 = 1 << 37;
     /// It was none before: the breach made a zombie.
@@ -223,6 +225,15 @@ impl Change {
     pub const LEASED: u64 = 1 << 43;
     /// There is something to tell, and a guard until [`told`].
     pub const GUARDED: u64 = 1 << 44;
+    /// With it bare pins ended: the last was dropped, or they are a zombie's.
+    pub const BARE_END: u64 = BARE << Self::ENDS;
+    /// With it a zombie ended: its last pin was dropped.
+    pub const AT_REST: u64 = ZOMBIE << Self::ENDS;
+    /// The first pins, and they are bare; the end of those before them, if they were, has been told.
+    pub const BARE: u64 = 1 << 47;
+
+    /// From what a word says to its end.
+    const ENDS: u32 = 12;
 
     /// Whether it has this bit.
     #[inline(always)]
@@ -258,7 +269,7 @@ impl Change {
                 + (after & !before) * Self::FIRST
                 + (before & !after) * Self::LAST
                 + (old & ZOMBIE) / ZOMBIE * Self::WAS_ZOMBIE
-                + (old & !new & ZOMBIE) / ZOMBIE * Self::AT_REST
+                + ((old & !new & TOLD) << Self::ENDS)
                 + leased * Self::LEASED
                 + (both_after & !both_before) * Self::COVERED
                 + (both_before & !both_after) * Self::UNCOVERED,
@@ -285,7 +296,7 @@ pub fn pin_inode<W: Word>(word: W, generation: u64, n: u64) -> Change {
 }
 
 #[inline(always)]
-fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
+fn add<W: Word>(word: W, generation: u64, n: u64, guards: u64) -> Change {
     let mut left = W::TRIES;
     loop {
         let old = word.load();
@@ -295,11 +306,18 @@ fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
         if n > MOST_PINS || pins(old) > MOST_PINS - n {
             return Change(Change::FULL);
         }
-        let guard = guard * (1 - is_some(word, pins(old)));
-        let new = old + n * PIN + guard;
+        let first = 1 - is_some(word, pins(old));
+        let guard = guards * first;
+        // Of a word without guards nobody is told.
+        let bare = if guards == 0 {
+            0
+        } else {
+            first & !is_some(word, old & (LEASES | BARE))
+        };
+        let new = (old + n * PIN + guard) | (bare * BARE);
         let has_room = (old & GUARDS) + guard <= GUARDS;
         if has_room && word.swap_if(old, new) {
-            return Change::between(word, old, new, n);
+            return Change(Change::between(word, old, new, n).0 + bare * Change::BARE);
         }
         if !again(&mut left) {
             return Change(BUSY);
@@ -308,8 +326,8 @@ fn add<W: Word>(word: W, generation: u64, n: u64, guard: u64) -> Change {
 }
 
 /// Takes `n` pins out of the word of a stake, or as many as there are. With the last of them a zombie is
-/// at rest, unless somebody is just telling of it: then [`told`] says so. The count is how many were
-/// taken.
+/// at rest, and bare pins end, unless somebody is just telling of the stake: then [`told`] says so. The count is how
+/// many were taken.
 #[inline(always)]
 pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
     let mut left = W::TRIES;
@@ -325,7 +343,7 @@ pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
         let taken = if n < had { n } else { had };
         let last = 1 - is_some(word, had - taken);
         let rest = last & !is_some(word, old & GUARDS);
-        let new = ((old - taken * PIN) & !(rest * ZOMBIE)) + last * GUARD;
+        let new = ((old - taken * PIN) & !(rest * TOLD)) + last * GUARD;
         let has_room = (old & GUARDS) + last * GUARD <= GUARDS;
         if has_room && word.swap_if(old, new) {
             return Change::between(word, old, new, taken);
@@ -336,8 +354,8 @@ pub fn unpin<W: Word>(word: W, generation: u64, n: u64) -> Change {
     }
 }
 
-/// Whoever made a change with [`Change::GUARDED`] has told of it. If meanwhile the last pin of a zombie
-/// went, the rest is to be told, too, and this called again.
+/// Whoever made a change with [`Change::GUARDED`] has told of it. If meanwhile the last pin of a zombie, or of bare
+/// pins, went, that is to be told, too, and this called again.
 #[inline(always)]
 pub fn told<W: Word>(word: W, generation: u64) -> Change {
     let mut left = W::TRIES;
@@ -346,15 +364,11 @@ pub fn told<W: Word>(word: W, generation: u64) -> Change {
         if !is_of(old, generation) {
             return Change(Change::GONE);
         }
-        let is_at_rest = old & GUARDS == GUARD && pins(old) == 0 && old & ZOMBIE != 0;
-        let new = if is_at_rest {
-            old & !ZOMBIE
-        } else {
-            old - GUARD
-        };
+        let is_over = old & GUARDS == GUARD && pins(old) == 0 && old & TOLD != 0;
+        let new = if is_over { old & !TOLD } else { old - GUARD };
         if word.swap_if(old, new) {
-            return if is_at_rest {
-                Change(Change::AT_REST | Change::GUARDED)
+            return if is_over {
+                Change((old & TOLD) << Change::ENDS | Change::GUARDED)
             } else {
                 Change(0)
             };
@@ -395,8 +409,49 @@ pub fn unlease<W: Word>(word: W) -> Change {
     Change::between(word, old, old - LEASE, 0)
 }
 
+/// The same of a lease that another process has set, if there are no pins: it covers nothing.
+/// [`Change::NO_LEASE`]: there are, and it is left.
+#[inline(always)]
+pub fn unlease_unpinned<W: Word>(word: W, generation: u64) -> Change {
+    let mut left = W::TRIES;
+    loop {
+        let old = word.load();
+        if !is_of(old, generation) {
+            return Change(Change::GONE);
+        }
+        if pins(old) > 0 || leases(old) == 0 {
+            return Change(Change::NO_LEASE);
+        }
+        if word.swap_if(old, old - LEASE) {
+            return Change(0);
+        }
+        if !again(&mut left) {
+            return Change(BUSY);
+        }
+    }
+}
+
+/// Pins that came as bare ones are none, and nobody was told so: a lease covers them that was not known. The caller
+/// has left a guard.
+#[inline(always)]
+pub fn never_bare<W: Word>(word: W, generation: u64) -> Change {
+    let mut left = W::TRIES;
+    loop {
+        let old = word.load();
+        if !is_of(old, generation) {
+            return Change(Change::GONE);
+        }
+        if old & BARE == 0 || word.swap_if(old, old & !BARE) {
+            return Change(0);
+        }
+        if !again(&mut left) {
+            return Change(BUSY);
+        }
+    }
+}
+
 /// A lease ended: takes it out. If it was the last and pins are left, this is a breach, and the word
-/// is that of a zombie.
+/// is that of a zombie; if they came as bare ones, that ends with it.
 #[inline(always)]
 pub fn lease_end<W: Word>(word: W, generation: u64) -> Change {
     let mut left = W::TRIES;
@@ -410,7 +465,7 @@ pub fn lease_end<W: Word>(word: W, generation: u64) -> Change {
         }
         let left_over = old - LEASE;
         let breach = is_some(word, pins(left_over)) & !is_some(word, leases(left_over));
-        let new = (left_over | (breach * ZOMBIE)) + breach * GUARD;
+        let new = ((left_over | (breach * ZOMBIE)) & !(breach * BARE)) + breach * GUARD;
         let has_room = (old & GUARDS) + breach * GUARD <= GUARDS;
         if has_room && word.swap_if(old, new) {
             let of_breach = Change::BREACH + pins(new) + (!old & ZOMBIE) / ZOMBIE * Change::ZOMBIE;

@@ -39,6 +39,8 @@ enum Step {
     UnpinUnseen(u32, u64),
     UnpinShort(u64),
     Lease(u32),
+    /// The second process comes to hold the leased files of the first.
+    Share(u32, u32),
     /// All pins of the process have gone: no breach.
     EndClean(u32),
     /// Some have not.
@@ -46,7 +48,9 @@ enum Step {
     /// Somebody else may be faster.
     EndEither(u32),
 }
-use Step::{EndBreach, EndClean, EndEither, Lease, Pin, PinShort, Unpin, UnpinShort, UnpinUnseen};
+use Step::{
+    EndBreach, EndClean, EndEither, Lease, Pin, PinShort, Share, Unpin, UnpinShort, UnpinUnseen,
+};
 
 fn run(memory: &Memory, step: Step) {
     match step {
@@ -55,6 +59,7 @@ fn run(memory: &Memory, step: Step) {
         Unpin(tgid, n) => memory.unpin(n, Some(tgid)),
         UnpinUnseen(_, n) | UnpinShort(n) => memory.unpin(n, None),
         Lease(tgid) => memory.lease(tgid),
+        Share(setter, heir) => memory.share(setter, heir),
         EndClean(tgid) => assert!(!memory.end_lease(tgid), "a breach that was none"),
         EndBreach(tgid) => assert!(memory.end_lease(tgid), "a breach that was not seen"),
         EndEither(tgid) => _ = memory.end_lease(tgid),
@@ -72,6 +77,7 @@ fn held(steps: impl Iterator<Item = Step>) -> ([u64; 3], [u64; 2]) {
             PinShort(n) => pins[2] += n,
             UnpinShort(n) => pins[2] -= n,
             Lease(tgid) => leases[of(tgid)] += 1,
+            Share(..) => {}
             EndClean(tgid) | EndBreach(tgid) | EndEither(tgid) => leases[of(tgid)] -= 1,
         }
     }
@@ -131,12 +137,36 @@ fn judge(memory: &Memory, pins: [u64; 3], leases: [u64; 2]) {
         of_stakes + unowned,
         "pins of stakes and of nobody"
     );
-    let of_stakes: u64 = stakes.iter().map(|(_, word)| word::leases(*word)).sum();
+    let own = |(tgid, word): &(u32, u64)| word::leases(*word) - memory.covers_of(*tgid);
     assert_eq!(
-        [word::leases(word), of_stakes],
+        [word::leases(word), stakes.iter().map(own).sum()],
         [counted; 2],
         "leases that are counted"
     );
+    for (tgid, word) in &stakes {
+        let covers = memory.covers_of(*tgid);
+        assert!(
+            covers == 0 || word::pins(*word) > 0,
+            "a cover of no pins of {tgid}"
+        );
+        assert!(
+            word::pins(*word) == 0
+                || covers == memory.held_by(*tgid)
+                || memory.lost_covers.load(SeqCst) > 0,
+            "pins of {tgid} that each lease he holds covers"
+        );
+    }
+    let bare = stakes.iter().filter(|(_, word)| word & word::BARE != 0);
+    let with_ends = memory.bare_ends.load(SeqCst) + bare.count() as u64;
+    let told = memory.bare.load(SeqCst);
+    assert!(
+        with_ends <= told,
+        "an end of bare pins of which nobody was told"
+    );
+    // That they are a zombie's ends them, too.
+    if memory.breaches.load(SeqCst) == 0 {
+        assert_eq!(with_ends, told, "bare pins whose end was not told");
+    }
     let with_pins: Vec<_> = stakes
         .iter()
         .filter(|(_, word)| word::pins(*word) > 0)
@@ -158,7 +188,7 @@ fn judge(memory: &Memory, pins: [u64; 3], leases: [u64; 2]) {
 
 /// Does `first`, then lets the threads go; holds the books against what is held; lets go of the rest one
 /// by one, and holds them against nothing.
-fn once(first: &[Step], threads: &[&'static [Step]]) {
+fn once(first: &[Step], threads: &[&'static [Step]]) -> Arc<Memory> {
     let memory = Arc::new(Memory::new());
     for step in first {
         run(&memory, *step);
@@ -188,6 +218,7 @@ fn once(first: &[Step], threads: &[&'static [Step]]) {
         0,
         "zombies that are not at rest"
     );
+    memory
 }
 
 /// What one owner drops while another's transfer is under way is his own.
@@ -220,7 +251,9 @@ fn orders() -> usize {
 const INTERRUPTED: usize = 1;
 
 fn check(first: &'static [Step], threads: &'static [&'static [Step]]) {
-    check_all(move || once(first, threads));
+    check_all(move || {
+        once(first, threads);
+    });
 }
 
 fn check_all(program: impl Fn() + Copy + Send + Sync + 'static) {
@@ -351,6 +384,44 @@ fn three_threads_and_idle_leases() {
     check(
         &[Lease(P)],
         &[&[EndEither(P)], &[Pin(P, 1), Unpin(P, 1)], &[Lease(P)]],
+    );
+}
+
+/// While one process drops its last pin another thread of it takes the next, and a lease of somebody else's covers both.
+#[test]
+fn pins_under_a_lease_of_anothers_are_never_bare() {
+    let threads: [&[&[Step]]; 4] = [
+        &[&[Unpin(Q, 1)], &[Pin(Q, 1)]],
+        &[&[Unpin(Q, 1), Pin(Q, 1)], &[Pin(Q, 1), Unpin(Q, 1)]],
+        &[&[Unpin(Q, 1)], &[Pin(Q, 1)], &[Pin(Q, 1)]],
+        &[&[Unpin(Q, 1)], &[Pin(Q, 1), Unpin(Q, 1)], &[Pin(Q, 1)]],
+    ];
+    for threads in threads {
+        check_all(move || {
+            let memory = once(&[Share(P, Q), Lease(P), Pin(Q, 1)], threads);
+            assert_eq!(memory.bare.load(SeqCst), 0, "bare pins that a lease covers");
+            assert_eq!(memory.lost_covers.load(SeqCst), 0, "a lease that lasts");
+        });
+    }
+}
+
+/// The same while the lease ends: whoever has pins then is told of.
+#[test]
+fn a_lease_that_ends_leaves_no_pins_of_others_untold() {
+    let program = |threads: &'static [&'static [Step]]| {
+        check_all(move || {
+            let memory = once(&[Share(P, Q), Lease(P), Pin(Q, 2)], threads);
+            let [told, bare, lost] =
+                [&memory.breaches, &memory.bare, &memory.lost_covers].map(|n| n.load(SeqCst));
+            assert!(told + bare + lost > 0, "pins that nobody was told of");
+        });
+    };
+    program(&[&[EndEither(P)], &[Unpin(Q, 1)]]);
+    program(&[&[EndEither(P)], &[Unpin(Q, 2), Pin(Q, 1)]]);
+    program(&[&[EndEither(P)], &[Unpin(Q, 2)], &[Pin(Q, 1)]]);
+    check(
+        &[Share(P, Q), Lease(P), Pin(Q, 2)],
+        &[&[EndEither(P), Lease(P)], &[Unpin(Q, 2)], &[Pin(Q, 1)]],
     );
 }
 

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use lease_trace_common::word::{
-    self, BUSY, Change, LEASE, MOST_GENERATION, MOST_PINS, PIN, Word, ZOMBIE, bury, fresh,
+    self, BARE, BUSY, Change, LEASE, MOST_GENERATION, MOST_PINS, PIN, Word, ZOMBIE, bury, fresh,
     generation, is_last_cover, is_of, leases, pins,
 };
 use proptest::prelude::*;
@@ -95,6 +95,7 @@ struct Model {
     pins: u64,
     leases: u64,
     is_zombie: bool,
+    is_bare: bool,
 }
 
 impl Model {
@@ -105,6 +106,7 @@ impl Model {
             pins: pins(word),
             leases: leases(word),
             is_zombie: word & ZOMBIE != 0,
+            is_bare: word & BARE != 0,
         }
     }
 
@@ -120,6 +122,8 @@ impl Model {
             (Change::LAST, self.pins > 0 && new.pins == 0),
             (Change::WAS_ZOMBIE, self.is_zombie),
             (Change::AT_REST, self.is_zombie && !new.is_zombie),
+            (Change::BARE, !self.is_bare && new.is_bare),
+            (Change::BARE_END, self.is_bare && !new.is_bare),
             (Change::COVERED, !self.has_both() && new.has_both()),
             (Change::UNCOVERED, self.has_both() && !new.has_both()),
             (Change::LEASED, new.leases > 0),
@@ -139,6 +143,7 @@ impl Model {
         }
         match op {
             Op::Pin(n) => {
+                self.is_bare |= self.pins == 0 && self.leases == 0;
                 self.pins += n;
                 old.bits(*self) | n
             }
@@ -147,6 +152,7 @@ impl Model {
                 let taken = n.min(self.pins);
                 self.pins -= taken;
                 self.is_zombie &= self.pins > 0;
+                self.is_bare &= self.pins > 0;
                 old.bits(*self) | taken
             }
             Op::Lease => {
@@ -162,6 +168,7 @@ impl Model {
                 self.leases -= 1;
                 let is_breach = self.leases == 0 && self.pins > 0;
                 self.is_zombie |= is_breach;
+                self.is_bare &= !is_breach;
                 let mut bits = old.bits(*self);
                 if is_breach {
                     bits |= Change::BREACH | self.pins;
@@ -192,7 +199,7 @@ proptest! {
     fn a_word_is_what_the_model_is(first in 0_u64..MOST_GENERATION, ops in prop::collection::vec(op(), 0..80)) {
         let cell = Cell::new(fresh(first));
         let word = Alone(&cell);
-        let mut model = Model { generation: first, is_live: true, pins: 0, leases: 0, is_zombie: false };
+        let mut model = Model { generation: first, is_live: true, pins: 0, leases: 0, is_zombie: false, is_bare: false };
         for op in ops {
             let last_cover = is_last_cover(cell.get());
             match op {
@@ -204,7 +211,7 @@ proptest! {
                 Op::Renew => {
                     let next = (model.generation + 1) & MOST_GENERATION;
                     cell.set(fresh(next));
-                    model = Model { generation: next, is_live: true, pins: 0, leases: 0, is_zombie: false };
+                    model = Model { generation: next, is_live: true, pins: 0, leases: 0, is_zombie: false, is_bare: false };
                 }
                 Op::Late(late) => {
                     let (before, there) = (model.generation.wrapping_sub(1) & MOST_GENERATION, cell.get());
@@ -283,6 +290,9 @@ fn who_is_never_fast_enough_gives_up() {
         word::unpin(word, 3, 1),
         word::lease(word, 3),
         word::lease_end(word, 3),
+        word::told(word, 3),
+        word::unlease_unpinned(Restless(fresh(3) + LEASE), 3),
+        word::never_bare(Restless(fresh(3) | BARE), 3),
     ] {
         assert_eq!(change, Change(BUSY));
         assert!(!change.is_made());
@@ -308,4 +318,43 @@ fn the_rest_is_told_after_the_birth() {
     assert!(!bury(word, 5));
     assert_eq!(word::told(word, 5), Change(0));
     assert!(bury(word, 5));
+}
+
+/// The last bare pin goes, and new ones come, while the first are being told of.
+#[test]
+fn the_end_of_bare_pins_is_told_after_their_beginning() {
+    let cell = Cell::new(fresh(5));
+    let word = Alone(&cell);
+    let first = word::pin(word, 5, 2);
+    assert!(first.is(Change::FIRST) && first.is(Change::BARE));
+    let last = word::unpin(word, 5, 2);
+    assert!(last.is(Change::LAST) && !last.is(Change::BARE_END));
+    let again = word::pin(word, 5, 1);
+    assert!(again.is(Change::FIRST) && !again.is(Change::BARE));
+    for _ in 0..3 {
+        assert_eq!(word::told(word, 5), Change(0));
+    }
+    assert!(word::unpin(word, 5, 1).is(Change::BARE_END));
+    assert_eq!(word::told(word, 5), Change(0));
+    assert!(bury(word, 5));
+}
+
+#[test]
+fn what_is_covered_after_all_is_not_bare() {
+    let cell = Cell::new(fresh(5));
+    let word = Alone(&cell);
+    assert!(word::pin(word, 5, 2).is(Change::BARE));
+    assert!(word::lease(word, 5).is(Change::COVERED));
+    word::never_bare(word, 5);
+    assert!(!word::unpin(word, 5, 2).is(Change::BARE_END));
+}
+
+#[test]
+fn a_cover_with_pins_is_left() {
+    let cell = Cell::new(fresh(5) + PIN + LEASE);
+    let word = Alone(&cell);
+    assert_eq!(word::unlease_unpinned(word, 5), Change(Change::NO_LEASE));
+    word::unpin(word, 5, 1);
+    assert_eq!(word::unlease_unpinned(word, 5), Change(0));
+    assert_eq!(leases(cell.get()), 0);
 }

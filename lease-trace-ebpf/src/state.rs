@@ -9,3 +9,4 @@ pub mod maps;
 pub mod policy;
 pub mod shares;
 pub mod stakes;
+mod words;

@@ -1,11 +1,12 @@
 //! The state layer as the kernel side drives it, over shuttle's atomics: records in slots and in the
 //! elements of a map, which are used again as soon as they are free.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lease_trace_common::{
     batch,
     books::{self, Books, Stake, Term, Words},
+    cover::{self, Covers, Inserted},
     idle::{self, Counting, IDLE},
     tagged,
     word::{self, Change, Word},
@@ -86,15 +87,24 @@ pub struct Memory {
     /// Entries of leases: elements of a map as those above, by key.
     entries: Mutex<(BTreeMap<Key, usize>, Vec<usize>)>,
     counted: Vec<AtomicU64>,
+    /// Which lease each entry is of.
+    numbers: Vec<AtomicU64>,
     leases: AtomicU64,
+    /// Who holds the leased files of whom without having set the leases: setter and heir.
+    heirs: Mutex<BTreeSet<(u32, u32)>>,
+    /// Covers: number of the lease, and heir.
+    covers: Mutex<BTreeSet<(u64, u32)>>,
     /// Inodes with pins, zombies, and releases that found nothing counted.
     pub pinned: AtomicI64,
     pub zombies: AtomicI64,
     /// Ends of leases with pins left, by whomever they were told.
     pub breaches: AtomicU64,
-    /// First pins that no lease covered.
+    /// Bare pins that were told of, and their ends.
     pub bare: AtomicU64,
+    pub bare_ends: AtomicU64,
     pub uncounted: AtomicU64,
+    /// Leases that ended while somebody was being covered who had pins.
+    pub lost_covers: AtomicU64,
 }
 
 impl Memory {
@@ -111,12 +121,17 @@ impl Memory {
             generations: AtomicU64::new(0),
             entries: Mutex::new((BTreeMap::new(), (0..ELEMENTS).collect())),
             counted: (0..ELEMENTS).map(|_| AtomicU64::new(0)).collect(),
+            numbers: (0..ELEMENTS).map(|_| AtomicU64::new(0)).collect(),
             leases: AtomicU64::new(1),
+            heirs: Mutex::default(),
+            covers: Mutex::default(),
             pinned: AtomicI64::new(0),
             zombies: AtomicI64::new(0),
             breaches: AtomicU64::new(0),
             bare: AtomicU64::new(0),
+            bare_ends: AtomicU64::new(0),
             uncounted: AtomicU64::new(0),
+            lost_covers: AtomicU64::new(0),
         }
     }
 
@@ -173,9 +188,17 @@ impl Memory {
             if word::has_nothing(stake.word.load()) {
                 self.count((tgid, 0));
             }
+            inode.cover(stake);
             let change = books::give(inode, stake, n);
             if change.is(Change::FIRST) && !change.is(Change::LEASED) {
-                self.bare.fetch_add(1, SeqCst);
+                // A cover may have been forgotten since it was looked for.
+                inode.cover_pins(stake);
+                let word = stake.word.load();
+                if word::leases(word) > 0 {
+                    word::never_bare(stake.word, stake.generation);
+                } else if change.is(Change::BARE) && word & word::BARE != 0 {
+                    self.bare.fetch_add(1, SeqCst);
+                }
             }
             change
         });
@@ -217,6 +240,7 @@ impl Memory {
             };
             let element = entries.1.pop().expect("an element");
             self.counted[element].store(IDLE | number, SeqCst);
+            self.numbers[element].store(number, SeqCst);
             entries.0.insert(key, element);
             key
         };
@@ -224,6 +248,19 @@ impl Memory {
             self.lease_at_once(key);
         }
         self.count(key);
+        self.spread();
+    }
+
+    /// A lease was set: it covers who has pins and holds its file.
+    fn spread(&self) {
+        let Some(inode) = self.inode() else { return };
+        for (tgid, _) in self.stakes() {
+            if let Some(stake) = inode.stake(tgid)
+                && word::pins(stake.word.load()) > 0
+            {
+                inode.cover_pins(stake);
+            }
+        }
     }
 
     /// Whoever pins does not find it: it is counted whatever its setter has.
@@ -286,6 +323,8 @@ impl Memory {
                 Counting::Again => inode.forget_if_empty(),
                 Counting::Late => {
                     inode.end_lease(stake);
+                    word::unlease(inode.words().word);
+                    inode.forget_if_empty();
                     return;
                 }
             }
@@ -293,8 +332,44 @@ impl Memory {
         panic!("a lease is counted for ever");
     }
 
-    /// Takes the entry of one of its leases out: how it was counted.
-    fn end_entry(&self, tgid: u32) -> u64 {
+    /// The second process comes to hold the leased files of the first.
+    pub fn share(&self, setter: u32, heir: u32) {
+        self.heirs.lock().expect("no panic").insert((setter, heir));
+    }
+
+    fn holds(&self, setter: u32, heir: u32) -> bool {
+        self.heirs
+            .lock()
+            .expect("no panic")
+            .contains(&(setter, heir))
+    }
+
+    /// The numbers of leases that are in force, and who set them.
+    fn in_force(&self) -> Vec<(u64, u32)> {
+        let entries = self.entries.lock().expect("no panic");
+        let leases = entries.0.iter();
+        leases
+            .filter(|(_, element)| self.counted[**element].load(SeqCst) != idle::ENDED)
+            .map(|(key, element)| (self.numbers[*element].load(SeqCst), key.0))
+            .collect()
+    }
+
+    /// How many leases in force cover a process that did not set them.
+    pub fn held_by(&self, tgid: u32) -> u64 {
+        let leases = self.in_force().into_iter();
+        leases
+            .filter(|(_, setter)| self.holds(*setter, tgid))
+            .count() as u64
+    }
+
+    /// How many covers a process has.
+    pub fn covers_of(&self, tgid: u32) -> u64 {
+        let covers = self.covers.lock().expect("no panic");
+        covers.iter().filter(|(_, heir)| *heir == tgid).count() as u64
+    }
+
+    /// Takes the entry of one of its leases out: which it was, and how it was counted.
+    fn end_entry(&self, tgid: u32) -> (u64, u64) {
         for _ in 0..WAIT {
             let key = {
                 let entries = self.entries.lock().expect("no panic");
@@ -309,8 +384,9 @@ impl Memory {
             {
                 let mut entries = self.entries.lock().expect("no panic");
                 entries.0.remove(&key);
+                let number = self.numbers[element].swap(0, SeqCst);
                 entries.1.push(element);
-                return counted;
+                return (number, counted);
             }
             thread::yield_now();
         }
@@ -328,13 +404,25 @@ impl Memory {
 
     /// Whether it was a breach.
     pub fn end_lease(&self, tgid: u32) -> bool {
-        if self.end_entry(tgid) & IDLE != 0 {
+        let (number, counted) = self.end_entry(tgid);
+        let is_counted = counted & IDLE == 0;
+        let Some(inode) = self.inode() else {
+            assert!(!is_counted, "a record: it has a lease");
             return false;
-        }
-        let inode = self.inode().expect("a record: it has a lease");
+        };
         inode.count(books::close_batch(inode));
-        let stake = inode.stake(tgid).expect("a stake: it has a lease");
-        inode.end_lease(stake)
+        let is_breach = is_counted && {
+            let stake = inode.stake(tgid).expect("a stake: it has a lease");
+            inode.end_lease(stake)
+        };
+        for (heir, _) in self.stakes() {
+            inode.end_for(number, tgid, heir);
+        }
+        if is_counted {
+            word::unlease(inode.words().word);
+        }
+        inode.forget_if_empty();
+        is_breach
     }
 
     /// Stakes that there are: thread group and word.
@@ -396,8 +484,14 @@ impl<'a> Books for Inode<'a> {
         if !change.is(Change::LAST) {
             return;
         }
-        if change.is(Change::AT_REST) {
-            self.memory.zombies.fetch_sub(1, SeqCst);
+        self.ended(change);
+        let numbers: Vec<u64> = {
+            let covers = self.memory.covers.lock().expect("no panic");
+            let own = covers.iter().filter(|(_, heir)| *heir == stake.tgid);
+            own.map(|(number, _)| *number).collect()
+        };
+        for number in numbers {
+            cover::forget(self.cover_by(stake, number));
         }
         self.told(stake);
         self.bury(stake);
@@ -471,7 +565,69 @@ impl<'a> Inode<'a> {
         panic!("a stake is made and deleted for ever");
     }
 
-    /// Ends a lease that both count; whether that was a breach.
+    fn cover_by(self, stake: Stake<Cell<'a>>, number: u64) -> Cover<'a> {
+        Cover {
+            inode: self,
+            stake,
+            number,
+        }
+    }
+
+    /// Lets the stake be covered by the leases in force whose files its owner holds.
+    fn cover(self, stake: Stake<Cell<'a>>) {
+        for (number, setter) in self.memory.in_force() {
+            if self.memory.holds(setter, stake.tgid) {
+                assert!(
+                    cover::add(self.cover_by(stake, number)),
+                    "never fast enough"
+                );
+            }
+        }
+    }
+
+    /// The same while it has pins, which may be dropped meanwhile.
+    fn cover_pins(self, stake: Stake<Cell<'a>>) {
+        for (number, setter) in self.memory.in_force() {
+            if self.memory.holds(setter, stake.tgid) {
+                assert!(
+                    cover::add_to_pins(self.cover_by(stake, number)),
+                    "never fast enough"
+                );
+            }
+        }
+        self.bury(stake);
+    }
+
+    /// A lease ends for somebody who may have held it.
+    fn end_for(self, number: u64, setter: u32, heir: u32) {
+        let Some(stake) = self.stake(heir) else {
+            return;
+        };
+        if self.cover_by(stake, number).remove() {
+            self.end_lease(stake);
+            return;
+        }
+        let word = stake.word.load();
+        let is_bare = word::pins(word) > 0 && word::leases(word) == 0 && word & word::ZOMBIE == 0;
+        if is_bare
+            && self.memory.holds(setter, heir)
+            && word::lease(stake.word, stake.generation).is_made()
+        {
+            self.end_lease(stake);
+        }
+    }
+
+    /// What ended with a change is told.
+    fn ended(self, change: Change) {
+        if change.is(Change::AT_REST) {
+            self.memory.zombies.fetch_sub(1, SeqCst);
+        }
+        if change.is(Change::BARE_END) {
+            self.memory.bare_ends.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Ends a lease that the stake counts; whether that was a breach.
     fn end_lease(self, stake: Stake<Cell<'a>>) -> bool {
         let mut is_breach = false;
         if !word::end_unpinned(stake.word, stake.generation) {
@@ -492,14 +648,13 @@ impl<'a> Inode<'a> {
             }
         }
         self.bury(stake);
-        word::unlease(self.words().word);
-        self.forget_if_empty();
         is_breach
     }
 
     fn told(self, stake: Stake<Cell<'a>>) {
-        if word::told(stake.word, stake.generation).is(Change::AT_REST) {
-            self.memory.zombies.fetch_sub(1, SeqCst);
+        let change = word::told(stake.word, stake.generation);
+        if change.is(Change::AT_REST | Change::BARE_END) {
+            self.ended(change);
             word::told(stake.word, stake.generation);
         }
     }
@@ -527,5 +682,62 @@ impl<'a> Inode<'a> {
         let there = word.load();
         batch::is_of(there, self.id)
             && batch::less(there, n).is_some_and(|less| word.swap_if(there, less))
+    }
+}
+
+/// A lease of somebody else's and the stake that it covers.
+#[derive(Clone, Copy)]
+struct Cover<'a> {
+    inode: Inode<'a>,
+    stake: Stake<Cell<'a>>,
+    number: u64,
+}
+
+impl Cover<'_> {
+    fn key(self) -> (u64, u32) {
+        (self.number, self.stake.tgid)
+    }
+}
+
+impl<'a> Covers for Cover<'a> {
+    type Word = Cell<'a>;
+
+    fn word(self) -> idle::Of<Cell<'a>> {
+        idle::Of {
+            word: self.stake.word,
+            generation: self.stake.generation,
+        }
+    }
+
+    fn is_there(self) -> bool {
+        let covers = self.inode.memory.covers.lock().expect("no panic");
+        covers.contains(&self.key())
+    }
+
+    fn insert(self) -> Inserted {
+        let mut covers = self.inode.memory.covers.lock().expect("no panic");
+        if covers.insert(self.key()) {
+            Inserted::Done
+        } else {
+            Inserted::Already
+        }
+    }
+
+    fn remove(self) -> bool {
+        let mut covers = self.inode.memory.covers.lock().expect("no panic");
+        covers.remove(&self.key())
+    }
+
+    fn is_in_force(self) -> bool {
+        let leases = self.inode.memory.in_force();
+        leases.iter().any(|(number, _)| *number == self.number)
+    }
+
+    fn covered(self, _: Change) {}
+
+    fn uncovered(self, change: Change, _: bool) {
+        let is_lost = change.is(Change::UNCOVERED);
+        let lost = &self.inode.memory.lost_covers;
+        lost.fetch_add(u64::from(is_lost), SeqCst);
     }
 }

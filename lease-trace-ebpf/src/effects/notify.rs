@@ -104,7 +104,7 @@ pub fn stake(kind: EventKind, inode: InodeRef, stake: StakeRef, pins: u64) {
 /// breaches.
 #[inline(always)]
 pub fn bare_pin(kind: EventKind, inode: InodeRef, of: StakeRef, pins: u64) {
-    if is_nearly_full() {
+    if has_more_than(BARE_PINS) {
         lost(Count::LostRing, 1, of.key.inode);
     } else {
         stake(kind, inode, of, pins);
@@ -207,19 +207,24 @@ pub fn tells_of_leases() -> bool {
     if constant(&CONFIG.tells_of_leases) == 0 || !control_flag(control::ALL_EVENTS) {
         return false;
     }
-    if is_nearly_full() {
+    if has_more_than(LEASES) {
         lost(Count::LostRing, 1, 0);
         return false;
     }
     true
 }
 
-/// A quarter of the ring is for breaches: what is routine does not push them out.
+/// Bytes of the ring that what is routine may fill, so that it does not push breaches out: any process may take and
+/// drop pins without a lease thousands of times a second. Leases are told only to who asks for them.
+const BARE_PINS: u64 = RING as u64 / 4;
+const LEASES: u64 = RING as u64 / 2;
+
+/// Whether so much of the ring has not been read yet.
 #[inline(always)]
-fn is_nearly_full() -> bool {
-    /// `BPF_RB_AVAIL_DATA` (include/uapi/linux/bpf.h): bytes that nobody has read yet.
+fn has_more_than(bytes: u64) -> bool {
+    /// `BPF_RB_AVAIL_DATA` (include/uapi/linux/bpf.h).
     const UNREAD: u64 = 0;
-    EVENTS.query(UNREAD) > RING as u64 / 4 * 3
+    EVENTS.query(UNREAD) > bytes
 }
 
 /// Notifies of a lease set or ended; the current process is the one who ended it, if that was seen.

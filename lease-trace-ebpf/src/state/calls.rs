@@ -129,10 +129,11 @@ pub fn forget(thread: u64) {
 #[inline(always)]
 pub fn kept<'a>() -> Option<&'a Call> {
     // SAFETY: a live map value; the entry belongs to this thread, which is here and removes it
-    // only in `done`.
+    // only in `done`, or to an ended one whose number this one has.
     CALLS
         .get_ptr(task::pid_tgid())
         .map(|call| unsafe { &*call })
+        .filter(|call| call.task == task::address())
 }
 
 /// The call has been dealt with.
@@ -158,9 +159,9 @@ pub fn under_way() -> bool {
     if pinning().load() == 0 {
         return false;
     }
-    // SAFETY: the entry belongs to this thread.
+    // SAFETY: as in `kept`.
     let is_inside = CALLS
         .get_ptr(task::pid_tgid())
-        .is_some_and(|call| unsafe { (*call).pinning != 0 });
+        .is_some_and(|call| unsafe { (*call).pinning != 0 && (*call).task == task::address() });
     is_inside && !task::is_interrupted()
 }

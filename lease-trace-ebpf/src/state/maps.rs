@@ -28,7 +28,7 @@ use lease_trace_common::{
 };
 pub use lease_trace_common::{
     call::Call,
-    cover::CoverKey,
+    cover::{CoverKey, Covered},
     note::{ANY_PINS, MORE_PINS, Pending, RULE},
 };
 
@@ -131,7 +131,8 @@ pub static RULES: Array<Rule> =
 
 /// Leases that cover a process which did not set them, see `covers`; the value is the inode id.
 #[map]
-pub static COVERS: HashMap<CoverKey, u64> = HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
+pub static COVERS: HashMap<CoverKey, Covered> =
+    HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
 /// Code of the consumers that the policy names.
 #[map]
@@ -362,7 +363,7 @@ pub fn walk_stakes<T>(each: Element<StakeKey, Stake, T>, state: &mut T) {
 
 /// Calls `each` for every cover.
 #[inline(always)]
-pub fn walk_covers<T>(each: Element<CoverKey, u64, T>, state: &mut T) {
+pub fn walk_covers<T>(each: Element<CoverKey, Covered, T>, state: &mut T) {
     walk(&COVERS, each, state);
 }
 

@@ -16,7 +16,7 @@ use lease_trace_common::{
 };
 
 use crate::{
-    bpf::atomic::At,
+    bpf::atomic::{At, InPlace},
     state::{
         inodes::{EEXIST, InodeRef, NO_SHARE, TRIES, Waiting, no_record, wait_until},
         losses::lost,
@@ -33,6 +33,9 @@ pub const NO_LEASE: LeaseInfo = LeaseInfo {
     cause: 0,
     known: 0,
 };
+
+/// How often a cover is counted or taken out; whoever counts one says that it could not.
+pub const COVER_TRIES: u64 = 8;
 
 static BLANK: Stake = {
     // SAFETY: `Stake` is made of integers only, for which zero is a value.
@@ -161,10 +164,20 @@ impl StakeRef {
         }
     }
 
+    /// The same, where changes are tried in place.
+    #[inline(always)]
+    pub fn of_covers(self) -> Of<InPlace<COVER_TRIES>> {
+        Of {
+            word: self.in_books().word.in_place(),
+            generation: self.generation,
+        }
+    }
+
     /// One more lease covers it, and no pin is judged by that.
     #[inline(always)]
     pub fn lease(self) -> Change {
-        word::lease(self.in_books().word.in_place::<4>(), self.generation)
+        let Of { word, generation } = self.of_covers();
+        word::lease(word, generation)
     }
 
     /// One of its leases fewer, and nobody is judged.
@@ -214,13 +227,6 @@ impl StakeRef {
         }
     }
 
-    /// Notes whether its pins have been told of as bare.
-    #[inline(always)]
-    pub fn note_bare(self, is_bare: bool) {
-        // SAFETY: `record` is a map value.
-        unsafe { (*self.record).bare = u64::from(is_bare) };
-    }
-
     #[inline(always)]
     fn held(self) -> At {
         // SAFETY: `held` is part of a map value.
@@ -254,6 +260,17 @@ impl StakeRef {
         unsafe { (*self.record).ordered = 0 };
     }
 
+    /// The same where its last pin went, unless the order may be because of pins that came since.
+    #[inline(always)]
+    pub fn forget_order_of_past(self) {
+        // SAFETY: `ordered` is part of a map value.
+        let ordered = unsafe { At::new(&raw mut (*self.record).ordered) };
+        let order = ordered.load();
+        if order != 0 && pins(self.word()) == 0 {
+            ordered.swap_if(order, 0);
+        }
+    }
+
     /// Marks the stake as held; false if it was already.
     #[inline(always)]
     pub fn hold(self) -> bool {
@@ -261,11 +278,18 @@ impl StakeRef {
         self.held().swap_if(not, not | 1)
     }
 
-    /// It is held no more; false if it was not.
+    /// Its last pin went: it is held no more; false if it was not, or is on for pins that came since.
     #[inline(always)]
     pub fn unhold(self) -> bool {
         let not = tagged::fresh(self.generation);
-        self.held().swap_if(not | 1, not)
+        if pins(self.word()) > 0 || !self.held().swap_if(not | 1, not) {
+            return false;
+        }
+        let is_held_on = pins(self.word()) > 0;
+        if is_held_on {
+            self.hold();
+        }
+        !is_held_on
     }
 
     #[inline(always)]
@@ -286,14 +310,18 @@ impl StakeRef {
         self.inherited().add(1_u64.wrapping_neg());
     }
 
-    /// Whoever made a change that is guarded has told of it: whether the rest is to be told, too, and this
+    /// Whoever made a change that is guarded has told of it: what ended meanwhile is to be told, too, and this
     /// called again.
     #[inline(always)]
-    pub fn told(self) -> bool {
-        self.in_books()
-            .word
-            .told(self.generation)
-            .is(Change::AT_REST)
+    pub fn told(self) -> Change {
+        self.in_books().word.told(self.generation)
+    }
+
+    /// See [`word::never_bare`].
+    #[inline(always)]
+    pub fn never_bare(self) {
+        let Of { word, generation } = self.of_covers();
+        word::never_bare(word, generation);
     }
 
     /// In whose share it is.

@@ -1,18 +1,17 @@
 //! Leases that cover a process which did not set them: it holds a reference to the leased open file
 //! description all the same, by fork or by a message. The setter's own lease is counted in its
-//! stake when it is set; these are counted when pins and reference come together, and kept by
-//! lease and process, so that each is counted out once. With the last pin they are forgotten.
+//! stake when it is set; these are counted when pins and reference come together, see
+//! `lease_trace_common::cover`. With the last pin they are forgotten.
 //!
 //! References are looked for among the descriptors. A mapping is known only if the pins are taken
 //! through it.
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
     count::Count,
+    cover,
     lease::Id,
-    share::Table,
     stake::{Stake, StakeKey, ZOMBIE, leases, pins},
 };
 
@@ -23,14 +22,13 @@ use crate::{
         leases::{find, find_here, number},
     },
     state::{
-        inodes::{EEXIST, InodeRef},
+        inodes::InodeRef,
         leases::LeaseRef,
         losses::lost,
-        maps::{COVERS, CoverKey, walk_stakes},
-        shares::Share as _,
+        maps::walk_stakes,
         stakes::{StakeRef, has_other_owners},
     },
-    track::{counts, inherited, react},
+    track::inherited::Cover,
 };
 
 /// Descriptors of one process, and leases listed of its files, that are looked at in all; a lease held by a descriptor
@@ -66,48 +64,20 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
         inode: address,
         setter,
     };
-    let Some(found) = LeaseRef::find(id) else {
-        return 0;
-    };
-    let key = CoverKey::new(lease, tgid as u32);
-    if COVERS.get_ptr(key).is_some() {
+    if LeaseRef::find(id).is_none() {
         return 0;
     }
-    // Counted first: what is in the map is in the word, and whoever takes it out of the one takes it out of
-    // the other.
-    let change = stake.lease();
-    if !change.is_made() {
-        return 0;
-    }
-    react::covered(stake, inode.slot, found.get(), change);
-    let added = insert(key, inode.get().id, stake.user());
-    if let Err(lacking) = added {
-        if let Some(which) = lacking {
-            lost(which, 1, lease);
-        }
+    let of = Cover { stake, lease: id };
+    let is_done = if pins(stake.word()) > 0 {
+        cover::add_to_pins(of)
     } else {
-        stake.inherit();
-        found.add_heir();
-    }
-    // If the lease ended meanwhile and did not know of this one, it covers nothing.
-    if added.is_err() || !found.is_in_force(lease) && inherited::remove(lease, stake) {
-        counts::cover(stake.unlease());
-        stake.forget_if_empty();
-    }
-    0
-}
-
-/// Puts a cover into this user's share; if that cannot be, what is lost, unless the cover is there.
-#[inline(always)]
-fn insert(key: CoverKey, inode_id: u64, user: u32) -> Result<(), Option<Count>> {
-    if !Table::Covers.take(user) {
-        return Err(Some(Count::LostShares));
-    }
-    let Err(error) = COVERS.insert(key, &inode_id, BPF_NOEXIST.into()) else {
-        return Ok(());
+        cover::add(of)
     };
-    Table::Covers.give_back(user);
-    Err((error != EEXIST).then_some(Count::LostCovers))
+    if !is_done {
+        lost(Count::LostCovers, 1, lease);
+    }
+    stake.forget_if_empty();
+    0
 }
 
 /// Whether leases that the process did not set may cover the pins that its stake is about to have.

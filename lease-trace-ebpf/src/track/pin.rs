@@ -9,7 +9,7 @@ use lease_trace_common::{
     books as common,
     count::Count,
     stake::{leases, pins},
-    word::has_nothing,
+    word::{Change, has_nothing},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         stakes::{NO_LEASE, StakeRef},
     },
     track::{
-        books, coverage, own_leases, page_cache, path, react,
+        books, counts, coverage, own_leases, page_cache, path, react,
         runs::{self, Run},
         short_term,
     },
@@ -32,14 +32,9 @@ use crate::{
 const PAGE_SHIFT: u64 = 12;
 
 /// Pins of one call; runs are by the inode's address.
-struct Pins {
+struct Pins<'a> {
     ctx: *mut c_void,
-    /// `struct page **`.
-    array: u64,
-    /// Address space they were taken in, 0 for the current one.
-    mm: u64,
-    /// [`Call::detachings`].
-    since: u64,
+    call: &'a Call,
     /// [`KEPT`], and how much was looked through, in [`LOOKED_AT`].
     flags: u64,
     run: Run,
@@ -84,9 +79,7 @@ pub fn leave(ctx: *mut c_void, call: &Call, returned: i64) {
 fn by_page(ctx: *mut c_void, call: &Call, n: u64) {
     let mut pins = Pins {
         ctx,
-        array: call.pages,
-        mm: call.mm,
-        since: call.detachings,
+        call,
         flags: loops::zero(),
         run: Run::new(),
     };
@@ -192,13 +185,13 @@ unsafe extern "C" fn in_vma(_task: *mut c_void, vma: *mut c_void, found: *mut c_
 /// Reads one page and counts it under its inode.
 unsafe extern "C" fn one_page(index: u64, pins: *mut c_void) -> i64 {
     // SAFETY: bpf_loop hands over what `by_page` gave it.
-    let pins = unsafe { &mut *pins.cast::<Pins>() };
-    let inode = match kernel::owner_of(pins.array, index) {
+    let pins = unsafe { &mut *pins.cast::<Pins<'_>>() };
+    let inode = match kernel::owner_of(pins.call.pages, index) {
         Owner::Inode(inode) => inode,
         Owner::Nobody => 0,
-        Owner::Unknown => pin_before(pins.array, index, pins.since) as u64,
+        Owner::Unknown => pin_before(pins.call.pages, index, pins.call.detachings) as u64,
         Owner::Unreadable => {
-            lost(Count::LostPages, 1, pins.array);
+            lost(Count::LostPages, 1, pins.call.pages);
             return 0;
         }
     };
@@ -218,14 +211,14 @@ extern "C" fn pin_before(array: u64, index: u64, since: u64) -> i64 {
 }
 
 #[inline(always)]
-fn take_run(pins: &mut Pins, run: Option<(u64, u64)>) {
+fn take_run(pins: &mut Pins<'_>, run: Option<(u64, u64)>) {
     let Some((inode, n)) = run else { return };
     if pins.flags & KEPT == 0 {
         react::keep_stack(pins.ctx);
         let kept = pins.flags | KEPT;
         loops::keep(&mut pins.flags, kept);
     }
-    let looked_at = pin_take(inode, n, 0, pins.mm, pins.flags) as u64 & !MISSING_STACK;
+    let looked_at = pin_take(inode, n, 0, pins.call.mm, pins.flags) as u64 & !MISSING_STACK;
     let flags = pins.flags + looked_at;
     loops::keep(&mut pins.flags, flags);
 }
@@ -262,11 +255,18 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, flags: u64) -> i6
     if number == 0 {
         return 0;
     }
+    let from = From {
+        number,
+        inode,
+        file,
+        mm,
+        flags,
+    };
     prepare(number, inode, mm);
-    pin_describe(number, file, mm, flags & KEPT);
-    let looked_at = cover(number, inode, file, mm, flags);
+    let is_described = pin_describe(number, file, mm, flags & KEPT) != 0;
+    let looked_at = cover(from);
     pin_name(number, inode, file, mm);
-    let is_missing = give(number, inode, n, mm);
+    let is_missing = give(from, n, is_described);
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
     looked_at as i64 | i64::from(is_missing)
@@ -359,7 +359,8 @@ fn tgid_of_empty(stake: StakeRef) -> i64 {
     }
 }
 
-/// The first pins of the stake are described. `file` and `mm` as in [`take`], `is_kept` as [`react::note_stack`] has it.
+/// The first pins of the stake are described; 1 if these are such. `file` and `mm` as in [`take`], `is_kept` as
+/// [`react::note_stack`] has it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn pin_describe(number: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
@@ -370,17 +371,17 @@ extern "C" fn pin_describe(number: u64, file: u64, mm: u64, is_kept: u64) -> i64
         return 0;
     };
     let word = stake.word();
-    if pins(word) > 0 {
+    if pins(word) > 0 && is_kept & AFTERWARDS == 0 {
         return 0;
     }
-    describe(stake, mm, is_kept != 0);
+    describe(stake, mm, is_kept & KEPT != 0);
     react::note_context(stake);
     if leases(word) == 0 {
         // SAFETY: a map value: no lease is behind these pins, as far as is known.
         unsafe { (*stake.get_ptr()).lease = NO_LEASE };
         stake.set_file(file);
     }
-    0
+    1
 }
 
 /// The file of the first pins has its path: by which they are taken, or else by which it is leased. A global
@@ -407,22 +408,36 @@ extern "C" fn pin_name(number: u64, address: u64, file: u64, mm: u64) -> i64 {
     0
 }
 
+/// Pins on their way to a stake: the record's number, the inode's address, and as [`take`] has it; [`Pins::flags`].
+#[derive(Clone, Copy)]
+struct From {
+    number: u64,
+    inode: u64,
+    file: u64,
+    mm: u64,
+    flags: u64,
+}
+
 /// Lets the stake be covered by leases that others have set, where there may be some; how much was [`LOOKED_AT`] for
 /// that.
 #[inline(always)]
-fn cover(number: u64, inode: u64, file: u64, mm: u64, flags: u64) -> u64 {
-    let tgid = pin_uncovered(number, mm) as u32;
-    if tgid == 0 {
+fn cover(from: From) -> u64 {
+    match pin_uncovered(from.number, from.mm) as u32 {
+        0 => 0,
+        tgid => cover_of(tgid, from),
+    }
+}
+
+#[inline(always)]
+fn cover_of(tgid: u32, from: From) -> u64 {
+    if from.file != 0 {
+        coverage::add_by_file(tgid, from.inode, File(from.file));
+    }
+    if from.flags >= MOST_LOOKED_AT * LOOKED_AT {
+        lost(Count::LostCovers, 1, from.inode);
         return 0;
     }
-    if file != 0 {
-        coverage::add_by_file(tgid, inode, File(file));
-    }
-    if flags >= MOST_LOOKED_AT * LOOKED_AT {
-        lost(Count::LostCovers, 1, inode);
-        return 0;
-    }
-    coverage::add_by_descriptors(tgid, number) * LOOKED_AT
+    coverage::add_by_descriptors(tgid, from.number) * LOOKED_AT
 }
 
 /// Whose the stake is, if others may have set leases that cover it, else 0. A global function, verified separately.
@@ -441,16 +456,29 @@ extern "C" fn pin_uncovered(number: u64, mm: u64) -> i64 {
 /// Gives the pins to the stake; where there is no room for one they are nobody's. True if the stake has no
 /// stack.
 #[inline(always)]
-fn give(number: u64, inode: u64, n: u64, mm: u64) -> bool {
+fn give(from: From, n: u64, is_described: bool) -> bool {
+    let From {
+        number,
+        inode,
+        file,
+        mm,
+        flags,
+    } = from;
+    let mut is_described = u64::from(is_described);
     for _ in 0..ATTEMPTS {
-        match pin_give(number, n, mm) {
-            AGAIN => {
-                prepare(number, inode, mm);
-                pin_describe(number, 0, mm, 0);
-                pin_name(number, inode, 0, mm);
-            }
-            given => return given == GIVEN_WITHOUT_STACK,
+        let given = pin_give(number, n, mm, is_described);
+        if given == AGAIN {
+            prepare(number, inode, mm);
+            is_described = pin_describe(number, file, mm, flags & KEPT) as u64;
+            pin_name(number, inode, file, mm);
+            continue;
         }
+        if given & TO_BE_TOLD != 0 {
+            pin_describe(number, file, mm, flags & KEPT | AFTERWARDS);
+            cover_of(owner_tgid(mm), from);
+            pin_tell(number, given as u64, mm);
+        }
+        return given & WITHOUT_STACK != 0;
     }
     pin_leave_unowned(number, n);
     false
@@ -463,12 +491,22 @@ const ATTEMPTS: u32 = 3;
 /// then, since it was empty; or the pins have a place.
 const AGAIN: i64 = 0;
 const GIVEN: i64 = 1;
-const GIVEN_WITHOUT_STACK: i64 = 2;
+/// The stake has no stack.
+const WITHOUT_STACK: i64 = 2;
+/// The last pin of before went, in another thread, while these were prepared for; or they are bare, though there are
+/// leases. What was described and covered may have gone with it.
+const TO_BE_TOLD: i64 = 4;
+/// The pins are bare as far as is known.
+const BARE: i64 = 8;
+const COUNT_SHIFT: u32 = 4;
+
+/// Beside [`KEPT`]: the pins have been given.
+const AFTERWARDS: u64 = 1 << 1;
 
 /// A global function, verified separately: checked once, not at each turn.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
+extern "C" fn pin_give(number: u64, n: u64, mm: u64, is_described: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return GIVEN;
     };
@@ -484,12 +522,43 @@ extern "C" fn pin_give(number: u64, n: u64, mm: u64) -> i64 {
         return AGAIN;
     }
     stake.note_peak();
-    react::pinned(inode, stake, change);
-    if stake.get().stack[0] == 0 {
-        GIVEN_WITHOUT_STACK
+    counts::cover(change);
+    let given = if stake.get().stack[0] == 0 {
+        GIVEN | WITHOUT_STACK
     } else {
         GIVEN
+    };
+    if change.is(Change::FIRST) {
+        let is_covered = change.is(Change::LEASED) || !coverage::has_more(inode, 0);
+        if is_described == 0 || !is_covered {
+            // With the guard that the change left.
+            let bare = if change.is(Change::BARE) { BARE } else { 0 };
+            return given | TO_BE_TOLD | bare | (n as i64) << COUNT_SHIFT;
+        }
+        react::pinned(inode, stake, change);
     }
+    given
+}
+
+/// Tells of pins that [`pin_give`] has given. A global function, verified separately, and because it is rarely called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn pin_tell(number: u64, given: u64, mm: u64) -> i64 {
+    let Some(inode) = InodeRef::find_number(number) else {
+        return 0;
+    };
+    // It is there: the change left a guard.
+    if let Some(stake) = StakeRef::find(owner_tgid(mm), inode.id) {
+        // It was described once more.
+        stake.note_peak();
+        let bare = if given & BARE as u64 == 0 {
+            0
+        } else {
+            Change::BARE
+        };
+        react::pinned(inode, stake, Change(given >> COUNT_SHIFT | bare));
+    }
+    0
 }
 
 /// A function of its own, because it is rarely called.
@@ -552,6 +621,7 @@ fn describe(stake: StakeRef, mm: u64, is_kept: bool) {
     // SAFETY: live map values.
     unsafe {
         (*record).pinned_ns = current::now();
+        (*record).peak = 0;
         (*record).task = other_owner(mm).unwrap_or_else(current::current).leader();
         (*record).mm = if mm == 0 { current::current().mm() } else { mm };
     }

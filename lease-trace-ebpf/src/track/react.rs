@@ -10,7 +10,7 @@ use lease_trace_common::{
     lease::Lease,
     policy::on,
     stake::{Inode, Task, leases},
-    word::Change,
+    word::{BARE, Change},
 };
 
 use crate::{
@@ -25,19 +25,20 @@ use crate::{
     track::{counts, inherited},
 };
 
-/// Pins were added. If no lease covers them, and they are the first, they are bare.
+/// The first pins were added, and leases were looked for that cover them. Without one they are bare.
 #[inline(always)]
 pub fn pinned(inode: InodeRef, stake: StakeRef, change: Change) {
-    counts::cover(change);
-    if !change.is(Change::FIRST) {
-        return;
-    }
-    if change.is(Change::LEASED) {
-        stake.note_bare(false);
+    let word = stake.word();
+    if leases(word) > 0 {
+        if change.is(Change::BARE) {
+            stake.never_bare();
+        }
         notes::leave(stake, inode.slot, on::ZOMBIE, 0);
     } else {
-        stake.note_bare(true);
-        notify::bare_pin(EventKind::BarePin, inode, stake, change.pins());
+        // Unless a lease covered them, and has ended since: then they are a zombie's, and that was told.
+        if change.is(Change::BARE) && word & BARE != 0 {
+            notify::bare_pin(EventKind::BarePin, inode, stake, change.pins());
+        }
         notes::leave_bare(stake, inode.slot);
     }
     told(inode, stake);
@@ -88,21 +89,27 @@ extern "C" fn react_last(number: u64, tgid: u64, change: u64) -> i64 {
     let Some(stake) = StakeRef::find(tgid as u32, inode.id) else {
         return 0;
     };
-    if change.is(Change::AT_REST) {
-        rest(inode, stake);
-    } else if stake.get().bare != 0 {
-        notify::bare_pin(EventKind::BarePinEnd, inode, stake, stake.get().peak);
-    }
-    stake.note_bare(false);
-    // What comes after is no matter of an order for what was.
-    stake.forget_order();
-    inherited::forget(stake);
+    ended(inode, stake, change);
+    // Pins that another thread has taken since keep their order, their covers and their hold.
+    stake.forget_order_of_past();
+    inherited::forget(inode, stake);
     // Whoever holds the file can let it go.
     if stake.unhold() {
         notify::stake(EventKind::Unhold, inode, stake, 0);
     }
     told(inode, stake);
     0
+}
+
+/// Tells what ended with the last pin.
+#[inline(always)]
+fn ended(inode: InodeRef, stake: StakeRef, change: Change) {
+    if change.is(Change::AT_REST) {
+        rest(inode, stake);
+    }
+    if change.is(Change::BARE_END) {
+        notify::bare_pin(EventKind::BarePinEnd, inode, stake, stake.get().peak);
+    }
 }
 
 /// A zombie ended: its last pin was dropped.
@@ -128,7 +135,6 @@ pub fn lease_ended(inode: InodeRef, stake: StakeRef, change: Change, cause: u32)
         return;
     }
     if change.is(Change::ZOMBIE) {
-        stake.note_bare(false);
         count(Count::Zombies, 1);
         notify::wake();
         notify::stake(EventKind::Zombie, inode, stake, change.pins());
@@ -140,8 +146,9 @@ pub fn lease_ended(inode: InodeRef, stake: StakeRef, change: Change, cause: u32)
 /// What a guarded change came to has been told; the stake is deleted if nothing is left of it.
 #[inline(always)]
 fn told(inode: InodeRef, stake: StakeRef) {
-    if stake.told() {
-        rest(inode, stake);
+    let change = stake.told();
+    if change.is(Change::AT_REST | Change::BARE_END) {
+        ended(inode, stake, change);
         stake.told();
     }
     stake.forget_if_empty();

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lease_trace_common::{
     batch,
     books::generation,
-    cover::CoverKey,
+    cover::{CoverKey, Covered},
     lease::{Lease, LeaseKey},
     stake::{Detached, Inode, Stake, StakeKey},
     tagged::{self, owners},
@@ -108,7 +108,7 @@ pub struct Look {
     /// Users with a share of something: by table and user, how many entries.
     pub shares: BTreeMap<(usize, u64), u64>,
     /// The inode's id of each.
-    pub covers: Vec<(CoverKey, u64)>,
+    pub covers: Vec<(CoverKey, Covered)>,
     /// Pins in the page caches of inodes, by id, as far as these could be seen, and were not changed meanwhile;
     /// no more than are counted.
     pub cached: BTreeMap<u64, u64>,

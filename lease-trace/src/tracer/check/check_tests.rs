@@ -135,7 +135,11 @@ fn with_an_heir(look: &mut Look) {
         ..zeroed()
     };
     look.stakes.push((StakeKey::new(HEIR, ID), stake));
-    look.covers = vec![(CoverKey::new(lease, HEIR), ID)];
+    let covered = Covered {
+        inode: ID,
+        setter: look.leases[0].1.setter.tgid.into(),
+    };
+    look.covers = vec![(CoverKey::new(lease, HEIR), covered)];
     look.shares = BTreeMap::from([
         ((Table::Stakes as usize, 1000), 1),
         ((Table::Covers as usize, 1000), 1),
@@ -157,7 +161,7 @@ fn covers_are_of_a_stake_and_of_a_lease_in_force() {
         [Rule::Shares, Rule::Covers]
     );
     assert_eq!(
-        wrong(|look| look.covers[0].1 = ID + 1),
+        wrong(|look| look.covers[0].1.inode = ID + 1),
         [Rule::Shares, Rule::Covers, Rule::Covers]
     );
     assert_eq!(

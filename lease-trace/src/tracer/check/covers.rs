@@ -22,8 +22,8 @@ impl Look {
             .iter()
             .map(|(key, stake)| ((key.tgid, key.inode), (stake.inherited, 0, 0)))
             .collect();
-        for (key, inode_id) in &self.covers {
-            let (_, covers, ended) = stakes.entry((key.tgid, *inode_id)).or_default();
+        for (key, covered) in &self.covers {
+            let (_, covers, ended) = stakes.entry((key.tgid, covered.inode)).or_default();
             *covers += 1;
             *ended += u64::from(!in_force.contains(&key.lease));
         }

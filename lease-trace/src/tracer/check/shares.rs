@@ -26,8 +26,8 @@ impl Look {
             .iter()
             .map(|(key, stake)| ((key.tgid, key.inode), stake.user))
             .collect();
-        let covers = self.covers.iter().filter_map(|(key, inode_id)| {
-            let user = users.get(&(key.tgid, *inode_id))?;
+        let covers = self.covers.iter().filter_map(|(key, covered)| {
+            let user = users.get(&(key.tgid, covered.inode))?;
             Some((Table::Covers as usize, *user))
         });
         let mut had: BTreeMap<(usize, u64), u64> = BTreeMap::new();
