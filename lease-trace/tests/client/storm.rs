@@ -5,6 +5,8 @@
 mod board;
 mod chance;
 mod child;
+mod heir;
+mod heirs;
 mod pages;
 mod work;
 
@@ -22,13 +24,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "storm",
         arguments: "SLOT PROCESSES DIRECTORY SEED [DISK]",
-        summary: "so many processes with eight threads each, which wait; DISK is read with O_DIRECT",
+        summary: "so many processes with eight threads each, and as many parents of heirs, which wait; DISK is read \
+                  with O_DIRECT",
         run: gather,
     },
     Command {
         name: "storm-round",
         arguments: "SLOT MILLISECONDS [KIND,...]",
-        summary: "lets them work and waits until each holds what it has; KIND: wrong, fork, cut",
+        summary: "lets them work and waits until each holds what it has; KIND: wrong, fork, cut, alone",
         run: round,
     },
     Command {
@@ -57,11 +60,15 @@ pub struct Storm {
 fn gather(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let (slot, directory) = (arguments.word(0), arguments.word(2));
     let (count, seed): (usize, u64) = (arguments.number(1)?, arguments.number(3)?);
-    if count > PROCESSES {
-        return usage(format!("at most {PROCESSES} processes"));
+    if 2 * count > PROCESSES {
+        return usage(format!("at most {} processes", PROCESSES / 2));
     }
     actor.storms.free(slot)?;
     let board = Board::new()?;
+    for number in 0..count {
+        board.expect(number, work::THREADS as u64);
+        board.expect(count + number, heirs::THREADS);
+    }
     let files = Files::open(directory)?;
     let mut pids = Vec::new();
     for number in 0..count {
@@ -81,6 +88,16 @@ fn gather(actor: &mut Actor, arguments: &Arguments) -> Reply {
         }
     }
     files.close()?;
+    // These have nothing of the files that are shared.
+    for number in count..2 * count {
+        match sys::fork()? {
+            0 => {
+                let lived = heirs::all(board, number, seed, &format!("{directory}/heirs"));
+                std::process::exit(i32::from(lived.is_err()))
+            }
+            pid => pids.push(Some(pid)),
+        }
+    }
     actor.storms.put(slot, Storm { pids, board });
     Ok(value(count))
 }

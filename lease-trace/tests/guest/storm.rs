@@ -6,6 +6,7 @@
 //! xtask oracle --storm` sets them.
 
 mod found;
+mod heirs;
 mod held;
 mod quiet;
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::crowd;
 use crate::harness::{
     Actor, Enforcement, Monitor, Pinned, Scratch, SlowDisk, Subject, Tool, expect_zombie,
-    no_monitor, number_in_env as number, open_lease_and_pin, text,
+    no_monitor, number_in_env as number, open_lease_and_pin, retire_enforcement, text,
 };
 use found::{Figures, Found};
 
@@ -34,10 +35,11 @@ const PROCESSES: u32 = 3;
 const SHARED: usize = 4;
 const USER: u32 = 1000;
 
-/// What comes beside pins and leases in the right order: round after round, and again.
-const ALL_KINDS: [&str; 4] = ["", "wrong", "fork", "wrong,fork,cut"];
+/// What comes beside pins, leases in the right order and heirs: round after round, and again. Heirs that are `alone`
+/// pin and unpin many times as often.
+const ALL_KINDS: [&str; 4] = ["wrong,alone", "wrong", "fork", "wrong,fork,cut"];
 /// Without children that may still have pins when the lease ends, and without breaches.
-const RIGHT_KINDS: [&str; 2] = ["", "cut"];
+const RIGHT_KINDS: [&str; 2] = ["alone", "cut"];
 
 /// Lets the storm go on, with a look at the books after each round; ends it, and looks once more.
 fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
@@ -48,8 +50,9 @@ fn storm(scratch: &Scratch, kinds: &[&str], pinned: Pinned) -> Found {
     let round = ROUND.min(total / kinds.len() as u32);
     let rounds = (total.as_millis() / round.as_millis()) as usize;
     let directory = scratch.directory().display();
+    let of_heirs = heirs::directory(scratch);
     // No root, so that what each user has is counted.
-    for path in [scratch.directory(), Path::new(SlowDisk::PATH)] {
+    for path in [scratch.directory(), &of_heirs, Path::new(SlowDisk::PATH)] {
         chown(path, Some(USER), None).expect("an owner");
     }
     let actor = Actor::start();
@@ -129,10 +132,13 @@ fn the_books_are_right_when_all_is_quiet() {
         "breaches told: {} of {}, told of right releases: {}, hooks missed: {:?}",
         found.told, found.done.wrong, found.told_of_right, found.missed
     );
+    let missed = found.missed.unwrap_or_default();
+    let of_heirs = heirs::wrong_events(&monitor, &scratch, &found.done, missed);
     // Before it is judged: a failure is a failure, also where hooks were missed.
     drop(monitor);
     let mut wrong = found.wrong_books();
     wrong.extend(found.wrong_events());
+    wrong.extend(of_heirs);
     wrong.extend(found.wrong_losses());
     wrong.extend(found.wrong_fates());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -141,15 +147,7 @@ fn the_books_are_right_when_all_is_quiet() {
 /// Who lets go in the right order is never refused, and who does not is.
 #[test]
 fn no_right_release_is_denied() {
-    no_monitor();
-    let scratch = Scratch::new();
-    let pinned = Pinned::now();
-    let enforcement = Enforcement::start(&policy(&scratch, "deny"));
-    let found = storm(&scratch, &ALL_KINDS, pinned);
-    eprintln!("hits: {}", enforcement.hits("storm"));
-    let mut wrong = found.wrong_books();
-    wrong.extend(found.wrong_losses());
-    wrong.extend(found.wrong_fates());
+    let (found, mut wrong) = storm_under("deny", "stop", &ALL_KINDS);
     if found.done.wrong > 0 {
         wrong.push(format!(
             "{} wrong releases were let through",
@@ -162,22 +160,35 @@ fn no_right_release_is_denied() {
 /// Nobody is killed who lets go in the right order.
 #[test]
 fn no_right_release_is_killed_for() {
-    no_monitor();
-    let scratch = Scratch::new();
-    let pinned = Pinned::now();
-    let enforcement = Enforcement::start(&policy(&scratch, "kill"));
-    let found = storm(&scratch, &RIGHT_KINDS, pinned);
-    eprintln!("hits: {}", enforcement.hits("storm"));
-    let mut wrong = found.wrong_books();
-    wrong.extend(found.wrong_losses());
-    wrong.extend(found.wrong_fates());
+    let (_, wrong) = storm_under("kill", "kill", &RIGHT_KINDS);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn policy(scratch: &Scratch, action: &str) -> String {
+/// What a storm comes to, and what of it is wrong, where a rule does this to whoever unlocks too early, and another
+/// that to heirs with bare pins.
+fn storm_under(action: &str, to_heirs: &str, kinds: &[&str]) -> (Found, Vec<String>) {
+    no_monitor();
+    // The hooks are those that the first policy asks for.
+    retire_enforcement();
+    let scratch = Scratch::new();
+    let pinned = Pinned::now();
+    let enforcement = Enforcement::start(&policy(&scratch, action, to_heirs));
+    let found = storm(&scratch, kinds, pinned);
+    for rule in ["storm", "heirs", "bare-heirs"] {
+        eprintln!("hits of {rule}: {}", enforcement.hits(rule));
+    }
+    let mut wrong = found.wrong_books();
+    wrong.extend(found.wrong_losses());
+    wrong.extend(found.wrong_fates());
+    wrong.extend(heirs::wrong_hits(&enforcement, &found.done));
+    (found, wrong)
+}
+
+fn policy(scratch: &Scratch, action: &str, to_heirs: &str) -> String {
     let directory = scratch.directory().display();
+    let of_heirs = heirs::rules(scratch, to_heirs);
     format!(
-        "mode = \"enforce\"\n[[rule]]\nname = \"storm\"\nmatch.path = \"{directory}\"\n\
-         match.cause = \"unlock\"\naction = \"{action}\"\n"
+        "mode = \"enforce\"\n{of_heirs}[[rule]]\nname = \"storm\"\n\
+         match.path = \"{directory}\"\nmatch.cause = \"unlock\"\naction = \"{action}\"\n"
     )
 }

@@ -10,14 +10,18 @@ use crate::sys;
 
 /// The most there can be.
 pub const PROCESSES: usize = 16;
-/// Threads of one process.
-pub const THREADS: u64 = 8;
-
 /// Work that is done in some rounds only.
 pub const WRONG: u64 = 1;
 pub const FORK: u64 = 2;
 pub const CUT: u64 = 4;
-pub const KINDS: [(&str, u64); 3] = [("wrong", WRONG), ("fork", FORK), ("cut", CUT)];
+/// Nothing else is done than what parents and heirs do: they have the processors for themselves.
+pub const ALONE: u64 = 8;
+pub const KINDS: [(&str, u64); 4] = [
+    ("wrong", WRONG),
+    ("fork", FORK),
+    ("cut", CUT),
+    ("alone", ALONE),
+];
 
 /// What is counted, in the order of [`NAMES`].
 #[derive(Clone, Copy)]
@@ -44,6 +48,15 @@ pub enum Figure {
     WrongRefused,
     /// Children that were forked, and ended in any way.
     Forked,
+    /// Heirs that lived, see `heirs.rs`.
+    Heirs,
+    /// What they registered.
+    HeirsRegistered,
+    /// Leases that ended while an heir had pins.
+    HeirsWrong,
+    /// Heirs that a signal ended, and that were stopped.
+    HeirsKilled,
+    HeirsStopped,
     /// Holes and truncations.
     Cut,
     /// Anything else that the kernel refused.
@@ -54,7 +67,7 @@ pub enum Figure {
     Exited,
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 21] = [
     "registered",
     "pages",
     "unregistrable",
@@ -66,6 +79,11 @@ const NAMES: [&str; 16] = [
     "wrong",
     "wrong-refused",
     "forked",
+    "heirs",
+    "heirs-registered",
+    "heirs-wrong",
+    "heirs-killed",
+    "heirs-stopped",
     "cut",
     "errors",
     "killed",
@@ -82,6 +100,8 @@ struct Shared {
     kinds: AtomicU64,
     /// The last round whose holdings may be given back.
     released: AtomicU64,
+    /// How many threads each process has that work.
+    threads: [AtomicU64; PROCESSES],
     /// How many threads of each process hold what they have, and are quiet, since the last round.
     holding: [AtomicU64; PROCESSES],
     quiet: [AtomicU64; PROCESSES],
@@ -108,6 +128,16 @@ impl Board {
         Ok(Self(unsafe { &*memory.cast::<Shared>() }))
     }
 
+    /// A process that is to come has so many threads that work.
+    pub fn expect(self, process: usize, threads: u64) {
+        self.0.threads[process].store(threads, Ordering::SeqCst);
+    }
+
+    /// Whether it is all of them.
+    fn are_all(self, process: usize, count: &AtomicU64) -> bool {
+        count.load(Ordering::SeqCst) == self.0.threads[process].load(Ordering::SeqCst)
+    }
+
     pub fn begin(self, kinds: u64) {
         for count in self.0.quiet.iter().chain(&self.0.holding) {
             count.store(0, Ordering::SeqCst);
@@ -127,7 +157,7 @@ impl Board {
     }
 
     pub fn is_holding(self, process: usize) -> bool {
-        self.0.holding[process].load(Ordering::SeqCst) == THREADS
+        self.are_all(process, &self.0.holding[process])
     }
 
     /// A thread does nothing more, and keeps what it has until it may give it back.
@@ -157,7 +187,7 @@ impl Board {
     }
 
     pub fn is_quiet(self, process: usize) -> bool {
-        self.0.quiet[process].load(Ordering::SeqCst) == THREADS
+        self.are_all(process, &self.0.quiet[process])
     }
 
     /// A thread has given back all that it had.
@@ -180,7 +210,7 @@ impl Board {
         self.0.phase.load(Ordering::Relaxed) == round
     }
 
-    /// Whether this round has work of the kind; work of no kind is always there.
+    /// Whether this round has work of the kind; work of no kind, 0, is always there.
     pub fn has(self, kind: u64) -> bool {
         self.0.kinds.load(Ordering::SeqCst) & kind == kind
     }
@@ -189,11 +219,14 @@ impl Board {
         self.0.figures[figure as usize].fetch_add(number, Ordering::Relaxed);
     }
 
-    pub fn error(self, errno: i32) {
+    pub fn failed(self, failure: &Failure) {
+        let errno = match failure {
+            Failure::Kernel { errno, .. } => *errno,
+            Failure::Usage(_) => 0,
+        };
         self.count(Figure::Errors, 1);
-        self.0
-            .errno
-            .store(u64::from(errno.cast_unsigned()), Ordering::Relaxed);
+        let errno = u64::from(errno.cast_unsigned());
+        self.0.errno.store(errno, Ordering::Relaxed);
     }
 
     /// `NAME=NUMBER` of all, since the storm was gathered.

@@ -1,6 +1,6 @@
 //! The files of a storm, mapped, and parts of them as buffers for a ring.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
 
@@ -35,16 +35,21 @@ unsafe impl Send for Files {}
 impl Files {
     /// Those that all share.
     pub fn open(directory: &str) -> Result<Self, Failure> {
-        let files = (0..SHARED).map(|number| map(&format!("{directory}/shared-{number}")));
+        let files = (0..SHARED).map(|number| open(&format!("{directory}/shared-{number}")));
         Ok(Self(files.collect::<Result<_, _>>()?))
     }
 
     /// One of a thread's own.
     pub fn one(path: &str) -> Result<Self, Failure> {
-        Ok(Self(vec![map(path)?]))
+        Ok(Self(vec![open(path)?]))
     }
 
-    /// Lets go of them, in a process that only watches.
+    /// One that came by its descriptor.
+    pub fn received(fd: RawFd) -> Result<Self, Failure> {
+        Ok(Self(vec![map(fd)?]))
+    }
+
+    /// Lets go of them.
     pub fn close(self) -> Result<(), Failure> {
         for File { fd, address } in self.0 {
             sys::munmap(address, LENGTH * PAGE)?;
@@ -56,6 +61,25 @@ impl Files {
     /// The descriptor of the first.
     pub fn fd(&self) -> RawFd {
         self.0[0].fd
+    }
+
+    /// Sets a lease on the first, and says whether it could.
+    pub fn lease(&self) -> Result<bool, Failure> {
+        self.set_lease(libc::F_WRLCK, libc::EAGAIN)
+    }
+
+    /// Ends it, and says whether it could.
+    pub fn unlock(&self) -> Result<bool, Failure> {
+        self.set_lease(libc::F_UNLCK, libc::EBUSY)
+    }
+
+    /// False where it is refused with this errno.
+    fn set_lease(&self, lease: c_int, refusal: i32) -> Result<bool, Failure> {
+        match sys::fcntl(self.fd(), libc::F_SETLEASE, lease, "F_SETLEASE") {
+            Ok(_) => Ok(true),
+            Err(Failure::Kernel { errno, .. }) if errno == refusal => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// A part of one of them.
@@ -82,9 +106,13 @@ impl Files {
     }
 }
 
-fn map(path: &str) -> Result<File, Failure> {
+fn open(path: &str) -> Result<File, Failure> {
     let fd = sys::open(path, libc::O_RDWR | libc::O_CREAT)?;
     sys::truncate(fd, LENGTH * PAGE)?;
+    map(fd)
+}
+
+fn map(fd: RawFd) -> Result<File, Failure> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let address = sys::mmap(LENGTH * PAGE, access, libc::MAP_SHARED, fd)?;
     Ok(File { fd, address })
@@ -110,6 +138,13 @@ impl Buffers {
         for _ in 0..=chance.below(most) {
             buffers.add(of[chance.below(of.len())], chance);
         }
+        buffers
+    }
+
+    /// One page of one of these files: the shortest that a pin can last.
+    pub fn page(of: &Files, chance: &mut Chance) -> Self {
+        let mut buffers = Self::choose(&[of], 1, chance);
+        buffers.parts[0].iov_len = PAGE;
         buffers
     }
 

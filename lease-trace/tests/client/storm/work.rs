@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
-use super::board::{Board, CUT, FORK, Figure, THREADS, WRONG};
+use super::board::{ALONE, Board, CUT, FORK, Figure, WRONG};
 use super::chance::Chance;
 use super::child;
 use super::pages::{Buffers, Files, MOST_BUFFERS};
@@ -15,7 +15,7 @@ use crate::sys;
 /// kworker's job.
 const RING_END: Duration = Duration::from_secs(10);
 /// Between two breaches of one thread: each is told, and who is told must keep up.
-const BREACH: Duration = Duration::from_millis(5);
+pub const BREACH: Duration = Duration::from_millis(5);
 const CUTS: Duration = Duration::from_millis(1);
 
 /// One thread.
@@ -35,10 +35,13 @@ struct Worker {
     leased: bool,
 }
 
+/// Threads of one process.
+pub const THREADS: usize = 8;
+
 type Step = fn(&mut Worker) -> Result<(), Failure>;
 
 /// What each thread does, and the kind of work that it is.
-const WORK: [(&str, u64, Step); THREADS as usize] = [
+const WORK: [(&str, u64, Step); THREADS] = [
     ("pin", 0, Worker::pin),
     ("pin", 0, Worker::pin),
     ("pin", 0, Worker::pin),
@@ -77,13 +80,14 @@ pub fn all(
         let run = move || {
             while let Some(round) = board.wait(worker.round) {
                 (worker.round, worker.has_paused) = (round, false);
-                while board.has(kind) && board.is_on(round) {
+                let has_work = board.has(kind) && !board.has(ALONE);
+                while has_work && board.is_on(round) {
                     worker.or_error(step);
                 }
                 while board.is_on(round) {
                     sleep(CUTS);
                 }
-                if board.has(kind) && !worker.has_paused {
+                if has_work && !worker.has_paused {
                     worker.or_error(step);
                 }
                 // Where it had nothing to hold.
@@ -105,10 +109,8 @@ pub fn all(
 
 impl Worker {
     fn or_error(&mut self, step: Step) {
-        match step(self) {
-            Err(Failure::Kernel { errno, .. }) => self.board.error(errno),
-            Err(Failure::Usage(_)) => self.board.error(0),
-            Ok(()) => {}
+        if let Err(failure) = step(self) {
+            self.board.failed(&failure);
         }
     }
 
@@ -171,28 +173,17 @@ impl Worker {
 
     /// Sets the lease, and says whether it could.
     fn lease(&mut self) -> Result<bool, Failure> {
-        let set = sys::fcntl(self.own.fd(), libc::F_SETLEASE, libc::F_WRLCK, "F_SETLEASE");
-        match set {
-            Ok(_) => self.leased = true,
-            Err(Failure::Kernel {
-                errno: libc::EAGAIN,
-                ..
-            }) => self.board.count(Figure::Unleasable, 1),
-            Err(failure) => return Err(failure),
+        if self.own.lease()? {
+            self.leased = true;
+        } else {
+            self.board.count(Figure::Unleasable, 1);
         }
         Ok(self.leased)
     }
 
     /// Ends the lease, and says whether it could.
     fn unlock(&mut self) -> Result<bool, Failure> {
-        let end = sys::fcntl(self.own.fd(), libc::F_SETLEASE, libc::F_UNLCK, "F_SETLEASE");
-        match end {
-            Ok(_) => self.leased = false,
-            Err(Failure::Kernel {
-                errno: libc::EBUSY, ..
-            }) => {}
-            Err(failure) => return Err(failure),
-        }
+        self.leased &= !self.own.unlock()?;
         Ok(!self.leased)
     }
 

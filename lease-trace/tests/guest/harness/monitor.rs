@@ -93,10 +93,13 @@ impl Monitor {
         Tool::beside(&["monitor", "-o", "json", "--all-events"])
     }
 
-    /// One of the scenario's own, which tells of bare pins as all do, and nobody keeps that: there are very many.
+    /// One of the scenario's own, which tells of bare pins as all do. There are very many, and nobody keeps those
+    /// that are not of heirs.
     pub fn of_storm() -> Self {
         let tool = Tool::new(&["monitor", "-o", "json"]);
-        Self::of_heard(tool, |line| !line.contains("\"event\":\"bare-pin"))
+        Self::of_heard(tool, |line| {
+            !line.contains("\"event\":\"bare-pin") || line.contains("/heirs/")
+        })
     }
 
     fn of(tool: Tool) -> Self {

@@ -13,6 +13,11 @@ pub struct Figures {
     right_refused: i64,
     /// Releases in the wrong order that the kernel let through.
     pub wrong: i64,
+    /// Children that had pins under their parent's lease, and releases of these while they had.
+    heirs: i64,
+    pub heirs_wrong: i64,
+    heirs_killed: i64,
+    heirs_stopped: i64,
     errors: i64,
     /// Killed, stopped or ended by themselves.
     gone: i64,
@@ -33,6 +38,10 @@ impl Figures {
             right: of("right"),
             right_refused: of("right-refused"),
             wrong: of("wrong"),
+            heirs: of("heirs"),
+            heirs_wrong: of("heirs-wrong"),
+            heirs_killed: of("heirs-killed"),
+            heirs_stopped: of("heirs-stopped"),
             errors: of("errors"),
             gone: of("killed") + of("stopped") + of("exited"),
             all: answer.to_owned(),
@@ -100,6 +109,9 @@ impl Found {
             registered,
             right,
             right_refused,
+            heirs,
+            heirs_killed,
+            heirs_stopped,
             errors,
             gone,
             all,
@@ -116,10 +128,15 @@ impl Found {
                 "{gone} processes were killed, stopped or ended: {all}"
             ));
         }
+        if heirs_killed + heirs_stopped > 0 {
+            wrong.push(format!(
+                "of {heirs} heirs {heirs_killed} were killed and {heirs_stopped} stopped, whose pins leases covered"
+            ));
+        }
         if *errors > 0 {
             wrong.push(format!("{errors} calls failed: {all}"));
         }
-        if *registered == 0 || *right == 0 && *right_refused == 0 {
+        if *registered == 0 || *heirs == 0 || *right == 0 && *right_refused == 0 {
             wrong.push(format!("nothing was done: {all}"));
         }
         wrong
