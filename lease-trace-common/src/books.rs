@@ -80,8 +80,13 @@ pub trait Books: Copy {
     /// that nobody owns, too.
     fn long_releaser(self) -> Option<u32>;
 
+    /// So many of the pins that nobody owns were dropped, and they may have been an owner's: he has fewer then than he
+    /// counts, until as many of nobody's are dropped.
+    fn may_be_owned(self, n: u64);
+
     /// Calls [`pay`] for every owner.
     fn pay_all(self);
+
     /// [`settle_once`]: where that is to be a function of its own, it is this one.
     #[inline(always)]
     fn settle_once(self) -> bool {
@@ -215,7 +220,11 @@ fn credit_release<B: Books>(books: B, n: u64, term: Term) -> u64 {
         {
             left -= books.credit(tgid, left);
         }
-        left -= drop_unowned(books, left);
+        let taken = drop_unowned(books, left);
+        if taken > 0 && matches!(term, Term::Unknown) {
+            books.may_be_owned(taken);
+        }
+        left -= taken;
         if left == 0 || matches!(term, Term::Short) {
             return left;
         }

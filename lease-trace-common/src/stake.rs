@@ -199,6 +199,9 @@ pub struct Inode {
     pub doubt: u64,
     /// In whose share it is, see [`crate::share`]: that of who was at it first.
     pub user: u64,
+    /// Pins that were taken out of the unowned and may have been an owner's, in the lower half, and in the upper since
+    /// when they are counted (CLOCK_BOOTTIME, ms).
+    pub ambiguous: u64,
 }
 
 /// A slot of the map of inodes. Its end is empty, so that what pins and releases of one file change shares no cache
@@ -207,7 +210,7 @@ pub struct Inode {
 #[derive(Clone, Copy, Debug)]
 pub struct InodeSlot {
     pub inode: Inode,
-    empty: [u64; 3],
+    empty: [u64; 2],
 }
 
 impl Inode {
@@ -311,7 +314,7 @@ const _: () = assert!(
             + size_of::<LeaseInfo>()
             + STACK_LEN * 8
 );
-const _: () = assert!(size_of::<Inode>() == 104);
+const _: () = assert!(size_of::<Inode>() == 112);
 const _: () = assert!(core::mem::offset_of!(Inode, ino) == line::BYTES);
 const _: () = assert!(size_of::<InodeSlot>() == 2 * line::BYTES);
 const _: () = assert!(size_of::<Path>() == 2048);

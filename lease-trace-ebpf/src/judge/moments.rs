@@ -15,7 +15,7 @@ use crate::{
     kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
-    state::maps::{CONTROL, MORE_PINS, PENDING, control_flag, control_word, nothing_pinned},
+    state::maps::{CONTROL, MORE_PINS, PENDING, control_flag, control_word},
     state::policy,
     state::stakes::StakeRef,
     survey::proof::{self, AtOnce},
@@ -116,8 +116,8 @@ pub fn judge_unlocked(ctx: *mut c_void) {
     if control_flag(control::TRIAL) {
         end_trial();
     }
-    // Most who come past have nothing to do with leases.
-    if nothing_pinned() || !has_notes() {
+    // Most who come past have nothing to do with leases. A note may be there though nothing is pinned any more.
+    if !has_notes() {
         return;
     }
     stack::keep(ctx);

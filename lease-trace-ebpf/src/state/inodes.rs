@@ -167,6 +167,39 @@ impl InodeRef {
         unsafe { At::new(&raw mut (*self.record).doubt) }.swap_if(0, 1);
     }
 
+    /// So many pins were taken for a transfer's that may have been an owner's. They count for two seconds from the
+    /// first: a transfer is mostly over then, and what it leaves is its owner's.
+    #[inline(always)]
+    pub fn is_ambiguous(self, n: u64) {
+        let there = self.ambiguous_word();
+        let before = there.load();
+        let now_ms = task::now() / 1_000_000;
+        let begun = if is_recent(before, now_ms) {
+            before
+        } else {
+            now_ms << 32
+        };
+        if !there.swap_if(before, begun + n) {
+            there.add(n);
+        }
+    }
+
+    /// How many these are now.
+    #[inline(always)]
+    pub fn ambiguous(self) -> u64 {
+        let there = self.ambiguous_word().load();
+        if there == 0 || !is_recent(there, task::now() / 1_000_000) {
+            return 0;
+        }
+        there & u64::from(u32::MAX)
+    }
+
+    #[inline(always)]
+    fn ambiguous_word(self) -> At {
+        // SAFETY: `record` is an element of an array.
+        unsafe { At::new(&raw mut (*self.record).ambiguous) }
+    }
+
     /// There is no doubt, or nothing to say of it.
     #[inline(always)]
     pub fn trust(self) {
@@ -410,6 +443,13 @@ impl InodeRef {
         _ = FREE_SLOTS.push(self.slot, 0);
         tracked().add(1_u64.wrapping_neg());
     }
+}
+
+/// Whether what is ambiguous since then still counts.
+#[inline(always)]
+fn is_recent(ambiguous: u64, now_ms: u64) -> bool {
+    const LASTING_MS: u32 = 2_000;
+    (now_ms as u32).wrapping_sub((ambiguous >> 32) as u32) < LASTING_MS
 }
 
 /// Stands for no mapping: 0 would be that of a folio which left the page cache.

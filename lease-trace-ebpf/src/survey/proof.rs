@@ -175,7 +175,10 @@ extern "C" fn proof_of(address: u64, proof: *mut Proof) -> i64 {
     }
     proof.found = found;
     if found >= counted {
-        inode.trust();
+        // Some of those found may be a transfer's, and counted as an owner's.
+        if inode.ambiguous() == 0 {
+            inode.trust();
+        }
         return outcome::RIGHT as i64;
     }
     if books != Books::of(inode) {
@@ -278,12 +281,13 @@ extern "C" fn proof_at_once(tgid: u64, proof: *mut Proof) -> i64 {
     } else {
         missing + books.owed
     };
-    if missing == 0 {
+    let ambiguous = inode.ambiguous();
+    if missing + ambiguous == 0 {
         return looked::SEEN as i64;
     }
     if books != Books::of(inode) {
         // Nobody but the process itself has changed what it has.
-        return if is_alone {
+        return if is_alone && ambiguous == 0 {
             looked::SEEN
         } else {
             looked::CHANGED
@@ -294,7 +298,7 @@ extern "C" fn proof_at_once(tgid: u64, proof: *mut Proof) -> i64 {
         return looked::NOTHING as i64;
     }
     let his = StakeRef::find(tgid as u32, inode.id).map_or(0, StakeRef::pins);
-    proof.found = his.saturating_sub(missing);
+    proof.found = his.saturating_sub(missing + ambiguous);
     if proof.found == 0 {
         looked::DOUBTFUL as i64
     } else {

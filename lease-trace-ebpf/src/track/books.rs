@@ -58,6 +58,14 @@ impl Books for InodeRef {
         releaser(self, LONG)
     }
 
+    /// Transfers mostly end in an interrupt, where nobody lets go of pins of long term.
+    #[inline(always)]
+    fn may_be_owned(self, n: u64) {
+        if InodeRef::owners(self) > 0 && !task::is_interrupted() {
+            self.is_ambiguous(n);
+        }
+    }
+
     #[inline(always)]
     fn pay_all(self) {
         let mut all = PayAll {

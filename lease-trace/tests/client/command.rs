@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::actor::Actor;
 use crate::reply::{self, Answer, Failure, Reply, usage};
 use crate::{
-    child, crowd, direct, file, intruder, lease, measure, memory, process, ring, storm, sys, table,
-    thread, udmabuf, uffd, verbs, vfio, xdp,
+    child, crowd, direct, file, fixed, intruder, lease, measure, memory, process, ring, storm, sys,
+    table, thread, udmabuf, uffd, verbs, vfio, xdp,
 };
 
 /// One command: its name, its arguments as `help` shows them, what it does, and the code.
@@ -48,6 +48,7 @@ const GROUPS: &[(&str, &[Command])] = &[
     ("io_uring", ring::COMMANDS),
     ("io_uring's table of buffers", table::COMMANDS),
     ("O_DIRECT", direct::COMMANDS),
+    ("requests with registered buffers", fixed::COMMANDS),
     ("AF_XDP", xdp::COMMANDS),
     ("udmabuf", udmabuf::COMMANDS),
     ("uffd", uffd::COMMANDS),

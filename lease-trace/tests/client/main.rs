@@ -14,6 +14,7 @@ mod command;
 mod crowd;
 mod direct;
 mod file;
+mod fixed;
 #[cfg_attr(target_feature = "crt-static", path = "ibverbs_absent.rs")]
 mod ibverbs;
 mod intruder;

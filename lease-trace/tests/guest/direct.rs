@@ -4,8 +4,8 @@
 use std::fs;
 
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, SlowDisk, Subject, eventually, expect_rest,
-    expect_zombie, expect_zombie_with, open_lease_and_pin,
+    Actor, Enforcement, Monitor, PAGES, Pinned, Scratch, SlowDisk, Subject, Tool, eventually,
+    expect_rest, expect_zombie, expect_zombie_with, open_lease_and_pin,
 };
 
 /// A write lease on the new file, and its pages on their way to the disk or from there, held back:
@@ -137,4 +137,57 @@ fn what_is_dropped_meanwhile_is_its_owners() {
     monitor.barrier();
     monitor.none_for(child, "zombie");
     pinned.assert_balanced();
+}
+
+/// A request of the owner's ends while a transfer of another's is under way, and drops the last pins of a buffer that has
+/// left its ring's table: by no call that tells whose they are. He has given back all he had, and is not refused.
+#[test]
+fn what_ends_with_a_request_meanwhile_is_not_held_against_its_owner() {
+    const DENY: &str = "mode = \"enforce\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\n\
+                        fallback = \"kill\"\n";
+    let (scratch, disk) = (Scratch::new(), SlowDisk::new());
+    let pinned = Pinned::now();
+    let enforcement = Enforcement::start(DENY);
+    let monitor = Monitor::start();
+    let actor = Actor::start();
+    actor.ok(&format!("open d {} rw,direct", SlowDisk::PATH));
+    actor.ok(&format!("open f {} rw,creat,cloexec", scratch.file("f")));
+    actor.all(&[
+        "write-all f 1M",
+        "mmap m f 1M shared rw",
+        "touch m",
+        "pipe in out",
+    ]);
+    disk.hold_back(&actor);
+    actor.fork("child");
+    actor.all(&["child: close f", "setlease f w", "close out"]);
+    actor.all(&["fixed-begin io in m", "fixed-empty io"]);
+    assert_eq!(pinned.since(), PAGES);
+    actor.ok("child: direct-begin transfer d m read");
+    let under_way = if pins_direct_io() { PAGES } else { 0 };
+    assert_eq!(pinned.since(), PAGES + under_way);
+    actor.ok("child: close out");
+    assert!(
+        eventually(|| pinned.since() == under_way),
+        "{}",
+        pinned.since()
+    );
+    assert_eq!(actor.ok("child: direct-done transfer"), "no");
+    actor.ok("setlease f u");
+    disk.let_go();
+    actor.ok("child: direct-wait transfer");
+    actor.ok("direct-wait io");
+    pinned.assert_balanced();
+    let stakes = || {
+        let report = Tool::run(&["report", "stakes", "-J"]).exits(0);
+        report.rows("stakes", actor.pid())
+    };
+    assert!(eventually(|| stakes().is_empty()), "{:?}", stakes());
+    monitor.barrier();
+    let hits = enforcement.hits("r");
+    assert!(
+        hits["denied"].is_null() && hits["killed"].is_null(),
+        "{hits}"
+    );
+    actor.ok("write-all f 2M");
 }

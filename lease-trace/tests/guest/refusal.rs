@@ -5,7 +5,8 @@ use std::ffi::CString;
 use std::io;
 
 use crate::harness::{
-    Actor, Leftovers, Monitor, Ran, Scratch, Tool, expect_zombie, hide, open_lease_and_pin,
+    Actor, Leftovers, Monitor, Ran, Scratch, Tool, expect_zombie, hide, no_monitor,
+    open_lease_and_pin,
 };
 
 const MONITOR: [&str; 3] = ["monitor", "-d", "1s"];
@@ -205,6 +206,7 @@ fn a_dead_monitors_pins_are_recovered() {
 #[test]
 fn a_strangers_directory_is_not_cleared_away() {
     let directory = "/sys/fs/bpf/lease-trace";
+    no_monitor();
     std::fs::create_dir_all(format!("{directory}/not-ours")).expect("bpffs takes directories");
     let ran = Tool::run(&MONITOR);
     let kept = std::path::Path::new(directory).join("not-ours").exists();
