@@ -61,17 +61,15 @@ pub trait Covers: Copy {
     /// Whether the lease has not ended.
     fn is_in_force(self) -> bool;
 
-    /// The stake counts one lease more.
-    fn covered(self, change: Change);
-
     /// It counts one less, and nobody is judged. If that leaves pins without a lease, it has ended just then, or found
     /// no room, and that `is_told`.
     fn uncovered(self, change: Change, is_told: bool);
 }
 
-/// The lease covers the stake from now on, unless it does already; false if others were always faster.
+/// The lease covers the stake from now on, unless it does already: `covered` is told what became of the stake. One that
+/// `has_pins` may lose them meanwhile. False if others were always faster.
 #[inline(always)]
-pub fn add<C: Covers>(cover: C) -> bool {
+pub fn add<C: Covers>(cover: C, has_pins: bool, covered: impl FnOnce(Change)) -> bool {
     if cover.is_there() {
         return true;
     }
@@ -80,17 +78,12 @@ pub fn add<C: Covers>(cover: C) -> bool {
     if !change.is_made() {
         return change.0 != word::BUSY;
     }
-    cover.covered(change);
+    covered(change);
     keep(cover);
+    if has_pins {
+        forget(cover);
+    }
     true
-}
-
-/// The same of a stake with pins, which may be dropped meanwhile.
-#[inline(always)]
-pub fn add_to_pins<C: Covers>(cover: C) -> bool {
-    let is_done = add(cover);
-    forget(cover);
-    is_done
 }
 
 /// The stake's last pin went: the lease covers it no more, unless pins have come since.

@@ -580,7 +580,7 @@ impl<'a> Inode<'a> {
         for (number, setter) in self.memory.in_force() {
             if self.memory.holds(setter, stake.tgid) {
                 assert!(
-                    cover::add(self.cover_by(stake, number)),
+                    cover::add(self.cover_by(stake, number), false, |_| {}),
                     "never fast enough"
                 );
             }
@@ -592,7 +592,7 @@ impl<'a> Inode<'a> {
         for (number, setter) in self.memory.in_force() {
             if self.memory.holds(setter, stake.tgid) {
                 assert!(
-                    cover::add_to_pins(self.cover_by(stake, number)),
+                    cover::add(self.cover_by(stake, number), true, |_| {}),
                     "never fast enough"
                 );
             }
@@ -734,8 +734,6 @@ impl<'a> Covers for Cover<'a> {
         let leases = self.inode.memory.in_force();
         leases.iter().any(|(number, _)| *number == self.number)
     }
-
-    fn covered(self, _: Change) {}
 
     fn uncovered(self, change: Change, _: bool) {
         let is_lost = change.is(Change::UNCOVERED);

@@ -28,7 +28,7 @@ use crate::{
         maps::walk_stakes,
         stakes::{StakeRef, has_other_owners},
     },
-    track::inherited::Cover,
+    track::{counts, inherited::Cover, react},
 };
 
 /// Descriptors of one process, and leases listed of its files, that are looked at in all; a lease held by a descriptor
@@ -68,12 +68,12 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
         return 0;
     }
     let of = Cover { stake, lease: id };
-    let is_done = if pins(stake.word()) > 0 {
-        cover::add_to_pins(of)
-    } else {
-        cover::add(of)
+    // Looked for again: it takes less than to keep it, and the entry may have become another's.
+    let covered = |change| match LeaseRef::find(id) {
+        Some(found) => react::covered(stake, stake.get().slot as u32, found.get(), change),
+        None => counts::cover(change),
     };
-    if !is_done {
+    if !cover::add(of, pins(stake.word()) > 0, covered) {
         lost(Count::LostCovers, 1, lease);
     }
     stake.forget_if_empty();
@@ -137,11 +137,10 @@ const LOOKED_AT: u32 = 2;
 struct Search {
     task: TaskPtr,
     tgid: u32,
-    found: u32,
-    /// Address of the inode.
-    inode: u64,
-    /// The file looked for; 0: every leased one.
-    file: u64,
+    found: u16,
+    is_one: bool,
+    /// Address of the one file looked for, or of the inode of which it is every leased one.
+    of: u64,
     /// Descriptors and leases that may be looked at yet.
     left: u64,
 }
@@ -159,16 +158,15 @@ extern "C" fn cover_search(tgid: u64, number: u64, file: u64, most: u64) -> i64 
     let mut search = Search {
         task,
         tgid: tgid as u32,
-        inode: inode.get().address,
-        file,
-        found: loops::zero() as u32,
+        found: loops::zero() as u16,
+        is_one: file != 0,
+        of: if file == 0 { inode.get().address } else { file },
         left: most,
     };
-    let all = task.descriptors();
-    let len = if all > most as u32 { most as u32 } else { all };
-    loops::repeat(len, one_descriptor, &mut search);
-    let is_cut = all > len || search.left == 0;
-    let left_out = if is_cut { LEFT_OUT as i64 } else { 0 };
+    let all = u64::from(task.descriptors());
+    let len = if all > most { most } else { all };
+    loops::repeat(len as u32, one_descriptor, &mut search);
+    let left_out = if search.left == 0 { LEFT_OUT as i64 } else { 0 };
     (most.wrapping_sub(search.left) as i64) << LOOKED_AT | left_out | i64::from(search.found)
 }
 
@@ -202,21 +200,18 @@ unsafe extern "C" fn one_descriptor(index: u64, search: *mut c_void) -> i64 {
     let Some(file) = search.task.file(index as u32) else {
         return 0;
     };
-    if search.file != 0 {
-        if file.0 == search.file {
+    if search.is_one {
+        if file.0 == search.of {
             search.found = 1;
             return 1;
         }
         return 0;
     }
-    if file
-        .pages_inode()
-        .is_none_or(|inode| inode.0 != search.inode)
-    {
+    if file.pages_inode().is_none_or(|inode| inode.0 != search.of) {
         return 0;
     }
     if let Some(lease) = find_here(file, &mut search.left) {
-        cover_add(lease.0, u64::from(search.tgid), search.inode);
+        cover_add(lease.0, u64::from(search.tgid), search.of);
     }
     0
 }

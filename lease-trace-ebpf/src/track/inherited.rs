@@ -22,7 +22,7 @@ use crate::{
         shares::Share as _,
         stakes::{COVER_TRIES, StakeRef},
     },
-    track::{counts, react},
+    track::counts,
 };
 
 /// A stake, and a lease in force that covers it.
@@ -95,16 +95,6 @@ impl Covers for Cover {
     fn is_in_force(self) -> bool {
         self.entry()
             .is_some_and(|entry| entry.is_in_force(self.lease.address))
-    }
-
-    #[inline(always)]
-    fn covered(self, change: Change) {
-        if let Some(entry) = self.entry() {
-            let slot = self.stake.get().slot as u32;
-            react::covered(self.stake, slot, entry.get(), change);
-        } else {
-            counts::cover(change);
-        }
     }
 
     #[inline(always)]
