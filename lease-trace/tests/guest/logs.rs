@@ -1,5 +1,7 @@
 //! What the programs log: the losses that a counter has, one by one, with what each is about.
 
+mod losses;
+
 use std::collections::BTreeMap;
 use std::{fs, io};
 

@@ -1,11 +1,12 @@
-//! How points are watched where the kernel preempts tasks inside programs. Its userland boots with
+//! How points are watched where the kernel preempts tasks inside programs, and what is lost by that. Its userland boots with
 //! `preempt=full`, which a kernel built with PREEMPT_RT need not be told; `doctor::` asks the same where the kernel
 //! is as it comes.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io, path::Path, process::Command};
 
 use crate::harness::{
-    Actor, Monitor, PAGES, Pinned, Scratch, Tool, expect_rest, expect_zombie, open_lease_and_pin,
+    Actor, Monitor, PAGES, Pinned, Scratch, Tool, counted, expect_rest, expect_zombie,
+    open_lease_and_pin,
 };
 
 const DEBUGFS: &str = "/sys/kernel/debug";
@@ -111,4 +112,73 @@ fn the_kinds_go_together() {
     pinned.assert_balanced();
     let lost = monitor.all("lost");
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// A task is preempted while it deletes the record of a file, by one that wants to make it, on the same processor: the
+/// wait for the first has no end, and is given up.
+#[test]
+fn a_wait_that_is_given_up_is_logged() {
+    const GIVEN_UP: &str =
+        "records were not to be had in time: other CPUs made, changed or deleted them";
+    let scratch = Scratch::new();
+    let monitor = Monitor::that_logs(&["--attach", "fentry"]);
+    let [slow, urgent] = [(); 2].map(|()| {
+        let actor = Actor::start();
+        actor.ok(&format!("open f {} rw,creat", scratch.file("f")));
+        actor.all(&["truncate f 4K", "mmap m f 4K shared rw", "uring r"]);
+        actor
+    });
+    run_on_first_processor(&slow, libc::SCHED_OTHER);
+    run_on_first_processor(&urgent, libc::SCHED_FIFO);
+    {
+        let _slowly = SlowDeletion::new();
+        // Where the first one is just then is chance: it takes some dozens of these. 6.1 lets it wait between them.
+        let is_given_up = (0..60).any(|_| {
+            slow.ok("begin some time-buffers r m 100");
+            for _ in 0..24 {
+                urgent.all(&["register-buffers r m", "unregister-buffers r"]);
+            }
+            slow.ok("finish some");
+            counted().contains_key(GIVEN_UP)
+        });
+        assert!(is_given_up, "{:?}", counted());
+    }
+    monitor.expect_logged_of(urgent.pid(), GIVEN_UP);
+}
+
+/// Entries of maps are deleted slowly: the kernel writes a stack down each time.
+struct SlowDeletion;
+
+impl SlowDeletion {
+    const FILTER: &str = "/sys/kernel/debug/tracing/set_ftrace_filter";
+
+    fn new() -> Self {
+        fs::write(Self::FILTER, "htab_map_delete_elem:stacktrace").expect("a trigger");
+        Self
+    }
+}
+
+impl Drop for SlowDeletion {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::FILTER, "!htab_map_delete_elem:stacktrace");
+    }
+}
+
+/// From now on, with whatever threads it makes.
+fn run_on_first_processor(actor: &Actor, policy: libc::c_int) {
+    let pid = i32::try_from(actor.pid()).expect("a pid");
+    let done = |answer: libc::c_int| assert_eq!(answer, 0, "{}", io::Error::last_os_error());
+    // SAFETY: plain structures, of which zero is a value, and which outlive the calls.
+    unsafe {
+        let mut first: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut first);
+        done(libc::sched_setaffinity(
+            pid,
+            size_of_val(&first),
+            &raw const first,
+        ));
+        let mut parameters: libc::sched_param = std::mem::zeroed();
+        parameters.sched_priority = i32::from(policy == libc::SCHED_FIFO);
+        done(libc::sched_setscheduler(pid, policy, &raw const parameters));
+    }
 }

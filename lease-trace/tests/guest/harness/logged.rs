@@ -48,4 +48,21 @@ impl Monitor {
             self.logged("")
         );
     }
+
+    /// This loss is among those counted, and the log has just as many of it, in lines about this process; of others, and
+    /// of doubts and corrections, it may have more or less.
+    #[track_caller]
+    pub fn expect_logged_of(&self, pid: i64, what: &str) {
+        let counted = counted();
+        let n = counted.get(what);
+        assert!(n.is_some(), "{what}: {counted:?}");
+        let of_process = format!("of process {pid}");
+        let are_logged =
+            || self.logged("").get(what) == n && self.logged(&of_process).get(what) == n;
+        assert!(
+            eventually(are_logged),
+            "logged {:?}, counted {counted:?}",
+            self.logged("")
+        );
+    }
 }
