@@ -13,6 +13,8 @@ pub enum Logged {
     Uncertain,
     /// A breach found no room among the notes of its thread.
     Unjudged,
+    /// Pins were taken, and no stake has them: there was no room for it, or it was deleted each time.
+    Unowned,
 }
 
 impl Logged {
@@ -42,6 +44,9 @@ impl Logged {
         if number == Self::Unjudged.number() {
             return Some(("breaches found no room to be judged", "inode"));
         }
+        if number == Self::Unowned.number() {
+            return Some(("pins are counted that no process has", "inode record"));
+        }
         let count = *Count::ALL.get(usize::try_from(number).ok()?)?;
         let subject = match count {
             Count::LostPages | Count::LostDetached => "page or array",
@@ -63,9 +68,9 @@ mod tests {
             let words = Logged::words(number as u64).map(|(what, _)| what);
             assert_eq!(words, count.loss());
         }
-        for number in Count::LEN as u64..=Logged::Unjudged.number() {
+        for number in Count::LEN as u64..=Logged::Unowned.number() {
             assert!(Logged::words(number).is_some(), "{number}");
         }
-        assert_eq!(Logged::words(Logged::Unjudged.number() + 1), None);
+        assert_eq!(Logged::words(Logged::Unowned.number() + 1), None);
     }
 }

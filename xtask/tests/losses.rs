@@ -10,13 +10,7 @@ use std::{
 use lease_trace_common::count::Count;
 
 /// Who names a loss without `lost`: the file, the loss, and why.
-const NAMED: [(&str, &str, &str); 6] = [
-    (
-        "track/coverage.rs",
-        "LostShares",
-        "an answer; who asked has the lease that it is about",
-    ),
-    ("track/coverage.rs", "LostCovers", "the same"),
+const NAMED: [(&str, &str, &str); 4] = [
     (
         "state/inodes.rs",
         "LostWait",

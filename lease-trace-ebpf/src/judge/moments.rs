@@ -5,7 +5,9 @@
 
 use core::ffi::c_void;
 
-use lease_trace_common::{cause::Cause, control, policy::on, stake::ZOMBIE, verdict::Moment};
+use lease_trace_common::{
+    cause::Cause, control, logged::Logged, policy::on, stake::ZOMBIE, verdict::Moment,
+};
 
 use crate::{
     effects::{notes, stack},
@@ -15,6 +17,7 @@ use crate::{
     kernel::args::Decision,
     kernel::current,
     state::inodes::InodeRef,
+    state::losses::logged,
     state::maps::{CONTROL, MORE_PINS, PENDING, control_flag, control_word},
     state::policy,
     state::stakes::StakeRef,
@@ -103,7 +106,12 @@ fn judge_doubtful(ctx: *mut c_void) {
     for n in 1..notes::MOST {
         if let Some(note) = PENDING.get_ptr_mut(notes::of_thread() + n) {
             // SAFETY: a live map value of this thread.
-            unsafe { (*note).doubtful = 1 };
+            let (slot, inode_id, tgid) = unsafe {
+                (*note).doubtful = 1;
+                ((*note).slot, (*note).inode_id, (*note).tgid)
+            };
+            let pins = StakeRef::find(tgid, inode_id).map_or(0, StakeRef::pins);
+            logged(Logged::Uncertain, pins, InodeRef::number_of(slot, inode_id));
             judge_note(n, Moment::After);
         }
     }
@@ -194,8 +202,14 @@ extern "C" fn enforce_prove(n: u64) -> i64 {
         AtOnce::Nothing(counted) => return counted as i64,
         // SAFETY: as above.
         AtOnce::Doubtful => unsafe { (*note).doubtful = 1 },
-        // SAFETY: as above.
-        AtOnce::AtLeast(certain) => unsafe { (*note).uncertain = pins.saturating_sub(certain) },
+        AtOnce::AtLeast(certain) => {
+            let uncertain = pins.saturating_sub(certain);
+            // SAFETY: as above.
+            unsafe { (*note).uncertain = uncertain };
+            if uncertain > 0 {
+                logged(Logged::Uncertain, uncertain, inode.number());
+            }
+        }
     }
     0
 }

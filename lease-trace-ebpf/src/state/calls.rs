@@ -95,9 +95,9 @@ fn forget_unreturned(thread: u64) {
         return;
     };
     // SAFETY: a live map value of this thread.
-    let (pinning_call, pages) = unsafe { ((*call).pinning, (*call).pages) };
+    let (pinning_call, pages, start) = unsafe { ((*call).pinning, (*call).pages, (*call).start) };
     if pinning_call != 0 {
-        lost(Count::LostCalls, 1, 0);
+        lost(Count::LostCalls, 1, start);
         pinning().add(1_u64.wrapping_neg());
     } else if pages == TO_SPREAD {
         spreads().add(1_u64.wrapping_neg());

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_find_vma, bpf_get_current_task_btf};
 use lease_trace_common::{
     books as common,
     count::Count,
+    logged::Logged,
     stake::{leases, pins},
     word::{Change, has_nothing},
 };
@@ -18,7 +19,7 @@ use crate::{
     state::{
         calls, cross_check,
         inodes::InodeRef,
-        losses::lost,
+        losses::{logged, lost},
         maps::{Call, count},
         stakes::{NO_LEASE, StakeRef},
     },
@@ -567,6 +568,7 @@ extern "C" fn pin_tell(number: u64, given: u64, mm: u64) -> i64 {
 extern "C" fn pin_leave_unowned(number: u64, n: u64) -> i64 {
     if let Some(inode) = InodeRef::find_number(number) {
         common::leave_unowned(inode, n);
+        logged(Logged::Unowned, n, number);
     }
     0
 }

@@ -13,6 +13,7 @@ const CAPACITY: i64 = 1024;
 const BEYOND: i64 = 4;
 
 const NO_FILE: &str = "inodes found no room in the INODES map";
+const NOBODYS: &str = "pins are counted that no process has";
 const NO_STAKE: &str = "stakes found no room in the STAKES map";
 const NO_SHARE: &str = "users who have a quarter of a table got no more of it";
 const NO_OWNER: &str = "pin releases could not be credited to one owner";
@@ -62,7 +63,9 @@ fn files_and_owners_without_room_are_logged() {
     // It is tried again when the pins are counted.
     let tries = counted()[NO_STAKE];
     assert!((1..=BEYOND).contains(&tries), "{tries}");
-    expect_of_process(&monitor, second.pid(), NO_STAKE, tries);
+    monitor.expect_logged_of(second.pid(), NO_STAKE);
+    let of_second = monitor.logged(&format!("of process {}", second.pid()));
+    assert_eq!(of_second.get(NOBODYS), Some(&1), "{}", monitor.talk());
 }
 
 /// A user's leases, and the files in which he has pins.
