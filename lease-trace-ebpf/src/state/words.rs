@@ -95,9 +95,9 @@ impl Word for At {
 }
 
 /// How often a change is tried that others were faster with. Each failure is somebody else's success; of sixteen
-/// processors at one file one change in 400,000 meets half as many (docs/cost.md, "Many processors at one file"). One
-/// that is given up is a loss: counts, and what is told, may be wrong from then on.
-const TRIES: u64 = 24;
+/// processors at one file one change in 400,000 meets so many (docs/cost.md, "Many processors at one file"). One that
+/// is given up is a loss. Each turn more is walked by the verifier in every program.
+const TRIES: u64 = 12;
 
 /// Global functions, verified separately: what tries a change is checked once in a program, not at each
 /// place where such a change is made, and not once for each turn.

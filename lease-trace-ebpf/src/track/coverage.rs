@@ -28,7 +28,11 @@ use crate::{
         maps::walk_stakes,
         stakes::{StakeRef, has_other_owners},
     },
-    track::{counts, inherited::Cover, react},
+    track::{
+        counts,
+        inherited::{self, Cover},
+        react,
+    },
 };
 
 /// Descriptors of one process, and leases listed of its files, that are looked at in all; a lease held by a descriptor
@@ -64,7 +68,7 @@ extern "C" fn cover_add(lease: u64, tgid: u64, address: u64) -> i64 {
         inode: address,
         setter,
     };
-    if LeaseRef::find(id).is_none() {
+    if !inherited::is_in_force(id) {
         return 0;
     }
     let of = Cover { stake, lease: id };

@@ -37,11 +37,6 @@ impl Cover {
     const fn key(self) -> CoverKey {
         CoverKey::new(self.lease.address, self.stake.key.tgid)
     }
-
-    #[inline(always)]
-    fn entry(self) -> Option<LeaseRef> {
-        LeaseRef::find(self.lease)
-    }
 }
 
 impl Covers for Cover {
@@ -72,9 +67,11 @@ impl Covers for Cover {
         // Before it is there: whoever takes it out takes it off.
         self.stake.inherit();
         let Err(error) = COVERS.insert(self.key(), &covered, BPF_NOEXIST.into()) else {
-            if let Some(entry) = self.entry() {
-                entry.add_heir();
-            }
+            cover_has_heir(
+                self.lease.address,
+                self.lease.inode,
+                u64::from(self.lease.setter),
+            );
             return Inserted::Done;
         };
         self.stake.disinherit();
@@ -93,8 +90,7 @@ impl Covers for Cover {
 
     #[inline(always)]
     fn is_in_force(self) -> bool {
-        self.entry()
-            .is_some_and(|entry| entry.is_in_force(self.lease.address))
+        is_in_force(self.lease)
     }
 
     #[inline(always)]
@@ -104,6 +100,39 @@ impl Covers for Cover {
             lost(Count::LostCovers, 1, self.lease.address);
         }
     }
+}
+
+/// Whether it is entered, and has not ended.
+#[inline(always)]
+pub fn is_in_force(lease: Id) -> bool {
+    cover_is_in_force(lease.address, lease.inode, u64::from(lease.setter)) != 0
+}
+
+/// A global function: verified once, not once for each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cover_is_in_force(address: u64, inode: u64, setter: u64) -> i64 {
+    let id = Id {
+        address,
+        inode,
+        setter: setter as u32,
+    };
+    i64::from(LeaseRef::find(id).is_some_and(|entry| entry.is_in_force(address)))
+}
+
+/// A global function, too.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn cover_has_heir(address: u64, inode: u64, setter: u64) -> i64 {
+    let id = Id {
+        address,
+        inode,
+        setter: setter as u32,
+    };
+    if let Some(entry) = LeaseRef::find(id) {
+        entry.add_heir();
+    }
+    0
 }
 
 /// Whether the lease at this address covered this stake; not any more.

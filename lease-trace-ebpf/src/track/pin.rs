@@ -466,23 +466,25 @@ fn give(from: From, n: u64, is_described: bool) -> bool {
         flags,
     } = from;
     let mut is_described = u64::from(is_described);
+    let mut given = AGAIN;
     for _ in 0..ATTEMPTS {
-        let given = pin_give(number, n, mm, is_described);
-        if given == AGAIN {
-            prepare(number, inode, mm);
-            is_described = pin_describe(number, file, mm, flags & KEPT) as u64;
-            pin_name(number, inode, file, mm);
-            continue;
+        given = pin_give(number, n, mm, is_described);
+        if given != AGAIN {
+            break;
         }
-        if given & TO_BE_TOLD != 0 {
-            pin_describe(number, file, mm, flags & KEPT | AFTERWARDS);
-            cover_of(owner_tgid(mm), from);
-            pin_tell(number, given as u64, mm);
-        }
-        return given & WITHOUT_STACK != 0;
+        prepare(number, inode, mm);
+        is_described = pin_describe(number, file, mm, flags & KEPT) as u64;
+        pin_name(number, inode, file, mm);
     }
-    pin_leave_unowned(number, n);
-    false
+    if given == AGAIN {
+        pin_leave_unowned(number, n);
+    }
+    if given & TO_BE_TOLD != 0 {
+        pin_describe(number, file, mm, flags & KEPT | AFTERWARDS);
+        cover_of(owner_tgid(mm), from);
+        pin_tell(number, given as u64, mm);
+    }
+    given & WITHOUT_STACK != 0
 }
 
 /// Each time the stake was just deleted, or a lease just set: the next time it is there, or counted.
