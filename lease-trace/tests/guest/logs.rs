@@ -29,8 +29,8 @@ fn each_loss_is_logged_with_what_it_is_about() {
     actor.ok("crowd-end c");
 }
 
-/// Leases, and pins that none covers, beside a monitor that reads nothing: what is routine has three quarters of the
-/// ring.
+/// Leases, and pins that none covers, beside a monitor that reads nothing: what is routine has half of the
+/// ring at most.
 #[test]
 fn what_finds_no_room_in_the_ring_is_logged() {
     const RING: &str = "notifications found no room in the ring buffer";
