@@ -148,7 +148,7 @@ fn what_ends_with_a_request_meanwhile_is_not_held_against_its_owner() {
     let (scratch, disk) = (Scratch::new(), SlowDisk::new());
     let pinned = Pinned::now();
     let enforcement = Enforcement::start(DENY);
-    let monitor = Monitor::start();
+    let monitor = enforcement.monitor();
     let actor = Actor::start();
     actor.ok(&format!("open d {} rw,direct", SlowDisk::PATH));
     actor.ok(&format!("open f {} rw,creat,cloexec", scratch.file("f")));
