@@ -124,6 +124,18 @@ pub struct Id {
     pub setter: u32,
 }
 
+impl Id {
+    /// `setter` is a thread group id, in a word as functions of their own take it.
+    #[inline(always)]
+    pub const fn new(address: u64, inode: u64, setter: u64) -> Self {
+        Self {
+            address,
+            inode,
+            setter: setter as u32,
+        }
+    }
+}
+
 /// Key of a lease. Whoever pins finds the lease of its own process by it, without a walk.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -142,7 +142,7 @@ impl Order {
     const ORPHANED: u64 = 1 << 7;
 
     /// In one word: the action in the lowest byte, with a bit that says whether they are orphaned, the generation in
-    /// the 14 bits above it, the time above these.
+    /// the 14 bits above it, of which it has 13, the time above these.
     #[inline(always)]
     pub const fn packed(self) -> u64 {
         self.given_ns >> Self::GRAIN << 22

@@ -50,29 +50,20 @@ fn moved(n: u64) -> u64 {
 #[derive(Clone, Copy)]
 pub struct InPlace<const TRIES: u64>(*mut u64);
 
-impl<const TRIES: u64> InPlace<TRIES> {
-    /// # Safety
-    /// As for [`At::new`].
-    #[inline(always)]
-    pub const unsafe fn new(word: *mut u64) -> Self {
-        Self(word)
-    }
-}
-
 impl<const TRIES: u64> Word for InPlace<TRIES> {
     const TRIES: u64 = TRIES;
 
     /// The compiler may not tear or repeat it.
     #[inline(always)]
     fn load(self) -> u64 {
-        // SAFETY: `new` guarantees the pointer.
+        // SAFETY: `At::new` guarantees the pointer.
         unsafe { core::ptr::read_volatile(self.0) }
     }
 
     /// `BPF_ATOMIC | BPF_CMPXCHG`.
     #[inline(always)]
     fn swap_if(self, old: u64, new: u64) -> bool {
-        // SAFETY: `new` guarantees the pointer.
+        // SAFETY: `At::new` guarantees the pointer.
         let (found, _) = unsafe {
             intrinsics::atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
                 self.0, old, new,
@@ -85,7 +76,7 @@ impl<const TRIES: u64> Word for InPlace<TRIES> {
     /// `BPF_ATOMIC | BPF_ADD | BPF_FETCH`.
     #[inline(always)]
     fn add(self, n: u64) -> u64 {
-        // SAFETY: `new` guarantees the pointer.
+        // SAFETY: `At::new` guarantees the pointer.
         unsafe { intrinsics::atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(self.0, n) }
     }
 

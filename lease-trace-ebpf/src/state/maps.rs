@@ -129,7 +129,7 @@ pub static POLICY: Array<u64> = Array::with_max_entries(policy::index::LEN, BPF_
 pub static RULES: Array<Rule> =
     Array::with_max_entries(policy::BANKS * policy::RULES, BPF_F_INNER_MAP);
 
-/// Leases that cover a process which did not set them, see `covers`; the value is the inode id.
+/// Leases that cover a process which did not set them, see `lease_trace_common::cover`.
 #[map]
 pub static COVERS: HashMap<CoverKey, Covered> =
     HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);

@@ -7,10 +7,7 @@ use lease_trace_common::{
     word::{self, BUSY, Change, Word, again},
 };
 
-use crate::{
-    bpf::atomic::{At, InPlace},
-    state::losses::lost,
-};
+use crate::{bpf::atomic::At, state::losses::lost};
 
 impl Word for At {
     const TRIES: u64 = 1;
@@ -125,8 +122,8 @@ macro_rules! verified_once {
             if word.is_null() {
                 return 0;
             }
-            // SAFETY: whoever calls it guarantees the pointer, see [`At::new`].
-            let $word = unsafe { InPlace::<1>::new(word) };
+            // SAFETY: whoever calls it has it from an `At`.
+            let $word = unsafe { At::new(word) }.in_place::<1>();
             $body
         }
     )*};

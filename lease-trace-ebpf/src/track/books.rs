@@ -62,7 +62,7 @@ impl Books for InodeRef {
     #[inline(always)]
     fn may_be_owned(self, n: u64) {
         if InodeRef::owners(self) > 0 && !task::is_interrupted() {
-            self.is_ambiguous(n);
+            self.note_ambiguous(n);
         }
     }
 

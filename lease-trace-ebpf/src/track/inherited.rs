@@ -112,11 +112,7 @@ pub fn is_in_force(lease: Id) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn cover_is_in_force(address: u64, inode: u64, setter: u64) -> i64 {
-    let id = Id {
-        address,
-        inode,
-        setter: setter as u32,
-    };
+    let id = Id::new(address, inode, setter);
     i64::from(LeaseRef::find(id).is_some_and(|entry| entry.is_in_force(address)))
 }
 
@@ -124,11 +120,7 @@ extern "C" fn cover_is_in_force(address: u64, inode: u64, setter: u64) -> i64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn cover_has_heir(address: u64, inode: u64, setter: u64) -> i64 {
-    let id = Id {
-        address,
-        inode,
-        setter: setter as u32,
-    };
+    let id = Id::new(address, inode, setter);
     if let Some(entry) = LeaseRef::find(id) {
         entry.add_heir();
     }
@@ -184,11 +176,7 @@ unsafe extern "C" fn forget_one(
         && let Some(inode) = InodeRef::find_number(forget.number)
         && let Some(stake) = StakeRef::find(tgid, inode_id)
     {
-        let lease = Id {
-            address: lease,
-            inode: inode.get().address,
-            setter: covered.setter as u32,
-        };
+        let lease = Id::new(lease, inode.get().address, covered.setter);
         cover::forget(Cover { stake, lease });
     }
     0

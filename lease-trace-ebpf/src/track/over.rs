@@ -61,11 +61,7 @@ pub fn unseen(id: Id) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lease_end_of(address: u64, inode: u64, setter: u64) -> i64 {
-    let id = Id {
-        address,
-        inode,
-        setter: setter as u32,
-    };
+    let id = Id::new(address, inode, setter);
     if let Some(found) = LeaseRef::find(id) {
         over(
             found,
@@ -179,11 +175,7 @@ pub fn forget(id: Id) {
 /// A function of its own, because it is rarely called.
 #[unsafe(no_mangle)]
 extern "C" fn lease_forget(address: u64, inode: u64, setter: u64) -> i64 {
-    let id = Id {
-        address,
-        inode,
-        setter: setter as u32,
-    };
+    let id = Id::new(address, inode, setter);
     let Some(found) = LeaseRef::find(id) else {
         return 0;
     };

@@ -360,11 +360,11 @@ fn tgid_of_empty(stake: StakeRef) -> i64 {
     }
 }
 
-/// The first pins of the stake are described; 1 if these are such. `file` and `mm` as in [`take`], `is_kept` as
-/// [`react::note_stack`] has it.
+/// The first pins of the stake are described; 1 if these are such. `file` and `mm` as in [`take`]; with [`KEPT`]
+/// and [`AFTERWARDS`], as it is.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn pin_describe(number: u64, file: u64, mm: u64, is_kept: u64) -> i64 {
+extern "C" fn pin_describe(number: u64, file: u64, mm: u64, how: u64) -> i64 {
     let Some(inode) = InodeRef::find_number(number) else {
         return 0;
     };
@@ -372,10 +372,10 @@ extern "C" fn pin_describe(number: u64, file: u64, mm: u64, is_kept: u64) -> i64
         return 0;
     };
     let word = stake.word();
-    if pins(word) > 0 && is_kept & AFTERWARDS == 0 {
+    if pins(word) > 0 && how & AFTERWARDS == 0 {
         return 0;
     }
-    describe(stake, mm, is_kept & KEPT != 0);
+    describe(stake, mm, how & KEPT != 0);
     react::note_context(stake);
     if leases(word) == 0 {
         // SAFETY: a map value: no lease is behind these pins, as far as is known.

@@ -107,7 +107,7 @@ pub struct Look {
     pub threads: Vec<(Rule, u32)>,
     /// Users with a share of something: by table and user, how many entries.
     pub shares: BTreeMap<(usize, u64), u64>,
-    /// The inode's id of each.
+    /// Of leases that others have set.
     pub covers: Vec<(CoverKey, Covered)>,
     /// Pins in the page caches of inodes, by id, as far as these could be seen, and were not changed meanwhile;
     /// no more than are counted.

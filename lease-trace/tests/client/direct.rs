@@ -45,10 +45,29 @@ fn begin(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let map = *actor.maps.get(arguments.word(2))?;
     let build = arguments.choice(3, OPERATIONS)?;
     let entry = build(fd, map.address.cast(), map.length as u32);
-    let mut ring = IoUring::new(1).map_err(|error| Failure::of(&error, "io_uring_setup"))?;
-    // SAFETY: the range is a mapping in a slot, which no Rust reference points into. Should it be
-    // unmapped meanwhile, the kernel still has the pages.
-    let pushed = unsafe { ring.submission().push(&entry) };
+    let ring = new_ring()?;
+    // SAFETY: the range is a mapping in a slot.
+    unsafe { submit(actor, slot, ring, &entry) }
+}
+
+/// For one request.
+pub fn new_ring() -> Result<IoUring, Failure> {
+    IoUring::new(1).map_err(|error| Failure::of(&error, "io_uring_setup"))
+}
+
+/// Submits the request and puts its ring into a free slot of those that are under way.
+///
+/// # Safety
+/// What it reads or writes is in a mapping in a slot, which no Rust reference points into. Should it be unmapped
+/// meanwhile, the kernel still has the pages.
+pub unsafe fn submit(
+    actor: &mut Actor,
+    slot: &str,
+    mut ring: IoUring,
+    entry: &squeue::Entry,
+) -> Reply {
+    // SAFETY: the caller guarantees it.
+    let pushed = unsafe { ring.submission().push(entry) };
     pushed.map_err(|error| Failure::of(&std::io::Error::other(error), "io_uring"))?;
     ring.submit()
         .map_err(|error| Failure::of(&error, "io_uring_enter"))?;

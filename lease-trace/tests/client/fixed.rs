@@ -2,15 +2,14 @@
 //! buffer is taken out of the table before.
 
 use std::os::fd::{AsRawFd, IntoRawFd};
-use std::ptr;
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{opcode, types};
 
 use crate::actor::Actor;
 use crate::command::{Arguments, Command};
-use crate::reply::{DONE, Failure, Reply};
-use crate::sys;
-use crate::uring_abi::{REGISTER_BUFFERS, REGISTER_BUFFERS_UPDATE, RsrcUpdate2};
+use crate::reply::{DONE, Reply};
+use crate::uring_abi::REGISTER_BUFFERS;
+use crate::{direct, sys, table};
 
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -48,7 +47,7 @@ fn begin(actor: &mut Actor, arguments: &Arguments) -> Reply {
     actor.flights.free(slot)?;
     let fd = types::Fd(*actor.fds.get(arguments.word(1))?);
     let map = *actor.maps.get(arguments.word(2))?;
-    let mut ring = IoUring::new(1).map_err(|error| Failure::of(&error, "io_uring_setup"))?;
+    let ring = direct::new_ring()?;
     let buffer = libc::iovec {
         iov_base: map.address,
         iov_len: map.length,
@@ -56,28 +55,11 @@ fn begin(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let (raw, buffer) = (ring.as_raw_fd(), &raw const buffer);
     sys::io_uring_register(raw, REGISTER_BUFFERS, buffer.cast(), 1)?;
     let entry = opcode::ReadFixed::new(fd, map.address.cast(), 1, 0).build();
-    // SAFETY: the byte is of a mapping in a slot, which no Rust reference points into.
-    let pushed = unsafe { ring.submission().push(&entry) };
-    pushed.map_err(|error| Failure::of(&std::io::Error::other(error), "io_uring"))?;
-    ring.submit()
-        .map_err(|error| Failure::of(&error, "io_uring_enter"))?;
-    actor.flights.put(slot, ring);
-    DONE
+    // SAFETY: the byte is of a mapping in a slot.
+    unsafe { direct::submit(actor, slot, ring, &entry) }
 }
 
 fn empty(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let ring = actor.flights.get_mut(arguments.word(0))?.as_raw_fd();
-    let nothing = libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    };
-    let request = RsrcUpdate2 {
-        data: (&raw const nothing) as u64,
-        nr: 1,
-        ..RsrcUpdate2::default()
-    };
-    let size = size_of::<RsrcUpdate2>() as u32;
-    let request = (&raw const request).cast();
-    sys::io_uring_register(ring, REGISTER_BUFFERS_UPDATE, request, size)?;
-    DONE
+    table::replace(ring, 0, &table::NOTHING)
 }

@@ -1,6 +1,7 @@
 //! io_uring's table of registered buffers: made empty, then filled, replaced and emptied entry by
 //! entry, where `register-buffers` makes one with a single entry at once.
 
+use std::os::fd::RawFd;
 use std::ptr;
 
 use crate::actor::Actor;
@@ -54,21 +55,28 @@ fn update(actor: &mut Actor, arguments: &Arguments) -> Reply {
         iov_base: part.address,
         iov_len: part.length,
     };
-    replace(actor, arguments, &buffer)
+    replace_by(actor, arguments, &buffer)
 }
 
 fn empty(actor: &mut Actor, arguments: &Arguments) -> Reply {
-    let nothing = libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    };
-    replace(actor, arguments, &nothing)
+    replace_by(actor, arguments, &NOTHING)
 }
 
-fn replace(actor: &Actor, arguments: &Arguments, buffer: &libc::iovec) -> Reply {
+fn replace_by(actor: &Actor, arguments: &Arguments, buffer: &libc::iovec) -> Reply {
     let ring = *actor.fds.get(arguments.word(0))?;
+    replace(ring, arguments.number(1)?, buffer)
+}
+
+/// In the place of a buffer: the entry is empty then.
+pub const NOTHING: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};
+
+/// Puts this buffer in the place of what an entry has.
+pub fn replace(ring: RawFd, entry: u32, buffer: &libc::iovec) -> Reply {
     let request = RsrcUpdate2 {
-        offset: arguments.number(1)?,
+        offset: entry,
         data: ptr::from_ref(buffer) as u64,
         nr: 1,
         ..RsrcUpdate2::default()

@@ -112,20 +112,29 @@ struct Shared {
     errno: AtomicU64,
 }
 
+/// Memory that a process shares with those that it forks.
+///
+/// # Safety
+/// Zeroes are a value of a `T`, as they are of atomics.
+pub unsafe fn shared_zeroes<T: Sync>() -> Result<&'static T, Failure> {
+    let (access, sharing) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+    );
+    let memory = sys::mmap(size_of::<T>(), access, sharing, -1)?;
+    // SAFETY: the kernel just made this mapping, on a page's boundary and full of zeros; nobody ever unmaps it. That
+    // they are a value is up to the caller.
+    Ok(unsafe { &*memory.cast::<T>() })
+}
+
 /// The memory, which lasts as long as any of the processes.
 #[derive(Clone, Copy)]
 pub struct Board(&'static Shared);
 
 impl Board {
     pub fn new() -> Result<Self, Failure> {
-        let (access, sharing) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-        );
-        let memory = sys::mmap(size_of::<Shared>(), access, sharing, -1)?;
-        // SAFETY: the kernel just made this mapping, on a page's boundary and full of zeros, which
-        // are valid atomics; nobody ever unmaps it.
-        Ok(Self(unsafe { &*memory.cast::<Shared>() }))
+        // SAFETY: it is made of atomics.
+        Ok(Self(unsafe { shared_zeroes() }?))
     }
 
     /// A process that is to come has so many threads that work.

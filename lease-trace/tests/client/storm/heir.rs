@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
-use super::board::{Board, Figure};
+use super::board::{Board, Figure, shared_zeroes};
 use super::chance::Chance;
 use super::child;
 use super::pages::{Buffers, Files};
@@ -56,14 +56,8 @@ pub struct Family {
 
 impl Family {
     pub fn new(board: Board) -> Result<Self, Failure> {
-        let (access, sharing) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-        );
-        let memory = sys::mmap(size_of::<Shared>(), access, sharing, -1)?;
-        // SAFETY: the kernel just made this mapping, on a page's boundary and full of zeros, which are valid atomics;
-        // nobody ever unmaps it.
-        let shared = unsafe { &*memory.cast::<Shared>() };
+        // SAFETY: it is made of atomics.
+        let shared = unsafe { shared_zeroes() }?;
         Ok(Self { board, shared })
     }
 
