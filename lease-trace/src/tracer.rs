@@ -133,6 +133,7 @@ pub struct Tracer {
     policy: PolicyMaps<MapData>,
     attached: Vec<String>,
     cannot: Vec<String>,
+    limits: BTreeSet<String>,
     recovered: Option<String>,
     walker: Walker,
     hooks: Hooks,
@@ -175,6 +176,7 @@ impl Tracer {
             attachments,
             denials,
             walker,
+            limits,
             ..
         } = ready;
         let mut attached: Vec<String> = attachments
@@ -199,6 +201,7 @@ impl Tracer {
             policy,
             attached,
             cannot,
+            limits,
             recovered,
             walker,
             logs: Logs::of(&hooks),
@@ -213,6 +216,7 @@ impl Tracer {
         pinned::set_words(&[(control::ALL_EVENTS, u64::from(options.all_events))])?;
         let hooks = Hooks::in_place()?;
         let hindered = options.files.map(bpffs::set_mode).transpose()?.flatten();
+        let limits = limits();
         Ok(Self {
             notifications: Notifications::of(of_directory("EVENTS")?)?,
             maps: of_monitor()?,
@@ -221,9 +225,8 @@ impl Tracer {
                 .into_iter()
                 .map(|name| format!("{name}: in place"))
                 .collect(),
-            cannot: set_up::limits(pinned::word(control::KPROBES) != 0)
-                .chain(hindered)
-                .collect(),
+            cannot: limits.iter().cloned().chain(hindered).collect(),
+            limits,
             recovered: None,
             walker: pinned::walker()?,
             logs: Logs::of(&hooks),
@@ -246,6 +249,11 @@ impl Tracer {
     /// What this kernel cannot show, with the reason.
     pub fn cannot(&self) -> Vec<String> {
         self.cannot.clone()
+    }
+
+    /// Of this, what the start found and [`limits`] looks for again.
+    pub fn limits(&self) -> &BTreeSet<String> {
+        &self.limits
     }
 
     /// What an earlier monitor left behind and this one removed.
@@ -426,7 +434,7 @@ pub fn stranger() -> Option<Obstacle> {
 
 /// What keeps the hooks from seeing everything now, apart from what only a start looks for.
 pub fn limits() -> BTreeSet<String> {
-    set_up::limits(pinned::word(control::KPROBES) != 0).collect()
+    set_up::limits(pinned::word(control::KPROBES) != 0)
 }
 
 /// How long a held file may be kept after its process let it go, ms, as the policy in force says.

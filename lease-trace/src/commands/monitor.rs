@@ -162,7 +162,7 @@ async fn watch(
     let mut sweep = Sweep::default();
     let mut proofs = Proofs::default();
     let mut lapses = Lapses::default();
-    let mut limits = Limits::default();
+    let mut limits = Limits::beside(tracer.limits());
     let mut moved = Moved::default();
     // Inode ids are those of the maps: only with maps that stay do they mean anything later.
     let store = if tracer.is_in_place() {
@@ -238,18 +238,16 @@ struct Limits {
     next: Instant,
 }
 
-impl Default for Limits {
-    /// Those of now are told by the start.
-    fn default() -> Self {
+impl Limits {
+    const EVERY: Duration = Duration::from_secs(5);
+
+    /// Beside those that the start has told.
+    fn beside(told: &BTreeSet<String>) -> Self {
         Self {
-            known: tracer::limits(),
+            known: told.clone(),
             next: Instant::now() + Self::EVERY,
         }
     }
-}
-
-impl Limits {
-    const EVERY: Duration = Duration::from_secs(5);
 
     /// Says what has changed since the last look.
     fn look(&mut self) {

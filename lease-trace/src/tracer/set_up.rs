@@ -1,6 +1,8 @@
 //! What a monitor of its own and enforcement begin with alike: maps pinned, programs attached,
 //! the leases that exist already adopted.
 
+use std::collections::BTreeSet;
+
 use lease_trace_common::control;
 
 use super::{
@@ -27,8 +29,10 @@ pub struct SetUp {
     pub attachments: Vec<Attachment>,
     pub denials: Option<Denials>,
     pub walker: Walker,
-    /// What keeps hooks that are attached from seeing everything.
-    limits: Vec<String>,
+    /// What keeps hooks that are attached from seeing everything, and may change while they are attached.
+    pub limits: BTreeSet<String>,
+    /// What else keeps them from it.
+    blind: Vec<String>,
     /// Why files in bpffs are missing.
     no_files: Vec<String>,
 }
@@ -37,16 +41,17 @@ impl SetUp {
     /// What this kernel cannot show, with the reason.
     pub fn cannot(&self) -> Vec<String> {
         let losses = self.attachments.iter().filter_map(Attachment::loss);
-        let limits = self.limits.iter().chain(&self.no_files);
-        losses.chain(limits.cloned()).collect()
+        let others = self.limits.iter().chain(&self.blind).chain(&self.no_files);
+        losses.chain(others.cloned()).collect()
     }
 }
 
 /// What on this host keeps hooks that are attached from seeing everything.
-pub fn limits(kprobes: bool) -> impl Iterator<Item = String> {
+pub fn limits(kprobes: bool) -> BTreeSet<String> {
     let off = kprobes.then(limits::kprobes_off).flatten();
     let found = [limits::pid_namespace(), off, limits::live_patches()];
-    found.into_iter().flatten().map(|limit| limit.to_string())
+    let found = found.into_iter().flatten();
+    found.map(|limit| limit.to_string()).collect()
 }
 
 /// What becomes of it when this process ends.
@@ -105,10 +110,9 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
         ),
     ])?;
     let walker = adopt(&object, &directory)?;
-    let limits = limits(kprobes)
-        .chain(clones::find())
-        .chain(self_test::run()?)
-        .collect();
+    let limits = limits(kprobes);
+    let blind = clones::find().into_iter().chain(self_test::run()?);
+    let blind = blind.collect();
     log::debug!("tested");
     // From here on: the test is nobody's business.
     pinned::set_words(&[(control::ALL_EVENTS, u64::from(options.all_events))])?;
@@ -136,6 +140,7 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
         denials,
         walker,
         limits,
+        blind,
         no_files,
     })
 }
