@@ -49,4 +49,4 @@ pub const RETURNED: [i64; 4] = [427, 425, 16, 54];
 
 /// Changes with every change to a record that the kernel side and the user side share; a lease-trace
 /// that finds programs of another layout in place leaves their maps alone.
-pub const LAYOUT: u64 = 29;
+pub const LAYOUT: u64 = 30;

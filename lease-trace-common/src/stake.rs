@@ -213,6 +213,11 @@ pub struct InodeSlot {
     empty: [u64; 2],
 }
 
+impl InodeSlot {
+    /// The map of all slots, named after its section: one value.
+    pub const MAP: &str = ".bss.INODES";
+}
+
 impl Inode {
     /// Whether what its stakes count is doubtful: less was found in its page cache, or a release could not be
     /// credited to one of several owners.

@@ -16,6 +16,7 @@ pub mod holdings;
 mod hooks;
 mod idle;
 pub mod in_force;
+mod inodes;
 mod iterator;
 mod kinds;
 mod lapsed;
@@ -51,7 +52,7 @@ use lease_trace_common::{
     control,
     count::PerCpu,
     policy::{Header, TextRange},
-    stake::{Stake, StakeKey},
+    stake::{InodeSlot, Stake, StakeKey},
     totals::Totals,
 };
 
@@ -68,6 +69,7 @@ use self::{
     denial::Denials,
     hooks::Hooks,
     in_force::{InForce, Plan, PolicyMaps},
+    inodes::Inodes,
     logs::Logs,
     maps::{Counts, Maps},
     notifications::Notifications,
@@ -410,7 +412,7 @@ fn assemble(
     Ok(Maps {
         leases: HashMap::try_from(get("LEASES")?).map_err(bad("LEASES"))?,
         stakes: HashMap::try_from(get("STAKES")?).map_err(bad("STAKES"))?,
-        inodes: Array::try_from(get("INODES")?).map_err(bad("INODES"))?,
+        inodes: Inodes::of(get(InodeSlot::MAP)?).map_err(bad(InodeSlot::MAP))?,
         paths: HashMap::try_from(get("PATHS")?).map_err(bad("PATHS"))?,
         breakers: HashMap::try_from(get("BREAKERS")?).map_err(bad("BREAKERS"))?,
         counts: Array::try_from(get(PerCpu::MAP)?).map_err(bad(PerCpu::MAP))?,

@@ -46,6 +46,19 @@ fn moved(n: u64) -> u64 {
     there
 }
 
+/// This pointer, of which the compiler does not know how much there is behind it.
+#[inline(always)]
+#[expect(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "nothing is read or written through it"
+)]
+pub fn unknown_pointer<T>(pointer: *mut T) -> *mut T {
+    let there: *mut T;
+    // SAFETY: moves a register.
+    unsafe { asm!("{} = {}", out(reg) there, in(reg) pointer, options(pure, nomem, nostack)) };
+    there
+}
+
 /// The same word, whose changes are made in place, without a call: calls go eight deep at most.
 #[derive(Clone, Copy)]
 pub struct InPlace<const TRIES: u64>(*mut u64);

@@ -2,7 +2,7 @@
 
 mod doubt;
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::NonNull};
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use lease_trace_common::{
@@ -18,7 +18,7 @@ use lease_trace_common::{
 
 use crate::{
     bpf::{
-        atomic::At,
+        atomic::{At, unknown_pointer},
         config::{CONFIG, constant},
         loops::{self, Turn},
         mem, task,
@@ -74,7 +74,7 @@ impl<T> Waiting<T> {
 pub struct InodeRef {
     pub slot: u32,
     pub id: u64,
-    record: *mut Inode,
+    record: NonNull<Inode>,
 }
 
 impl InodeRef {
@@ -86,7 +86,7 @@ impl InodeRef {
         }
         // SAFETY: a live map value.
         let slot = unsafe { *SLOT_OF.get_ptr(address)? };
-        let found = Self::at(slot)?;
+        let found = Self::at(u64::from(slot))?;
         if !found.is_of(address) || !found.is_live() {
             return None;
         }
@@ -121,7 +121,7 @@ impl InodeRef {
     #[inline(always)]
     fn is_of(self, address: u64) -> bool {
         // SAFETY: `record` is an element of an array, read as a whole word.
-        unsafe { core::ptr::read_volatile(&raw const (*self.record).address) == address }
+        unsafe { core::ptr::read_volatile(&raw const (*self.record.as_ptr()).address) == address }
     }
 
     #[inline(always)]
@@ -139,7 +139,7 @@ impl InodeRef {
     #[inline(always)]
     pub fn turns(self) -> At {
         // SAFETY: `record` is an element of an array.
-        unsafe { At::new(&raw mut (*self.record).turns) }
+        unsafe { At::new(&raw mut (*self.record.as_ptr()).turns) }
     }
 
     /// Id and slot in one word.
@@ -170,14 +170,15 @@ impl InodeRef {
     /// The record in a slot if it still is that of the inode with this id.
     #[inline(always)]
     pub fn find_slot(slot: u64, id: u64) -> Option<Self> {
-        Self::at(slot as u32).filter(|found| found.id == id)
+        Self::at(slot).filter(|found| found.id == id)
     }
 
     #[inline(always)]
-    fn at(slot: u32) -> Option<Self> {
-        let record = INODES.get_ptr_mut(slot)?.cast::<Inode>();
+    fn at(slot: u64) -> Option<Self> {
+        let record = in_slot(slot)?;
         // SAFETY: an element of an array, read as a whole word.
-        let id = unsafe { core::ptr::read_volatile(&raw const (*record).id) };
+        let id = unsafe { core::ptr::read_volatile(&raw const (*record.as_ptr()).id) };
+        let slot = slot as u32;
         Some(Self { slot, id, record })
     }
 
@@ -210,7 +211,7 @@ impl InodeRef {
         match inode_make(address, ino, dev_and_generation) {
             0 => Err(AGAIN),
             made if made < 0 => Err(made),
-            made => Self::at(made as u32 - 1).ok_or(NO_ROOM),
+            made => Self::at(made as u64 - 1).ok_or(NO_ROOM),
         }
     }
 
@@ -232,7 +233,9 @@ impl InodeRef {
     pub fn evicted(self, address: u64) {
         if self.forget_address(address) {
             // SAFETY: `record` is an element of an array, written as a whole word.
-            unsafe { core::ptr::write_volatile(&raw mut (*self.record).mapping, NO_MAPPING) };
+            unsafe {
+                core::ptr::write_volatile(&raw mut (*self.record.as_ptr()).mapping, NO_MAPPING);
+            };
         }
         self.forget_if_empty();
     }
@@ -244,7 +247,7 @@ impl InodeRef {
             return false;
         }
         // SAFETY: `record` is an element of an array.
-        let word = unsafe { At::new(&raw mut (*self.record).address) };
+        let word = unsafe { At::new(&raw mut (*self.record.as_ptr()).address) };
         let is_ours = word.swap_if(address, 0);
         if is_ours {
             _ = SLOT_OF.remove(address);
@@ -256,7 +259,7 @@ impl InodeRef {
     /// The words of this record.
     #[inline(always)]
     pub fn words(self) -> Words<At> {
-        let record = self.record;
+        let record = self.record.as_ptr();
         // SAFETY: `record` is an element of an array.
         unsafe {
             Words {
@@ -273,7 +276,7 @@ impl InodeRef {
     #[inline(always)]
     pub fn get(&self) -> &Inode {
         // SAFETY: `record` is an element of an array; its words change only by atomics.
-        unsafe { &*self.record }
+        unsafe { &*self.record.as_ptr() }
     }
 
     /// Leases and pins of all owners; 0 if the record is gone.
@@ -298,8 +301,8 @@ impl InodeRef {
     pub fn is_opened_as(self, ino: u64, dev: u32) {
         // SAFETY: `record` is an element of an array.
         unsafe {
-            (*self.record).ino = ino;
-            (*self.record).dev = dev;
+            (*self.record.as_ptr()).ino = ino;
+            (*self.record.as_ptr()).dev = dev;
         }
     }
 
@@ -309,7 +312,7 @@ impl InodeRef {
     pub fn batch_of_mapping<P: Pointer>(mapping: P) -> Option<Batch> {
         // SAFETY: a global of this object.
         let slot = unsafe { core::ptr::read_volatile(hint(mapping.low())) };
-        let record = INODES.get_ptr_mut(slot as u32)?.cast::<Inode>();
+        let record = in_slot(slot)?.as_ptr();
         // SAFETY: an element of an array.
         let word = unsafe { At::new(&raw mut (*record).batch) };
         let there = word.load();
@@ -341,7 +344,10 @@ impl InodeRef {
         }
         // SAFETY: `record` is an element of an array, the hint a global of this object.
         unsafe {
-            let (known, hint) = (&raw mut (*self.record).mapping, hint(mapping as u32));
+            let (known, hint) = (
+                &raw mut (*self.record.as_ptr()).mapping,
+                hint(mapping as u32),
+            );
             let slot = u64::from(self.slot);
             // Mostly it is there already, and others read what lies beside it.
             if (known.read_volatile() ^ mapping) | (hint.read_volatile() ^ slot) != 0 {
@@ -418,6 +424,18 @@ pub const fn no_record(answer: i64, no_room: Count) -> Count {
     }
 }
 
+/// The record in this slot, if there is one of that number.
+#[inline(always)]
+fn in_slot(slot: u64) -> Option<NonNull<Inode>> {
+    // Of 64 bits: of a comparison of 32 the verifier knows nothing any more where the number is widened.
+    if slot >= u64::from(constant(&CONFIG.capacity)) {
+        return None;
+    }
+    let slots = unknown_pointer(&raw mut INODES);
+    // SAFETY: a global of this object, which is nowhere at 0.
+    Some(unsafe { NonNull::new_unchecked(slots.wrapping_add(slot as usize).cast()) })
+}
+
 /// Where the slot of an inode with a batch is noted, by the lower half of its mapping's address.
 #[inline(always)]
 fn hint(low: u32) -> *mut u64 {
@@ -465,7 +483,7 @@ fn inode_make_for(user: u32, address: u64, ino: u64, dev_and_generation: u64) ->
     let Some(slot) = take_slot() else {
         return NO_ROOM;
     };
-    let Some(made) = InodeRef::at(slot) else {
+    let Some(made) = InodeRef::at(u64::from(slot)) else {
         return NO_ROOM;
     };
     let id = new_id();
@@ -473,18 +491,21 @@ fn inode_make_for(user: u32, address: u64, ino: u64, dev_and_generation: u64) ->
     // SAFETY: a slot just taken belongs to this program, but for those who hold it for its last inode's:
     // they change nothing, since the words are of another generation. Written in place, to spare the stack.
     unsafe {
-        mem::clear(made.record);
-        (*made.record).mapping = NO_MAPPING;
-        (*made.record).address = address;
-        (*made.record).user = u64::from(user);
-        (*made.record).ino = ino;
-        (*made.record).dev = (dev_and_generation >> 32) as u32;
-        (*made.record).generation = dev_and_generation as u32;
-        (*made.record).owners = tagged::fresh(generation);
-        (*made.record).unowned = tagged::fresh(generation);
-        (*made.record).owed = tagged::fresh(generation);
-        (*made.record).id = id;
-        core::ptr::write_volatile(&raw mut (*made.record).word, word::fresh(generation));
+        mem::clear(made.record.as_ptr());
+        (*made.record.as_ptr()).mapping = NO_MAPPING;
+        (*made.record.as_ptr()).address = address;
+        (*made.record.as_ptr()).user = u64::from(user);
+        (*made.record.as_ptr()).ino = ino;
+        (*made.record.as_ptr()).dev = (dev_and_generation >> 32) as u32;
+        (*made.record.as_ptr()).generation = dev_and_generation as u32;
+        (*made.record.as_ptr()).owners = tagged::fresh(generation);
+        (*made.record.as_ptr()).unowned = tagged::fresh(generation);
+        (*made.record.as_ptr()).owed = tagged::fresh(generation);
+        (*made.record.as_ptr()).id = id;
+        core::ptr::write_volatile(
+            &raw mut (*made.record.as_ptr()).word,
+            word::fresh(generation),
+        );
     }
     // Before anybody can find it: with none tracked, releases are not looked at.
     tracked().add(1);
@@ -495,7 +516,7 @@ fn inode_make_for(user: u32, address: u64, ino: u64, dev_and_generation: u64) ->
             records_like(address).add(1_u64.wrapping_neg());
             tracked().add(1_u64.wrapping_neg());
             // SAFETY: as above; nobody has found it.
-            unsafe { core::ptr::write_volatile(&raw mut (*made.record).word, 0) };
+            unsafe { core::ptr::write_volatile(&raw mut (*made.record.as_ptr()).word, 0) };
             _ = FREE_SLOTS.push(slot, 0);
             if error != EEXIST {
                 return NO_ROOM;
@@ -520,7 +541,7 @@ unsafe extern "C" fn is_settled(_turn: u64, waiting: *mut c_void) -> i64 {
         return 1;
     };
     // SAFETY: a live map value.
-    let found = InodeRef::at(unsafe { *slot });
+    let found = InodeRef::at(u64::from(unsafe { *slot }));
     let is_settled = found.is_none_or(|found| found.is_of(address) && found.is_live());
     i64::from(is_settled || !waiting.goes_on())
 }

@@ -39,8 +39,8 @@ use crate::bpf::{atomic::At, task};
 pub static LEASES: HashMap<LeaseKey, Lease> =
     HashMap::with_max_entries(CAPACITY, BPF_F_NO_PREALLOC);
 
-/// Entries of the maps that `CONFIG.capacity` sizes, until it does. Those that are arrays are there from the start, and
-/// walks go through all that there is room for (docs/cost.md).
+/// Entries of the maps that `CONFIG.capacity` sizes, until it does. Walks go through all that there is room for
+/// (docs/cost.md).
 const CAPACITY: u32 = 65_536;
 
 /// Who wanted a lease on a file broken last, by the address of the inode that has its pages.
@@ -71,9 +71,19 @@ pub struct TallyKey {
     pub file: u64,
 }
 
-/// Inodes with pins, and leases of those who have them, by slot.
-#[map]
-pub static INODES: Array<InodeSlot> = Array::with_max_entries(CAPACITY, 0);
+/// Inodes with pins, and leases of those who have them, by slot: a map of one value, in a section of its own, so that
+/// nothing is looked up. Userspace makes it with `CONFIG.capacity` slots; which of them there is, only
+/// `InodeRef` asks.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.INODES")]
+pub static mut INODES: InodeSlots = InodeSlots({
+    // SAFETY: made of integers only, for which zero is a value.
+    unsafe { core::mem::zeroed() }
+});
+
+/// The first of them.
+#[repr(C, align(64))]
+pub struct InodeSlots(InodeSlot);
 
 /// Slots of the inodes that are in memory, by address.
 #[map]

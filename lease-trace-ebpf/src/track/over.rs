@@ -142,6 +142,10 @@ fn over(found: LeaseRef, address: u64, flags: u32, cause: u64, how: u32) {
     if is_inherited || has_other_owners(inode, end.setter) {
         walk_stakes(end_for_other, &mut end);
     }
+    // Found again, to spare the stack; while it counts the lease it is there.
+    let Some(inode) = InodeRef::find_number(end.inode) else {
+        return;
+    };
     if is_counted {
         inode.drop_lease();
     }

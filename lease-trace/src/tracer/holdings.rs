@@ -45,7 +45,6 @@ impl<T: Borrow<MapData>> Maps<T> {
         let paths = iter::from_fn(next).count();
         let fill = [
             ("LEASES", leases.len(), self.leases.map()),
-            ("INODES", tracked as usize, self.inodes.map()),
             ("STAKES", stakes.len(), self.stakes.map()),
             ("PATHS", paths, self.paths.map()),
         ];
@@ -58,13 +57,19 @@ impl<T: Borrow<MapData>> Maps<T> {
             })
             .map_err(|error| Error::maps("cannot read the size of the map", map, error))
         });
+        let mut fill = fill.into_iter().collect::<Result<Vec<_>, _>>()?;
+        fill.push(Fill {
+            map: "INODES",
+            entries: tracked,
+            max_entries: u64::from(self.inodes.capacity()),
+        });
         stakes.extend(idle::stakes(
             leases.iter().map(|(key, lease)| (key.inode, lease)),
         ));
         Ok(Holdings {
             leases: leases.into_iter().map(|(_, lease)| lease).collect(),
             stakes: stakes.into_iter().map(|(_, stake)| stake).collect(),
-            fill: fill.into_iter().collect::<Result<_, _>>()?,
+            fill,
         })
     }
 }

@@ -10,13 +10,14 @@ use lease_trace_common::{
     control,
     count::{Count, PerCpu},
     lease::{Lease, LeaseKey},
-    stake::{Inode, InodeSlot, Path, Stake, StakeKey, Task, pins},
+    stake::{Inode, Path, Stake, StakeKey, Task, pins},
     totals::Totals,
 };
 
 use super::{
     error::Error,
     idle,
+    inodes::Inodes,
     snapshot::{InodeView, LeaseView, Leased, StakeView},
 };
 use crate::kernel::{batch, undisturbed::Undisturbed};
@@ -28,7 +29,7 @@ pub type Counts = [u64; Count::LEN];
 pub struct Maps<T> {
     pub leases: HashMap<T, LeaseKey, Lease>,
     pub stakes: HashMap<T, StakeKey, Stake>,
-    pub inodes: Array<T, InodeSlot>,
+    pub inodes: Inodes,
     pub paths: HashMap<T, u64, Path>,
     pub breakers: HashMap<T, u64, Task>,
     pub counts: Array<T, PerCpu>,
@@ -164,12 +165,9 @@ impl<T: Borrow<MapData>> Maps<T> {
     }
 
     fn record(&self, slot: u64, id: u64) -> Option<Inode> {
-        let _undisturbed = Undisturbed::claim();
-        u32::try_from(slot)
-            .ok()
-            .and_then(|slot| self.inodes.get(&slot, 0).ok())
-            .map(|slot| slot.inode)
-            .filter(|inode| inode.id == id)
+        let slot = u32::try_from(slot).ok()?;
+        let there = self.inodes.get(slot).ok().flatten()?;
+        Some(there.inode).filter(|inode| inode.id == id)
     }
 
     pub fn inode(&self, slot: u64, id: u64) -> InodeView {

@@ -11,16 +11,15 @@ use aya::{
     maps::{Map, MapData},
 };
 use aya_obj::{EbpfSectionKind, Object, generated::BPF_F_MMAPABLE};
-use lease_trace_common::config::Config;
+use lease_trace_common::{config::Config, stake::InodeSlot};
 
 use super::{error::Error, logs};
 use crate::kernel::globals;
 
 /// The maps that have an entry for each lease, stake or file.
-const SIZED: [&str; 7] = [
+const SIZED: [&str; 6] = [
     "COVERS",
     "FREE_SLOTS",
-    "INODES",
     "LEASES",
     "PATHS",
     "SLOT_OF",
@@ -52,6 +51,9 @@ impl OwnMaps {
             let mut defined = defined.clone();
             if SIZED.contains(&name.as_str()) {
                 defined.set_max_entries(capacity);
+            } else if name == InodeSlot::MAP {
+                let slots = size_of::<InodeSlot>() as u32 * capacity;
+                defined.set_value_size(slots);
             } else if name == logs::MAP {
                 defined.set_max_entries(logs::RING);
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use lease_trace_common::{control, count::PerCpu, share::Shares, totals::Totals};
+use lease_trace_common::{control, count::PerCpu, share::Shares, stake::InodeSlot, totals::Totals};
 
 pub use super::control_map::{ControlMap, living_owner, set_words, started, word};
 use super::{
@@ -32,7 +32,7 @@ const PROGRAMS: &str = "programs";
 const MAPS: &[&str] = &[
     CONTROL,
     "LEASES",
-    "INODES",
+    InodeSlot::MAP,
     "STAKES",
     "SLOT_OF",
     "PATHS",

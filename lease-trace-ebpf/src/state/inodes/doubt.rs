@@ -16,7 +16,7 @@ impl InodeRef {
         // Never 0.
         let mark = u64::from((found ^ found >> 32) as u32 | 1);
         // SAFETY: `record` is an element of an array.
-        let doubt = unsafe { At::new(&raw mut (*self.record).doubt) };
+        let doubt = unsafe { At::new(&raw mut (*self.record.as_ptr()).doubt) };
         let before = doubt.load();
         if before >> 32 == mark {
             let lasting_ms = now_ms.wrapping_sub(before as u32);
@@ -30,7 +30,7 @@ impl InodeRef {
     #[inline(always)]
     pub fn mark_doubtful(self) {
         // SAFETY: `record` is an element of an array. No mark that a proof makes is 1.
-        unsafe { At::new(&raw mut (*self.record).doubt) }.swap_if(0, 1);
+        unsafe { At::new(&raw mut (*self.record.as_ptr()).doubt) }.swap_if(0, 1);
     }
 
     /// So many pins were taken for a transfer's that may have been an owner's. They count for two seconds from the
@@ -63,14 +63,14 @@ impl InodeRef {
     #[inline(always)]
     fn ambiguous_word(self) -> At {
         // SAFETY: `record` is an element of an array.
-        unsafe { At::new(&raw mut (*self.record).ambiguous) }
+        unsafe { At::new(&raw mut (*self.record.as_ptr()).ambiguous) }
     }
 
     /// There is no doubt, or nothing to say of it.
     #[inline(always)]
     pub fn trust(self) {
         // SAFETY: as above.
-        unsafe { (&raw mut (*self.record).doubt).write_volatile(0) };
+        unsafe { (&raw mut (*self.record.as_ptr()).doubt).write_volatile(0) };
     }
 }
 

@@ -27,12 +27,12 @@ use super::{
 };
 use crate::{
     kernel::{batch, undisturbed::Undisturbed},
-    tracer::{Maps, error::Error, of_directory, of_monitor, pinned::ControlMap},
+    tracer::{Maps, error::Error, inodes::Inodes, of_directory, of_monitor, pinned::ControlMap},
 };
 
 /// The maps that are looked at.
 pub struct Books {
-    inodes: Array<MapData, InodeSlot>,
+    inodes: Inodes,
     detached: HashMap<MapData, u64, Detached>,
     calls: HashMap<MapData, u64, Call>,
     notes: HashMap<MapData, u64, Pending>,
@@ -65,7 +65,7 @@ impl Books {
             return Ok(None);
         }
         Ok(Some(Self {
-            inodes: opened("INODES", Array::try_from)?,
+            inodes: opened(InodeSlot::MAP, Inodes::of)?,
             detached: opened("DETACHED", HashMap::try_from)?,
             calls: opened("CALLS", HashMap::try_from)?,
             notes: opened("PENDING", HashMap::try_from)?,
@@ -81,9 +81,13 @@ impl Books {
     /// Reads all. While something changes, its parts are of different moments. Page caches are read of inodes that
     /// had fewer pins than are counted in all looks before.
     pub fn look(&mut self) -> Result<Look, Error> {
-        let slots: BTreeMap<u64, (u32, Inode)> = entries("INODES", &self.inodes)?
+        let unread = |error| Error::maps("cannot read the map", InodeSlot::MAP, error);
+        let slots: BTreeMap<u64, (u32, Inode)> = self
+            .inodes
+            .all()
+            .map_err(unread)?
             .into_iter()
-            .map(|(slot, there): (u32, InodeSlot)| (slot, there.inode))
+            .map(|(slot, there)| (slot, there.inode))
             .filter(|(_, inode)| word::is_of(inode.word, generation(inode.id)))
             .map(|(slot, inode)| (inode.id, (slot, inode)))
             .collect();
@@ -104,7 +108,8 @@ impl Books {
             let ids: BTreeSet<u64> = look.short().iter().map(|(inode, _)| inode.id).collect();
             for id in &ids {
                 let (slot, before) = &slots[id];
-                if !is_as_before(before, &one("INODES", &self.inodes, *slot)?.inode) {
+                let now = self.inodes.get(*slot).map_err(unread)?;
+                if now.is_none_or(|now| !is_as_before(before, &now.inode)) {
                     look.cached.remove(id);
                 }
             }
