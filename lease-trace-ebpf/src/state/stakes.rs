@@ -87,9 +87,9 @@ impl StakeRef {
 
     /// Makes the stake if there is none; `who` describes its owner, who was started at `started_ns` (0: not
     /// known). It may be deleted again before it is found: it is empty. Whoever makes it counts the lease that
-    /// its owner may have in the inode.
+    /// its owner may have in the inode. False if there is no room; that is told.
     #[inline(always)]
-    pub fn make_if_missing(who: &Task, started_ns: u64, inode: InodeRef) {
+    pub fn make_if_missing(who: &Task, started_ns: u64, inode: InodeRef) -> bool {
         let mut made = AGAIN;
         for _ in 0..TRIES {
             made = stake_make(who, started_ns, inode.number());
@@ -100,6 +100,7 @@ impl StakeRef {
         if made != THERE {
             lost(no_record(made, Count::LostStakes), 1, inode.id);
         }
+        made == THERE
     }
 
     /// An ended process may leave pins behind, in a ring that others have. Whoever gets its pid has

@@ -147,8 +147,12 @@ extern "C" fn lease_make_stake(address: u64, by: u64, adopted_from: u64) -> i64 
         return 0;
     };
     is_opened_by(inode, file);
-    StakeRef::make_if_missing(&setter, started(setter.tgid, TaskPtr(adopted_from)), inode);
-    inode.number() as i64
+    if StakeRef::make_if_missing(&setter, started(setter.tgid, TaskPtr(adopted_from)), inode) {
+        return inode.number() as i64;
+    }
+    inode.drop_lease();
+    inode.forget_if_empty();
+    0
 }
 
 /// A function of its own, because it is rarely called.

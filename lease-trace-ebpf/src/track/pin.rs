@@ -263,7 +263,10 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, flags: u64) -> i6
         mm,
         flags,
     };
-    prepare(number, inode, mm);
+    if !prepare(number, inode, mm) {
+        pin_leave_unowned(number, n);
+        return 0;
+    }
     let is_described = pin_describe(number, file, mm, flags & KEPT) != 0;
     let looked_at = cover(from);
     pin_name(number, inode, file, mm);
@@ -324,20 +327,23 @@ extern "C" fn pin_enter(inode: u64, n: u64) -> i64 {
 }
 
 /// Sees to it that the process that took the pins has a stake, and that this counts the lease which the process
-/// may have set before.
+/// may have set before. False if there is no room for the stake; that is told.
 #[inline(always)]
-fn prepare(number: u64, inode: u64, mm: u64) {
+fn prepare(number: u64, inode: u64, mm: u64) -> bool {
     let tgid = match pin_stake(number, mm) {
         MISSING => pin_owner(mm, number),
         tgid => tgid,
     };
-    if tgid != 0 {
+    if tgid > 0 {
         own_leases::count_first(inode, tgid as u32);
     }
+    tgid != NO_ROOM
 }
 
 /// What [`pin_stake`] returns where the current process has no stake, or the pins are another's.
 const MISSING: i64 = -1;
+/// What [`pin_owner`] returns where it could make none.
+const NO_ROOM: i64 = -2;
 
 /// Whose the stake is, if it has neither pins nor leases, else 0. A function of its own, so that its stack is not
 /// that of what follows.
@@ -472,7 +478,9 @@ fn give(from: From, n: u64, is_described: bool) -> bool {
         if given != AGAIN {
             break;
         }
-        prepare(number, inode, mm);
+        if !prepare(number, inode, mm) {
+            break;
+        }
         is_described = pin_describe(number, file, mm, flags & KEPT) as u64;
         pin_name(number, inode, file, mm);
     }
@@ -601,7 +609,7 @@ fn owner_tgid(mm: u64) -> u32 {
 }
 
 /// Whose pins: the current process's, or those of the process that owns `mm`. Makes its stake if
-/// there is none, and returns what [`pin_stake`] does. A function of its own, so that its stack is
+/// there is none, and returns what [`pin_stake`] does, or [`NO_ROOM`]. A function of its own, so that its stack is
 /// free again for what follows.
 #[unsafe(no_mangle)]
 extern "C" fn pin_owner(mm: u64, number: u64) -> i64 {
@@ -614,7 +622,9 @@ extern "C" fn pin_owner(mm: u64, number: u64) -> i64 {
         None => current::describe(),
         Some(other) => current::describe_other(other),
     };
-    StakeRef::make_if_missing(&owner, started, inode);
+    if !StakeRef::make_if_missing(&owner, started, inode) {
+        return NO_ROOM;
+    }
     StakeRef::find(owner.tgid, inode.id).map_or(0, tgid_of_empty)
 }
 
