@@ -27,21 +27,23 @@ pub const ALL_EVENTS: u32 = 7;
 /// 1: a kprobe is among the hooks. The kernel misses all of them on a CPU where bpf(2) reads a
 /// map (kernel/trace/bpf_trace.c, `trace_call_bpf`).
 pub const KPROBES: u32 = 8;
-/// 1: a lease that a process sets may have to be found when `generic_setlease` returns, because
-/// `lease_setup` is not watched by fentry.
-pub const SET_ON_RETURN: u32 = 9;
 /// 1: somebody waits, or has waited, for pins to go (`lease-trace run`).
-pub const WAITED: u32 = 10;
+pub const WAITED: u32 = 9;
 /// Hooks that the kernel missed, as the monitor last added them up.
-pub const LOST_HOOKS: u32 = 11;
+pub const LOST_HOOKS: u32 = 10;
 /// 1: whoever has let a lease go is judged once `flc_lock` is free, so that the page cache can be looked at before.
-pub const JUDGES_UNLOCKED: u32 = 12;
+pub const JUDGES_UNLOCKED: u32 = 11;
 /// The thread group that tries whether it is seen there, set back to 0 once it was; 0: none does.
-pub const TRIAL: u32 = 13;
+pub const TRIAL: u32 = 12;
 /// Of [`RETURNED`], those whose return is watched, a bit each: bare pins are judged there.
-pub const JUDGES_RETURNED: u32 = 14;
+pub const JUDGES_RETURNED: u32 = 13;
 /// Words of the map.
-pub const LEN: u32 = 15;
+pub const LEN: u32 = 14;
+
+/// A map of one [`Line`](crate::line::Line) beside it, named after its section, since each lease that is set asks for
+/// it. 1: a lease that a process sets may have to be found when `generic_setlease` returns, because `lease_setup` is
+/// not watched by fentry.
+pub const SET_ON_RETURN: &str = ".bss.SET_ON_RETURN";
 
 /// System calls that take long-term pins, by their numbers on x86-64: io_uring_register, io_uring_setup, ioctl (RDMA,
 /// vfio, iommufd, udmabuf) and setsockopt (AF_XDP). Whether the pins stay is known when they have returned.

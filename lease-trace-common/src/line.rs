@@ -32,3 +32,5 @@ impl Deref for Line {
         &self.word
     }
 }
+
+crate::pod!(Line);

@@ -193,6 +193,11 @@ pub static WAKE: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub static CONTROL: Array<u64> = Array::with_max_entries(control::LEN, BPF_F_INNER_MAP);
 
+/// See [`control::SET_ON_RETURN`]: written by userspace.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.SET_ON_RETURN")]
+pub static mut SET_ON_RETURN: Line = Line::new(0);
+
 /// Counters, see [`Count`]: a map of one value, in a section of its own.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.COUNTS")]
@@ -343,6 +348,13 @@ pub fn control_flag(word: u32) -> bool {
 pub fn control_word(word: u32) -> u64 {
     // SAFETY: a live map value, written by userspace as a whole word.
     CONTROL.get_ptr(word).map_or(0, |word| unsafe { *word })
+}
+
+/// Whether a lease that a process sets may have to be found on return.
+#[inline(always)]
+pub fn is_set_on_return() -> bool {
+    // SAFETY: a global of this object.
+    unsafe { word_of(&raw mut SET_ON_RETURN) }.load() != 0
 }
 
 /// Adds to a counter of this CPU. A task may be preempted in between, so that is an atomic addition, too.

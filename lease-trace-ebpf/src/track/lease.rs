@@ -3,7 +3,6 @@
 use core::ffi::c_void;
 
 use lease_trace_common::{
-    control,
     lease::{F_RDLCK, F_UNLCK, Id, Lease, LeaseInfo, LeaseKey, known},
     share,
     stake::Task,
@@ -17,7 +16,7 @@ use crate::{
         inodes::InodeRef,
         leases::{self, Entered, LeaseRef},
         losses::lost,
-        maps::{Call, control_flag, spreads},
+        maps::{Call, is_set_on_return, spreads},
         policy,
         stakes::{StakeRef, has_other_owners},
     },
@@ -56,7 +55,7 @@ pub fn is_seen_to_return() -> bool {
 /// the kernel's own, and any where [`set_up`] may be missed.
 #[inline(always)]
 fn is_found_on_return() -> bool {
-    control_flag(control::SET_ON_RETURN) || current::is_kthread()
+    is_set_on_return() || current::is_kthread()
 }
 
 /// `generic_setlease` returned: if it set a lease that is not entered yet, enters it. And it covers those others

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use lease_trace_common::control;
+use aya::maps::{Array, MapData};
+use lease_trace_common::{control, line::Line};
 
 use super::{
     Options,
@@ -15,7 +16,9 @@ use super::{
     in_force::Plan,
     lapsed,
     object::{self, Object, Purpose},
-    orphans, pinned, proof, self_test,
+    orphans,
+    own_maps::OwnMaps,
+    pinned, proof, self_test,
     walk::Walker,
 };
 use crate::kernel::{clones, limits};
@@ -63,6 +66,14 @@ pub enum Links {
     Pinned,
 }
 
+/// Leases that are set have to be found when `generic_setlease` returns.
+fn set_on_return(maps: &mut OwnMaps) -> Result<(), Error> {
+    const MAP: &str = control::SET_ON_RETURN;
+    let failed = |error| Error::maps("cannot write the map", MAP, error);
+    let mut map = Array::<MapData, Line>::try_from(maps.take(MAP)?).map_err(failed)?;
+    map.set(0, Line::new(1), 0).map_err(failed)
+}
+
 /// On an error nothing new stays attached or pinned. With `plan` a policy comes into force, and the programs that
 /// deny are there, too.
 pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<SetUp, Error> {
@@ -100,15 +111,10 @@ pub fn set_up(options: Options, plan: Option<&Plan>, links: Links) -> Result<Set
         (control::KPROBES, u64::from(kprobes)),
         (control::JUDGES_UNLOCKED, u64::from(judges_unlocked)),
         (control::JUDGES_RETURNED, judges_returned),
-        (
-            control::SET_ON_RETURN,
-            u64::from(!attach::is_exact(
-                &attachments,
-                "lease_setup",
-                object.host.preemption,
-            )),
-        ),
     ])?;
+    if !attach::is_exact(&attachments, "lease_setup", object.host.preemption) {
+        set_on_return(&mut object.maps)?;
+    }
     let walker = adopt(&object, &directory)?;
     let limits = limits(kprobes);
     let blind = clones::find().into_iter().chain(self_test::run()?);
