@@ -30,6 +30,7 @@ use crate::{
 };
 
 const SCENARIO: &str = "bench::it_measures";
+const WORST: &str = "bench::it_measures_the_worst";
 /// What the userland needs beside what RDMA does.
 const PACKAGES: [&str; 2] = ["bpftool", "bpftrace"];
 /// The most that one guest may take.
@@ -47,11 +48,14 @@ pub struct Options {
     /// Leave out what takes long: floods, 1 GiB, and the cost by number of leases, pins, processes
     #[arg(long)]
     short: bool,
+    /// Measure calls with as much to look at as there can be, and nothing else
+    #[arg(long, conflicts_with_all = ["short", "record"])]
+    worst: bool,
     /// Write what was measured to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Draw the cost by number of leases, pins, processes and pages
-    #[arg(long, value_name = "SVG", conflicts_with = "short")]
+    #[arg(long, value_name = "SVG", conflicts_with_all = ["short", "worst"])]
     plot: Option<PathBuf>,
     /// Measure nothing; read what `--json` wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernels", "short", "json"])]
@@ -61,10 +65,18 @@ pub struct Options {
     record: bool,
 }
 
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Form {
+    short: bool,
+    worst: bool,
+}
+
 pub fn run(options: &Options) -> Result<ExitCode> {
     let Options {
         kernels,
         short,
+        worst,
         json,
         plot,
         from,
@@ -72,7 +84,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     } = options;
     let all = match from {
         Some(path) => read(path)?,
-        None => measure(kernels, *short)?,
+        None => measure(
+            kernels,
+            Form {
+                short: *short,
+                worst: *worst,
+            },
+        )?,
     };
     if let Some(path) = json {
         let text = serde_json::to_string_pretty(&all).context("writing figures as JSON")?;
@@ -84,6 +102,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut limits = Limits::read()?;
     let mut failed = 0;
     for measured in &all {
+        if *worst {
+            line(format!(
+                "\nkernel {} ({}), executed instructions\n{}",
+                measured.kernel,
+                measured.release,
+                table::worst(measured)
+            ));
+            continue;
+        }
         let rows = rows::of(measured);
         if *record {
             limits.record(&measured.kernel, &rows);
@@ -111,7 +138,7 @@ fn read(path: &Path) -> Result<Vec<Measured>> {
 }
 
 /// A guest for each kernel, beside each other.
-fn measure(names: &[String], short: bool) -> Result<Vec<Measured>> {
+fn measure(names: &[String], form: Form) -> Result<Vec<Measured>> {
     let kernels = names
         .iter()
         .map(|name| kernels::find(name))
@@ -122,7 +149,7 @@ fn measure(names: &[String], short: bool) -> Result<Vec<Measured>> {
     thread::scope(|scope| {
         let guests: Vec<_> = kernels
             .iter()
-            .map(|kernel| scope.spawn(|| in_guest(kernel, &built, client.clone(), short, &count)))
+            .map(|kernel| scope.spawn(|| in_guest(kernel, &built, client.clone(), form, &count)))
             .collect();
         guests
             .into_iter()
@@ -139,7 +166,7 @@ fn in_guest(
     kernel: &Kernel,
     built: &Programs,
     client: PathBuf,
-    short: bool,
+    form: Form,
     count: &Arc<Count>,
 ) -> Result<Measured> {
     let (_, data) = built.read_scenarios()?;
@@ -156,12 +183,13 @@ fn in_guest(
     guest.env = [
         ("LEASE_TRACE", "/usr/local/bin/lease-trace"),
         ("CLIENT", "/usr/local/bin/client"),
-        ("BENCH_FORM", if short { "short" } else { "long" }),
+        ("BENCH_FORM", if form.short { "short" } else { "long" }),
         ("RUST_BACKTRACE", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec();
-    guest.command = ["--test-threads=1", "--nocapture", "--exact", SCENARIO]
+    let scenario = if form.worst { WORST } else { SCENARIO };
+    guest.command = ["--test-threads=1", "--nocapture", "--exact", scenario]
         .iter()
         .fold(vec!["/run/guest/scenarios".to_owned()], |mut all, word| {
             all.push((*word).to_owned());

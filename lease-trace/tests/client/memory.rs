@@ -41,6 +41,12 @@ pub const COMMANDS: &[Command] = &[
         run: map_over,
     },
     Command {
+        name: "mmap-pages",
+        arguments: "MAP FD",
+        summary: "mmap(2) with MAP_FIXED of the file's first page in place of each page of the mapping",
+        run: map_pages,
+    },
+    Command {
         name: "mremap-over",
         arguments: "MAP OTHER",
         summary: "mremap(2) with MREMAP_FIXED: moved to where OTHER is, which goes",
@@ -178,6 +184,16 @@ fn map_over(actor: &mut Actor, arguments: &Arguments) -> Reply {
     let place = actor.maps.get(arguments.word(0))?.part(offset, length)?;
     let (sharing, protection) = (arguments.choice(4, SHARING)?, arguments.choice(5, ACCESS)?);
     sys::mmap_fixed(place.address, length, protection, sharing, fd)?;
+    DONE
+}
+
+fn map_pages(actor: &mut Actor, arguments: &Arguments) -> Reply {
+    let map = *actor.maps.get(arguments.word(0))?;
+    let fd = *actor.fds.get(arguments.word(1))?;
+    for offset in (0..map.length).step_by(PAGE) {
+        let page = map.part(offset, PAGE)?;
+        sys::mmap_fixed(page.address, PAGE, map.protection, libc::MAP_SHARED, fd)?;
+    }
     DONE
 }
 

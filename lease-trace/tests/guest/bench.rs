@@ -13,6 +13,7 @@ mod load;
 mod memory;
 mod programs;
 mod release;
+mod worst;
 
 use std::env;
 
@@ -67,4 +68,10 @@ fn it_measures() {
         phase("by number");
         growth::measure();
     }
+}
+
+/// Calls with as much to look at as there can be.
+#[test]
+fn it_measures_the_worst() {
+    worst::measure();
 }

@@ -115,6 +115,42 @@ pub fn programs(measured: &Measured) -> String {
     table.trim_fmt()
 }
 
+/// Calls with as much to look at as there can be, by what the scenario calls them (bench/worst.rs).
+const WORST: [(&str, &str); 9] = [
+    ("lease-set", "set a lease, pins of others"),
+    ("lease-end", "end a lease, pins of others"),
+    ("stakes", "the same, 64,000 stakes"),
+    ("pin", "pin beside another's lease"),
+    ("close-range", "close_range(2)"),
+    ("munmap", "munmap(2)"),
+    ("unlock", "unlock"),
+    ("pins", "pin page by page"),
+    ("deep", "set a lease, rules with a path"),
+];
+
+/// The table of these.
+pub fn worst(measured: &Measured) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_width(WIDTH)
+        .set_header(["CALL", "KERNEL", "ENFORCED"]);
+    for (name, what) in WORST {
+        let of = |by| {
+            measured
+                .get(&format!("worst-{name}"), by)
+                .map_or_else(String::new, count)
+        };
+        table.add_row([what.to_owned(), of("kernel"), of("lease-trace")]);
+    }
+    for column in 1..3 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
 fn value(held: Held) -> String {
     match held {
         Held::Added(value) => format!("{:.0} %", value * 100.0),
