@@ -26,6 +26,8 @@ use found::{Figures, Found};
 /// How long each of them lasts, where nobody says, and with which sizes.
 const SECONDS: u64 = 8;
 const SEED: u64 = 7;
+/// A long one has time for a thousand denials.
+const LONG: u64 = 200;
 /// The longest that it goes on without being compared.
 const ROUND: Duration = Duration::from_secs(10);
 /// How long the processes may take to become quiet.
@@ -108,9 +110,8 @@ fn the_books_are_right_when_all_is_quiet() {
                 Tool::run(&["report", "zombies", "-J"]);
             }
         });
-        let found = storm(&scratch, &ALL_KINDS, pinned);
-        is_over.store(true, Ordering::Relaxed);
-        found
+        let _over = Over(&is_over);
+        storm(&scratch, &ALL_KINDS, pinned)
     });
     // Events come in order: behind this one there is none of the storm's.
     let actor = Actor::start();
@@ -144,15 +145,24 @@ fn the_books_are_right_when_all_is_quiet() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Who lets go in the right order is never refused, and who does not is.
+/// Who lets go in the right order is never refused, and who does not is, while monitors beside it are killed.
 #[test]
 fn no_right_release_is_denied() {
-    let (found, mut wrong) = storm_under("deny", "stop", &ALL_KINDS);
+    let (found, mut wrong) = storm_under("deny", "stop", &ALL_KINDS, kill_monitors);
     if found.done.wrong > 0 {
         wrong.push(format!(
             "{} wrong releases were let through",
             found.done.wrong
         ));
+    }
+    eprintln!("{} denied", found.done.wrong_refused);
+    let enough = if number("STORM_SECONDS", SECONDS) < LONG {
+        1
+    } else {
+        1000
+    };
+    if found.done.wrong_refused < enough {
+        wrong.push(format!("{} were denied", found.done.wrong_refused));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -160,20 +170,53 @@ fn no_right_release_is_denied() {
 /// Nobody is killed who lets go in the right order.
 #[test]
 fn no_right_release_is_killed_for() {
-    let (_, wrong) = storm_under("kill", "kill", &RIGHT_KINDS);
+    let (_, wrong) = storm_under("kill", "kill", &RIGHT_KINDS, |_, _| ());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What goes on beside a storm ends with it, however that ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A monitor after the other, each killed after a moment.
+fn kill_monitors(enforcement: &Enforcement, is_over: &AtomicBool) {
+    const MOMENT: Duration = Duration::from_millis(700);
+    let mut killed = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let monitor = enforcement.monitor();
+        thread::sleep(MOMENT);
+        monitor.kill();
+        killed += 1;
+    }
+    eprintln!("{killed} monitors killed");
+    assert!(killed > 0);
+}
+
 /// What a storm comes to, and what of it is wrong, where a rule does this to whoever unlocks too early, and another
-/// that to heirs with bare pins.
-fn storm_under(action: &str, to_heirs: &str, kinds: &[&str]) -> (Found, Vec<String>) {
+/// that to heirs with bare pins. Something goes on `beside` it.
+fn storm_under(
+    action: &str,
+    to_heirs: &str,
+    kinds: &[&str],
+    beside: impl FnOnce(&Enforcement, &AtomicBool) + Send,
+) -> (Found, Vec<String>) {
     no_monitor();
     // The hooks are those that the first policy asks for.
     retire_enforcement();
     let scratch = Scratch::new();
     let pinned = Pinned::now();
     let enforcement = Enforcement::start(&policy(&scratch, action, to_heirs));
-    let found = storm(&scratch, kinds, pinned);
+    let is_over = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        scope.spawn(|| beside(&enforcement, &is_over));
+        let _over = Over(&is_over);
+        storm(&scratch, kinds, pinned)
+    });
     for rule in ["storm", "heirs", "bare-heirs"] {
         eprintln!("hits of {rule}: {}", enforcement.hits(rule));
     }

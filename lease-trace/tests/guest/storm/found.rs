@@ -13,6 +13,8 @@ pub struct Figures {
     right_refused: i64,
     /// Releases in the wrong order that the kernel let through.
     pub wrong: i64,
+    /// And that it refused.
+    pub wrong_refused: i64,
     /// Children that had pins under their parent's lease, and releases of these while they had.
     heirs: i64,
     pub heirs_wrong: i64,
@@ -38,6 +40,7 @@ impl Figures {
             right: of("right"),
             right_refused: of("right-refused"),
             wrong: of("wrong"),
+            wrong_refused: of("wrong-refused"),
             heirs: of("heirs"),
             heirs_wrong: of("heirs-wrong"),
             heirs_killed: of("heirs-killed"),
