@@ -17,11 +17,10 @@ pub fn cover(change: Change) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_cover(change: u64) -> i64 {
-    let which = if Change(change).is(Change::COVERED) {
-        Count::Covered
+    if Change(change).is(Change::COVERED) {
+        count(Count::Covered, 1);
     } else {
-        Count::Uncovered
-    };
-    count(which, 1);
+        count(Count::Uncovered, 1);
+    }
     0
 }
