@@ -121,7 +121,11 @@ extern "C" fn lease_count(address: u64, by: u64) -> i64 {
         inode.number(),
         inode.of_leases(),
         stake.of_leases(),
-        |change| react::covered(stake, inode.slot, found.get(), change),
+        // Looked for again: the entry may have become another's, if the lease has ended.
+        |change| match LeaseRef::at(found.key) {
+            Some(found) => react::covered(stake, inode.slot, found.get(), change),
+            None => counts::cover(change),
+        },
     );
     match counting {
         Counting::Counted => path::record(inode.id, Some(File(file)), InodePtr(address)),
