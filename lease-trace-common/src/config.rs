@@ -41,6 +41,8 @@ pub struct Config {
     pub adopt: u32,
     /// Entries of each map that has one for each lease, stake or file.
     pub capacity: u32,
+    /// Slots of the map of inodes, a power of two, less one.
+    pub slot_mask: u32,
     /// BTF id of `struct cpumask`, an array of words, for [`CAST`]; 0 if there is no such function.
     pub words: u32,
     /// The same, if `struct page` is as [`PAGE_HEAD`] and its like have it; else 0.

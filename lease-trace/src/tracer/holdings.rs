@@ -58,10 +58,12 @@ impl<T: Borrow<MapData>> Maps<T> {
             .map_err(|error| Error::maps("cannot read the size of the map", map, error))
         });
         let mut fill = fill.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // As many as there may be leases, and stakes (`--capacity`).
+        let max_entries = fill[0].max_entries;
         fill.push(Fill {
             map: "INODES",
             entries: tracked,
-            max_entries: u64::from(self.inodes.capacity()),
+            max_entries,
         });
         stakes.extend(idle::stakes(
             leases.iter().map(|(key, lease)| (key.inode, lease)),

@@ -18,6 +18,7 @@ const PAGE: usize = 4096;
 /// The map.
 pub struct Inodes {
     map: MapData,
+    /// More than what `--capacity` lets be used, where that is no power of two.
     slots: u32,
 }
 
@@ -29,11 +30,6 @@ impl Inodes {
         };
         let slots = map.info()?.value_size() / size_of::<InodeSlot>() as u32;
         Ok(Self { map, slots })
-    }
-
-    /// How many slots there are.
-    pub const fn capacity(&self) -> u32 {
-        self.slots
     }
 
     /// What a slot has now; nothing if there is none of that number. The programs go on writing to it: its words may be

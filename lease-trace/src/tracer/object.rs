@@ -77,6 +77,7 @@ pub fn load(options: Options, purpose: Purpose) -> Result<Object, Error> {
         tells_of_leases: u32::from(purpose.tells_of_leases),
         mixed: u32::from(hooks.mixes(options.attach)),
         capacity: options.capacity,
+        slot_mask: options.capacity.next_power_of_two() - 1,
         plain: known.plain & u32::from(!options.cross_check),
         ..known
     };

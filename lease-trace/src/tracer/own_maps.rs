@@ -52,8 +52,9 @@ impl OwnMaps {
             if SIZED.contains(&name.as_str()) {
                 defined.set_max_entries(capacity);
             } else if name == InodeSlot::MAP {
-                let slots = size_of::<InodeSlot>() as u32 * capacity;
-                defined.set_value_size(slots);
+                // As many as the programs' mask lets through.
+                let slots = capacity.next_power_of_two();
+                defined.set_value_size(size_of::<InodeSlot>() as u32 * slots);
             } else if name == logs::MAP {
                 defined.set_max_entries(logs::RING);
             }
