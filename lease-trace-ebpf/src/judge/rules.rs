@@ -243,12 +243,18 @@ struct Climb {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn policy_below(file: u64, number: u64, dev: u64, ino: u64) -> i64 {
-    let (dentry, mount) = if let Some((dentry, mount)) = opened(File(file), number) {
-        (Some(dentry), mount)
+    let file = File(file);
+    let (dentry, mount) = if number == 0 {
+        (file.dentry(), file.mount().map_or(0, |mount| mount.0))
     } else {
-        let inode = InodeRef::find_number(number);
-        let dentry = inode.and_then(|inode| InodePtr(inode.get().address).alias());
-        (dentry, 0)
+        let Some(inode) = InodeRef::find_number(number) else {
+            return 0;
+        };
+        let inode = InodePtr(inode.get().address);
+        match file.opened_as(inode) {
+            Some((dentry, mount)) => (Some(dentry), mount),
+            None => (inode.alias(), 0),
+        }
     };
     let Some(dentry) = dentry else {
         return 0;
@@ -267,20 +273,6 @@ pub extern "C" fn policy_below(file: u64, number: u64, dev: u64, ino: u64) -> i6
         loops::repeat(MAX_COMPONENTS, one_component, &mut climb);
     }
     i64::from(climb.found)
-}
-
-/// The dentry and the mount by which this file was opened, if it is known, and of the inode with this number (0: of
-/// whichever). The memory of a file that was closed is another one's at once: so whose it is is read after them.
-#[inline(always)]
-fn opened(file: File, number: u64) -> Option<(Dentry, u64)> {
-    if file.0 == 0 {
-        return None;
-    }
-    let (dentry, mount) = (file.dentry()?, file.mount().map_or(0, |mount| mount.0));
-    let is_its = number == 0
-        || InodeRef::find_number(number)
-            .is_some_and(|inode| file.pages_inode() == Some(InodePtr(inode.get().address)));
-    is_its.then_some((dentry, mount))
 }
 
 /// One component. Returns 1 to stop.

@@ -47,6 +47,19 @@ impl File {
             .or_else(|| pointer(private, 0).map(Self).filter(is_file))
     }
 
+    /// The dentry and the mount (0: not known) by which it was opened, if it is a file of this inode, or of one of
+    /// overlayfs that has its pages there. The memory of a file that was closed is another one's at once
+    /// (fs/file_table.c, `SLAB_TYPESAFE_BY_RCU`): so whose it is is read after them.
+    #[inline(always)]
+    pub fn opened_as(self, inode: InodePtr) -> Option<(Dentry, u64)> {
+        if self.0 == 0 {
+            return None;
+        }
+        let opened = (self.dentry()?, self.mount().map_or(0, |mount| mount.0));
+        let is_its = self.pages_inode() == Some(inode) || self.inode() == Some(inode);
+        is_its.then_some(opened)
+    }
+
     /// Whether its mapping is that of the inode, which any file's is of its mapping's host.
     #[inline(always)]
     fn maps(self, inode: InodePtr) -> bool {

@@ -42,14 +42,12 @@ struct Walk {
 }
 
 /// Records the path of `file` for the inode with this id, replacing an older one. Where no open
-/// file is known, some name of the inode inside its file system, unless there is a path already.
+/// file of it is known, some name of the inode inside its file system, unless there is a path already.
 #[inline(always)]
 pub fn record(id: u64, file: Option<File>, inode: InodePtr) {
-    let start = match file {
-        Some(file) => match (file.dentry(), file.mount()) {
-            (Some(dentry), Some(VfsMount(mount))) => Some((dentry, mount, 0)),
-            _ => None,
-        },
+    let start = match file.and_then(|file| file.opened_as(inode)) {
+        Some((dentry, 0)) => Some((dentry, 0, path_flag::NO_MOUNT)),
+        Some((dentry, mount)) => Some((dentry, mount, 0)),
         None if is_known(id) => return,
         None => inode.alias().map(|dentry| (dentry, 0, path_flag::NO_MOUNT)),
     };

@@ -263,17 +263,17 @@ extern "C" fn pin_take(inode: u64, n: u64, file: u64, mm: u64, flags: u64) -> i6
         mm,
         flags,
     };
-    if !prepare(number, inode, mm) {
-        pin_leave_unowned(number, n);
-        return 0;
-    }
-    let is_described = pin_describe(number, file, mm, flags & KEPT) != 0;
-    let looked_at = cover(from);
-    pin_name(number, inode, file, mm);
-    let is_missing = give(from, n, is_described);
+    let given = if prepare(number, inode, mm) {
+        let is_described = pin_describe(number, file, mm, flags & KEPT) != 0;
+        let looked_at = cover(from);
+        pin_name(number, inode, file, mm);
+        looked_at as i64 | i64::from(give(from, n, is_described))
+    } else {
+        pin_leave_unowned(number, n)
+    };
     // Of who was the only owner so far. And a release that could not be credited before may be, now.
     pin_settle(number);
-    looked_at as i64 | i64::from(is_missing)
+    given
 }
 
 /// A global function: verified once, not once for each call.
